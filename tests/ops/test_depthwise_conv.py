@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from weightformer_mm import ops
+
+MAPS = [(1, 1, 1), (3, 1, 7), (1, 6, 1), (2, 2, 3), (3, 10, 7)]  # B, H, W
+
+
+def arguments(batch, height, width, channels=5, size=3):
+    torch.manual_seed(0)
+    shapes = [(batch, height, width, channels), (batch, channels, 1, size, size), (channels,)]
+    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize('size', [1, 3, 5])
+@pytest.mark.parametrize('shape', MAPS)
+def test_depthwise_conv_uses_each_images_kernel(shape, size):
+    x, kernel, bias = arguments(*shape, size=size)
+    images = [
+        F.conv2d(image.permute(2, 0, 1), taps, bias, padding=size // 2, groups=x.shape[-1])
+        for image, taps in zip(x, kernel)
+    ]
+    expected = torch.stack(images).permute(0, 2, 3, 1)
+    torch.testing.assert_close(
+        ops.depthwise_conv(x, kernel, bias), expected, rtol=1e-12, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize('shape', MAPS)
+def test_depthwise_conv_gradient(shape):
+    assert torch.autograd.gradcheck(ops.depthwise_conv, arguments(*shape, channels=3))
+
+
+@pytest.mark.parametrize('shape', MAPS)
+def test_adaptive_update_is_an_mlp_on_window_means(shape):
+    torch.manual_seed(0)
+    x = torch.randn(*shape, 5, dtype=torch.float64)
+    hidden_weight, out_weight = torch.randn(2, 5, 5, 1, 1, dtype=torch.float64)
+    hidden_bias = torch.randn(5, dtype=torch.float64)
+    update = ops.adaptive_update(x, 3, hidden_weight, hidden_bias, out_weight)
+    assert update.shape == (shape[0], 5, 3, 3)
+    height, width = shape[1:]
+    for row in range(3):
+        top, bottom = row * height // 3, -(-(row + 1) * height // 3)
+        for column in range(3):
+            left, right = column * width // 3, -(-(column + 1) * width // 3)
+            mean = x[:, top:bottom, left:right].mean(dim=(1, 2))  # (B, C)
+            hidden = F.gelu(mean @ hidden_weight[:, :, 0, 0].T + hidden_bias)
+            expected = hidden @ out_weight[:, :, 0, 0].T
+            torch.testing.assert_close(update[:, :, row, column], expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_prediction_is_computed_in_float32(dtype):
+    torch.manual_seed(0)
+    x, bias = torch.randn(2, 9, 7, 5), torch.randn(5)
+    weights = torch.randn(2, 5, 5, 1, 1)
+    halves = [tensor.to(dtype) for tensor in (x, weights[0], bias, weights[1])]
+    expected = ops.adaptive_update(halves[0].float(), 3, *(tensor.float() for tensor in halves[1:]))
+    assert torch.equal(ops.adaptive_update(halves[0], 3, *halves[1:]), expected)
+    with torch.autocast('cpu', dtype=dtype):
+        assert torch.equal(ops.adaptive_update(halves[0], 3, *halves[1:]), expected)
+
+
+def zeros(*shape):
+    return torch.zeros(shape)
+
+
+@pytest.mark.parametrize(
+    ('call', 'message'),
+    [
+        (
+            lambda: ops.depthwise_conv(zeros(2, 4, 4), zeros(2, 4, 1, 3, 3), zeros(4)),
+            r'\(B, H, W, C\)',
+        ),
+        (
+            lambda: ops.depthwise_conv(zeros(2, 4, 4, 5), zeros(1, 5, 1, 3, 3), zeros(5)),
+            r'\(2, 5, 1, 3, 3\)',
+        ),
+        (lambda: ops.depthwise_conv(zeros(2, 4, 4, 5), zeros(2, 5, 1, 2, 2), zeros(5)), 'odd'),
+        (
+            lambda: ops.adaptive_update(
+                zeros(2, 4, 4, 5), 3, zeros(6, 6, 1, 1), zeros(6), zeros(6, 6, 1, 1)
+            ),
+            '6 channels',
+        ),
+    ],
+)
+def test_wrong_shapes_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

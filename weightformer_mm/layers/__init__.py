@@ -1,0 +1,19 @@
+"""Modules that own parameters. Feature maps are channels-last, ``(B, H, W, C)``."""
+
+from .blocks import DynamicBlock, StaticBlock
+from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
+from .dynamic_linear import DynamicLinear
+from .predictors import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
+from .stems import ConvStem, Downsample, PatchEmbed
+
+__all__ = [
+    'KERNEL_PREDICTORS',
+    'WEIGHT_PREDICTORS',
+    'ConvStem',
+    'Downsample',
+    'DynamicBlock',
+    'DynamicDepthwiseConv2d',
+    'DynamicLinear',
+    'PatchEmbed',
+    'StaticBlock',
+]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import torch
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+from .. import ops
+from .predictors import KERNEL_PREDICTORS
+
+
+class DynamicDepthwiseConv2d(nn.Module):
+    """A depthwise convolution with a static kernel plus one predicted from the image (arXiv 2605.01711).
+
+    The kernel of each channel is ``W0 + K / (‖K‖₂ + 1)``, the norm over its taps; stride 1, zero padding
+    that keeps the size.
+
+    Args:
+        channels: channels of input and output.
+        kernel_size: side of the kernel in pixels, odd.
+        strategy: how ``K`` is predicted, a name in `KERNEL_PREDICTORS`.
+
+    Shape:
+        ``(B, H, W, channels) -> (B, H, W, channels)``.
+
+    Raises:
+        ValueError: for an unknown strategy, an even kernel size, or an input of another shape.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 3, strategy: str = 'adaptive'):
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f'expected an odd kernel_size, got {kernel_size}')
+        self.channels, self.kernel_size, self.strategy = channels, kernel_size, strategy
+        self.weight = nn.Parameter(torch.empty(channels, 1, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(channels))
+        for parameter in (self.weight, self.bias):
+            trunc_normal_(parameter, std=0.02)
+        self.predictor = KERNEL_PREDICTORS.build(
+            strategy, channels=channels, kernel_size=kernel_size
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.predictor is None:
+            kernel = self.weight.expand(x.shape[0], *self.weight.shape)
+        else:
+            update = self.predictor(x).unsqueeze(2)  # (B, C, 1, k, k)
+            kernel = ops.with_bounded_update(update, self.weight, dim=(-2, -1))
+        return ops.depthwise_conv(x, kernel, self.bias)
+
+    def extra_repr(self) -> str:
+        return f'{self.channels}, kernel_size={self.kernel_size}, strategy={self.strategy!r}'

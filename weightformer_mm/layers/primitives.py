@@ -1,0 +1,36 @@
+"""Standard layers with the published initialisation and epsilon, for channels-last maps."""
+
+from __future__ import annotations
+
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the channels with the published epsilon, 1e-6."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, eps=1e-6)
+
+
+class Linear(nn.Linear):
+    """Linear layer initialised as published: weight from a truncated normal of std 0.02, bias zero."""
+
+    def reset_parameters(self) -> None:
+        trunc_normal_(self.weight, std=0.02)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class Conv2d(nn.Conv2d):
+    """``nn.Conv2d`` on channels-last maps, ``(B, H, W, C) -> (B, H', W', C')``; PyTorch's initialisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class DepthwiseConv2d(Conv2d):
+    """Depthwise 3x3 convolution that keeps the size, ``(B, H, W, C) -> (B, H, W, C)``."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, kernel_size=3, padding=1, groups=channels)

@@ -1,0 +1,20 @@
+"""Pure functions on tensors. Each folder is one operation; its ``reference`` defines what is right."""
+
+from .depthwise_conv import adaptive_update, depthwise_conv
+from .predicted_weight import (
+    bilateral_update,
+    pool_tokens,
+    predicted_linear,
+    token_correlation,
+    with_bounded_update,
+)
+
+__all__ = [
+    'adaptive_update',
+    'bilateral_update',
+    'depthwise_conv',
+    'pool_tokens',
+    'predicted_linear',
+    'token_correlation',
+    'with_bounded_update',
+]

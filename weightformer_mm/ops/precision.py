@@ -1,0 +1,37 @@
+"""Where predicted parameters are computed: at least in float32, whatever autocast says."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+
+import torch
+
+
+def at_least_float32(function):
+    """Run ``function`` outside autocast, with each half-precision argument converted to float32.
+
+    A predicted parameter sums over all tokens of an image; float16 would overflow and bfloat16 lose the
+    sum. float32 and float64 arguments pass unchanged, so float64 stays float64.
+    """
+
+    @functools.wraps(function)
+    def wrapper(x, *args, **kwargs):
+        with _without_autocast(x.device.type):
+            args = [_promote(argument) for argument in args]
+            kwargs = {name: _promote(argument) for name, argument in kwargs.items()}
+            return function(_promote(x), *args, **kwargs)
+
+    return wrapper
+
+
+def _without_autocast(device_type: str):
+    if device_type == 'meta':  # has no autocast
+        return contextlib.nullcontext()
+    return torch.autocast(device_type=device_type, enabled=False)
+
+
+def _promote(argument):
+    if isinstance(argument, torch.Tensor) and argument.dtype in (torch.float16, torch.bfloat16):
+        return argument.float()
+    return argument

@@ -1,0 +1,137 @@
+"""A linear layer whose weight is predicted from the input (arXiv 2605.01711, DynamicLinear).
+
+Feature maps are channels-last, ``(B, H, W, C)``; ``N = H * W`` tokens; ``r`` is the predictor's reduction.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..checks import check_map
+from ..precision import at_least_float32
+from . import reference
+
+__all__ = [
+    'bilateral_update',
+    'pool_tokens',
+    'predicted_linear',
+    'token_correlation',
+    'with_bounded_update',
+]
+
+
+def pool_tokens(x: Tensor) -> Tensor:
+    """Average non-overlapping 2x2 windows of tokens.
+
+    An odd last row or column is dropped, as published; a side of length 1 is not pooled (the published
+    code fails there).
+
+    Args:
+        x: ``(B, H, W, C)``.
+
+    Returns:
+        ``(B, max(H//2, 1) * max(W//2, 1), C)``.
+
+    Raises:
+        ValueError: if ``x`` is not four-dimensional.
+    """
+    check_map(x)
+    return reference.pool_tokens(x)
+
+
+@at_least_float32
+def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
+    """Mean over tokens of the outer products of two maps, in at least float32.
+
+    Args:
+        left: ``(B, Np, P)``.
+        right: ``(B, Np, Q)``.
+        num_tokens: what the sum is divided by; as published, the tokens *before* pooling.
+
+    Returns:
+        ``(B, P, Q)``.
+
+    Raises:
+        ValueError: if the two maps do not have the same images and tokens.
+    """
+    if left.shape[:2] != right.shape[:2]:
+        raise ValueError(
+            'expected two maps with the same images and tokens, '
+            f'got {tuple(left.shape)} and {tuple(right.shape)}'
+        )
+    return reference.token_correlation(left, right, num_tokens)
+
+
+@at_least_float32
+def bilateral_update(
+    x: Tensor, reduce_weight: Tensor, reduce_bias: Tensor, expand_in: Tensor, expand_out: Tensor
+) -> Tensor:
+    """Predict a weight update from all tokens with the published ``bilateral`` strategy.
+
+    ``P = pool(x)``; ``A, D = split(SiLU(P Rᵀ + b))``; ``dW = (A E1)ᵀ (D E2) * Cin^-1/2 / N``. The result is
+    not yet bounded; see `with_bounded_update`. Computed in at least float32, also under autocast.
+
+    Args:
+        x: ``(B, H, W, Cin)``.
+        reduce_weight: ``R (Cin//r + Cout//r, Cin)``.
+        reduce_bias: ``b (Cin//r + Cout//r,)``.
+        expand_in: ``E1 (Cin//r, Cin)``.
+        expand_out: ``E2 (Cout//r, Cout)``.
+
+    Returns:
+        ``dW (B, Cin, Cout)``, float32 (float64 for float64 inputs).
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+    check_map(x, channels=expand_in.shape[1])
+    hidden = expand_in.shape[0] + expand_out.shape[0]
+    if tuple(reduce_weight.shape) != (hidden, x.shape[-1]):
+        raise ValueError(
+            f'expected reduce_weight of shape {(hidden, x.shape[-1])}, got {tuple(reduce_weight.shape)}'
+        )
+    return reference.bilateral_update(x, reduce_weight, reduce_bias, expand_in, expand_out)
+
+
+@at_least_float32
+def with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Add a predicted update to a static weight: ``weight + update / (‖update‖₂ + 1)``.
+
+    Args:
+        update: ``(B, *weight.shape)``.
+        weight: the static weight.
+        dim: axes of ``update`` over which the norm is taken.
+
+    Returns:
+        One weight per image, ``(B, *weight.shape)``, in at least float32.
+
+    Raises:
+        ValueError: if ``update`` is not ``weight`` with a batch axis in front.
+    """
+    if update.shape[1:] != weight.shape:
+        raise ValueError(
+            f'expected an update of shape (B, {", ".join(map(str, weight.shape))}), got {tuple(update.shape)}'
+        )
+    return reference.with_bounded_update(update, weight, dim)
+
+
+def predicted_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Apply one linear layer per image: ``y = x weight + bias``.
+
+    Args:
+        x: ``(B, H, W, Cin)``.
+        weight: ``(B, Cin, Cout)``; converted once to the data type of the product.
+        bias: ``(Cout,)``.
+
+    Returns:
+        ``(B, H, W, Cout)``.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+    check_map(x, channels=weight.shape[1])
+    if weight.shape[0] != x.shape[0]:
+        raise ValueError(
+            f'expected one weight per image, got {weight.shape[0]} for {x.shape[0]} images'
+        )
+    return reference.predicted_linear(x, weight, bias)
