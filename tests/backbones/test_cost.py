@@ -1,0 +1,50 @@
+"""Parameters and multiply-adds of the named architectures."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import golden
+from tests.backbones.contract import ARCH_IDS, ARCHS, build, multiply_adds
+from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
+
+# Design figures: parameters in millions, multiply-adds in billions at 800x1280.
+PYRAMID = {
+    'micro': (2.2, 7),
+    'nano': (6.8, 19),
+    'tiny': (27.0, 76),
+    'small': (50.0, 153),
+    'base': (84.2, 269),
+}
+
+
+def count_parameters(model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_every_pyramid_arch_has_a_design_figure():
+    assert set(PYRAMID) == set(PyramidWeightFormer.arch_settings)
+
+
+@pytest.mark.parametrize('arch', PYRAMID)
+def test_pyramid_parameters_and_multiply_adds(arch):
+    parameters, cost = PYRAMID[arch]
+    model = build(PyramidWeightFormer, arch)
+    assert count_parameters(model) / 1e6 == pytest.approx(parameters, rel=0.01)
+    assert multiply_adds(model, 800, 1280) / 1e9 == pytest.approx(cost, rel=0.02)
+
+
+@pytest.mark.parametrize('arch', WeightFormer.arch_settings)
+def test_released_parameter_count(arch):
+    model = build(WeightFormer, arch)
+    width = model.out_channels[0]
+    assert count_parameters(model) + 1000 * width + 1000 == golden.released_shapes()[arch]['params']
+
+
+@pytest.mark.parametrize('size', [(32, 32), (512, 512), (800, 1280)], ids=str)
+@pytest.mark.parametrize(('backbone', 'arch'), ARCHS, ids=ARCH_IDS)
+def test_cost_is_linear_in_the_pixels(backbone, arch, size):
+    model = build(backbone, arch)
+    height, width = size
+    ratio = multiply_adds(model, 2 * height, 2 * width) / multiply_adds(model, height, width)
+    assert 1 < ratio <= 4.05

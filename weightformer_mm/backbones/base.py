@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..layers import DynamicBlock, StaticBlock
+from ..layers.primitives import LayerNorm
+from .arch import is_dynamic
+
+
+class DynamicBackbone(BaseModule):
+    """What the isotropic and the pyramid network share: blocks, output norms, freezing, layer depth.
+
+    A subclass sets `out_indices`, `out_channels`, `out_strides`, `least_size` and `num_blocks`, and builds
+    nothing that its last output does not need, so every parameter gets a gradient.
+    """
+
+    out_indices: tuple[int, ...]
+    out_channels: tuple[int, ...]  # per output
+    out_strides: tuple[int, ...]  # per output, in pixels of the input
+    least_size: int  # in pixels
+    num_blocks: int
+
+    def __init__(self, with_cp: bool, frozen_stages: int, init_cfg: dict | list | None):
+        super().__init__(init_cfg)
+        self.with_cp = with_cp
+        self.frozen_stages = frozen_stages
+
+    @staticmethod
+    def build_blocks(
+        channels: Sequence[int],
+        drop_rate: float,
+        drop_path_rate: float,
+        total: int,
+        dynamic_linear: str,
+        dynamic_conv: str,
+    ) -> list[nn.Module]:
+        """Build the first ``len(channels)`` of ``total`` blocks; drop path grows linearly to the last."""
+        rates = torch.linspace(0, drop_path_rate, total).tolist()
+        return [
+            DynamicBlock(width, drop_rate, rate, dynamic_linear, dynamic_conv)
+            if is_dynamic(index)
+            else StaticBlock(width, drop_rate, rate)
+            for index, (width, rate) in enumerate(zip(channels, rates))
+        ]
+
+    def add_output_norms(self) -> None:
+        """A LayerNorm ``norm{i}`` for each output, and for no other."""
+        for index, channels in zip(self.out_indices, self.out_channels):
+            self.add_module(f'norm{index}', LayerNorm(channels))
+
+    def output(self, index: int, x: Tensor) -> Tensor:
+        """Normalise output ``index``; ``(B, H, W, C) -> (B, C, H, W)``."""
+        output = getattr(self, f'norm{index}')(x).permute(0, 3, 1, 2)
+        # A convolution hands a channels-last layout on to its output, and mmcv's RoIAlign then reads the
+        # memory as if it were NCHW: wrong features, no error.
+        return output.contiguous()
+
+    def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Run a block, keeping only its input for the backward pass if ``with_cp`` is set."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
+
+    def check_image(self, image: Tensor) -> None:
+        """Raise a ValueError if the image is smaller than one patch."""
+        height, width = image.shape[-2:]
+        if min(height, width) < self.least_size:
+            raise ValueError(
+                f'{type(self).__name__} needs images of at least {self.least_size}x{self.least_size} '
+                f'pixels, got {height}x{width}'
+            )
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """The modules that ``frozen_stages`` freezes."""
+        raise NotImplementedError
+
+    def block_index(self, name: str) -> int | None:
+        """Index of the block that parameter ``name`` trains with; -1 for the stem, None after the blocks."""
+        raise NotImplementedError
+
+    def check_frozen_stages(self, built: int) -> None:
+        """Raise a ValueError unless ``frozen_stages`` is from -1 to the number of stages built."""
+        if not -1 <= self.frozen_stages <= built:
+            raise ValueError(f'expected frozen_stages from -1 to {built}, got {self.frozen_stages}')
+
+    def freeze(self) -> None:
+        for module in self.frozen_modules():
+            module.eval()
+            for parameter in module.parameters():
+                parameter.requires_grad = False
+
+    def train(self, mode: bool = True):
+        """Set the training mode; frozen stages stay in evaluation mode."""
+        super().train(mode)
+        if mode:
+            self.freeze()
+        return self
+
+    def get_layer_depth(self, name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter, for layer-wise learning rate decay.
+
+        Args:
+            name: the parameter's name in the whole model.
+            prefix: what stands before the backbone's own name, such as ``'backbone.'``.
+
+        Returns:
+            ``(depth, num_layers)``: the stem is 0, block ``i`` (with the downsampling before it) is
+            ``i + 1``, output norms are ``num_layers - 1``, as is what lies outside the backbone.
+        """
+        num_layers = self.num_blocks + 2
+        if not name.startswith(prefix):
+            return num_layers - 1, num_layers
+        index = self.block_index(name[len(prefix) :])
+        return (num_layers - 1 if index is None else index + 1), num_layers

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..layers import ConvStem, Downsample
+from .arch import resolve_arch, resolve_out_indices
+from .base import DynamicBackbone
+
+
+class Stage(nn.Module):
+    """The downsampling that leads to a resolution (the stem, for the first), and the blocks at it."""
+
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]):
+        super().__init__()
+        self.downsample = downsample
+        self.blocks = nn.ModuleList(blocks)
+
+
+@MODELS.register_module()
+class PyramidWeightFormer(DynamicBackbone):
+    """A hierarchical network of the published blocks, with strides 4, 8, 16, 32 (this project's own).
+
+    The pattern static, dynamic, static runs over the whole network.
+
+    Args:
+        arch: ``'micro'``, ``'nano'``, ``'tiny'``, ``'small'``, ``'base'`` or
+            ``dict(embed_dims=[...], depths=[...])``, one entry per stage.
+        in_channels: channels of the image.
+        out_indices: stages whose output is returned, from 0 or, negative, from the end.
+        drop_rate: dropout after GELU and after the second linear layer of each MLP.
+        drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
+        dynamic_linear: how the weight of each dynamic block's FC1 is predicted.
+        dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
+        frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages.
+        with_cp: recompute each block in the backward pass instead of keeping its activations.
+        init_cfg: mmengine's initialisation; without one, the published initialisation holds.
+
+    Attributes:
+        out_channels, out_strides: channels and stride in pixels of each output.
+
+    Raises:
+        ValueError: for an unknown arch or strategy, outputs or frozen stages that do not exist, or an
+            image smaller than one patch (4x4 pixels).
+    """
+
+    arch_settings = {
+        'micro': dict(embed_dims=(32, 64, 128, 192), depths=(3, 3, 3, 3)),
+        'nano': dict(embed_dims=(32, 64, 160, 256), depths=(3, 3, 15, 3)),
+        'tiny': dict(embed_dims=(64, 128, 320, 512), depths=(3, 3, 15, 3)),
+        'small': dict(embed_dims=(96, 192, 384, 640), depths=(3, 3, 21, 3)),
+        'base': dict(embed_dims=(128, 256, 512, 768), depths=(3, 3, 21, 3)),
+    }
+    least_size = 4
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Any] = 'tiny',
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        dynamic_linear: str = 'bilateral',
+        dynamic_conv: str = 'adaptive',
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(with_cp, frozen_stages, init_cfg)
+        settings = resolve_arch(arch, self.arch_settings)
+        widths, depths = tuple(settings['embed_dims']), tuple(settings['depths'])
+        if len(widths) != len(depths):
+            raise ValueError(f'expected as many embed_dims as depths, got {widths} and {depths}')
+        self.out_indices = resolve_out_indices(out_indices, len(depths), 'stages')
+        self.out_channels = tuple(widths[index] for index in self.out_indices)
+        self.out_strides = tuple(4 * 2**index for index in self.out_indices)
+        self.num_blocks = sum(depths)
+
+        built = self.out_indices[-1] + 1
+        self.check_frozen_stages(built)
+        widths, depths = widths[:built], depths[:built]
+        self.first_blocks = tuple(sum(depths[:index]) for index in range(built))
+        channels = [width for width, depth in zip(widths, depths) for _ in range(depth)]
+        blocks = self.build_blocks(
+            channels, drop_rate, drop_path_rate, self.num_blocks, dynamic_linear, dynamic_conv
+        )
+        downsamples = [ConvStem(in_channels, widths[0])]
+        downsamples += [Downsample(before, after) for before, after in zip(widths, widths[1:])]
+        self.stages = nn.ModuleList(
+            Stage(downsample, blocks[first : first + depth])
+            for downsample, first, depth in zip(downsamples, self.first_blocks, depths)
+        )
+        self.add_output_norms()
+        self.freeze()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``(B, in_channels, H, W)`` → a ``(B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output."""
+        self.check_image(image)
+        x = image
+        outputs = []
+        for index, stage in enumerate(self.stages):
+            x = stage.downsample(x)
+            for block in stage.blocks:
+                x = self.run_block(block, x)
+            if index in self.out_indices:
+                outputs.append(self.output(index, x))
+        return tuple(outputs)
+
+    def frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        return [self.stages[0].downsample, *self.stages[: self.frozen_stages]]
+
+    def block_index(self, name: str) -> int | None:
+        parts = name.split('.')
+        if parts[0] != 'stages':
+            return None
+        first = self.first_blocks[int(parts[1])]
+        if parts[2] == 'blocks':
+            return first + int(parts[3])
+        return -1 if first == 0 else first

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..layers import PatchEmbed
+from ..layers.primitives import LayerNorm
+from .arch import resolve_arch, resolve_out_indices
+from .base import DynamicBackbone
+
+
+@MODELS.register_module()
+class WeightFormer(DynamicBackbone):
+    """The published isotropic network (arXiv 2605.01711): patch embedding, LN, equal blocks, LN.
+
+    Nothing depends on the resolution: no position embedding, no class token. For dense prediction see
+    `weightformer_mm.necks.SimpleFeaturePyramid`, which turns its single scale into a pyramid.
+
+    Args:
+        arch: ``'tiny'``, ``'small'``, ``'base'`` (small, released at 448 pixels) or
+            ``dict(embed_dims=int, depth=int)``.
+        patch_size: side of a patch, and stride of the outputs, in pixels.
+        in_channels: channels of the image.
+        out_indices: blocks whose output is returned, from 0 or, negative, from the end.
+        drop_rate: dropout after GELU and after the second linear layer of each MLP.
+        drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
+        dynamic_linear: how the weight of each dynamic block's FC1 is predicted.
+        dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
+        frozen_stages: -1 freezes nothing, 0 the patch embedding, k also the first k blocks.
+        with_cp: recompute each block in the backward pass instead of keeping its activations.
+        init_cfg: mmengine's initialisation; without one, the published initialisation holds.
+
+    Attributes:
+        out_channels, out_strides: channels and stride in pixels of each output.
+
+    Raises:
+        ValueError: for an unknown arch or strategy, outputs or frozen stages that do not exist, or an
+            image smaller than one patch.
+    """
+
+    arch_settings = {
+        'tiny': dict(embed_dims=192, depth=17),
+        'small': dict(embed_dims=384, depth=17),
+        'base': dict(embed_dims=384, depth=17),
+    }
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, int] = 'tiny',
+        patch_size: int = 16,
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = -1,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        dynamic_linear: str = 'bilateral',
+        dynamic_conv: str = 'adaptive',
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list | None = None,
+    ):
+        super().__init__(with_cp, frozen_stages, init_cfg)
+        settings = resolve_arch(arch, self.arch_settings)
+        width, depth = settings['embed_dims'], settings['depth']
+        self.out_indices = resolve_out_indices(out_indices, depth, 'blocks')
+        self.out_channels = (width,) * len(self.out_indices)
+        self.out_strides = (patch_size,) * len(self.out_indices)
+        self.least_size = patch_size
+        self.num_blocks = depth
+
+        self.patch_embed = PatchEmbed(in_channels, width, patch_size)
+        self.init_norm = LayerNorm(width)
+        built = self.out_indices[-1] + 1
+        self.check_frozen_stages(built)
+        self.blocks = nn.ModuleList(
+            self.build_blocks(
+                [width] * built, drop_rate, drop_path_rate, depth, dynamic_linear, dynamic_conv
+            )
+        )
+        self.add_output_norms()
+        self.freeze()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``(B, in_channels, H, W)`` → a ``(B, C, ceil(H/patch_size), ceil(W/patch_size))`` per output."""
+        self.check_image(image)
+        x = self.init_norm(self.patch_embed(image))
+        outputs = []
+        for index, block in enumerate(self.blocks):
+            x = self.run_block(block, x)
+            if index in self.out_indices:
+                outputs.append(self.output(index, x))
+        return tuple(outputs)
+
+    def frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        return [self.patch_embed, self.init_norm, *self.blocks[: self.frozen_stages]]
+
+    def block_index(self, name: str) -> int | None:
+        if name.startswith(('patch_embed.', 'init_norm.')):
+            return -1
+        return int(name.split('.')[1]) if name.startswith('blocks.') else None
