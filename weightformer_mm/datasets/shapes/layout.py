@@ -1,0 +1,102 @@
+"""Which objects stand where: the composition of one picture, independent of its resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from weightformer_mm.datasets.shapes import outlines
+from weightformer_mm.datasets.shapes.classes import CLASSES
+
+MIN_SIZE = 1 / 14  # greatest extent, relative to the picture's side
+MAX_SIZE = 8 / 14
+MIN_OBJECTS, MAX_OBJECTS = 2, 6
+MIN_BACKGROUND = 0.35  # share of the picture no object may take
+OVERLAP_WISH = 0.6  # probability that an object is put next to or onto an earlier one
+
+_GRID = 256  # side of the raster on which visibility is judged
+_MARGIN = 0.01
+_TRIES_PER_SIZE = 12
+_SIZES_PER_OBJECT = 6
+
+
+@dataclass(frozen=True)
+class ObjectSpec:
+    """One object. Lengths are relative to the picture's side; later objects hide earlier ones."""
+
+    kind: str
+    center: tuple[float, float]
+    size: float
+    angle: float
+
+
+def visible_floor(size: float) -> float:
+    """Least share of an object's area that must stay visible: the smaller it is, the larger."""
+    return float(np.interp(size / MIN_SIZE, [1, 3], [0.9, 0.65]))
+
+
+class _Canvas:
+    """The objects placed so far, with what is still seen of each."""
+
+    def __init__(self) -> None:
+        self.specs: list[ObjectSpec] = []
+        self.areas: list[int] = []
+        self.visible: list[np.ndarray] = []
+
+    def try_add(self, spec: ObjectSpec) -> bool:
+        parts = outlines.place(spec.kind, spec.center, spec.size, spec.angle)
+        if parts[0].min() < _MARGIN or parts[0].max() > 1 - _MARGIN:
+            return False
+        mask = np.zeros((_GRID, _GRID), bool)
+        outlines.fill(mask, tuple(part * _GRID for part in parts))
+        remaining = [seen & ~mask for seen in self.visible]
+        for earlier, area, seen in zip(self.specs, self.areas, remaining):
+            if np.count_nonzero(seen) < visible_floor(earlier.size) * area:
+                return False
+        new = np.count_nonzero(mask)
+        covered = sum(np.count_nonzero(seen) for seen in remaining) + new
+        if covered > (1 - MIN_BACKGROUND) * mask.size:
+            return False
+        self.specs.append(spec)
+        self.areas.append(new)
+        self.visible = [*remaining, mask]
+        return True
+
+
+def _draw_center(
+    rng: np.random.Generator, size: float, placed: list[ObjectSpec]
+) -> tuple[float, float]:
+    if placed and rng.random() < OVERLAP_WISH:
+        anchor = placed[rng.integers(len(placed))]
+        reach = rng.uniform(0.5, 1.0) * (anchor.size + size) / 2
+        angle = rng.uniform(0, 2 * np.pi)
+        return (
+            float(anchor.center[0] + reach * np.cos(angle)),
+            float(anchor.center[1] + reach * np.sin(angle)),
+        )
+    half = size / 2
+    x, y = rng.uniform(half, 1 - half, 2)
+    return float(x), float(y)
+
+
+def _add_object(rng: np.random.Generator, canvas: _Canvas) -> bool:
+    kind = CLASSES[rng.integers(len(CLASSES))]
+    for _ in range(_SIZES_PER_OBJECT):
+        size = float(np.exp(rng.uniform(np.log(MIN_SIZE), np.log(MAX_SIZE))))
+        for _ in range(_TRIES_PER_SIZE):
+            center = _draw_center(rng, size, canvas.specs)
+            angle = float(rng.uniform(0, 2 * np.pi))
+            if canvas.try_add(ObjectSpec(kind, center, size, angle)):
+                return True
+    return False
+
+
+def draw_layout(rng: np.random.Generator) -> tuple[ObjectSpec, ...]:
+    """Two to six objects from back to front, each inside the picture and clearly visible."""
+    while True:
+        canvas = _Canvas()
+        for _ in range(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1)):
+            _add_object(rng, canvas)
+        if len(canvas.specs) >= MIN_OBJECTS:
+            return tuple(canvas.specs)

@@ -1,0 +1,125 @@
+"""One sample: the picture, its instances and its labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from weightformer_mm.datasets.shapes import colors, outlines, textures
+from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, label_value
+from weightformer_mm.datasets.shapes.layout import ObjectSpec, draw_layout
+
+SPLITS = ('train', 'val')
+_GRAIN = 2.0  # standard deviation of the pixel noise, in grey levels
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture with its truth.
+
+    Attributes:
+        image: uint8 BGR ``(size, size, 3)``.
+        instances: int32 ``(size, size)``: ``k + 1`` where ``objects[k]`` is seen, 0 elsewhere.
+        labels: uint8 ``(size, size)``, values as in the label PNGs.
+        objects: from back to front; each has at least one pixel in ``instances``.
+    """
+
+    image: np.ndarray
+    instances: np.ndarray
+    labels: np.ndarray
+    objects: tuple[ObjectSpec, ...]
+
+
+def _streams(seed: int, split: str, index: int) -> tuple[np.random.Generator, ...]:
+    """Independent generators for layout, colours, textures and grain of one sample."""
+    sequence = np.random.SeedSequence([seed, SPLITS.index(split), index])
+    return tuple(np.random.default_rng(child) for child in sequence.spawn(4))
+
+
+def sample_layout(seed: int, split: str, index: int) -> tuple[ObjectSpec, ...]:
+    """The objects of a sample without drawing it; the same at every resolution."""
+    return draw_layout(_streams(seed, split, index)[0])
+
+
+def _local_coordinates(
+    spec: ObjectSpec, angle: float, left: int, top: int, width: int, height: int, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel centres of a window in the object's frame turned by ``angle``, in units of its size."""
+    x = (np.arange(left, left + width, dtype=np.float32) + 0.5) / size - spec.center[0]
+    y = (np.arange(top, top + height, dtype=np.float32) + 0.5) / size - spec.center[1]
+    cos, sin = np.cos(angle) / spec.size, np.sin(angle) / spec.size
+    u = cos * x[None] + sin * y[:, None]
+    v = -sin * x[None] + cos * y[:, None]
+    return u.astype(np.float32), v.astype(np.float32)
+
+
+def _shade(
+    rng: np.random.Generator, u: np.ndarray, v: np.ndarray, inside: np.ndarray, rim: float
+) -> np.ndarray:
+    """Light from one side, a dark edge of width ``rim`` pixels: factors of the shape of ``u``."""
+    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.35)
+    light = 1 + strength * (np.cos(angle) * u + np.sin(angle) * v)
+    padded = cv2.copyMakeBorder(inside.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    edge = rng.uniform(0.1, 0.3) * np.clip(1 - depth / rim, 0, 1)
+    return light * (1 - edge)
+
+
+def _draw_object(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    instances: np.ndarray,
+    spec: ObjectSpec,
+    paint: colors.Paint,
+    number: int,
+) -> None:
+    """Paint one object over ``image`` and write ``number`` where it covers ``instances``."""
+    size = len(image)
+    parts = tuple(
+        part * size for part in outlines.place(spec.kind, spec.center, spec.size, spec.angle)
+    )
+    left, top, width, height = outlines.window(parts, size)
+    alpha = outlines.coverage(parts, left, top, width, height)
+    inside = alpha >= 0.5
+
+    texture = textures.TEXTURES[rng.choice(list(textures.TEXTURES))]
+    angle = rng.uniform(0, 2 * np.pi)
+    u, v = _local_coordinates(spec, angle, left, top, width, height, size)
+    weight = texture(rng, u, v)[..., None]
+    surface = paint.base + (paint.accent - paint.base) * weight
+    rim = max(1.5, 0.05 * spec.size * size)
+    surface = np.clip(surface * _shade(rng, u, v, inside, rim)[..., None], 0, 255)
+
+    window = np.s_[top : top + height, left : left + width]
+    image[window] += alpha[..., None] * (surface - image[window])
+    instances[window][inside] = number
+
+
+def render_sample(seed: int, split: str, index: int, size: int) -> Sample:
+    """Draw sample ``index`` of a split.
+
+    The result depends on the arguments alone. Another ``size`` gives the same composition at
+    another resolution.
+
+    Args:
+        seed: non-negative seed of the whole set.
+        split: ``'train'`` or ``'val'``.
+        index: number of the sample in its split, from 0 on.
+        size: side of the square picture in pixels.
+    """
+    layout_rng, color_rng, texture_rng, grain_rng = _streams(seed, split, index)
+    objects = draw_layout(layout_rng)
+    ground = colors.draw_background(color_rng)
+    image = textures.draw_ground(texture_rng, size, ground)
+    instances = np.zeros((size, size), np.int32)
+    paints: list[colors.Paint] = []
+    for number, spec in enumerate(objects, start=1):
+        paints.append(colors.draw_object(color_rng, ground, paints))
+        _draw_object(texture_rng, image, instances, spec, paints[-1], number)
+    image += _GRAIN * grain_rng.standard_normal(image.shape, dtype=np.float32)
+    values = np.array([BACKGROUND_LABEL, *(label_value(spec.kind) for spec in objects)], np.uint8)
+    return Sample(
+        np.clip(np.rint(image), 0, 255).astype(np.uint8), instances, values[instances], objects
+    )

@@ -1,0 +1,103 @@
+"""Textures, as the weight (0..1) of a paint's accent, and the backgrounds made with them."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import cv2
+import numpy as np
+
+from weightformer_mm.datasets.shapes.colors import Paint
+
+# A texture gets local coordinates u, v, float32 and -0.5..0.5 over the object's greatest extent
+# (up to sqrt(2) times that in the window's corners), and returns weights of their shape.
+Texture = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
+
+
+def _soft_step(wave: np.ndarray, sharpness: float = 2.5) -> np.ndarray:
+    return np.clip(0.5 + sharpness * wave, 0, 1)
+
+
+def plain(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.zeros_like(u)
+
+
+def stripes(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    cycles, phase = rng.uniform(2.5, 5), rng.uniform(0, 2 * np.pi)
+    return _soft_step(np.sin(2 * np.pi * cycles * u + phase))
+
+
+def checks(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    cycles, phase = rng.uniform(2, 3.5), rng.uniform(0, 2 * np.pi, 2)
+    wave = np.sin(2 * np.pi * cycles * u + phase[0]) * np.sin(2 * np.pi * cycles * v + phase[1])
+    return _soft_step(wave, 4)
+
+
+def dots(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    cycles, phase = rng.uniform(3, 5), rng.uniform(0, 2 * np.pi, 2)
+    wave = np.cos(2 * np.pi * cycles * u + phase[0]) + np.cos(2 * np.pi * cycles * v + phase[1])
+    return _soft_step(wave - 0.7)
+
+
+def rings(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    cycles, center = rng.uniform(2.5, 4.5), rng.uniform(-0.5, 0.5, 2)
+    radius = np.hypot(u - center[0], v - center[1])
+    return _soft_step(np.sin(2 * np.pi * cycles * radius), 1.5)
+
+
+def marble(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    grid = rng.random((9, 9)).astype(np.float32)
+    # 4 +- 5.2 * 0.5 * sqrt(2) stays within the grid's outermost nodes, 0 and 8.
+    x, y = ((w * 5.2 + 4).astype(np.float32) for w in (u, v))
+    return np.clip(cv2.remap(grid, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), 0, 1)
+
+
+def gradient(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.clip(0.5 + u, 0, 1)
+
+
+TEXTURES: dict[str, Texture] = {
+    'plain': plain,
+    'stripes': stripes,
+    'checks': checks,
+    'dots': dots,
+    'rings': rings,
+    'marble': marble,
+    'gradient': gradient,
+}
+
+
+def octave_noise(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Noise of four octaves, the same at every resolution: float32 ``(size, size)`` in 0..1."""
+    persistence = rng.uniform(0.4, 0.8)
+    total = np.zeros((size, size), np.float32)
+    for octave in range(4):
+        cells = 4 * 2**octave
+        grid = rng.standard_normal((cells, cells)).astype(np.float32)
+        noise = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
+        total += np.float32(persistence**octave) * noise
+    return np.clip(0.5 + total / (4 * total.std()), 0, 1)
+
+
+def _scatter_lines(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Faint random lines, as a weight in -1..1 of shape ``(size, size)``."""
+    weights = np.zeros((size, size), np.float32)
+    for _ in range(rng.integers(3, 12)):
+        ends = rng.uniform(-0.1, 1.1, (2, 2)) * size
+        thickness = max(1, round(float(rng.uniform(0.8, 2.6)) * size / 256))
+        stroke = np.zeros((size, size), np.uint8)
+        start, stop = (tuple(int(c) for c in np.round(end * 16)) for end in ends)
+        cv2.line(stroke, start, stop, 255, thickness, cv2.LINE_AA, shift=4)
+        weights += np.float32(rng.choice([-1, 1]) / 255) * stroke
+    return np.clip(weights, -1, 1)
+
+
+def draw_ground(rng: np.random.Generator, size: int, paint: Paint) -> np.ndarray:
+    """Noise, a light gradient and lines: float32 BGR ``(size, size, 3)``, about 0..255."""
+    weight = octave_noise(rng, size)[..., None]
+    ground = paint.base + (paint.accent - paint.base) * weight
+    axis = np.linspace(-1, 1, size, dtype=np.float32)
+    angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.14)
+    light = strength * (np.cos(angle) * axis[None] + np.sin(angle) * axis[:, None])
+    lines = rng.uniform(0.06, 0.16) * _scatter_lines(rng, size)
+    return (ground * (1 + light + lines)[..., None]).astype(np.float32)

@@ -1,0 +1,56 @@
+"""The files of a set: pictures, label PNGs and COCO JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from weightformer_mm.datasets.shapes.coco import annotate, categories
+from weightformer_mm.datasets.shapes.manifest import ShapesConfig
+from weightformer_mm.datasets.shapes.scene import SPLITS, render_sample
+
+
+def write_files(folder: Path, config: ShapesConfig, progress: bool = True) -> None:
+    """Write all files of both splits below ``folder``.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    counts = {split: getattr(config, split) for split in SPLITS}
+    with tqdm(
+        total=sum(counts.values()), desc='shapes', unit='image', disable=not progress
+    ) as progress_bar:
+        for split, count in counts.items():
+            _write_split(folder, split, count, config, progress_bar)
+
+
+def _write_split(
+    folder: Path, split: str, count: int, config: ShapesConfig, progress_bar: tqdm
+) -> None:
+    for name in ('images', 'annotations'):
+        (folder / name / split).mkdir(parents=True)
+    images, annotations = [], []
+    for index in range(count):
+        sample = render_sample(config.seed, split, index, config.size)
+        file_name = f'{index:06d}.png'
+        _write_png(folder / 'images' / split / file_name, sample.image)
+        _write_png(folder / 'annotations' / split / file_name, sample.labels)
+        images.append(
+            {'id': index, 'file_name': file_name, 'width': config.size, 'height': config.size}
+        )
+        # From 1 on: COCO's evaluator takes an annotation of id 0 for "no match".
+        annotations += annotate(sample, index, first_id=len(annotations) + 1)
+        progress_bar.update()
+    content = {'images': images, 'annotations': annotations, 'categories': categories()}
+    path = folder / 'annotations' / f'instances_{split}.json'
+    path.write_text(json.dumps(content), encoding='utf-8')
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    # Not cv2.imwrite, which returns False where a full disk should raise.
+    _, data = cv2.imencode('.png', image)
+    path.write_bytes(data.tobytes())
