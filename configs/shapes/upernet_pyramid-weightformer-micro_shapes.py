@@ -7,6 +7,6 @@ _base_ = [
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     backbone=dict(type='PyramidWeightFormer', arch='micro'),
-    decode_head=dict(in_channels=[32, 64, 128, 192], channels=64, num_classes=7, norm_cfg=norm_cfg),
-    auxiliary_head=dict(in_channels=128, channels=64, num_classes=7, norm_cfg=norm_cfg),
+    decode_head=dict(in_channels=[32, 64, 128, 192], channels=32, num_classes=7, norm_cfg=norm_cfg),
+    auxiliary_head=dict(in_channels=128, channels=32, num_classes=7, norm_cfg=norm_cfg),
 )
