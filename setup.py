@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def read_version() -> str:
+    """The version, read as text: importing the package would need torch."""
+    text = (HERE / 'weightformer_mm' / 'version.py').read_text()
+    return re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE).group(1)
+
+
+def read_description() -> str:
+    readme = HERE / 'README.md'
+    return readme.read_text() if readme.exists() else ''
+
+
+setup(
+    name='weightformer_mm',
+    version=read_version(),
+    description='WeightFormer backbones with dynamic weights for mmdetection and mmsegmentation',
+    long_description=read_description(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['weightformer_mm', 'weightformer_mm.*']),
+    python_requires='>=3.9',
+    # No OpenMMLab package here: installing into an existing environment must replace nothing.
+    install_requires=['torch>=2.1', 'timm>=0.9', 'numpy'],
+    extras_require={
+        'onedl': [
+            'onedl-mmengine>=0.10',
+            'onedl-mmcv>=2.0',
+            'onedl-mmdetection>=3.1',
+            'onedl-mmsegmentation>=1.1',
+        ],
+        'openmmlab': ['mmengine>=0.10', 'mmcv>=2.0', 'mmdet>=3.1', 'mmsegmentation>=1.1'],
+        'triton': ['triton>=2.1'],
+        'onnx': ['onnx', 'onnxruntime'],
+        'dev': ['pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
+    },
+)
