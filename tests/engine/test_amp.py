@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+from weightformer_mm.engine import UserError
+from weightformer_mm.engine.amp import Bf16OptimWrapper, use_amp
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Conv2d(3, 4, 1)
+        self.roi_head = nn.Module()
+        self.roi_head.bbox_head = nn.ModuleList([nn.Linear(4, 2)])
+
+    def forward(self, x):
+        features = self.backbone(x)
+        return features, self.roi_head.bbox_head[0](features.mean((2, 3)))
+
+
+def test_parts_compute_in_bf16_and_hand_over_float32():
+    net, seen = Net(), []
+    net.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    wrapper = Bf16OptimWrapper(torch.optim.SGD(net.parameters(), lr=0.1))
+    for _ in range(2):
+        with wrapper.optim_context(net):
+            features, scores = net(torch.ones(1, 3, 2, 2))
+        assert features.dtype == scores.dtype == torch.float32
+        wrapper.update_params(scores.square().sum())
+    assert seen == [torch.bfloat16] * 2
+    assert len(net.backbone._forward_hooks) == 2
+
+
+def amp(device: str, monkeypatch, **wrapper: object) -> Config:
+    monkeypatch.setattr('weightformer_mm.engine.amp.get_device', lambda: device)
+    cfg = Config({'optim_wrapper': {'optimizer': {'type': 'SGD'}, **wrapper}})
+    use_amp(cfg)
+    return cfg.optim_wrapper
+
+
+def test_wrapper_fits_the_device(monkeypatch):
+    cuda = amp('cuda', monkeypatch, type='OptimWrapper')
+    assert (cuda.type, cuda.loss_scale) == ('AmpOptimWrapper', 'dynamic')
+    assert amp('cuda', monkeypatch, type='AmpOptimWrapper', loss_scale=512.0).loss_scale == 512.0
+    assert amp('cuda', monkeypatch, type='Bf16OptimWrapper').type == 'Bf16OptimWrapper'
+    cpu = amp('cpu', monkeypatch, type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
+    assert dict(cpu) == {'optimizer': {'type': 'SGD'}, 'type': 'Bf16OptimWrapper'}
+    assert OPTIM_WRAPPERS.get(cpu.type) is Bf16OptimWrapper
+
+
+def test_wrapper_that_cannot_be_combined(monkeypatch):
+    with pytest.raises(UserError, match='--amp cannot be combined with .*=ApexOptimWrapper'):
+        amp('cuda', monkeypatch, type='ApexOptimWrapper')
+    with pytest.raises(UserError, match="not available on the device 'mps'"):
+        amp('mps', monkeypatch)

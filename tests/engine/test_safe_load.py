@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleLR
+from mmengine.runner import CheckpointLoader
+
+from weightformer_mm.engine import UserError
+from weightformer_mm.engine.safe_load import load_checkpoint_file, use_safe_loading
+
+
+def one_cycle_state() -> dict:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    return OneCycleLR(optimizer, eta_max=0.2, total_steps=10).state_dict()
+
+
+HARMLESS = {
+    'history': lambda: HistoryBuffer([1.0, 2.0], [1, 1]),
+    'float64': lambda: np.float64(0.25),
+    'int64': lambda: np.int64(7),
+    'array': lambda: np.arange(3, dtype=np.float32),
+    'one cycle': one_cycle_state,
+}
+
+
+@pytest.mark.parametrize('name', HARMLESS)
+def test_mmengines_own_objects_load(name, tmp_path):
+    value = HARMLESS[name]()
+    torch.save({'value': value}, tmp_path / 'file.pth')
+    loaded = load_checkpoint_file(tmp_path / 'file.pth')['value']
+    if isinstance(value, HistoryBuffer):
+        assert loaded.mean() == 1.5 and loaded.statistics('max') == 2
+    elif isinstance(value, np.ndarray):
+        assert np.array_equal(loaded, value)
+    else:
+        assert loaded == value
+
+
+class Call:
+    """Pickles as a call."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda path: Call(os.mkdir, path),
+        lambda path: Call(exec, f'import os; os.mkdir({path!r})'),
+        lambda path: Call(getattr, HistoryBuffer, '__init__'),
+        lambda path: Call(getattr, Call(getattr, HistoryBuffer, 'mean'), '__globals__'),
+        lambda path: Call(getattr, os, 'system'),
+    ],
+    ids=['function', 'exec', 'attribute', 'globals', 'module'],
+)
+@pytest.mark.filterwarnings('ignore')
+def test_nothing_in_the_file_runs(call, tmp_path):
+    path = str(tmp_path / 'owned')
+    try:
+        torch.save({'state_dict': {}, 'x': call(path)}, tmp_path / 'file.pth')
+    except TypeError:  # a module cannot be pickled by name: spelt out
+        code = b'\x80\x02cbuiltins\ngetattr\ncos\nsystem\nU\x06system\x86R.'
+        (tmp_path / 'file.pth').write_bytes(code)
+    with pytest.raises(UserError, match='is not loaded|no readable checkpoint'):
+        load_checkpoint_file(tmp_path / 'file.pth')
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'plain text', pickle.dumps([1]), b'PK\x03\x04' + b'\0' * 50]
+)
+def test_what_is_no_checkpoint_is_refused(content, tmp_path):
+    (tmp_path / 'file.pth').write_bytes(content)
+    with pytest.raises(UserError, match=f'{tmp_path}/file.pth is no'):
+        load_checkpoint_file(tmp_path / 'file.pth')
+
+
+def test_mmengine_loads_through_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    use_safe_loading()
+    torch.save({'x': Call(os.mkdir, str(tmp_path / 'owned'))}, tmp_path / 'file.pth')
+    with warnings.catch_warnings(), pytest.raises(UserError, match='is not loaded'):
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
+    assert not (tmp_path / 'owned').exists()

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+from mmengine.registry import MODELS, Registry
+
+import weightformer_mm.backbones  # noqa: F401  registers them
+from weightformer_mm.engine import UserError, run_tool
+from weightformer_mm.engine.errors import Interrupted, RunFailed
+from weightformer_mm.engine.translate import explain
+
+
+def caught(function, *args) -> Exception:
+    with pytest.raises(Exception) as info:  # noqa: PT011, B017
+        function(*args)
+    return info.value
+
+
+def test_registry_and_constructor_errors():
+    unknown = explain(caught(MODELS.build, {'type': 'PyramidWaitFormer'}))
+    assert "type='PyramidWaitFormer' is not in the mmengine::model registry" in str(unknown)
+    assert 'custom_imports' in str(unknown)
+    elsewhere = explain(caught(MODELS.build, {'type': 'nowhere.Model'}))
+    assert "type='nowhere.Model' is not in" in str(elsewhere)
+    argument = explain(caught(MODELS.build, {'type': 'WeightFormer', 'dephts': 3}))
+    assert str(argument) == "config: WeightFormer got an unexpected key 'dephts'"
+    arch = explain(caught(MODELS.build, {'type': 'WeightFormer', 'arch': 'huge'}))
+    assert 'huge' in str(arch) and 'tiny' in str(arch) and 'base' in str(arch)
+
+
+def test_files():
+    for number in (errno.ENOSPC, errno.EACCES):
+        problem = explain(OSError(number, 'No way', '/some/file'))
+        assert str(problem) == 'cannot use the file or folder /some/file: No way'
+    assert 'batch_size' in str(
+        explain(RuntimeError("x DefaultCPUAllocator: can't allocate memory"))
+    )
+
+
+def test_programming_errors_are_nobodys_input():
+    class Broken:
+        def __init__(self, given):
+            given.missing  # noqa: B018
+
+    def wrong_call():
+        return len(1, 2)
+
+    models = Registry('broken')
+    models.register_module(module=Broken)
+    for error in (
+        caught(models.build, {'type': 'Broken', 'given': 3}),
+        caught(wrong_call),
+        caught(int, 'x'),
+        caught({}.__getitem__, 'x'),
+        RuntimeError('x'),
+        AssertionError(),
+        OSError('odd'),
+    ):
+        assert explain(error) is None
+
+
+@pytest.mark.parametrize(
+    ('error', 'code', 'line'),
+    [
+        (UserError('bad\n  input'), 2, 'tool.py: error: bad input'),
+        (RunFailed('diverged'), 1, 'tool.py: error: diverged'),
+        (Interrupted('stopped'), 130, 'tool.py: error: stopped'),
+        (KeyboardInterrupt(), 130, 'tool.py: interrupted'),
+        (None, 0, ''),
+    ],
+)
+def test_a_tool_ends_with_one_line_and_a_code(error, code, line, capsys, monkeypatch):
+    def main():
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr('sys.argv', ['/somewhere/tool.py'])
+    assert run_tool(main) == code
+    assert capsys.readouterr().err.strip() == line
+
+
+def test_a_tool_keeps_the_traceback_of_a_bug():
+    def main():
+        raise ValueError('a bug')
+
+    with pytest.raises(ValueError, match='a bug'):
+        run_tool(main)

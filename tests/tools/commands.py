@@ -1,0 +1,144 @@
+"""Running the command lines as a user would, with schedules of a few iterations."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools'
+DETECTION = ROOT / 'configs/shapes/mask-rcnn_pyramid-weightformer-micro_fpn_shapes.py'
+SEGMENTATION = ROOT / 'configs/shapes/upernet_pyramid-weightformer-micro_shapes.py'
+# a second OpenMP thread costs more than it brings on 64x64 images
+ENV = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    def error_line(self) -> str:
+        """The one line on stderr of a command that refused its input."""
+        assert self.code == 2, f'exit code {self.code}\n{self.out[-2000:]}\n{self.err}'
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        assert 'error: ' in lines[0]
+        return lines[0]
+
+    def ok(self) -> str:
+        assert self.code == 0, f'exit code {self.code}\n{self.out[-2000:]}\n{self.err}'
+        return self.out
+
+
+def command(tool: str, *args: object) -> list[str]:
+    return [str(TOOLS / f'{tool}.py'), *map(str, args)]
+
+
+def spawn(tool: str, *args: object, cwd: Path, **kwargs: object) -> subprocess.Popen:
+    """Start a tool in a new Python process."""
+    return subprocess.Popen(
+        [sys.executable, *command(tool, *args)],
+        cwd=cwd,
+        env={**os.environ, **ENV, **kwargs.pop('env', {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+class Tools:
+    """Runs tools: :meth:`fresh` in a new Python process, :meth:`run` in a fork of a warm one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._server: subprocess.Popen | None = None
+
+    def fresh(self, tool: str, *args: object, env: dict[str, str] | None = None) -> Result:
+        process = spawn(tool, *args, cwd=self.folder, env=env or {})
+        out, err = process.communicate()
+        return Result(process.returncode, out, err)
+
+    def run(self, tool: str, *args: object, env: dict[str, str] | None = None) -> Result:
+        if self._server is None:
+            self._server = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name('fork_server.py'))],
+                env={**os.environ, **ENV},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        out, err = self.folder / 'stdout.txt', self.folder / 'stderr.txt'
+        job = {
+            'argv': command(tool, *args),
+            'cwd': str(self.folder),
+            'stdout': str(out),
+            'stderr': str(err),
+            'env': env or {},
+        }
+        self._server.stdin.write(json.dumps(job) + '\n')
+        self._server.stdin.flush()
+        # libraries may print while they are imported; the last line is the exit code
+        for line in self._server.stdout:
+            if line.strip().lstrip('-').isdigit():
+                return Result(int(line), out.read_text(), err.read_text())
+        raise RuntimeError('the fork server ended')
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.communicate()
+
+
+def options(task: Path, root: Path, **changes: object) -> list[str]:
+    """``--cfg-options`` that point a Shapes config at ``root`` and make its schedule tiny.
+
+    In ``changes``, ``__`` stands for the dot.
+    """
+    values: dict[str, object] = {
+        f'{split}_dataloader.dataset.data_root': f'{root}/' for split in ('train', 'val', 'test')
+    }
+    if task == DETECTION:
+        for split in ('val', 'test'):
+            values[f'{split}_evaluator.ann_file'] = f'{root}/annotations/instances_val.json'
+    values.update(
+        {
+            'train_cfg.max_epochs': 1,
+            'train_cfg.val_interval': 1,
+            'default_hooks.logger.interval': 1,
+            'param_scheduler.total_steps': 100,
+        }
+    )
+    values.update({key.replace('__', '.'): value for key, value in changes.items()})
+    return ['--cfg-options', *(f'{key}={value}' for key, value in values.items())]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training."""
+
+    config: Path
+    data: Path
+    work_dir: Path
+    result: Result
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.work_dir / 'epoch_1.pth'
+
+    def options(self, **changes: object) -> list[str]:
+        return options(self.config, self.data, **changes)
+
+
+def train(tools: Tools, config: Path, data: Path, name: str) -> Run:
+    """Train a config for one epoch in a new process."""
+    work_dir = tools.folder / name
+    result = tools.fresh('train', config, '--work-dir', work_dir, *options(config, data))
+    result.ok()
+    return Run(config, data, work_dir, result)

@@ -1,0 +1,110 @@
+"""``tools/infer.py`` as a user runs it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.tools.commands import SEGMENTATION
+
+
+@pytest.fixture
+def folder(shapes, tmp_path) -> Path:
+    """Three images, one of them in a sub-folder, and a file that is none."""
+    folder = tmp_path / 'images'
+    (folder / 'more').mkdir(parents=True)
+    for name, copy in (('000000', 'a.png'), ('000001', 'b.bmp'), ('000002', 'more/a.png')):
+        image = cv2.imread(str(shapes / f'images/val/{name}.png'))
+        cv2.imwrite(str(folder / copy), image[:50, :70])
+    (folder / 'notes.txt').write_text('not an image')
+    return folder
+
+
+def pictures(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
+
+
+def test_folder(tools, task_run, folder, tmp_path):
+    out = tmp_path / 'out'
+    arguments = (folder, '--out', out, '--score-thr', '0.01')
+    log = tools.run('infer', task_run.config, task_run.checkpoint, *arguments).ok()
+    assert f'3 pictures in {out}' in log
+    assert 'passed over 1 files that are no images: notes.txt' in log
+    assert pictures(out) == {'a.png', 'b.bmp.png', 'more/a.png'}
+    drawn = cv2.imread(str(out / 'a.png'))
+    assert drawn.shape == (50, 70, 3)
+    assert (drawn != cv2.imread(str(folder / 'a.png'))).any()
+
+
+def test_image_in_a_new_process(tools, segmentation, shapes, tmp_path):
+    arguments = (shapes / 'images/val/000001.png', '--out', tmp_path, '--device', 'cpu')
+    log = tools.fresh('infer', SEGMENTATION, segmentation.checkpoint, *arguments).ok()
+    assert f'1 pictures in {tmp_path}' in log
+    assert pictures(tmp_path) == {'000001.png'}
+
+
+def test_out_folder_inside_the_images(tools, segmentation, folder):
+    arguments = ('infer', SEGMENTATION, segmentation.checkpoint, folder, '--out', folder / 'out')
+    for _ in range(2):
+        assert '3 pictures' in tools.run(*arguments).ok()
+
+
+def test_unreadable_images_are_named_after_the_others_are_drawn(
+    tools, segmentation, folder, tmp_path
+):
+    (folder / 'bad.png').write_bytes(b'nothing')
+    arguments = (folder, '--out', tmp_path / 'out')
+    result = tools.run('infer', SEGMENTATION, segmentation.checkpoint, *arguments)
+    assert result.code == 2
+    last = result.err.strip().splitlines()[-1]
+    assert (
+        f'error: cannot read 1 of the images: {folder}/bad.png (not an image, or damaged)' in last
+    )
+    assert 'the other 3 are drawn' in last
+    assert pictures(tmp_path / 'out') == {'a.png', 'b.bmp.png', 'more/a.png'}
+
+
+@pytest.mark.parametrize(
+    ('make', 'expected'),
+    [
+        (lambda path: None, 'no such image or folder: {path}'),
+        (Path.mkdir, '{path}: an empty folder'),
+        (
+            lambda path: (path.mkdir(), (path / 'a.txt').touch()),
+            '{path}: 1 files, none of them an image',
+        ),
+    ],
+    ids=['missing', 'empty', 'no images'],
+)
+def test_no_images(tools, segmentation, tmp_path, make, expected):
+    path = tmp_path / 'source'
+    make(path)
+    arguments = (path, '--out', tmp_path / 'out')
+    line = tools.run('infer', SEGMENTATION, segmentation.checkpoint, *arguments).error_line()
+    assert expected.format(path=path) in line
+    assert not (tmp_path / 'out').exists()
+
+
+def test_wrong_arguments(tools, segmentation, detection, shapes, tmp_path):
+    image = shapes / 'images/val/000000.png'
+    (tmp_path / 'file').touch()
+
+    def refuse(checkpoint: Path, *arguments: object) -> str:
+        return tools.run('infer', SEGMENTATION, checkpoint, image, *arguments).error_line()
+
+    here, out = segmentation.checkpoint, ('--out', tmp_path / 'out')
+    assert 'is a checkpoint of another model' in refuse(detection.checkpoint, *out)
+    assert '--device gpu: no such device' in refuse(here, *out, '--device', 'gpu')
+    assert '--device cuda:99: this machine has' in refuse(here, *out, '--device', 'cuda:99')
+    assert 'cannot write there' in refuse(here, '--out', tmp_path / 'file/out')
+
+
+def test_works_in_any_folder(tools, segmentation, folder, tmp_path):
+    shutil.copy(segmentation.checkpoint, folder / 'model.pth')
+    result = tools.run(
+        'infer', SEGMENTATION, folder / 'model.pth', folder / 'a.png', '--out', 'out'
+    )
+    assert f'1 pictures in {tools.folder}/out' in result.ok()

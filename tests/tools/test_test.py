@@ -1,0 +1,170 @@
+"""``tools/test.py`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.tools.commands import DETECTION, SEGMENTATION
+
+DETECTION_TTA = """
+_base_ = [{config!r}]
+tta_model = dict(
+    type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=20)
+)
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale_factor=factor) for factor in (1.0, 1.5)],
+            [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)],
+            [
+                dict(
+                    type='PackDetInputs',
+                    meta_keys=(
+                        'img_id',
+                        'img_path',
+                        'ori_shape',
+                        'img_shape',
+                        'scale_factor',
+                        'flip',
+                        'flip_direction',
+                    ),
+                )
+            ],
+        ],
+    ),
+]
+"""
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
+
+
+def images(data: Path) -> set[str]:
+    return {path.name for path in (data / 'images/val').iterdir()}
+
+
+def test_detection_writes_coco_results_metrics_and_pictures(tools, detection, tmp_path):
+    out, show = tmp_path / 'out', tmp_path / 'show'
+    result = tools.fresh(
+        'test',
+        DETECTION,
+        detection.checkpoint,
+        *('--work-dir', tmp_path / 'work', '--out', out, '--show-dir', show),
+        *detection.options(model__test_cfg__rcnn__score_thr=0.0),
+    )
+    assert str(out) in result.ok() and result.err == ''
+    assert files(out) == {'metrics.json', 'detections.bbox.json', 'detections.segm.json'}
+    metrics = json.loads((out / 'metrics.json').read_text())
+    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(metrics)
+    masks = json.loads((out / 'detections.segm.json').read_text())
+    assert {'image_id', 'category_id', 'score', 'segmentation'} <= set(masks[0])
+    assert files(show) == images(detection.data)
+    height, width = cv2.imread(str(detection.data / 'images/val/000000.png')).shape[:2]
+    assert cv2.imread(str(show / '000000.png')).shape == (height, 2 * width, 3)
+
+
+def test_segmentation_writes_labels_metrics_and_pictures(tools, segmentation, tmp_path):
+    out, show = tmp_path / 'out', tmp_path / 'show'
+    result = tools.fresh(
+        'test',
+        SEGMENTATION,
+        segmentation.checkpoint,
+        *('--work-dir', tmp_path / 'work', '--out', out, '--show-dir', show),
+        *segmentation.options(),
+    )
+    assert result.ok() and result.err == ''
+    names = images(segmentation.data)
+    assert files(out) == {'metrics.json', *(f'labels/{name}' for name in names)}
+    assert {'mIoU', 'aAcc', 'mAcc'} == set(json.loads((out / 'metrics.json').read_text()))
+    truth = cv2.imread(str(segmentation.data / 'annotations/val/000001.png'), cv2.IMREAD_UNCHANGED)
+    label = cv2.imread(str(out / 'labels/000001.png'), cv2.IMREAD_UNCHANGED)
+    # as in ADE20K's files, 0 is kept for what is no class
+    assert label.shape == truth.shape and set(np.unique(label)) <= set(range(1, 8))
+    assert files(show) == names
+
+
+def test_detection_tta_evaluates_boxes_and_says_so(tools, detection, tmp_path):
+    config = tmp_path / 'tta.py'
+    config.write_text(DETECTION_TTA.format(config=str(DETECTION)))
+    out = tmp_path / 'out'
+    arguments = ('--tta', '--work-dir', tmp_path / 'work', '--out', out)
+    log = tools.run('test', config, detection.checkpoint, *arguments, *detection.options()).ok()
+    assert 'masks are not predicted and not evaluated' in log
+    metrics = json.loads((out / 'metrics.json').read_text())
+    assert 'coco/bbox_mAP' in metrics and 'coco/segm_mAP' not in metrics
+
+
+def test_segmentation_tta(tools, segmentation, tmp_path):
+    arguments = ('--tta', '--work-dir', tmp_path / 'work', '--out', tmp_path / 'out')
+    settings = segmentation.options()
+    log = tools.run('test', SEGMENTATION, segmentation.checkpoint, *arguments, *settings).ok()
+    assert 'mIoU' in log
+    assert len(files(tmp_path / 'out/labels')) == len(images(segmentation.data))
+
+
+class TestRefuses:
+    @pytest.fixture
+    def refuse(self, tools, task_run, tmp_path):
+        def run(checkpoint: Path | None, *arguments: object, **changes: object) -> str:
+            checkpoint = checkpoint or task_run.checkpoint
+            settings = task_run.options(**changes)
+            work_dir = ('--work-dir', tmp_path / 'work')
+            result = tools.run(
+                'test', task_run.config, checkpoint, *work_dir, *arguments, *settings
+            )
+            return result.error_line()
+
+        return run
+
+    def test_missing_checkpoint(self, refuse, tmp_path):
+        assert f'checkpoint not found: {tmp_path}/none.pth' in refuse(tmp_path / 'none.pth')
+
+    def test_file_that_is_no_checkpoint(self, refuse, tmp_path):
+        path = tmp_path / 'some.pth'
+        for content in (b'', b'text', pickle.dumps([1, 2]), pickle.dumps({'state_dict': 3})):
+            path.write_bytes(content)
+            assert str(path) in refuse(path)
+
+    def test_checkpoint_that_runs_code_is_not_run(self, refuse, tmp_path):
+        class Payload:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / 'owned'),)
+
+        torch.save({'state_dict': {}, 'payload': Payload()}, tmp_path / 'evil.pth')
+        line = refuse(tmp_path / 'evil.pth')
+        assert f'{tmp_path}/evil.pth is not loaded' in line
+        assert not (tmp_path / 'owned').exists()
+
+    def test_checkpoint_of_another_arch(self, refuse, task_run):
+        line = refuse(None, model__backbone__arch='nano')
+        assert f'{task_run.checkpoint} is a checkpoint of another model' in line
+        assert 'missing (backbone.' in line and 'of another shape (backbone.' in line
+
+    def test_out_dir_that_cannot_be_made(self, refuse, tmp_path):
+        (tmp_path / 'file').touch()
+        for option in ('--out', '--show-dir'):
+            line = refuse(None, option, tmp_path / 'file/out')
+            assert f'{option} {tmp_path}/file/out: cannot write there' in line
+
+
+def test_tta_that_the_config_lacks(tools, detection):
+    arguments = ('--tta', *detection.options())
+    line = tools.run('test', DETECTION, detection.checkpoint, *arguments).error_line()
+    assert f'{DETECTION} has no tta_model, tta_pipeline, which --tta needs' in line
+
+
+def test_missing_test_data(tools, segmentation, tmp_path):
+    settings = segmentation.options(test_dataloader__dataset__data_root=f'{tmp_path}/none/')
+    line = tools.run('test', SEGMENTATION, segmentation.checkpoint, *settings).error_line()
+    assert f'{tmp_path}/none' in line and 'make it with: python tools/make_shapes.py' in line

@@ -1,0 +1,345 @@
+"""``tools/train.py`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tools.commands import DETECTION, ENV, SEGMENTATION, command, options, spawn
+
+
+@pytest.fixture
+def data_copy(shapes, tmp_path) -> Path:
+    """A copy of the data set to be damaged."""
+    return Path(shutil.copytree(shapes, tmp_path / 'shapes'))
+
+
+def iterations(log: str) -> list[int]:
+    return [int(number) for number in re.findall(r'INFO - Epoch\(train\).*\[\s*(\d+)/', log)]
+
+
+def test_trains_both_tasks(task_run):
+    assert task_run.checkpoint.is_file()
+    assert (task_run.work_dir / 'last_checkpoint').read_text() == str(task_run.checkpoint)
+    assert task_run.result.err == ''
+    assert len(iterations(task_run.result.out)) == 2
+    assert re.search(r'(coco/segm_mAP|mIoU): \d', task_run.result.out)
+
+
+def test_checkpoints_hold_tensors_and_plain_values_alone(task_run):
+    torch.serialization.clear_safe_globals()
+    checkpoint = torch.load(task_run.checkpoint, weights_only=True)
+    assert {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'} <= set(checkpoint)
+
+
+def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes, tmp_path):
+    config, work_dir = SEGMENTATION, tmp_path / 'work'
+    endless = options(config, shapes, train_cfg__max_epochs=50, train_cfg__val_interval=100)
+    process = spawn('train', config, '--work-dir', work_dir, '--resume', *endless, cwd=tmp_path)
+    try:
+        while not (work_dir / 'last_checkpoint').is_file() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    last = (work_dir / 'last_checkpoint').read_text()
+    assert err.splitlines() == [
+        f'train.py: error: interrupted; add --resume to continue from {last}'
+    ]
+
+    epoch = int(re.search(r'epoch_(\d+)\.pth', last).group(1))
+    more = options(config, shapes, train_cfg__max_epochs=epoch + 1, train_cfg__val_interval=100)
+    result = tools.run('train', config, '--work-dir', work_dir, '--resume', *more)
+    assert f'resumed epoch: {epoch}, iter: {2 * epoch}' in result.ok()
+    assert f'Epoch(train) [{epoch + 1}][2/2]' in result.out
+    meta = torch.load(work_dir / f'epoch_{epoch + 1}.pth', weights_only=True)['meta']
+    assert meta['iter'] == 2 * (epoch + 1)
+
+
+def test_resume_in_an_empty_folder_starts_anew(tools, shapes, tmp_path):
+    result = tools.run(
+        'train', SEGMENTATION, '--work-dir', tmp_path, '--resume', *options(SEGMENTATION, shapes)
+    )
+    result.ok()
+    assert 'resumed epoch' not in result.out
+    assert (tmp_path / 'epoch_1.pth').is_file()
+
+
+@pytest.mark.parametrize('config', [DETECTION, SEGMENTATION], ids=['detection', 'segmentation'])
+def test_amp_trains_on_the_cpu(tools, shapes, tmp_path, config):
+    settings = options(config, shapes, train_cfg__val_interval=5)
+    log = tools.run('train', config, '--work-dir', tmp_path, '--amp', *settings).ok()
+    assert "type='Bf16OptimWrapper'" in log
+    losses = [float(loss) for loss in re.findall(r' loss: ([\d.]+)', log)]
+    assert len(losses) == 2
+
+
+def test_two_processes_without_a_gpu(shapes, tmp_path):
+    settings = options(DETECTION, shapes, train_cfg__val_interval=5)
+    arguments = command(
+        'train', DETECTION, '--work-dir', tmp_path, '--launcher', 'pytorch', *settings
+    )
+    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
+    result = subprocess.run(
+        [sys.executable, *launcher, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, **ENV},
+    )
+    assert result.returncode == 0, result.stderr
+    assert iterations(result.stdout) == [1]
+    assert 'MMDistributedDataParallel' in result.stdout
+
+
+def test_training_stops_when_the_loss_is_not_finite(tools, shapes, tmp_path):
+    settings = options(
+        SEGMENTATION, shapes, optim_wrapper__optimizer__lr='1e30', param_scheduler='None'
+    )
+    result = tools.run('train', SEGMENTATION, '--work-dir', tmp_path, *settings)
+    assert result.code == 1
+    assert re.fullmatch(
+        r'train.py: error: .*loss.* is (nan|inf) at iteration 2: the training diverged; .*\n',
+        result.err,
+    )
+    assert not (tmp_path / 'epoch_1.pth').exists()
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_config_not_found(tools):
+    line = tools.run('train', 'configs/none.py').error_line()
+    assert line == 'train.py: error: config not found: configs/none.py'
+
+
+def test_config_with_a_syntax_error_names_file_and_line(tools, tmp_path):
+    base = write(tmp_path / 'base.py', 'a = 1\nmodel = dict(type=\n')
+    config = write(tmp_path / 'config.py', "_base_ = ['base.py']\n")
+    line = tools.run('train', config).error_line()
+    assert f'{base}, line 2: ' in line
+
+
+def test_config_that_raises_names_file_and_line(tools, tmp_path):
+    config = write(tmp_path / 'config.py', 'a = 1\nb = a + undefined\n')
+    line = tools.run('train', config).error_line()
+    assert f"{config}, line 2: NameError: name 'undefined' is not defined" in line
+
+
+def test_missing_base_names_file_and_line(tools, tmp_path):
+    config = write(tmp_path / 'config.py', "# comment\n_base_ = [\n    '../nowhere.py',\n]\n")
+    line = tools.run('train', config).error_line()
+    assert f'{config}, line 3: _base_ file not found: {tmp_path.parent / "nowhere.py"}' in line
+
+
+def test_missing_custom_import(tools, tmp_path):
+    config = write(tmp_path / 'config.py', "custom_imports = dict(imports=['not_there_mm'])\n")
+    line = tools.run('train', config).error_line()
+    assert str(config) in line and "No module named 'not_there_mm'" in line
+
+
+def test_base_part_is_no_training_config(tools):
+    part = DETECTION.parents[1] / '_base_/models/mask-rcnn_fpn.py'
+    line = tools.run('train', part).error_line()
+    assert f'{part} has no train_dataloader' in line
+
+
+@pytest.mark.parametrize(
+    ('option', 'expected'),
+    [
+        ('train_cfg.max_epochs', 'expected KEY=VALUE'),
+        ('train_dataloder.batch_size=2', 'did you mean train_dataloader?'),
+        ('model.bakcbone.arch=tiny', 'no bakcbone in model; did you mean backbone?'),
+        ('data_root=elsewhere/', 'set train_dataloader.dataset.data_root'),
+        ('train_dataloader.dataset.pipeline.9.type=X', 'Index 9 exceeds'),
+        ('model.backbone.out_indices=[0,1', 'Imbalanced brackets'),
+    ],
+)
+def test_wrong_option(tools, option, expected):
+    line = tools.run('train', DETECTION, '--cfg-options', option).error_line()
+    assert '--cfg-options' in line and expected in line
+
+
+def test_missing_data_set_names_the_command_that_makes_it(tools, tmp_path):
+    for config in (DETECTION, SEGMENTATION):
+        line = tools.run('train', config, *options(config, tmp_path / 'none')).error_line()
+        assert f'{tmp_path}/none' in line
+        assert 'make it with: python tools/make_shapes.py --out data/shapes' in line
+
+
+def test_empty_image_folder(tools, data_copy):
+    shutil.rmtree(data_copy / 'images/val')
+    (data_copy / 'images/val').mkdir()
+    line = tools.run('train', SEGMENTATION, *options(SEGMENTATION, data_copy)).error_line()
+    assert f'{data_copy}/images/val is empty (val_dataloader.dataset.data_prefix.img_path)' in line
+
+
+@pytest.mark.parametrize(
+    ('change', 'expected'),
+    [
+        ({'model__backbone__arch': 'huge'}, ['huge', 'micro', 'nano', 'tiny']),
+        ({'model__backbone__type': 'PyramidWaitFormer'}, ['PyramidWaitFormer', 'custom_imports']),
+        ({'model__backbone__depths': '[1,2]'}, ['PyramidWeightFormer', 'unexpected', 'depths']),
+    ],
+    ids=['arch', 'type', 'argument'],
+)
+def test_wrong_model(tools, shapes, tmp_path, change, expected):
+    settings = options(SEGMENTATION, shapes, **change)
+    line = tools.run('train', SEGMENTATION, '--work-dir', tmp_path, *settings).error_line()
+    assert all(word in line for word in expected), line
+
+
+def test_work_dir_that_cannot_be_made(tools, shapes, tmp_path):
+    file = write(tmp_path / 'file', '')
+    settings = options(DETECTION, shapes)
+    line = tools.run('train', DETECTION, '--work-dir', file / 'work', *settings).error_line()
+    assert f'--work-dir {file}/work: cannot write there: Not a directory' in line
+
+
+class TestResumeRefuses:
+    @pytest.fixture
+    def resume(self, tools, segmentation, tmp_path):
+        def run(checkpoint: Path, **changes: object) -> str:
+            arguments = ['--work-dir', tmp_path / 'work', '--resume', checkpoint]
+            settings = segmentation.options(**changes)
+            return tools.run('train', SEGMENTATION, *arguments, *settings).error_line()
+
+        return run
+
+    def test_missing_file(self, resume, tmp_path):
+        assert f'checkpoint not found: {tmp_path}/none.pth' in resume(tmp_path / 'none.pth')
+
+    def test_damaged_file(self, resume, segmentation, tmp_path):
+        data = segmentation.checkpoint.read_bytes()
+        (tmp_path / 'half.pth').write_bytes(data[: len(data) // 2])
+        assert f'{tmp_path}/half.pth is no readable checkpoint' in resume(tmp_path / 'half.pth')
+
+    def test_weights_alone(self, resume, segmentation, tmp_path):
+        weights = torch.load(segmentation.checkpoint, weights_only=True)['state_dict']
+        torch.save({'state_dict': weights}, tmp_path / 'weights.pth')
+        assert 'not the state of a run' in resume(tmp_path / 'weights.pth')
+
+    def test_another_arch(self, resume, segmentation):
+        line = resume(segmentation.checkpoint, model__backbone__arch='nano')
+        assert f'{segmentation.checkpoint} is a checkpoint of another model' in line
+        assert re.search(r'\d+ missing \(backbone\.', line)
+        assert re.search(r'\d+ of another shape \(backbone\.', line)
+
+    def test_another_task(self, resume, detection):
+        assert re.search(r'\d+ missing .* \d+ unexpected', resume(detection.checkpoint))
+
+
+def test_last_checkpoint_that_is_gone(tools, shapes, tmp_path):
+    write(tmp_path / 'last_checkpoint', '/gone/epoch_3.pth')
+    settings = options(SEGMENTATION, shapes)
+    line = tools.run(
+        'train', SEGMENTATION, '--work-dir', tmp_path, '--resume', *settings
+    ).error_line()
+    assert '/gone/epoch_3.pth, which is not there' in line
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+DAMAGES = {
+    'garbage': lambda path: path.write_bytes(b'not an image' * 9),
+    'empty': lambda path: path.write_bytes(b''),
+    'truncated': truncate,
+    'missing': Path.unlink,
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+@pytest.mark.parametrize(
+    ('config', 'folder'),
+    [(DETECTION, 'images'), (SEGMENTATION, 'images'), (SEGMENTATION, 'annotations')],
+    ids=['detection', 'segmentation', 'labels'],
+)
+def test_unreadable_training_image_is_named(tools, data_copy, tmp_path, config, folder, damage):
+    image = data_copy / folder / 'train/000003.png'
+    DAMAGES[damage](image)
+    settings = options(config, data_copy, train_dataloader__num_workers=1)
+    result = tools.run('train', config, '--work-dir', tmp_path / 'work', *settings)
+    # libpng and OpenCV have their own say on stderr about a truncated file
+    lines = [
+        line for line in result.err.splitlines() if 'libpng' not in line and 'WARN:' not in line
+    ]
+    assert result.code == 2, result.err
+    assert len(lines) == 1, result.err
+    assert lines[0].startswith(f'train.py: error: cannot read the image {image}: ')
+
+
+def test_broken_annotation_file(tools, data_copy, tmp_path):
+    file = data_copy / 'annotations/instances_train.json'
+    truncate(file)
+    settings = options(DETECTION, data_copy)
+    line = tools.run('train', DETECTION, '--work-dir', tmp_path, *settings).error_line()
+    assert f'{file} is not valid JSON' in line
+
+
+def test_annotation_file_without_the_classes(tools, data_copy, tmp_path):
+    file = data_copy / 'annotations/instances_train.json'
+    content = json.loads(file.read_text())
+    for category in content['categories']:
+        category['name'] = 'other ' + category['name']
+    file.write_text(json.dumps(content))
+    settings = options(
+        DETECTION, data_copy, train_dataloader__dataset__filter_cfg__filter_empty_gt=True
+    )
+    line = tools.run('train', DETECTION, '--work-dir', tmp_path, *settings).error_line()
+    assert f'no image of {file} is left to use' in line
+
+
+def test_launcher_that_does_not_fit(tools, shapes):
+    settings = options(SEGMENTATION, shapes)
+    line = tools.run('train', SEGMENTATION, *settings, env={'WORLD_SIZE': '2'}).error_line()
+    assert 'add --launcher pytorch' in line
+    line = tools.run('train', SEGMENTATION, '--launcher', 'pytorch', *settings).error_line()
+    assert 'torchrun' in line
+
+
+HIDE = """
+import sys
+from importlib.machinery import PathFinder
+
+class Hiding(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name == {name!r} else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
+"""
+
+
+@pytest.mark.parametrize(
+    ('module', 'expected'),
+    [
+        (
+            'mmengine',
+            ["mmengine is not installed; pip install 'weightformer_mm[onedl]'", '[openmmlab]'],
+        ),
+        ('mmcv._ext', ['mmcv has no compiled operators']),
+        ('mmdet', ['mmdet, which the config needs', "'weightformer_mm[onedl]'"]),
+    ],
+)
+def test_missing_library_is_named(tools, shapes, tmp_path, module, expected):
+    (tmp_path / 'sitecustomize.py').write_text(HIDE.format(name=module))
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    settings = options(DETECTION, shapes)
+    line = tools.fresh('train', DETECTION, *settings, env={'PYTHONPATH': path}).error_line()
+    assert all(words in line for words in expected), line

@@ -1,0 +1,16 @@
+"""Training, testing and inference on top of mmengine: what the command lines in ``tools/`` call.
+
+Importing this package registers its hooks and optimizer wrapper in mmengine's root registries. Without
+mmengine the import still works, so that a tool can say what is missing.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from .errors import UserError, run_tool
+
+if find_spec('mmengine') is not None:
+    from . import amp, hooks  # noqa: F401
+
+__all__ = ['UserError', 'run_tool']

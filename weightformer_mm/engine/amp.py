@@ -1,0 +1,84 @@
+"""Mixed precision on the device at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+from .config import type_name
+from .errors import UserError
+
+
+@OPTIM_WRAPPERS.register_module()
+class Bf16OptimWrapper(OptimWrapper):
+    """bfloat16 autocast without loss scaling, on the CPU too.
+
+    mmengine's ``AmpOptimWrapper`` refuses to be built without a GPU. bfloat16 has the range of float32, so
+    there is nothing to scale. mmcv's operators (RoIAlign, NMS) know no bfloat16; between them and the network
+    stand the outputs of backbone, neck and heads, which are therefore given in float32.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._prepared = False
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        if not self._prepared:
+            _give_float32(model)
+            self._prepared = True
+        device = torch.device(get_device()).type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
+
+
+def _give_float32(model: nn.Module) -> None:
+    """Cast the outputs of the parts of a detector or segmentor to float32."""
+    for name, module in model.named_modules():
+        parts = [
+            part for part in name.split('.') if not part.isdigit()
+        ]  # the heads of a cascade are a list
+        if parts and (parts[-1] in ('backbone', 'neck') or parts[-1].endswith('_head')):
+            module.register_forward_hook(lambda module, inputs, output: _float32(output))
+
+
+def _float32(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype == torch.bfloat16 else value
+    if type(value) in (list, tuple):
+        return type(value)(_float32(item) for item in value)
+    return value
+
+
+def use_amp(cfg: Config) -> None:
+    """Switch ``cfg.optim_wrapper`` to mixed precision.
+
+    CUDA: mmengine's ``AmpOptimWrapper`` with dynamic loss scale (or as the config has it). CPU: bfloat16.
+
+    Raises:
+        UserError: the config uses an optimizer wrapper of its own, or the device has no autocast.
+    """
+    wrapper: Any = cfg.optim_wrapper
+    kind = type_name({'type': 'OptimWrapper', **wrapper})
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'Bf16OptimWrapper'):
+        raise UserError(f'--amp cannot be combined with optim_wrapper.type={kind} of the config')
+    device = torch.device(get_device()).type
+    if kind == 'Bf16OptimWrapper':
+        return
+    if device == 'cuda':
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    elif device == 'cpu':
+        wrapper.type = 'Bf16OptimWrapper'
+        wrapper.pop('loss_scale', None)
+        wrapper.pop('dtype', None)
+    else:
+        raise UserError(f'--amp is not available on the device {device!r}')

@@ -1,0 +1,107 @@
+"""Does a checkpoint belong to this model? mmengine would only warn and go on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner.checkpoint import load_state_dict
+from torch import Tensor, nn
+
+from .errors import UserError
+
+_SHOWN = 3
+
+
+def get_state_dict(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str, Tensor]:
+    """The model's weights in a checkpoint, under the names of the unwrapped model.
+
+    Raises:
+        UserError: there are none.
+    """
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    weights = {}
+    if isinstance(state_dict, dict):
+        weights = {k: v for k, v in state_dict.items() if isinstance(v, Tensor)}
+    if not weights or len(weights) != len(state_dict):
+        keys = ', '.join(map(str, list(checkpoint)[:_SHOWN])) or 'nothing'
+        raise UserError(f'{path} holds no weights of a model (no state_dict; it has {keys})')
+    prefix = 'module.'
+    return {k[len(prefix) :] if k.startswith(prefix) else k: v for k, v in weights.items()}
+
+
+def check_matches(
+    model: nn.Module,
+    checkpoint: dict[str, Any],
+    path: str | os.PathLike,
+    ignore: Sequence[str] = (),
+) -> None:
+    """Raise UserError unless the checkpoint has exactly the weights of ``model``.
+
+    Args:
+        ignore: name prefixes of weights that may be in excess: of parts taken out of the model on purpose.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    found = get_state_dict(checkpoint, path)
+    found = {k: v for k, v in found.items() if not k.startswith(tuple(ignore))}
+    wanted = model.state_dict()
+    # mmengine, too, lets these counters be absent
+    missing = [k for k in wanted if k not in found and not k.endswith('num_batches_tracked')]
+    unexpected = [k for k in found if k not in wanted]
+    reshaped = [
+        f'{k} {tuple(found[k].shape)} instead of {tuple(v.shape)}'
+        for k, v in wanted.items()
+        if k in found and found[k].shape != v.shape
+    ]
+    if not (missing or unexpected or reshaped) or _converts(model, found):
+        return
+    counts = [
+        _count('missing', missing),
+        _count('unexpected', unexpected),
+        _count('of another shape', reshaped),
+    ]
+    raise UserError(
+        f'{path} is a checkpoint of another model{_origin(checkpoint)}: '
+        f'weights {"; ".join(filter(None, counts))}. Give the config that it was trained with, '
+        'or train from it with load_from'
+    )
+
+
+def check_resumable(checkpoint: dict[str, Any], path: Path) -> None:
+    """Raise UserError unless the checkpoint holds the state of a run and not weights alone."""
+    missing = [key for key in ('meta', 'message_hub', 'optimizer') if key not in checkpoint] + [
+        key
+        for key in ('epoch', 'iter')
+        if key not in checkpoint.get('meta', {'epoch': 0, 'iter': 0})
+    ]
+    if missing:
+        raise UserError(
+            f'--resume {path}: it holds weights but not the state of a run ({", ".join(missing)} missing); '
+            f'to start from these weights: --cfg-options load_from={path}'
+        )
+
+
+def _converts(model: nn.Module, state_dict: dict[str, Tensor]) -> bool:
+    """Whether loading works all the same: some modules rename the keys of older checkpoints as they load."""
+    try:
+        load_state_dict(model, dict(state_dict), strict=True)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _count(what: str, names: list[str]) -> str:
+    if not names:
+        return ''
+    shown = ', '.join(names[:_SHOWN]) + (', ...' if len(names) > _SHOWN else '')
+    return f'{len(names)} {what} ({shown})'
+
+
+def _origin(checkpoint: dict[str, Any]) -> str:
+    meta = checkpoint.get('meta')
+    name = meta.get('experiment_name') if isinstance(meta, dict) else None
+    return f' (of the run {name})' if name else ''

@@ -1,0 +1,76 @@
+"""Is the data set there? Asked before a model is built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .config import as_list
+from .errors import UserError
+
+
+def check_data(cfg: Config, splits: Sequence[str]) -> None:
+    """Look for the files and folders that the data loaders and evaluators name.
+
+    Args:
+        splits: of 'train', 'val' and 'test'; a split without a data loader is passed over.
+
+    Raises:
+        UserError: something is missing or a folder is empty; names the command that makes the data where
+            the config has it as ``prepare_data``.
+    """
+    missing = []
+    for place, path in _needed(cfg, splits):
+        if path.is_dir():
+            if not any(path.iterdir()):
+                missing.append(f'{path.absolute()} is empty ({place})')
+        elif not path.exists():
+            missing.append(f'{path.absolute()} not found ({place})')
+    if missing:
+        more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
+        command = cfg.get('prepare_data')
+        remedy = f'make it with: {command}' if command else 'set data_root in the config'
+        raise UserError(f'data set: {missing[0]}{more}; {remedy}')
+
+
+def _needed(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        if loader is None:
+            continue
+        yield from _dataset_paths(loader.get('dataset'), f'{split}_dataloader.dataset')
+        for evaluator in as_list(cfg.get(f'{split}_evaluator')):
+            if _is_local(evaluator) and evaluator.get('ann_file'):
+                yield f'{split}_evaluator.ann_file', Path(evaluator['ann_file'])
+
+
+def _dataset_paths(dataset: Any, place: str) -> Iterator[tuple[str, Path]]:
+    """Paths of a data set config, through wrappers such as RepeatDataset and ConcatDataset."""
+    if not isinstance(dataset, dict) or not _is_local(dataset):
+        return
+    if 'dataset' in dataset:
+        yield from _dataset_paths(dataset['dataset'], f'{place}.dataset')
+    for index, inner in enumerate(dataset.get('datasets') or []):
+        yield from _dataset_paths(inner, f'{place}.datasets.{index}')
+    root = dataset.get('data_root') or ''
+    entries = {'ann_file': dataset.get('ann_file')}
+    prefixes = dataset.get('data_prefix')
+    if isinstance(prefixes, dict):
+        entries.update({f'data_prefix.{key}': value for key, value in prefixes.items()})
+    if root:
+        yield f'{place}.data_root', Path(root)
+    for key, value in entries.items():
+        if isinstance(value, str) and value and '://' not in value:
+            yield f'{place}.{key}', Path(os.path.join(root, value))
+
+
+def _is_local(node: dict) -> bool:
+    """False for data on another file system (petrel, http, ...), which only mmengine can reach."""
+    backend = (node.get('backend_args') or {}).get('backend', 'local')
+    return backend == 'local' and '://' not in str(
+        node.get('data_root') or node.get('ann_file') or ''
+    )

@@ -1,0 +1,91 @@
+"""Pictures of predictions, drawn with the visualizer of mmdet or mmseg."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
+from .errors import UserError
+
+_VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer'}
+# what both OpenCV can write and everybody can open
+_WRITABLE = ('.jpg', '.jpeg', '.png')
+
+
+def use_visualizer(cfg: Config) -> None:
+    """Make sure that the config has a visualizer that draws predictions.
+
+    Raises:
+        UserError: the config is of a library whose predictions are not drawn.
+    """
+    scope = cfg.get('default_scope', 'mmengine')
+    if scope not in _VISUALIZERS:
+        raise UserError(f'pictures are drawn for {" and ".join(_VISUALIZERS)}, not for {scope}')
+    if cfg.get('visualizer') is None:
+        cfg.visualizer = {'type': _VISUALIZERS[scope], 'name': 'visualizer'}
+
+
+def draw(
+    visualizer: Any,
+    image: np.ndarray,
+    sample: Any,
+    out_file: Path,
+    with_truth: bool,
+    score_thr: float,
+) -> None:
+    """Write one picture; with the ground truth beside the prediction if asked and known.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB, in the size of the original file.
+        sample: ``DetDataSample`` or ``SegDataSample`` of a prediction.
+    """
+    arguments = {'draw_gt': with_truth, 'draw_pred': True, 'show': False}
+    if 'pred_score_thr' in inspect.signature(visualizer.add_datasample).parameters:
+        arguments['pred_score_thr'] = score_thr
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    partial = out_file.with_name(f'.partial-{os.getpid()}-{out_file.name}')
+    try:
+        visualizer.add_datasample(out_file.name, image, sample, out_file=str(partial), **arguments)
+        os.replace(partial, out_file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def picture_name(path: Path) -> Path:
+    """Name of the picture of an image: the same, in a format that can be written."""
+    return path if path.suffix.lower() in _WRITABLE else path.with_suffix(path.suffix + '.png')
+
+
+class DrawPredictionsHook(Hook):
+    """Write ``ground truth | prediction`` of every test image.
+
+    One hook for both tasks. mmdet's own puts all pictures of equal name on top of each other; mmseg's has no
+    folder of its own but writes to the log folder of the visualizer.
+
+    Args:
+        out_dir: folder of the pictures.
+        root: folder of the images; their place below it is their place below ``out_dir``.
+        score_thr: detections below it are not drawn.
+    """
+
+    def __init__(self, out_dir: Path, root: Path | None = None, score_thr: float = 0.3) -> None:
+        self.out_dir = out_dir
+        self.root = root
+        self.score_thr = score_thr
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        for sample in outputs or ():
+            path = Path(sample.img_path)
+            name = path.relative_to(self.root) if self.root in path.parents else Path(path.name)
+            image = mmcv.imread(str(path), channel_order='rgb')
+            out_file = self.out_dir / picture_name(name)
+            draw(runner.visualizer, image, sample, out_file, True, self.score_thr)

@@ -1,0 +1,48 @@
+"""Distributed launch, on machines without a GPU too."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from .errors import UserError
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+
+def use_launcher(cfg: Config, launcher: str) -> None:
+    """Set ``cfg.launcher`` and what it needs.
+
+    Raises:
+        UserError: the launcher does not fit the way the process was started.
+    """
+    world_size = int(os.environ.get('WORLD_SIZE', 1))
+    if launcher == 'none' and world_size > 1:
+        raise UserError(f'started as one of {world_size} processes: add --launcher pytorch')
+    if launcher == 'pytorch' and not {'RANK', 'LOCAL_RANK', 'WORLD_SIZE'} <= os.environ.keys():
+        raise UserError(
+            '--launcher pytorch is for processes of torchrun: '
+            'torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch'
+        )
+    cfg.launcher = launcher
+    if launcher == 'pytorch' and torch.device(get_device()).type == 'cpu':
+        _use_gloo(cfg)
+
+
+def _use_gloo(cfg: Config) -> None:
+    """mmengine's own start-up selects a CUDA device and passes ``device_ids``, neither of which a CPU has."""
+    dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    timeout = timedelta(seconds=dist_cfg.get('timeout', 1800))
+    torch.distributed.init_process_group('gloo', timeout=timeout)
+    wrapper = dict(cfg.get('model_wrapper_cfg') or {})
+    wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        **wrapper,
+        'device_ids': None,
+    }

@@ -1,0 +1,67 @@
+"""mmengine's runner, with data errors that name the file and checkpoints that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .config import innermost_dataset
+from .errors import UserError
+from .image_guard import name_unreadable_images
+
+
+class CheckedRunner(Runner):
+    """``mmengine.runner.Runner`` with errors for the user and atomic checkpoints; nothing else differs."""
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> Any:
+        try:
+            loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        except json.JSONDecodeError as error:
+            raise UserError(f'{_annotations(dataloader)} is not valid JSON: {error}') from error
+        except ValueError as error:
+            if 'need at least one array' not in str(error):
+                raise
+            raise UserError(_nothing_left(dataloader)) from error
+        name_unreadable_images(loader.dataset)
+        return loader
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        partial = f'.{filename}.partial'
+        try:
+            super().save_checkpoint(out_dir, partial, *args, **kwargs)
+            if is_main_process():
+                os.replace(os.path.join(out_dir, partial), os.path.join(out_dir, filename))
+        finally:
+            if is_main_process():
+                Path(out_dir, partial).unlink(missing_ok=True)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner that ``cfg.runner_type`` names, else :class:`CheckedRunner`."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else CheckedRunner.from_cfg(cfg)
+
+
+def _annotations(dataloader: Any) -> str:
+    dataset = innermost_dataset(dataloader)
+    path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    return path or 'the annotation file'
+
+
+def _nothing_left(dataloader: Any) -> str:
+    return (
+        f'no image of {_annotations(dataloader)} is left to use: none has objects of the '
+        "data set's classes (metainfo) after filter_cfg; check that the class names are those of the file"
+    )

@@ -1,0 +1,127 @@
+"""Checkpoints are read with ``weights_only=True``, and with nothing else.
+
+mmengine's own checkpoints hold a few harmless objects besides tensors: ``HistoryBuffer`` (the loss
+curves), numpy scalars and the curve of a one-cycle schedule. They are allowed by name here. Methods are
+pickled through ``getattr``; allowing the real one would open a way to everything else, so a narrow stand-in
+answers for it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_dist_info
+from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from mmengine.runner import CheckpointLoader
+
+from .errors import UserError
+
+_FOREIGN_OBJECT = re.compile(r'(?:GLOBAL|[Uu]nsupported class|instantiate class|operand) ([\w.]+)')
+
+
+_METHODS = {
+    HistoryBuffer: ('min', 'max', 'current', 'mean'),
+    OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+}
+
+
+def _known_method(owner: Any, name: str) -> Callable:
+    """Stand-in for ``getattr`` in a pickle: finds the methods listed above and nothing else."""
+    if not isinstance(owner, type) or name not in _METHODS.get(owner, ()):
+        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
+    return getattr(owner, name)
+
+
+def _under_name(function: Callable, module: str, name: str) -> Callable:
+    """``function`` as the allow-list of torch knows it: under the name that the pickle asks for."""
+
+    def stand_in(*args: Any) -> Any:
+        return function(*args)
+
+    stand_in.__module__ = module
+    stand_in.__name__ = stand_in.__qualname__ = name
+    return stand_in
+
+
+def _numpy_globals() -> list[Any]:
+    core = getattr(np, '_core', None) or np.core
+    multiarray = core.multiarray
+    functions = [
+        _under_name(function, module, name)
+        # numpy 2 renamed the module; files written under either version are read under both
+        for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
+        for name, function in (
+            ('scalar', multiarray.scalar),
+            ('_reconstruct', multiarray._reconstruct),
+        )
+    ]
+    dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdU'}
+    return [*functions, np.ndarray, np.dtype, *dtypes]
+
+
+@cache
+def _allow_mmengine_objects() -> None:
+    if not hasattr(torch.serialization, 'add_safe_globals'):  # torch < 2.4
+        return
+    getattr_stand_in = _under_name(_known_method, 'builtins', 'getattr')
+    torch.serialization.add_safe_globals([*_METHODS, getattr_stand_in, *_numpy_globals()])
+
+
+def load_checkpoint_file(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Read a checkpoint from disk without running any code that is in it.
+
+    Raises:
+        UserError: the file is missing, is no checkpoint, is damaged, or holds objects other than tensors,
+            plain Python values and the ones named in this module.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'checkpoint not found: {path}')
+    _allow_mmengine_objects()
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise UserError(_why_unreadable(path, error)) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'{path} is no checkpoint: it holds a {type(checkpoint).__name__}')
+    return checkpoint
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    foreign = _FOREIGN_OBJECT.search(str(error))
+    if foreign is None:
+        return f'{path} is no readable checkpoint: not a file of torch.save, or damaged'
+    return (
+        f'{path} is not loaded: besides tensors it holds {foreign.group(1)}, and reading that could run '
+        'code from the file; save the weights again as a plain state_dict'
+    )
+
+
+def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Loader of ``mmengine.runner.CheckpointLoader`` for files on disk."""
+    return load_checkpoint_file(filename, map_location)
+
+
+def load_from_http(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """Loader of ``mmengine.runner.CheckpointLoader`` for URLs; rank 0 downloads, all ranks read."""
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    cached = folder / filename.rpartition('/')[2].partition('?')[0]
+    if get_dist_info()[0] == 0 and not cached.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(filename, str(cached))
+    barrier()
+    return load_checkpoint_file(cached, map_location)
+
+
+def use_safe_loading() -> None:
+    """Make mmengine read checkpoint files and URLs through this module, in this process."""
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)

@@ -1,0 +1,138 @@
+"""Evaluate a checkpoint on the test split of a config."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+from .checkpoint_check import check_matches
+from .config import as_list, innermost_dataset, load_config, require, type_name
+from .data_check import check_data
+from .drawing import DrawPredictionsHook, use_visualizer
+from .errors import Interrupted
+from .folders import make_folder, staged
+from .launch import use_launcher
+from .libraries import require_libraries
+from .runner import build_runner
+from .safe_load import load_checkpoint_file, use_safe_loading
+from .training import default_work_dir
+from .tta import use_tta
+
+# argument of each evaluator that makes it write its predictions, and where to
+_PREDICTIONS = {
+    'CocoMetric': ('outfile_prefix', 'detections'),
+    'LVISMetric': ('outfile_prefix', 'detections'),
+    'CocoPanopticMetric': ('outfile_prefix', 'panoptic'),
+    'IoUMetric': ('output_dir', 'labels'),
+}
+
+
+def test(
+    config: str,
+    checkpoint: str,
+    work_dir: str | None = None,
+    out: str | None = None,
+    show_dir: str | None = None,
+    tta: bool = False,
+    options: Sequence[str] = (),
+    launcher: str = 'none',
+) -> dict[str, float]:
+    """Evaluate ``checkpoint`` on the test split and return the metrics.
+
+    Args:
+        config: path of the config.
+        checkpoint: path of a checkpoint of exactly that model.
+        work_dir: folder of the logs; default as in training.
+        out: folder for ``metrics.json`` and the predictions: ``detections.bbox.json`` and
+            ``detections.segm.json`` in COCO's result format, or label PNGs in ``labels/``.
+        show_dir: folder for pictures ``ground truth | prediction``.
+        tta: test-time augmentation as the config has it.
+        options: ``KEY=VALUE`` changes to the config.
+        launcher: one of ``launch.LAUNCHERS``.
+
+    Raises:
+        UserError: bad input, found before the evaluation starts wherever that is possible.
+    """
+    use_safe_loading()
+    cfg = load_config(config, options)
+    require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
+    require_libraries(cfg.get('default_scope', 'mmengine'))
+    weights = load_checkpoint_file(checkpoint)
+    check_data(cfg, ('test',))
+    cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
+    cfg.load_from = str(checkpoint)
+    cfg.resume = False
+    dropped = use_tta(cfg) if tta else []
+    use_launcher(cfg, launcher)
+    with ExitStack() as stack:
+        if out is not None:
+            out_dir = make_folder(out, '--out')
+            stage = stack.enter_context(staged(out_dir))
+            _write_predictions(cfg, stage)
+        if show_dir is not None:
+            show_folder = make_folder(show_dir, '--show-dir')
+            use_visualizer(cfg)
+        runner = build_runner(cfg)
+        check_matches(runner.model, weights, checkpoint, ignore=dropped)
+        if dropped:
+            runner.logger.warning(
+                'Test-time augmentation merges boxes only: masks are not predicted and not evaluated.'
+            )
+        if show_dir is not None:
+            runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg)))
+        metrics = _run(runner)
+        if out is not None and is_main_process():
+            _write_metrics(stage / 'metrics.json', metrics)
+    _say_where(runner, out, show_dir)
+    return metrics
+
+
+def _run(runner: Runner) -> dict[str, float]:
+    try:
+        return runner.test()
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted('interrupted') from interrupt
+
+
+def _write_predictions(cfg: Config, folder: Path) -> None:
+    for evaluator in as_list(cfg.test_evaluator):
+        argument, name = _PREDICTIONS.get(type_name(evaluator), (None, None))
+        if argument is not None:
+            evaluator[argument] = str(folder / name)
+        if argument == 'output_dir':
+            (folder / name).mkdir()  # IoUMetric makes it on the first of several processes only
+
+
+def _write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    plain = {name: _plain(value) for name, value in metrics.items()}
+    path.write_text(json.dumps(plain, indent=2) + '\n')
+
+
+def _plain(value: Any) -> float | str | None:
+    """A metric as JSON knows it: numbers that are none become null."""
+    if isinstance(value, str):
+        return value
+    return float(value) if math.isfinite(value) else None
+
+
+def _image_root(cfg: Config) -> Path | None:
+    dataset = innermost_dataset(cfg.test_dataloader)
+    prefix = dataset.get('data_prefix') or {}
+    folder = prefix.get('img') or prefix.get('img_path') or ''
+    root = Path(dataset.get('data_root') or '', folder)
+    return root if root.is_dir() else None
+
+
+def _say_where(runner: Runner, out: str | None, show_dir: str | None) -> None:
+    if out is not None:
+        runner.logger.info(f'Metrics and predictions: {out}')
+    if show_dir is not None:
+        runner.logger.info(f'Pictures (ground truth | prediction): {show_dir}')

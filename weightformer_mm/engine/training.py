@@ -1,0 +1,128 @@
+"""Train what a config describes: detection or segmentation, new or resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from .amp import use_amp
+from .checkpoint_check import check_matches, check_resumable
+from .config import load_config, require
+from .data_check import check_data
+from .errors import Interrupted, UserError
+from .folders import make_folder
+from .hooks import PlainCheckpointHook, StopOnNonFiniteLossHook
+from .launch import use_launcher
+from .libraries import require_libraries
+from .runner import build_runner
+from .safe_load import load_checkpoint_file, use_safe_loading
+
+RESUME_LAST = 'last'
+
+
+def train(
+    config: str,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    options: Sequence[str] = (),
+    launcher: str = 'none',
+) -> None:
+    """Run the training that ``config`` describes; everything it makes lies in the work folder.
+
+    Args:
+        config: path of the config.
+        work_dir: folder of checkpoints and logs; default ``work_dir`` of the config, else
+            ``work_dirs/<name of the config>``.
+        resume: a checkpoint to continue from; ``RESUME_LAST``: the last one in the work folder, or a fresh
+            start where there is none; None: a fresh start.
+        amp: mixed precision.
+        options: ``KEY=VALUE`` changes to the config.
+        launcher: one of ``launch.LAUNCHERS``.
+
+    Raises:
+        UserError: bad input, found before the training starts wherever that is possible.
+    """
+    use_safe_loading()
+    cfg = load_config(config, options)
+    require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
+    require_libraries(cfg.get('default_scope', 'mmengine'))
+    check_data(cfg, ('train', 'val'))
+    cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
+    if amp:
+        use_amp(cfg)
+    checkpoint = _checkpoint_to_resume(cfg, resume)
+    cfg.resume = checkpoint is not None
+    if checkpoint is not None:
+        cfg.load_from = str(checkpoint)
+    use_launcher(cfg, launcher)
+    runner = build_runner(cfg)
+    if checkpoint is not None:
+        check_matches(runner.model, load_checkpoint_file(checkpoint), checkpoint)
+    _add_hooks(runner)
+    _say_what_happens(runner, checkpoint)
+    try:
+        runner.train()
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(_how_to_go_on(cfg.work_dir)) from interrupt
+
+
+def default_work_dir(cfg: Config) -> str:
+    """``work_dir`` of the config, else ``work_dirs/<name of the config>``."""
+    return cfg.get('work_dir') or str(Path('work_dirs', Path(cfg.filename).stem))
+
+
+def last_checkpoint(work_dir: str | Path) -> Path | None:
+    """The checkpoint that mmengine noted as the last one in a work folder, also after the folder moved.
+
+    Raises:
+        UserError: the note names a checkpoint that is gone.
+    """
+    note = Path(work_dir, 'last_checkpoint')
+    noted = note.read_text().strip() if note.is_file() else ''
+    if not noted:
+        return None
+    for path in (Path(noted), Path(work_dir, Path(noted).name)):
+        if path.is_file():
+            return path
+    raise UserError(
+        f'{note} names {noted}, which is not there; give --resume the path of a checkpoint'
+    )
+
+
+def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Path | None:
+    if resume is None:
+        return None
+    checkpoint = (
+        last_checkpoint(cfg.work_dir) if resume == RESUME_LAST else Path(resume).expanduser()
+    )
+    if checkpoint is not None:
+        check_resumable(load_checkpoint_file(checkpoint), checkpoint)
+    return checkpoint
+
+
+def _add_hooks(runner: Runner) -> None:
+    present = {type(hook) for hook in runner.hooks}
+    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook):
+        if kind not in present:
+            runner.register_hook(kind())
+
+
+def _say_what_happens(runner: Runner, checkpoint: Path | None) -> None:
+    if checkpoint is not None:
+        runner.logger.info(f'Continuing from {checkpoint}')
+    elif Path(runner.work_dir, 'last_checkpoint').is_file():
+        runner.logger.warning(
+            f'{runner.work_dir} holds checkpoints of an earlier run; this run starts anew and replaces those '
+            'of the same name. To continue instead: --resume'
+        )
+
+
+def _how_to_go_on(work_dir: str) -> str:
+    note = Path(work_dir, 'last_checkpoint')
+    if not note.is_file():
+        return 'interrupted before the first checkpoint'
+    return f'interrupted; add --resume to continue from {note.read_text().strip()}'

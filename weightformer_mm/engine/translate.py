@@ -1,0 +1,122 @@
+"""The one place that knows which exceptions of the libraries are the user's to put right."""
+
+from __future__ import annotations
+
+import dis
+import errno
+import os
+import re
+from types import TracebackType
+
+from .errors import RunFailed, UserError
+from .libraries import INSTALL_HINT, OPERATORS_HINT
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg')
+_FILE_ERRNOS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+def explain(error: Exception) -> UserError | None:
+    """The error in the user's terms; None for a programming error, which keeps its traceback."""
+    for translate in (_own, _import, _unknown_type, _bad_argument, _package_check, _memory, _file):
+        problem = translate(error)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _own(error: Exception) -> UserError | None:
+    if not isinstance(error, UserError):
+        return None
+    # a DataLoader worker hands over the text of its traceback; the message is the last line
+    match = re.search(rf'^{re.escape(_qualified(type(error)))}: (.*)', str(error), re.M | re.S)
+    return type(error)(match.group(1).strip()) if match else error
+
+
+def _qualified(kind: type) -> str:
+    return f'{kind.__module__}.{kind.__qualname__}'
+
+
+def _import(error: Exception) -> UserError | None:
+    if not isinstance(error, ImportError) or not error.name:
+        return None
+    if error.name.startswith('mmcv._ext'):
+        return UserError(f'mmcv has no compiled operators ({error}); {OPERATORS_HINT}')
+    if error.name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
+        return UserError(f'{error.name} is not installed; {INSTALL_HINT}')
+    return None
+
+
+def _unknown_type(error: Exception) -> UserError | None:
+    """mmengine's registries: ``X is not in the mmdet::model registry. Please check ...``."""
+    if not isinstance(error, (KeyError, RuntimeError)) or not error.args:
+        return None
+    text = str(error.args[0])
+    match = re.match(r'(\S+) is not in the (\S+) registry', text)
+    if match is None:
+        match = re.match(r'Failed to get (\S+)()$', text)
+    if match is None:
+        return None
+    registry = f'the {match.group(2)} registry' if match.group(2) else 'any registry'
+    return UserError(
+        f'config: type={match.group(1)!r} is not in {registry}: misspelt, or its module is missing from '
+        "custom_imports (for this package: custom_imports = dict(imports=['weightformer_mm']))"
+    )
+
+
+def _bad_argument(error: Exception) -> UserError | None:
+    """A key of the config that the class of that ``type`` does not know, or lacks."""
+    if not isinstance(error, TypeError) or 'argument' not in str(error):
+        return None
+    frame = _innermost(error.__traceback__).tb_frame
+    if not frame.f_code.co_filename.endswith(os.path.join('registry', 'build_functions.py')):
+        return None
+    kind = frame.f_locals.get('obj_cls')
+    detail = re.sub(r'^\S+\(\) ', '', str(error)).replace('keyword argument', 'key')
+    return UserError(f'config: {getattr(kind, "__name__", kind)} {detail}')
+
+
+def _package_check(error: Exception) -> UserError | None:
+    """A ValueError raised on purpose by this package: an argument check, with the valid values in it."""
+    if not isinstance(error, ValueError):
+        return None
+    last = _innermost(error.__traceback__)
+    code = last.tb_frame.f_code
+    raised_here = code.co_code[last.tb_lasti] == dis.opmap['RAISE_VARARGS']
+    if raised_here and os.path.abspath(code.co_filename).startswith(_PACKAGE):
+        return UserError(str(error))
+    return None
+
+
+def _memory(error: Exception) -> UserError | None:
+    text = str(error)
+    out_of_memory = type(error).__name__ in ('OutOfMemoryError', 'MemoryError')
+    if not out_of_memory and "DefaultCPUAllocator: can't allocate memory" not in text:
+        return None
+    return RunFailed(
+        'out of memory; lower batch_size or the image size, or use --amp or with_cp=True of the backbone'
+    )
+
+
+def _file(error: Exception) -> UserError | None:
+    if not isinstance(error, OSError) or error.errno not in _FILE_ERRNOS:
+        return None
+    where = f' {error.filename}' if error.filename else ''
+    return UserError(f'cannot use the file or folder{where}: {error.strerror}')
+
+
+def _innermost(trace: TracebackType | None) -> TracebackType:
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace
