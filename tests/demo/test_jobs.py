@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from weightformer_mm.demo.jobs import Job, run_together
+from weightformer_mm.engine.errors import RunFailed
+
+
+def write_script(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_jobs_run_at_the_same_time_with_a_share_of_the_cores(tmp_path):
+    # each waits for the file that the other writes
+    text = (
+        'import os, pathlib, sys, time\n'
+        'mine, other = map(pathlib.Path, sys.argv[1:])\n'
+        'mine.write_text(os.environ["OMP_NUM_THREADS"])\n'
+        'while not other.exists(): time.sleep(0.05)\n'
+        'print("done")\n'
+    )
+    script = str(write_script(tmp_path, 'wait.py', text))
+    jobs = [
+        Job([script, 'a', 'b'], tmp_path / 'logs' / 'a.log'),
+        Job([script, 'b', 'a'], tmp_path / 'logs' / 'b.log'),
+    ]
+    run_together(jobs, tmp_path)
+    assert [job.log.read_text() for job in jobs] == ['done\n', 'done\n']
+    assert int((tmp_path / 'a').read_text()) == max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def test_a_failure_names_the_tool_and_stops_the_others(tmp_path):
+    failing = write_script(
+        tmp_path, 'failing.py', 'import sys; print("step"); sys.exit("bad weather")'
+    )
+    text = 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'
+    endless = write_script(tmp_path, 'endless.py', text)
+    jobs = [
+        Job([str(endless)], tmp_path / 'endless.log'),
+        Job([str(failing)], tmp_path / 'failing.log'),
+    ]
+    with pytest.raises(
+        RunFailed, match=r'failing\.py failed with code 1: bad weather .*failing\.log'
+    ):
+        run_together(jobs, tmp_path, watch=lambda: wait_for_text(jobs[0].log))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(jobs[0].log.read_text()), 0)
+
+
+def wait_for_text(path):
+    while not path.read_text():
+        time.sleep(0.05)

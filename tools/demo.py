@@ -1,0 +1,37 @@
+"""Train a detector and a segmentor on generated pictures, evaluate them, and draw what they see."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=REPOSITORY / 'work_dirs' / 'demo',
+        metavar='DIR',
+        help='checkpoints, logs and pictures (default: work_dirs/demo)',
+    )
+    parser.add_argument('--force', action='store_true', help='start over instead of going on')
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from weightformer_mm.demo import run_demo
+
+    print(run_demo(REPOSITORY, args.out.resolve(), args.force))
+
+
+if __name__ == '__main__':
+    arguments = (
+        parse_args()
+    )  # before the libraries are imported: --help and a wrong option answer at once
+    from weightformer_mm.engine import run_tool
+
+    sys.exit(run_tool(main, arguments))
