@@ -1,12 +1,30 @@
 _base_ = [
     '../_base_/models/upernet.py',
+    '../_base_/models/from_scratch.py',
     '../_base_/datasets/shapes_segmentation.py',
     '../_base_/schedules/shapes.py',
 ]
 
-norm_cfg = dict(type='BN', requires_grad=True)
+# Narrow heads, and GroupNorm because a batch is two images. Background covers 85 % of the pixels: its
+# weight is lowered, so that telling the kinds apart is most of the loss.
+norm_cfg = dict(type='GN', num_groups=8, requires_grad=True)
+class_weight = [0.2, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
 model = dict(
-    backbone=dict(type='PyramidWeightFormer', arch='micro'),
-    decode_head=dict(in_channels=[32, 64, 128, 192], channels=32, num_classes=7, norm_cfg=norm_cfg),
-    auxiliary_head=dict(in_channels=128, channels=32, num_classes=7, norm_cfg=norm_cfg),
+    backbone=dict(type='PyramidWeightFormer', arch='micro', init_cfg=_base_.scratch_init),
+    decode_head=dict(
+        in_channels=[32, 64, 128, 192],
+        channels=32,
+        num_classes=7,
+        norm_cfg=norm_cfg,
+        loss_decode=dict(class_weight=class_weight),
+    ),
+    auxiliary_head=dict(
+        in_channels=192,
+        in_index=3,
+        channels=192,
+        num_convs=0,
+        num_classes=7,
+        norm_cfg=norm_cfg,
+        loss_decode=dict(class_weight=class_weight),
+    ),
 )

@@ -19,6 +19,12 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(
+        type='RandomChoice',
+        transforms=[
+            [dict(type='Resize', scale_factor=ratio)] for ratio in (0.625, 0.75, 0.875, 1.0)
+        ],
+    ),
+    dict(
         type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']
     ),
     dict(type='PackSegInputs'),
@@ -33,21 +39,15 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [
-                dict(type='Resize', scale_factor=ratio, keep_ratio=True)
-                for ratio in (0.75, 1.0, 1.25)
-            ],
-            [
-                dict(type='RandomFlip', prob=0.0, direction='horizontal'),
-                dict(type='RandomFlip', prob=1.0, direction='horizontal'),
-            ],
+            [dict(type='Resize', scale_factor=ratio) for ratio in (0.75, 1.0, 1.25)],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
             [dict(type='LoadAnnotations', reduce_zero_label=True)],
             [dict(type='PackSegInputs')],
         ],
     ),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

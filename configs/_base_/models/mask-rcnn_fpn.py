@@ -126,3 +126,6 @@ model = dict(
         ),
     ),
 )
+tta_model = dict(
+    type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+)
