@@ -37,9 +37,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.engine.testing import test
+    from weightformer_mm.engine.testing import evaluate
 
-    test(
+    evaluate(
         args.config,
         args.checkpoint,
         args.work_dir,

@@ -20,7 +20,9 @@ def test_scales_and_gradients(size, num_outs, batch):
     while len(expected) < num_outs:  # halved, rounding up
         expected.append(tuple(-(-side // 2) for side in expected[-1]))
     assert [tuple(output.shape) for output in outputs] == [(batch, 8, *shape) for shape in expected]
-    assert all(output.is_contiguous() for output in outputs)  # mmcv's RoIAlign misreads other layouts
+    assert all(
+        output.is_contiguous() for output in outputs
+    )  # mmcv's RoIAlign misreads other layouts
     assert neck.out_channels == (8,) * num_outs
     torch.autograd.backward(outputs, [torch.randn_like(output) for output in outputs])
     assert all(torch.isfinite(parameter.grad).all() for parameter in neck.parameters())

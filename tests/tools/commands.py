@@ -109,10 +109,10 @@ def options(task: Path, root: Path, **changes: object) -> list[str]:
             values[f'{split}_evaluator.ann_file'] = f'{root}/annotations/instances_val.json'
     values.update(
         {
+            'train_dataloader.batch_size': 4,
             'train_cfg.max_epochs': 1,
             'train_cfg.val_interval': 1,
             'default_hooks.logger.interval': 1,
-            'param_scheduler.total_steps': 100,
         }
     )
     values.update({key.replace('__', '.'): value for key, value in changes.items()})

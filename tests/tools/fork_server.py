@@ -29,9 +29,12 @@ def main() -> None:
     import mmcv.ops  # noqa: F401
     import mmdet.models  # noqa: F401
     import mmseg.models  # noqa: F401
+    from mmengine.config import Config
 
     import weightformer_mm.engine.inference  # noqa: F401
     import weightformer_mm.engine.testing  # noqa: F401
+
+    Config({'warm': 'up'}).pretty_text  # noqa: B018  the formatter has slow imports of its own
 
     for line in sys.stdin:
         child = os.fork()

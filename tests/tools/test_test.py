@@ -14,37 +14,6 @@ import torch
 
 from tests.tools.commands import DETECTION, SEGMENTATION
 
-DETECTION_TTA = """
-_base_ = [{config!r}]
-tta_model = dict(
-    type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=20)
-)
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [dict(type='Resize', scale_factor=factor) for factor in (1.0, 1.5)],
-            [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)],
-            [
-                dict(
-                    type='PackDetInputs',
-                    meta_keys=(
-                        'img_id',
-                        'img_path',
-                        'ori_shape',
-                        'img_shape',
-                        'scale_factor',
-                        'flip',
-                        'flip_direction',
-                    ),
-                )
-            ],
-        ],
-    ),
-]
-"""
-
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
@@ -76,7 +45,7 @@ def test_detection_writes_coco_results_metrics_and_pictures(tools, detection, tm
 
 def test_segmentation_writes_labels_metrics_and_pictures(tools, segmentation, tmp_path):
     out, show = tmp_path / 'out', tmp_path / 'show'
-    result = tools.fresh(
+    result = tools.run(
         'test',
         SEGMENTATION,
         segmentation.checkpoint,
@@ -95,11 +64,10 @@ def test_segmentation_writes_labels_metrics_and_pictures(tools, segmentation, tm
 
 
 def test_detection_tta_evaluates_boxes_and_says_so(tools, detection, tmp_path):
-    config = tmp_path / 'tta.py'
-    config.write_text(DETECTION_TTA.format(config=str(DETECTION)))
     out = tmp_path / 'out'
     arguments = ('--tta', '--work-dir', tmp_path / 'work', '--out', out)
-    log = tools.run('test', config, detection.checkpoint, *arguments, *detection.options()).ok()
+    settings = detection.options()
+    log = tools.run('test', DETECTION, detection.checkpoint, *arguments, *settings).ok()
     assert 'masks are not predicted and not evaluated' in log
     metrics = json.loads((out / 'metrics.json').read_text())
     assert 'coco/bbox_mAP' in metrics and 'coco/segm_mAP' not in metrics
@@ -115,15 +83,11 @@ def test_segmentation_tta(tools, segmentation, tmp_path):
 
 class TestRefuses:
     @pytest.fixture
-    def refuse(self, tools, task_run, tmp_path):
-        def run(checkpoint: Path | None, *arguments: object, **changes: object) -> str:
-            checkpoint = checkpoint or task_run.checkpoint
-            settings = task_run.options(**changes)
-            work_dir = ('--work-dir', tmp_path / 'work')
-            result = tools.run(
-                'test', task_run.config, checkpoint, *work_dir, *arguments, *settings
-            )
-            return result.error_line()
+    def refuse(self, tools, segmentation, tmp_path):
+        def run(checkpoint: Path | None, *arguments: object) -> str:
+            checkpoint = checkpoint or segmentation.checkpoint
+            settings = ('--work-dir', tmp_path / 'work', *arguments, *segmentation.options())
+            return tools.run('test', SEGMENTATION, checkpoint, *settings).error_line()
 
         return run
 
@@ -146,11 +110,6 @@ class TestRefuses:
         assert f'{tmp_path}/evil.pth is not loaded' in line
         assert not (tmp_path / 'owned').exists()
 
-    def test_checkpoint_of_another_arch(self, refuse, task_run):
-        line = refuse(None, model__backbone__arch='nano')
-        assert f'{task_run.checkpoint} is a checkpoint of another model' in line
-        assert 'missing (backbone.' in line and 'of another shape (backbone.' in line
-
     def test_out_dir_that_cannot_be_made(self, refuse, tmp_path):
         (tmp_path / 'file').touch()
         for option in ('--out', '--show-dir'):
@@ -158,8 +117,15 @@ class TestRefuses:
             assert f'{option} {tmp_path}/file/out: cannot write there' in line
 
 
+def test_checkpoint_of_another_arch(tools, task_run, tmp_path):
+    settings = ('--work-dir', tmp_path, *task_run.options(model__backbone__arch='nano'))
+    line = tools.run('test', task_run.config, task_run.checkpoint, *settings).error_line()
+    assert f'{task_run.checkpoint} is a checkpoint of another model' in line
+    assert 'missing (backbone.' in line and 'of another shape (backbone.' in line
+
+
 def test_tta_that_the_config_lacks(tools, detection):
-    arguments = ('--tta', *detection.options())
+    arguments = ('--tta', *detection.options(tta_model=None, tta_pipeline=None))
     line = tools.run('test', DETECTION, detection.checkpoint, *arguments).error_line()
     assert f'{DETECTION} has no tta_model, tta_pipeline, which --tta needs' in line
 

@@ -45,11 +45,12 @@ def test_checkpoints_hold_tensors_and_plain_values_alone(task_run):
 def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes, tmp_path):
     config, work_dir = SEGMENTATION, tmp_path / 'work'
     endless = options(config, shapes, train_cfg__max_epochs=50, train_cfg__val_interval=100)
-    process = spawn('train', config, '--work-dir', work_dir, '--resume', *endless, cwd=tmp_path)
+    arguments = ('--work-dir', work_dir, '--resume', *endless)
+    process = spawn('train', config, *arguments, cwd=tmp_path, start_new_session=True)
     try:
         while not (work_dir / 'last_checkpoint').is_file() and process.poll() is None:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does: the loader's workers get it too
         _, err = process.communicate()
     finally:
         process.kill()
@@ -68,22 +69,15 @@ def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes,
     assert meta['iter'] == 2 * (epoch + 1)
 
 
-def test_resume_in_an_empty_folder_starts_anew(tools, shapes, tmp_path):
-    result = tools.run(
-        'train', SEGMENTATION, '--work-dir', tmp_path, '--resume', *options(SEGMENTATION, shapes)
-    )
-    result.ok()
-    assert 'resumed epoch' not in result.out
-    assert (tmp_path / 'epoch_1.pth').is_file()
-
-
 @pytest.mark.parametrize('config', [DETECTION, SEGMENTATION], ids=['detection', 'segmentation'])
-def test_amp_trains_on_the_cpu(tools, shapes, tmp_path, config):
-    settings = options(config, shapes, train_cfg__val_interval=5)
-    log = tools.run('train', config, '--work-dir', tmp_path, '--amp', *settings).ok()
+def test_amp_on_the_cpu_and_resume_without_a_checkpoint(tools, shapes, tmp_path, config):
+    small = dict(train_dataloader__dataset__indices=4, train_dataloader__batch_size=2)
+    settings = options(config, shapes, train_cfg__val_interval=5, **small)
+    arguments = ('--work-dir', tmp_path, '--amp', '--resume', *settings)
+    log = tools.run('train', config, *arguments).ok()
     assert "type='Bf16OptimWrapper'" in log
-    losses = [float(loss) for loss in re.findall(r' loss: ([\d.]+)', log)]
-    assert len(losses) == 2
+    assert len(re.findall(r' loss: [\d.]+', log)) == 2
+    assert 'resumed epoch' not in log and (tmp_path / 'epoch_1.pth').is_file()
 
 
 def test_two_processes_without_a_gpu(shapes, tmp_path):
@@ -193,9 +187,8 @@ def test_empty_image_folder(tools, data_copy):
     [
         ({'model__backbone__arch': 'huge'}, ['huge', 'micro', 'nano', 'tiny']),
         ({'model__backbone__type': 'PyramidWaitFormer'}, ['PyramidWaitFormer', 'custom_imports']),
-        ({'model__backbone__depths': '[1,2]'}, ['PyramidWeightFormer', 'unexpected', 'depths']),
     ],
-    ids=['arch', 'type', 'argument'],
+    ids=['arch', 'type'],
 )
 def test_wrong_model(tools, shapes, tmp_path, change, expected):
     settings = options(SEGMENTATION, shapes, **change)
@@ -239,9 +232,6 @@ class TestResumeRefuses:
         assert re.search(r'\d+ missing \(backbone\.', line)
         assert re.search(r'\d+ of another shape \(backbone\.', line)
 
-    def test_another_task(self, resume, detection):
-        assert re.search(r'\d+ missing .* \d+ unexpected', resume(detection.checkpoint))
-
 
 def test_last_checkpoint_that_is_gone(tools, shapes, tmp_path):
     write(tmp_path / 'last_checkpoint', '/gone/epoch_3.pth')
@@ -264,11 +254,15 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize('damage', DAMAGES)
 @pytest.mark.parametrize(
-    ('config', 'folder'),
-    [(DETECTION, 'images'), (SEGMENTATION, 'images'), (SEGMENTATION, 'annotations')],
-    ids=['detection', 'segmentation', 'labels'],
+    ('config', 'folder', 'damage'),
+    [
+        (DETECTION, 'images', 'garbage'),
+        (DETECTION, 'images', 'missing'),
+        (SEGMENTATION, 'images', 'truncated'),
+        (SEGMENTATION, 'annotations', 'empty'),
+    ],
+    ids=['garbage', 'missing', 'truncated', 'label'],
 )
 def test_unreadable_training_image_is_named(tools, data_copy, tmp_path, config, folder, damage):
     image = data_copy / folder / 'train/000003.png'
@@ -334,7 +328,6 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
             ["mmengine is not installed; pip install 'weightformer_mm[onedl]'", '[openmmlab]'],
         ),
         ('mmcv._ext', ['mmcv has no compiled operators']),
-        ('mmdet', ['mmdet, which the config needs', "'weightformer_mm[onedl]'"]),
     ],
 )
 def test_missing_library_is_named(tools, shapes, tmp_path, module, expected):

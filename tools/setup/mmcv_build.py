@@ -54,7 +54,8 @@ def cuda_toolkit_fits(python: Path, env: dict) -> bool:
 
 def build_environment(python: Path, env: dict) -> dict:
     """Variables that onedl-mmcv's setup.py reads; the user's own settings come first."""
-    env = {'MMCV_WITH_OPS': '1', 'CC': 'gcc', **env}
+    # -g0: without the debug symbols that Python asks for, it compiles in half the time.
+    env = {'MMCV_WITH_OPS': '1', 'CC': 'gcc', 'CFLAGS': '-g0', **env}
     env.update(MAX_JOBS=str(jobs()), CXX=shlex.join(compiler()))
     env['PATH'] = f'{python.parent}{os.pathsep}{env["PATH"]}'  # for ninja
     if env.get('FORCE_CUDA') != '1' and not cuda_toolkit_fits(python, env):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from .errors import UserError, run_tool
+from .errors import UserError
+from .tool import run_tool
 
 if find_spec('mmengine') is not None:
     from . import amp, hooks  # noqa: F401

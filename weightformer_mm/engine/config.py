@@ -65,7 +65,7 @@ def innermost_dataset(dataloader: Any) -> Any:
 
 
 def type_name(node: Any) -> str:
-    """``type`` of a config node without its scope: 'mmdet.CocoMetric' and the class alike give 'CocoMetric'."""
+    """``type`` of a config node, be it a class or a name, without its scope."""
     kind = node['type']
     return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 

@@ -54,7 +54,8 @@ def infer(
         UserError: bad input; also when some images could not be read, after all others are drawn.
     """
     use_safe_loading()
-    images, others = find_images(Path(source).expanduser(), Path(out).expanduser())
+    source_path = Path(source).expanduser()
+    images, others = find_images(source_path, Path(out).expanduser())
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader'), 'inference')
     require_libraries(cfg.get('default_scope', 'mmengine'))
@@ -67,8 +68,7 @@ def infer(
     visualizer = VISUALIZERS.build(cfg.visualizer)
     visualizer.dataset_meta = _dataset_meta(cfg, weights)
     pipeline = _pipeline(cfg)
-    root = Path(source).expanduser()
-    root = root if root.is_dir() else root.parent
+    root = source_path if source_path.is_dir() else source_path.parent
     drawn, unread = [], []
     for path in tqdm(images, desc='infer', unit='image'):
         problem = image_problem(str(path))
@@ -94,10 +94,11 @@ def find_images(source: Path, out: Path) -> tuple[list[Path], list[Path]]:
     )
     files = [path for path in files if out.absolute() not in path.absolute().parents]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
     if not images:
         what = f'{len(files)} files, none of them an image' if files else 'an empty folder'
         raise UserError(f'{source}: {what}; images end in {", ".join(IMAGE_SUFFIXES)}')
-    return images, [path for path in files if path not in set(images)]
+    return images, others
 
 
 @torch.no_grad()

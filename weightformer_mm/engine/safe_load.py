@@ -9,10 +9,10 @@ answers for it.
 from __future__ import annotations
 
 import os
-import pickle
 import re
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Callable
 
 import numpy as np
@@ -36,7 +36,7 @@ _METHODS = {
 def _known_method(owner: Any, name: str) -> Callable:
     """Stand-in for ``getattr`` in a pickle: finds the methods listed above and nothing else."""
     if not isinstance(owner, type) or name not in _METHODS.get(owner, ()):
-        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
+        raise UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
     return getattr(owner, name)
 
 
@@ -88,7 +88,11 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = 'cpu') -> 
     _allow_mmengine_objects()
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except (
+        Exception
+    ) as error:  # on bytes that are no checkpoint, torch fails in every thinkable way
         raise UserError(_why_unreadable(path, error)) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'{path} is no checkpoint: it holds a {type(checkpoint).__name__}')
@@ -98,7 +102,8 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = 'cpu') -> 
 def _why_unreadable(path: Path, error: Exception) -> str:
     foreign = _FOREIGN_OBJECT.search(str(error))
     if foreign is None:
-        return f'{path} is no readable checkpoint: not a file of torch.save, or damaged'
+        kind = type(error).__name__
+        return f'{path} is no readable checkpoint: not a file of torch.save, or damaged ({kind})'
     return (
         f'{path} is not loaded: besides tensors it holds {foreign.group(1)}, and reading that could run '
         'code from the file; save the weights again as a plain state_dict'

@@ -35,7 +35,7 @@ _PREDICTIONS = {
 }
 
 
-def test(
+def evaluate(
     config: str,
     checkpoint: str,
     work_dir: str | None = None,
@@ -82,6 +82,7 @@ def test(
             use_visualizer(cfg)
         runner = build_runner(cfg)
         check_matches(runner.model, weights, checkpoint, ignore=dropped)
+        del weights  # the runner reads the file again
         if dropped:
             runner.logger.warning(
                 'Test-time augmentation merges boxes only: masks are not predicted and not evaluated.'

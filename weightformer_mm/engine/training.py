@@ -57,11 +57,14 @@ def train(
     checkpoint = _checkpoint_to_resume(cfg, resume)
     cfg.resume = checkpoint is not None
     if checkpoint is not None:
+        saved = load_checkpoint_file(checkpoint)
+        check_resumable(saved, checkpoint)
         cfg.load_from = str(checkpoint)
     use_launcher(cfg, launcher)
     runner = build_runner(cfg)
     if checkpoint is not None:
-        check_matches(runner.model, load_checkpoint_file(checkpoint), checkpoint)
+        check_matches(runner.model, saved, checkpoint)
+        del saved
     _add_hooks(runner)
     _say_what_happens(runner, checkpoint)
     try:
@@ -94,14 +97,11 @@ def last_checkpoint(work_dir: str | Path) -> Path | None:
 
 
 def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Path | None:
+    if resume is None and cfg.get('resume'):  # as mmengine reads the config's own keys
+        resume = cfg.get('load_from') or RESUME_LAST
     if resume is None:
         return None
-    checkpoint = (
-        last_checkpoint(cfg.work_dir) if resume == RESUME_LAST else Path(resume).expanduser()
-    )
-    if checkpoint is not None:
-        check_resumable(load_checkpoint_file(checkpoint), checkpoint)
-    return checkpoint
+    return last_checkpoint(cfg.work_dir) if resume == RESUME_LAST else Path(resume).expanduser()
 
 
 def _add_hooks(runner: Runner) -> None:

@@ -1,5 +1,5 @@
-# AdamW, a short warm-up, cosine decay. 13 epochs * 400 images / batch 2 = 2600 iterations.
-max_epochs = 13
+# AdamW, a short warm-up, cosine decay. 11 epochs * 400 images / batch 2 = 2200 iterations.
+max_epochs = 11
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from weightformer_mm.engine import UserError
+from weightformer_mm.engine.libraries import require_libraries
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg'])
+def test_installed_libraries_pass(scope):
+    require_libraries(scope)
+
+
+def test_missing_library_names_the_extras():
+    with pytest.raises(UserError, match=r'mmnone, which .*\[onedl\].*\[openmmlab\]'):
+        require_libraries('mmnone')
+
+
+def test_missing_operators(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmcv.ops', None)
+    with pytest.raises(UserError, match='mmcv has no compiled operators'):
+        require_libraries('mmdet')
