@@ -4,7 +4,7 @@ VENV ?= .venv
 # An interpreter of CPython 3.11; empty: python3.11 or python3, whichever is one.
 PYTHON ?=
 # `make demo FORCE=1` starts over.
-FORCE ?=
+FORCE :=
 
 BIN := $(VENV)/bin
 SOURCES := weightformer_mm tools configs tests setup.py
@@ -21,7 +21,7 @@ setup:  ## make the environment in VENV from the lock files (nothing to do: unde
 	@sh tools/setup/setup.sh "$(PYTHON)" "$(VENV)"
 
 demo: setup  ## generate data, train and evaluate both tasks, draw pictures
-	@$(RUN) "$(BIN)/python" tools/demo.py $(if $(FORCE),--force)
+	@$(RUN) "$(BIN)/python" tools/demo.py $(if $(filter 1,$(FORCE)),--force)
 
 test: setup  ## run the tests
 	@$(RUN) OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2

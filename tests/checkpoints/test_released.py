@@ -48,7 +48,7 @@ def test_unknown_and_missing_names_are_all_listed():
     assert missing.split() == ['blocks.1.linear1.w1,', 'head.bias,', 'norm.bias']
 
 
-def test_a_missing_last_block_is_noticed():
+def test_a_last_block_without_its_second_layer_is_noticed():
     released = {
         name: v for name, v in released_weights('tiny').items() if 'blocks.16.linear2' not in name
     }

@@ -74,9 +74,3 @@ def test_a_folder_of_the_users_is_left_alone(repository, shapes, tmp_path):
         run._discard_outdated(folder, force=True)
     assert (folder.root / 'thesis.tex').read_text() == 'precious'
     assert not (folder.root / STATE_FILE).exists()
-
-
-def test_every_task_names_its_config_and_metrics():
-    for task in TASKS:
-        assert (REPOSITORY / task.config).is_file()
-        assert all(factor in (1.0, 0.01) for _, factor in task.metrics.values())

@@ -10,29 +10,40 @@ from weightformer_mm.engine import UserError
 from weightformer_mm.engine.amp import Bf16OptimWrapper, use_amp
 
 
+class Recording(nn.Conv2d):
+    """Notes in which precision it computes."""
+
+    def forward(self, x):
+        output = super().forward(x)
+        self.computed.append(output.dtype)
+        return output
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Conv2d(3, 4, 1)
+        self.backbone = Recording(3, 4, 1)
+        self.backbone.computed = []
+        self.decode_head = nn.Linear(4, 2)
         self.roi_head = nn.Module()
         self.roi_head.bbox_head = nn.ModuleList([nn.Linear(4, 2)])
 
     def forward(self, x):
         features = self.backbone(x)
-        return features, self.roi_head.bbox_head[0](features.mean((2, 3)))
+        pooled = features.mean((2, 3))
+        # as mmdet's and as mmseg's heads are called
+        return features, self.roi_head.bbox_head[0](pooled), self.decode_head.forward(pooled)
 
 
 def test_parts_compute_in_bf16_and_hand_over_float32():
-    net, seen = Net(), []
-    net.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    net = Net()
     wrapper = Bf16OptimWrapper(torch.optim.SGD(net.parameters(), lr=0.1))
     for _ in range(2):
         with wrapper.optim_context(net):
-            features, scores = net(torch.ones(1, 3, 2, 2))
-        assert features.dtype == scores.dtype == torch.float32
-        wrapper.update_params(scores.square().sum())
-    assert seen == [torch.bfloat16] * 2
-    assert len(net.backbone._forward_hooks) == 2
+            features, scores, logits = net(torch.ones(1, 3, 2, 2))
+        assert features.dtype == scores.dtype == logits.dtype == torch.float32
+        wrapper.update_params(scores.square().sum() + logits.square().sum())
+    assert net.backbone.computed == [torch.bfloat16] * 2
 
 
 def amp(device: str, monkeypatch, **wrapper: object) -> Config:

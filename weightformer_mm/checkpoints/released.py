@@ -60,7 +60,7 @@ def convert_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the weights of a released WeightFormer classifier to `WeightFormer`'s names.
 
     The classification head stays under ``head.``; it may be absent as a whole. Tensors are passed on, not
-    copied.
+    copied. The depth is that of the last block there is.
 
     Args:
         state_dict: the released weights, as in the hub's safetensors files.

@@ -1,4 +1,4 @@
-"""Data sets. Importing this package needs numpy, OpenCV and pycocotools only."""
+"""Data sets. They need numpy, OpenCV, pycocotools and tqdm, and no torch."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,7 +48,17 @@ def _give_float32(model: nn.Module) -> None:
             part for part in name.split('.') if not part.isdigit()
         ]  # the heads of a cascade are a list
         if parts and (parts[-1] in ('backbone', 'neck') or parts[-1].endswith('_head')):
-            module.register_forward_hook(lambda module, inputs, output: _float32(output))
+            module.forward = _returning_float32(module.forward)
+
+
+def _returning_float32(forward: Callable) -> Callable:
+    """``forward`` itself and not a hook: mmseg's heads call it past ``__call__``."""
+
+    @functools.wraps(forward)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return _float32(forward(*args, **kwargs))
+
+    return wrapper
 
 
 def _float32(value: Any) -> Any:

@@ -99,8 +99,10 @@ def _bases(tree: ast.Module) -> Iterator[tuple[int, str]]:
             isinstance(target, ast.Name) and target.id == '_base_' for target in node.targets
         ):
             continue
-        for item in ast.walk(node.value):
-            if isinstance(item, ast.Constant) and isinstance(item.value, str):
+        entries = node.value.elts if isinstance(node.value, (ast.List, ast.Tuple)) else [node.value]
+        for item in entries:
+            literal = isinstance(item, ast.Constant) and isinstance(item.value, str)
+            if literal and '{{' not in item.value:  # mmengine fills in the rest itself
                 yield item.lineno, item.value
 
 
@@ -108,7 +110,7 @@ def _explain(path: Path, files: list[Path], error: Exception) -> UserError | Non
     """An error met while mmengine ran the config; None where the config is not to blame."""
     if isinstance(error, ImportError):
         return _explain_import(path, error)
-    own = {str(file.absolute()) for file in files}
+    own = {os.path.abspath(file) for file in files}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if os.path.abspath(frame.filename) in own:
             return UserError(

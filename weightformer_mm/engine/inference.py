@@ -65,7 +65,7 @@ def infer(
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     use_visualizer(cfg)
     model = _load_model(cfg, weights, checkpoint).to(target).eval()
-    visualizer = VISUALIZERS.build(cfg.visualizer)
+    visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'infer', 'vis_backends': None})
     visualizer.dataset_meta = _dataset_meta(cfg, weights)
     pipeline = _pipeline(cfg)
     root = source_path if source_path.is_dir() else source_path.parent

@@ -25,7 +25,11 @@ def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
 def bilateral_update(
     x: Tensor, reduce_weight: Tensor, reduce_bias: Tensor, expand_in: Tensor, expand_out: Tensor
 ) -> Tensor:
-    """``(A E1)ᵀ (D E2) * Cin^-1/2 / N`` computed as ``E1ᵀ (Aᵀ D) E2``; the first form costs 17 times more."""
+    """``(A E1)ᵀ (D E2) * Cin^-1/2 / N``, computed as ``E1ᵀ (Aᵀ D) E2``.
+
+    For Cout = 4 Cin and r = 4 the multiply-adds that grow with N fall from ``2.0625 N Cin²`` to
+    ``0.0625 N Cin²``.
+    """
     num_tokens, in_features = x.shape[1] * x.shape[2], x.shape[3]
     hidden = F.silu(F.linear(pool_tokens(x), reduce_weight, reduce_bias))
     left, right = hidden.split([expand_in.shape[0], expand_out.shape[0]], dim=-1)

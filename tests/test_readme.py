@@ -1,0 +1,63 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / 'README.md').read_text()
+CONFIGS = [block for block in re.findall(r'```python\n(.*?)```', TEXT, re.S) if '_base_' in block]
+
+
+def test_there_is_a_config_for_each_library():
+    assert len(CONFIGS) == 2
+
+
+@pytest.mark.parametrize('text', CONFIGS, ids=['mmdet', 'mmseg'])
+def test_config_builds_and_its_backbone_fits(text, tmp_path):
+    checkout = Path(find_spec('mmseg').origin).parent / '.mim' / 'configs'
+    path = tmp_path / 'configs' / 'my_project' / 'config.py'
+    path.parent.mkdir(parents=True)
+    (tmp_path / 'configs' / '_base_').symlink_to(checkout / '_base_')
+    path.write_text(text)
+    cfg = Config.fromfile(path)
+    __import__(cfg.default_scope)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    features = model.extract_feat(torch.randn(1, 3, 64, 96))
+    if cfg.default_scope == 'mmdet':
+        assert [feature.shape[1] for feature in features] == [256] * 5
+    else:
+        logits = revert_sync_batchnorm(model).eval().decode_head(features)
+        assert logits.shape == (1, 150, 16, 24)
+
+
+def test_configs_train_with_adamw():
+    assert all("type='AdamW'" in text for text in CONFIGS)
+
+
+def test_no_blank_was_left_to_fill_in():
+    assert not re.search(r'\bDEMO_[A-Z]+\b', TEXT)
+
+
+def test_every_file_it_names_is_there():
+    paths = re.findall(r'`((?:configs|tests|weightformer_mm|tools)/[\w./-]+)`', TEXT)
+    paths += re.findall(r'python (tools/\w+\.py)', TEXT)
+    paths += re.findall(r'\]\((docs/[\w./-]+)\)', TEXT)
+    assert len(paths) > 5
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_make_target_it_names_is_there():
+    targets = re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(), re.M)
+    named = set(re.findall(r'make ([a-z]+)', TEXT))
+    assert {'demo', 'test'} <= named
+    assert named <= set(targets)
