@@ -3,11 +3,13 @@ from __future__ import annotations
 import errno
 
 import pytest
+from mmengine.config import Config
 from mmengine.registry import MODELS, Registry
 
 import weightformer_mm.backbones  # noqa: F401  registers them
 from weightformer_mm.engine import UserError, run_tool
 from weightformer_mm.engine.errors import Interrupted, RunFailed
+from weightformer_mm.engine.launch import use_launcher
 from weightformer_mm.engine.translate import explain
 
 
@@ -38,7 +40,7 @@ def test_files():
     )
 
 
-def test_programming_errors_are_nobodys_input():
+def test_programming_errors_are_nobodys_input(monkeypatch):
     class Broken:
         def __init__(self, given):
             given.missing  # noqa: B018
@@ -46,11 +48,15 @@ def test_programming_errors_are_nobodys_input():
     def wrong_call():
         return len(1, 2)
 
+    monkeypatch.setenv(
+        'WORLD_SIZE', 'x'
+    )  # int() fails inside the package: nobody raised that on purpose
     models = Registry('broken')
     models.register_module(module=Broken)
     for error in (
         caught(models.build, {'type': 'Broken', 'given': 3}),
         caught(wrong_call),
+        caught(use_launcher, Config(), 'none'),
         caught(int, 'x'),
         caught({}.__getitem__, 'x'),
         RuntimeError('x'),
