@@ -68,7 +68,7 @@ def test_last_checkpoint_after_the_folder_moved(tmp_path):
     assert last_checkpoint(tmp_path) == tmp_path / 'epoch_3.pth'
 
 
-def test_data_errors_name_the_annotation_file(tmp_path):
+def test_data_loader_errors_are_explained():
     @DATASETS.register_module(name='FailsWith', force=True)
     def fails_with(error, **kwargs):
         raise error
@@ -81,6 +81,16 @@ def test_data_errors_name_the_annotation_file(tmp_path):
         build(ValueError('need at least one array to concatenate'))
     with pytest.raises(ValueError, match='another'):
         build(ValueError('another'))
+    with pytest.raises(UserError, match='num_workers=0 needs persistent_workers=False'):
+        CheckedRunner.build_dataloader(
+            {
+                'dataset': torch.utils.data.TensorDataset(torch.ones(2)),
+                'sampler': {'type': 'DefaultSampler'},
+                'batch_size': 1,
+                'num_workers': 0,
+                'persistent_workers': True,
+            }
+        )
 
 
 def test_staged_files_appear_at_the_end_or_not_at_all(tmp_path):

@@ -28,7 +28,10 @@ def test_registry_and_constructor_errors():
     argument = explain(caught(MODELS.build, {'type': 'WeightFormer', 'dephts': 3}))
     assert str(argument) == "config: WeightFormer got an unexpected key 'dephts'"
     arch = explain(caught(MODELS.build, {'type': 'WeightFormer', 'arch': 'huge'}))
+    assert str(arch).startswith('config: WeightFormer: ')
     assert 'huge' in str(arch) and 'tiny' in str(arch) and 'base' in str(arch)
+    kind = explain(caught(MODELS.build, {'type': 'WeightFormer', 'arch': 3}))
+    assert 'expected arch to be a name or a dict' in str(kind)
 
 
 def test_files():

@@ -29,9 +29,10 @@ class CheckedRunner(Runner):
         except json.JSONDecodeError as error:
             raise UserError(f'{_annotations(dataloader)} is not valid JSON: {error}') from error
         except ValueError as error:
-            if 'need at least one array' not in str(error):
+            problem = _explain(str(error), dataloader)
+            if problem is None:
                 raise
-            raise UserError(_nothing_left(dataloader)) from error
+            raise UserError(problem) from error
         name_unreadable_images(loader.dataset)
         return loader
 
@@ -60,8 +61,12 @@ def _annotations(dataloader: Any) -> str:
     return path or 'the annotation file'
 
 
-def _nothing_left(dataloader: Any) -> str:
-    return (
-        f'no image of {_annotations(dataloader)} is left to use: none has objects of the '
-        "data set's classes (metainfo) after filter_cfg; check that the class names are those of the file"
-    )
+def _explain(text: str, dataloader: Any) -> str | None:
+    if 'need at least one array' in text:
+        return (
+            f'no image of {_annotations(dataloader)} is left to use: none has objects of the '
+            "data set's classes (metainfo) after filter_cfg; are the class names those of the file?"
+        )
+    if 'persistent_workers' in text:
+        return 'a data loader with num_workers=0 needs persistent_workers=False as well'
+    return None

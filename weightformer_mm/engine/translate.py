@@ -6,6 +6,7 @@ import dis
 import errno
 import os
 import re
+from collections.abc import Iterator
 from types import TracebackType
 
 from .errors import RunFailed, UserError
@@ -79,24 +80,24 @@ def _bad_argument(error: Exception) -> UserError | None:
     """A key of the config that the class of that ``type`` does not know, or lacks."""
     if not isinstance(error, TypeError) or 'argument' not in str(error):
         return None
-    frame = _innermost(error.__traceback__).tb_frame
-    if not frame.f_code.co_filename.endswith(os.path.join('registry', 'build_functions.py')):
+    frames = list(_frames(error))
+    if not frames or not _builds(frames[-1]):
         return None
-    kind = frame.f_locals.get('obj_cls')
     detail = re.sub(r'^\S+\(\) ', '', str(error)).replace('keyword argument', 'key')
-    return UserError(f'config: {getattr(kind, "__name__", kind)} {detail}')
+    return UserError(f'config: {_built_type(frames[-1])} {detail}')
 
 
 def _package_check(error: Exception) -> UserError | None:
-    """A ValueError raised on purpose by this package: an argument check, with the valid values in it."""
-    if not isinstance(error, ValueError):
+    """An error raised on purpose by this package: an argument check, with the valid values in it."""
+    frames = list(_frames(error))
+    if not isinstance(error, (ValueError, TypeError)) or not frames:
         return None
-    last = _innermost(error.__traceback__)
-    code = last.tb_frame.f_code
-    raised_here = code.co_code[last.tb_lasti] == dis.opmap['RAISE_VARARGS']
-    if raised_here and os.path.abspath(code.co_filename).startswith(_PACKAGE):
-        return UserError(str(error))
-    return None
+    code = frames[-1].tb_frame.f_code
+    raised_here = code.co_code[frames[-1].tb_lasti] == dis.opmap['RAISE_VARARGS']
+    if not raised_here or not os.path.abspath(code.co_filename).startswith(_PACKAGE):
+        return None
+    builders = [frame for frame in frames if _builds(frame)]
+    return UserError(f'config: {_built_type(builders[-1])}: {error}' if builders else str(error))
 
 
 def _memory(error: Exception) -> UserError | None:
@@ -116,7 +117,20 @@ def _file(error: Exception) -> UserError | None:
     return UserError(f'cannot use the file or folder{where}: {error.strerror}')
 
 
-def _innermost(trace: TracebackType | None) -> TracebackType:
-    while trace.tb_next is not None:
+def _frames(error: Exception) -> Iterator[TracebackType]:
+    """The traceback, innermost frame last."""
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace
         trace = trace.tb_next
-    return trace
+
+
+def _builds(frame: TracebackType) -> bool:
+    """Whether it is mmengine's registry that builds what the config describes."""
+    path = frame.tb_frame.f_code.co_filename
+    return path.endswith(os.path.join('mmengine', 'registry', 'build_functions.py'))
+
+
+def _built_type(frame: TracebackType) -> str:
+    kind = frame.tb_frame.f_locals.get('obj_cls')
+    return getattr(kind, '__name__', str(kind))
