@@ -52,9 +52,8 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    arguments = (
-        parse_args()
-    )  # before the libraries are imported: --help and a wrong option answer at once
+    # before the libraries are imported: --help and a wrong option answer at once
+    arguments = parse_args()
     from weightformer_mm.engine import run_tool
 
     sys.exit(run_tool(main, arguments))

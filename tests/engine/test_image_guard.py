@@ -13,6 +13,12 @@ from weightformer_mm.engine import UserError
 from weightformer_mm.engine.image_guard import NamedLoading, image_problem, name_unreadable_images
 from weightformer_mm.engine.translate import explain
 
+CONTENTS = {
+    'empty': lambda data: b'',
+    'garbage': lambda data: b'nothing',
+    'truncated': lambda data: data[:-200],
+}
+
 
 @pytest.fixture
 def image(tmp_path):
@@ -38,11 +44,15 @@ def test_readable_images_load_as_before(image):
     assert isinstance(pickle.loads(pickle.dumps(guarded)).pipeline.transforms[0], NamedLoading)
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-@pytest.mark.parametrize('content', [b'', b'nothing', None], ids=['empty', 'garbage', 'truncated'])
+@pytest.mark.parametrize(
+    ('content', 'backend', 'workers'),
+    [
+        *((content, backend, 0) for content in CONTENTS for backend in ('cv2', 'pillow')),
+        ('garbage', 'cv2', 1),
+    ],
+)
 def test_unreadable_image_is_named(image, content, backend, workers):
-    image.write_bytes(image.read_bytes()[:-200] if content is None else content)
+    image.write_bytes(CONTENTS[content](image.read_bytes()))
     dataset = RepeatDataset(images(image), 2)
     dataset.dataset.pipeline.transforms[0].imdecode_backend = backend
     name_unreadable_images(dataset)
