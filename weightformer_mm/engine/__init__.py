@@ -12,6 +12,6 @@ from .errors import UserError
 from .tool import run_tool
 
 if find_spec('mmengine') is not None:
-    from . import amp, hooks  # noqa: F401
+    from . import amp, hooks, optimizers  # noqa: F401
 
 __all__ = ['UserError', 'run_tool']

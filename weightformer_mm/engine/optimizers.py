@@ -1,0 +1,53 @@
+"""timm's optimizers, for configs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import timm.optim
+import torch
+from mmengine.registry import OPTIMIZERS
+
+
+@OPTIMIZERS.register_module()
+def TimmOptimizer(  # noqa: N802
+    params: Iterable[torch.Tensor] | Iterable[dict[str, Any]], opt: str, **options: Any
+) -> torch.optim.Optimizer:
+    """Build an optimizer of timm: ``optimizer=dict(type='TimmOptimizer', opt='nmuon', lr=3e-3)``.
+
+    Args:
+        params: parameters, or parameter groups as the optimizer wrapper's constructor makes them: one per
+            parameter, with the learning rate and weight decay that ``paramwise_cfg`` gives it. Groups with
+            equal options become one, since every group costs time in each step.
+        opt: a name in ``timm.optim.list_optimizers()``.
+        options: arguments of that optimizer, ``lr`` and ``weight_decay`` among them.
+
+    Raises:
+        ValueError: the installed timm has no optimizer of that name, or refuses its arguments.
+    """
+    try:
+        return timm.optim.create_optimizer_v2(merge_groups(params), opt=opt, **options)
+    except (AssertionError, ValueError) as error:  # timm before 1.0 asserts
+        raise ValueError(f'optimizer {opt!r} of timm {timm.__version__}: {error}') from None
+
+
+def merge_groups(
+    params: Iterable[torch.Tensor] | Iterable[dict[str, Any]],
+) -> list[torch.Tensor] | list[dict[str, Any]]:
+    """Join the parameter groups whose options are equal; plain parameters stay as they are."""
+    params = list(params)
+    if not all(isinstance(group, dict) for group in params):
+        return params
+    merged: list[dict[str, Any]] = []
+    for group in params:
+        options = {name: value for name, value in group.items() if name != 'params'}
+        members = group['params']
+        members = [members] if isinstance(members, torch.Tensor) else list(members)
+        for other in merged:
+            if {name: value for name, value in other.items() if name != 'params'} == options:
+                other['params'] += members
+                break
+        else:
+            merged.append({'params': members, **options})
+    return merged
