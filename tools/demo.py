@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+from command_line import run
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -32,9 +34,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    arguments = (
-        parse_args()
-    )  # before the libraries are imported: --help and a wrong option answer at once
-    from weightformer_mm.engine import run_tool
-
-    sys.exit(run_tool(main, arguments))
+    run(parse_args, main)

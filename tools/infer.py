@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
+
+from command_line import add_config, add_config_options, run
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', metavar='CONFIG', help='config file; it says which task')
+    add_config(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of exactly that model')
     parser.add_argument('source', metavar='IMAGE_OR_FOLDER')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder of the pictures')
@@ -21,14 +22,7 @@ def parse_args() -> argparse.Namespace:
         default=0.3,
         help='detections below it are not drawn (default: 0.3)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change the config',
-    )
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -47,8 +41,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    # before the libraries are imported: --help and a wrong option answer at once
-    arguments = parse_args()
-    from weightformer_mm.engine import run_tool
-
-    sys.exit(run_tool(main, arguments))
+    run(parse_args, main)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
+
+from command_line import add_config, add_config_options, add_launcher, run
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', metavar='CONFIG', help='config file; it says which task')
+    add_config(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of exactly that model')
     parser.add_argument(
         '--work-dir', metavar='DIR', help='logs (default: work_dirs/<name of the config>)'
@@ -24,15 +25,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation (tta_model of the config)'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change the config',
-    )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    add_config_options(parser)
+    add_launcher(parser)
     return parser.parse_args()
 
 
@@ -52,8 +46,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    # before the libraries are imported: --help and a wrong option answer at once
-    arguments = parse_args()
-    from weightformer_mm.engine import run_tool
-
-    sys.exit(run_tool(main, arguments))
+    run(parse_args, main)

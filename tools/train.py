@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
+
+from command_line import add_config, add_config_options, add_launcher, run
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', metavar='CONFIG', help='config file; it says which task')
+    add_config(parser)
     parser.add_argument(
         '--work-dir',
         metavar='DIR',
@@ -24,15 +25,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change the config',
-    )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    add_config_options(parser)
+    add_launcher(parser)
     return parser.parse_args()
 
 
@@ -43,8 +37,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    # before the libraries are imported: --help and a wrong option answer at once
-    arguments = parse_args()
-    from weightformer_mm.engine import run_tool
-
-    sys.exit(run_tool(main, arguments))
+    run(parse_args, main)

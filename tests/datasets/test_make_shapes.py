@@ -23,7 +23,10 @@ MANY = ['--train', '60', '--val', '2', '--size', '64']
 # The generator needs none of these; without them a process of its own starts in a moment.
 ABSENT = ('torch', 'timm', 'mmengine', 'mmcv', 'mmdet', 'mmseg')
 WITHOUT = f'import sys\nfor name in {ABSENT}:\n    sys.modules[name] = None\n'
-RUN_TOOL = f'import runpy\nrunpy.run_path({str(TOOL)!r}, run_name="__main__")\n'
+RUN_TOOL = (
+    f'import runpy\nsys.path.insert(0, {str(TOOL.parent)!r})\n'
+    f'runpy.run_path({str(TOOL)!r}, run_name="__main__")\n'
+)
 COMMAND = [sys.executable, '-c', WITHOUT + RUN_TOOL]
 
 
@@ -76,6 +79,7 @@ def run_here(monkeypatch, capsys):
 
     def run_tool(*args) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
+        monkeypatch.syspath_prepend(TOOL.parent)
         with pytest.raises(SystemExit) as stop:
             runpy.run_path(str(TOOL), run_name='__main__')
         return (stop.value.code, *capsys.readouterr())

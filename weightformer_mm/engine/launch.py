@@ -11,8 +11,6 @@ from mmengine.device import get_device
 
 from .errors import UserError
 
-LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-
 
 def use_launcher(cfg: Config, launcher: str) -> None:
     """Set ``cfg.launcher`` and what it needs.

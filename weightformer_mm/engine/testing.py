@@ -56,7 +56,7 @@ def evaluate(
         show_dir: folder for pictures ``ground truth | prediction``.
         tta: test-time augmentation as the config has it.
         options: ``KEY=VALUE`` changes to the config.
-        launcher: one of ``launch.LAUNCHERS``.
+        launcher: one of none, pytorch, slurm, mpi.
 
     Raises:
         UserError: bad input, found before the evaluation starts wherever that is possible.

@@ -41,7 +41,7 @@ def train(
             start where there is none; None: a fresh start.
         amp: mixed precision.
         options: ``KEY=VALUE`` changes to the config.
-        launcher: one of ``launch.LAUNCHERS``.
+        launcher: one of none, pytorch, slurm, mpi.
 
     Raises:
         UserError: bad input, found before the training starts wherever that is possible.

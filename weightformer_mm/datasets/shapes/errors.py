@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...engine.errors import UserError
 
-class ShapesError(Exception):
-    """The set cannot be made as asked; the message is one line for the user."""
+
+class ShapesError(UserError):
+    """The set cannot be made as asked."""

@@ -1,0 +1,36 @@
+"""What the command lines share. It needs no library, so that --help and a wrong option answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', metavar='CONFIG', help='config file; it says which task')
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change the config',
+    )
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+
+
+def run(
+    parse_args: Callable[[], argparse.Namespace], main: Callable[[argparse.Namespace], None]
+) -> None:
+    """Parse the arguments, run ``main`` on them and exit, with one line where the user is at fault."""
+    arguments = parse_args()
+    from weightformer_mm.engine import run_tool  # imports the libraries, which takes seconds
+
+    sys.exit(run_tool(main, arguments))
