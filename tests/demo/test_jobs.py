@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from weightformer_mm.demo.jobs import Job, run_together
 from weightformer_mm.engine.errors import RunFailed
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
 
 def write_script(folder, name, text):
@@ -55,3 +61,30 @@ def test_a_failure_names_the_tool_and_stops_the_others(tmp_path):
 def wait_for_text(path):
     while not path.read_text():
         time.sleep(0.05)
+
+
+def test_sigterm_takes_the_processes_of_the_demo_along(tmp_path):
+    """The frame of tools/demo.py with an endless job in place of the trainings."""
+    endless = write_script(
+        tmp_path,
+        'endless.py',
+        'import os, time; print(os.getpid(), flush=True); time.sleep(600)',
+    )
+    log = tmp_path / 'endless.log'
+    frame = (
+        'import pathlib, runpy, sys\n'
+        'import weightformer_mm.demo\n'
+        'from weightformer_mm.demo.jobs import Job, run_together\n'
+        f'job = Job([{str(endless)!r}], pathlib.Path({str(log)!r}))\n'
+        'weightformer_mm.demo.run_demo = lambda *args: run_together([job], pathlib.Path("."))\n'
+        f'sys.path.insert(0, {str(TOOLS)!r})\n'
+        f'runpy.run_path({str(TOOLS / "demo.py")!r}, run_name="__main__")\n'
+    )
+    demo = subprocess.Popen([sys.executable, '-c', frame, '--out', str(tmp_path / 'out')])
+    while not (log.exists() and log.read_text().strip()):
+        assert demo.poll() is None
+        time.sleep(0.05)
+    demo.terminate()
+    assert demo.wait(timeout=60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(log.read_text()), 0)

@@ -57,11 +57,15 @@ def as_list(value: Any) -> list[Any]:
 
 
 def innermost_dataset(dataloader: Any) -> Any:
-    """Config of the data set of a data loader, inside wrappers such as RepeatDataset."""
+    """Config of the data set of a data loader, inside wrappers; of several the first."""
     dataset = dataloader['dataset']
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
+    while True:
+        if 'dataset' in dataset:
+            dataset = dataset['dataset']
+        elif dataset.get('datasets'):
+            dataset = dataset['datasets'][0]
+        else:
+            return dataset
 
 
 def type_name(node: Any) -> str:
