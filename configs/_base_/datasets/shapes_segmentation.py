@@ -20,10 +20,10 @@ train_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(
         type='RandomChoice',
-        transforms=[
-            [dict(type='Resize', scale_factor=ratio)] for ratio in (0.625, 0.75, 0.875, 1.0)
-        ],
+        transforms=[[dict(type='Resize', scale_factor=ratio)] for ratio in (0.75, 0.875, 1.0)],
     ),
+    dict(type='RandomCrop', crop_size=(192, 192)),
+    dict(type='RandomRotFlip', rotate_prob=0.0, flip_prob=0.5),
     dict(
         type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']
     ),
@@ -47,7 +47,7 @@ tta_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    batch_size=2,
+    batch_size=4,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

@@ -1,11 +1,19 @@
-# AdamW, a short warm-up, cosine decay. 11 epochs * 400 images / batch 2 = 2200 iterations.
-max_epochs = 11
+# Muon on the matrices and Adam on the rest, a short warm-up, cosine decay: from scratch, Muon needs a third
+# of the iterations that AdamW needs. 9 epochs * 400 images / batch 2 = 1800 iterations.
+max_epochs = 9
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(
+        type='TimmOptimizer',
+        opt='nmuon',
+        lr=3e-3,
+        momentum=0.9,
+        weight_decay=0.05,
+        fallback_lr_scale=1 / 3,  # Adam's learning rate: 1e-3
+    ),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0),
 )
