@@ -11,7 +11,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR
 from mmengine.runner import CheckpointLoader
 
-from weightformer_mm.engine import UserError
+from weightformer_mm.engine import UserError, safe_load
 from weightformer_mm.engine.safe_load import load_checkpoint_file, use_safe_loading
 
 
@@ -29,6 +29,12 @@ HARMLESS = {
 }
 
 
+needs_allow_list = pytest.mark.skipif(
+    not safe_load._HAS_ALLOW_LIST, reason='torch < 2.4 has no allow-list'
+)
+
+
+@needs_allow_list
 @pytest.mark.parametrize('name', HARMLESS)
 def test_mmengines_own_objects_load(name, tmp_path):
     value = HARMLESS[name]()
@@ -40,6 +46,22 @@ def test_mmengines_own_objects_load(name, tmp_path):
         assert np.array_equal(loaded, value)
     else:
         assert loaded == value
+
+
+@needs_allow_list
+def test_without_an_allow_list_the_error_says_which_torch_has_one(tmp_path, monkeypatch):
+    """As on torch < 2.4, where nothing is allowed."""
+    torch.save({'value': HistoryBuffer([1.0], [1])}, tmp_path / 'file.pth')
+    allowed = torch.serialization.get_safe_globals()
+    monkeypatch.setattr(safe_load, '_HAS_ALLOW_LIST', False)
+    safe_load._allow_mmengine_objects.cache_clear()
+    torch.serialization.clear_safe_globals()
+    try:
+        with pytest.raises(UserError, match='HistoryBuffer.*use torch >= 2.4'):
+            load_checkpoint_file(tmp_path / 'file.pth')
+    finally:
+        torch.serialization.add_safe_globals(allowed)
+        safe_load._allow_mmengine_objects.cache_clear()
 
 
 class Call:

@@ -3,7 +3,8 @@
 mmengine's own checkpoints hold a few harmless objects besides tensors: ``HistoryBuffer`` (the loss
 curves), numpy scalars and the curve of a one-cycle schedule. They are allowed by name here. Methods are
 pickled through ``getattr``; allowing the real one would open a way to everything else, so a narrow stand-in
-answers for it.
+answers for it. torch < 2.4 has no allow-list: there only plain checkpoints can be read, which is what the
+tools of this package write.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mmengine.runner import CheckpointLoader
 
 from .errors import UserError
 
+_HAS_ALLOW_LIST = hasattr(torch.serialization, 'add_safe_globals')  # torch >= 2.4
 _FOREIGN_OBJECT = re.compile(r'(?:GLOBAL|[Uu]nsupported class|instantiate class|operand) ([\w.]+)')
 
 
@@ -69,7 +71,7 @@ def _numpy_globals() -> list[Any]:
 
 @cache
 def _allow_mmengine_objects() -> None:
-    if not hasattr(torch.serialization, 'add_safe_globals'):  # torch < 2.4
+    if not _HAS_ALLOW_LIST:
         return
     getattr_stand_in = _under_name(_known_method, 'builtins', 'getattr')
     torch.serialization.add_safe_globals([*_METHODS, getattr_stand_in, *_numpy_globals()])
@@ -104,9 +106,12 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     if foreign is None:
         kind = type(error).__name__
         return f'{path} is no readable checkpoint: not a file of torch.save, or damaged ({kind})'
+    remedy = 'save the weights again as a plain state_dict'
+    if foreign.group(1).startswith('mmengine.') and not _HAS_ALLOW_LIST:
+        remedy += ", or use torch >= 2.4, which can tell mmengine's own objects from others"
     return (
         f'{path} is not loaded: besides tensors it holds {foreign.group(1)}, and reading that could run '
-        'code from the file; save the weights again as a plain state_dict'
+        f'code from the file; {remedy}'
     )
 
 
