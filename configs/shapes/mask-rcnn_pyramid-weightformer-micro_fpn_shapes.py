@@ -23,12 +23,15 @@ model = dict(
             num_classes=6,
             reg_class_agnostic=True,
             reg_decoded_bbox=True,
-            loss_cls=dict(loss_weight=2.0),
             loss_bbox=dict(_delete_=True, type='GIoULoss', loss_weight=5.0),
         ),
         mask_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=2)),
         mask_head=dict(
-            in_channels=width, conv_out_channels=width, num_classes=6, class_agnostic=True
+            num_convs=3,
+            in_channels=width,
+            conv_out_channels=width,
+            num_classes=6,
+            class_agnostic=True,
         ),
     ),
     train_cfg=dict(

@@ -19,9 +19,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='RandomChoice',
-        transforms=[
-            [dict(type='Resize', scale_factor=ratio)] for ratio in (0.625, 0.75, 0.875, 1.0)
-        ],
+        transforms=[[dict(type='Resize', scale_factor=ratio)] for ratio in (0.75, 0.875, 1.0)],
     ),
     dict(
         type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']
