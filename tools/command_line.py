@@ -22,6 +22,15 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_score_threshold(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='detections below it are not drawn (default: 0.3)',
+    )
+
+
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from command_line import add_config, add_config_options, run
+from command_line import add_config, add_config_options, add_score_threshold, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -16,12 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--device', help='such as cpu or cuda:0 (default: a GPU where there is one)'
     )
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        help='detections below it are not drawn (default: 0.3)',
-    )
+    add_score_threshold(parser)
     add_config_options(parser)
     return parser.parse_args()
 

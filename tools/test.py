@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from command_line import add_config, add_config_options, add_launcher, run
+from command_line import add_config, add_config_options, add_launcher, add_score_threshold, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,6 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation (tta_model of the config)'
     )
+    add_score_threshold(parser)
     add_config_options(parser)
     add_launcher(parser)
     return parser.parse_args()
@@ -42,6 +43,7 @@ def main(args: argparse.Namespace) -> None:
         args.tta,
         args.cfg_options,
         args.launcher,
+        args.score_thr,
     )
 
 

@@ -96,7 +96,12 @@ def _evaluate(repository: Path, folders: list[TaskFolder]) -> None:
 
 
 def _draw(repository: Path, folders: list[TaskFolder]) -> None:
-    first = ('--cfg-options', f'test_dataloader.dataset.indices={SHEET_IMAGES}')
+    first = (
+        '--score-thr',
+        '0.5',
+        '--cfg-options',
+        f'test_dataloader.dataset.indices={SHEET_IMAGES}',
+    )
     run_together(
         [_test(repository, folder, '--show-dir', folder.pictures, *first) for folder in folders],
         repository,

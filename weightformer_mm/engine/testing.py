@@ -44,6 +44,7 @@ def evaluate(
     tta: bool = False,
     options: Sequence[str] = (),
     launcher: str = 'none',
+    score_thr: float = 0.3,
 ) -> dict[str, float]:
     """Evaluate ``checkpoint`` on the test split and return the metrics.
 
@@ -57,6 +58,7 @@ def evaluate(
         tta: test-time augmentation as the config has it.
         options: ``KEY=VALUE`` changes to the config.
         launcher: one of none, pytorch, slurm, mpi.
+        score_thr: detections below it are not drawn.
 
     Raises:
         UserError: bad input, found before the evaluation starts wherever that is possible.
@@ -88,7 +90,7 @@ def evaluate(
                 'Test-time augmentation merges boxes only: masks are not predicted and not evaluated.'
             )
         if show_dir is not None:
-            runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg)))
+            runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg), score_thr))
         metrics = _run(runner)
         if out is not None and is_main_process():
             _write_metrics(stage / 'metrics.json', metrics)
