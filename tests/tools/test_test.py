@@ -43,6 +43,24 @@ def test_detection_writes_coco_results_metrics_and_pictures(tools, detection, tm
     assert cv2.imread(str(show / '000000.png')).shape == (height, 2 * width, 3)
 
 
+def test_only_detections_from_the_threshold_on_are_drawn(tools, detection, tmp_path):
+    def predictions(threshold: float) -> np.ndarray:
+        show = tmp_path / str(threshold)
+        tools.run(
+            'test',
+            DETECTION,
+            detection.checkpoint,
+            *('--work-dir', tmp_path / 'work', '--show-dir', show, '--score-thr', threshold),
+            *detection.options(model__test_cfg__rcnn__score_thr=0.0),
+        ).ok()
+        picture = cv2.imread(str(show / '000000.png'))
+        return picture[:, picture.shape[1] // 2 :]
+
+    image = cv2.imread(str(detection.data / 'images/val/000000.png'))
+    assert np.array_equal(predictions(1.1), image)
+    assert not np.array_equal(predictions(0.0), image)
+
+
 def test_segmentation_writes_labels_metrics_and_pictures(tools, segmentation, tmp_path):
     out, show = tmp_path / 'out', tmp_path / 'show'
     result = tools.run(
