@@ -12,7 +12,8 @@ from mmengine.optim import OneCycleLR
 from mmengine.runner import CheckpointLoader
 
 from weightformer_mm.engine import UserError, safe_load
-from weightformer_mm.engine.safe_load import load_checkpoint_file, use_safe_loading
+from weightformer_mm.engine.safe_load import load_checkpoint_file
+from weightformer_mm.engine.weight_sources import use_safe_loading
 
 
 def one_cycle_state() -> dict:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit, initialize, update_init_info
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -19,6 +20,7 @@ class DynamicBackbone(BaseModule):
     nothing that its last output does not need, so every parameter gets a gradient.
     """
 
+    arch_settings: Mapping[str, Mapping[str, Any]]
     out_indices: tuple[int, ...]
     out_channels: tuple[int, ...]  # per output
     out_strides: tuple[int, ...]  # per output, in pixels of the input
@@ -30,6 +32,44 @@ class DynamicBackbone(BaseModule):
         self.with_cp = with_cp
         self.frozen_stages = frozen_stages
 
+    def init_weights(self) -> None:
+        """As mmengine does, but ``init_cfg=dict(type='Pretrained', ...)`` strictly: see `load_pretrained`.
+
+        Raises:
+            UserError: the weights cannot be had, or are not this network's.
+        """
+        given = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
+        pretrained = [cfg for cfg in given if cfg.get('type') in ('Pretrained', PretrainedInit)]
+        if not pretrained or self.is_init:
+            super().init_weights()
+            return
+        # imported here, since reading checkpoints builds on the backbones' names
+        from ..checkpoints.pretrained import load_pretrained
+
+        others = [cfg for cfg in given if cfg not in pretrained]
+        if others:
+            initialize(self, others)
+        for cfg in pretrained:
+            load_pretrained(self, **{key: value for key, value in cfg.items() if key != 'type'})
+            if hasattr(self, '_params_init_info'):
+                update_init_info(self, f'pretrained weights of {cfg["checkpoint"]}')
+        self.is_init = True
+
+    @classmethod
+    def describe_sizes(cls, weights: Mapping[str, Tensor]) -> str | None:
+        """The arch of ``weights``, by name and numbers; None if they are not of such a network."""
+        sizes = cls.read_sizes(weights)
+        if sizes is None:
+            return None
+        names = [name for name, settings in cls.arch_settings.items() if settings == sizes]
+        numbers = ', '.join(f'{key}={value}' for key, value in sizes.items())
+        return f'{"/".join(names)} ({numbers})' if names else f'a {cls.__name__} with {numbers}'
+
+    @staticmethod
+    def read_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        """The arch settings that weights of this network were built with; None for other weights."""
+        raise NotImplementedError
+
     @staticmethod
     def build_blocks(
         channels: Sequence[int],
@@ -40,7 +80,7 @@ class DynamicBackbone(BaseModule):
         dynamic_conv: str,
     ) -> list[nn.Module]:
         """Build the first ``len(channels)`` of ``total`` blocks; drop path grows linearly to the last."""
-        rates = torch.linspace(0, drop_path_rate, total).tolist()
+        rates = torch.linspace(0, drop_path_rate, total, device='cpu').tolist()
         return [
             DynamicBlock(width, drop_rate, rate, dynamic_linear, dynamic_conv)
             if is_dynamic(index)

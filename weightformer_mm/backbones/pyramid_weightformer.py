@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,3 +123,21 @@ class PyramidWeightFormer(DynamicBackbone):
         if parts[2] == 'blocks':
             return first + int(parts[3])
         return -1 if first == 0 else first
+
+    @staticmethod
+    def read_sizes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]] | None:
+        blocks = [
+            name.split('.') for name in weights if re.match(r'stages\.\d+\.blocks\.\d+\.', name)
+        ]
+        if not blocks:
+            return None
+        widths, depths = {}, {}
+        for _, stage, _, block, *_ in blocks:
+            depths[int(stage)] = max(depths.get(int(stage), 0), int(block) + 1)
+        for stage in depths:
+            bias = weights.get(f'stages.{stage}.blocks.0.linear2.bias')
+            widths[stage] = 0 if bias is None else len(bias)
+        return dict(
+            embed_dims=tuple(widths[stage] for stage in sorted(widths)),
+            depths=tuple(depths[stage] for stage in sorted(depths)),
+        )

@@ -101,3 +101,10 @@ class WeightFormer(DynamicBackbone):
         if name.startswith(('patch_embed.', 'init_norm.')):
             return -1
         return int(name.split('.')[1]) if name.startswith('blocks.') else None
+
+    @staticmethod
+    def read_sizes(weights: Mapping[str, Tensor]) -> dict[str, int] | None:
+        blocks = [name.split('.')[1] for name in weights if name.startswith('blocks.')]
+        if 'init_norm.weight' not in weights or not blocks:
+            return None
+        return dict(embed_dims=len(weights['init_norm.weight']), depth=max(map(int, blocks)) + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -56,6 +56,27 @@ def released_names(depth: int, head: bool = True) -> dict[str, str]:
     return names
 
 
+def rename_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Translate the released names among ``weights``, if these are released weights; nothing is refused.
+
+    Released weights are recognised by the final ``norm`` or by the short names of dynamic layers, neither
+    of which this package's networks have.
+    """
+    ours = {new for block in (_STATIC_BLOCK, _DYNAMIC_BLOCK) for new in block.values()}
+    short = {old for old in _DYNAMIC_BLOCK if old not in ours}
+    in_block = {re.sub(r'^blocks\.\d+\.', '', name) for name in weights}
+    if not (short & in_block or {'norm.weight', 'norm.bias'} & set(weights)):
+        return dict(weights)
+    names = released_names(_depth(weights))
+    return {names.get(name, name): tensor for name, tensor in weights.items()}
+
+
+def _depth(names: Iterable[str]) -> int:
+    """The number of the last block and 1; 0 if there is none."""
+    blocks = (re.match(r'blocks\.(\d+)\.', name) for name in names)
+    return max((int(match[1]) + 1 for match in blocks if match), default=0)
+
+
 def convert_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the weights of a released WeightFormer classifier to `WeightFormer`'s names.
 
@@ -71,16 +92,12 @@ def convert_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: if any name is unknown or missing; all of them are listed.
     """
-    blocks = [
-        int(match[1])
-        for match in (re.match(r'blocks\.(\d+)\.', name) for name in state_dict)
-        if match
-    ]
-    if not blocks:
+    depth = _depth(state_dict)
+    if not depth:
         raise ValueError(
             'these are not released WeightFormer weights: no name begins with "blocks.<number>."'
         )
-    names = released_names(max(blocks) + 1, head=any(name in state_dict for name in _HEAD))
+    names = released_names(depth, head=any(name in state_dict for name in _HEAD))
     unknown = sorted(set(state_dict) - set(names))
     missing = sorted(set(names) - set(state_dict))
     if unknown or missing:

@@ -25,7 +25,8 @@ from .errors import UserError
 from .folders import make_folder
 from .image_guard import guard, image_problem
 from .libraries import require_libraries
-from .safe_load import load_checkpoint_file, use_safe_loading
+from .safe_load import load_checkpoint_file
+from .weight_sources import use_safe_loading
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 

@@ -1,4 +1,4 @@
-"""Checkpoints are read with ``weights_only=True``, and with nothing else.
+"""Checkpoints are read as safetensors or with ``weights_only=True``, and in no other way.
 
 mmengine's own checkpoints hold a few harmless objects besides tensors: ``HistoryBuffer`` (the loss
 curves), numpy scalars and the curve of a one-cycle schedule. They are allowed by name here. Methods are
@@ -9,6 +9,7 @@ tools of this package write.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from functools import cache
@@ -17,16 +18,17 @@ from pickle import UnpicklingError
 from typing import Any, Callable
 
 import numpy as np
+import safetensors.torch
 import torch
-from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-from mmengine.runner import CheckpointLoader
 
 from .errors import UserError
 
 _HAS_ALLOW_LIST = hasattr(torch.serialization, 'add_safe_globals')  # torch >= 2.4
-_FOREIGN_OBJECT = re.compile(r'(?:GLOBAL|[Uu]nsupported class|instantiate class|operand) ([\w.]+)')
+_FOREIGN_OBJECT = re.compile(
+    r'(?:GLOBAL|[Uu]nsupported class|instantiate class|operand) ([A-Za-z_][\w.]*)'
+)
 
 
 _METHODS = {
@@ -77,8 +79,16 @@ def _allow_mmengine_objects() -> None:
     torch.serialization.add_safe_globals([*_METHODS, getattr_stand_in, *_numpy_globals()])
 
 
+def _read(path: Path, map_location: Any) -> Any:
+    if path.suffix == '.safetensors':
+        weights = safetensors.torch.load_file(path)
+        return {name: tensor.to(map_location or 'cpu') for name, tensor in weights.items()}
+    _allow_mmengine_objects()
+    return torch.load(path, map_location=map_location, weights_only=True)
+
+
 def load_checkpoint_file(path: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
-    """Read a checkpoint from disk without running any code that is in it.
+    """Read a checkpoint (``.safetensors``, or any file of torch.save) without running any code that is in it.
 
     Raises:
         UserError: the file is missing, is no checkpoint, is damaged, or holds objects other than tensors,
@@ -87,14 +97,15 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = 'cpu') -> 
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f'checkpoint not found: {path}')
-    _allow_mmengine_objects()
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (OSError, MemoryError, torch.cuda.OutOfMemoryError):
+        checkpoint = _read(path, map_location)
+    except (MemoryError, torch.cuda.OutOfMemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # on bytes that are no checkpoint, torch fails in every thinkable way
+    except Exception as error:
+        # On bytes that are no checkpoint torch fails in every thinkable way; on a truncated file it seeks
+        # to before its beginning, which is the one OSError that the file system has no part in.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise UserError(_why_unreadable(path, error)) from error
     if not isinstance(checkpoint, dict):
         raise UserError(f'{path} is no checkpoint: it holds a {type(checkpoint).__name__}')
@@ -105,7 +116,10 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     foreign = _FOREIGN_OBJECT.search(str(error))
     if foreign is None:
         kind = type(error).__name__
-        return f'{path} is no readable checkpoint: not a file of torch.save, or damaged ({kind})'
+        return (
+            f'{path} is no readable checkpoint: not a file of torch.save or safetensors, '
+            f'or damaged ({kind})'
+        )
     remedy = 'save the weights again as a plain state_dict'
     if foreign.group(1).startswith('mmengine.') and not _HAS_ALLOW_LIST:
         remedy += ", or use torch >= 2.4, which can tell mmengine's own objects from others"
@@ -113,25 +127,3 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         f'{path} is not loaded: besides tensors it holds {foreign.group(1)}, and reading that could run '
         f'code from the file; {remedy}'
     )
-
-
-def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Loader of ``mmengine.runner.CheckpointLoader`` for files on disk."""
-    return load_checkpoint_file(filename, map_location)
-
-
-def load_from_http(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """Loader of ``mmengine.runner.CheckpointLoader`` for URLs; rank 0 downloads, all ranks read."""
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    cached = folder / filename.rpartition('/')[2].partition('?')[0]
-    if get_dist_info()[0] == 0 and not cached.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(filename, str(cached))
-    barrier()
-    return load_checkpoint_file(cached, map_location)
-
-
-def use_safe_loading() -> None:
-    """Make mmengine read checkpoint files and URLs through this module, in this process."""
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
-    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)

@@ -22,9 +22,10 @@ from .folders import make_folder, staged
 from .launch import use_launcher
 from .libraries import require_libraries
 from .runner import build_runner
-from .safe_load import load_checkpoint_file, use_safe_loading
+from .safe_load import load_checkpoint_file
 from .training import default_work_dir
 from .tta import use_tta
+from .weight_sources import use_safe_loading
 
 # argument of each evaluator that makes it write its predictions, and where to
 _PREDICTIONS = {

@@ -18,7 +18,8 @@ from .hooks import PlainCheckpointHook, StopOnNonFiniteLossHook
 from .launch import use_launcher
 from .libraries import require_libraries
 from .runner import build_runner
-from .safe_load import load_checkpoint_file, use_safe_loading
+from .safe_load import load_checkpoint_file
+from .weight_sources import use_safe_loading
 
 RESUME_LAST = 'last'
 

@@ -1,0 +1,134 @@
+"""``hf://`` against a stand-in for the hub."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import huggingface_hub
+import pytest
+import safetensors.torch
+import torch
+from mmengine.registry import MODELS
+from mmengine.runner import CheckpointLoader
+
+from tests.hub_server import serve
+from weightformer_mm.checkpoints.hub import HubFile, fetch
+from weightformer_mm.engine import UserError
+from weightformer_mm.engine.weight_sources import use_safe_loading
+
+WEIGHTS = {'a': torch.arange(3.0)}
+
+
+def use_endpoint(monkeypatch, address):
+    """What ``HF_ENDPOINT`` does when huggingface_hub is imported."""
+    constants = huggingface_hub.constants
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+    monkeypatch.setattr(constants, 'ENDPOINT', address)
+    monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE', template)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A repository ``owner/name``; the address of its server. The cache is new."""
+    repository = tmp_path / 'hub' / 'owner' / 'name'
+    (repository / 'sub').mkdir(parents=True)
+    safetensors.torch.save_file(WEIGHTS, repository / 'model.safetensors')
+    torch.save(WEIGHTS, repository / 'sub' / 'weights.pth')
+    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_DISABLE_XET', True)
+    with serve(tmp_path / 'hub') as address:
+        use_endpoint(monkeypatch, address)
+        yield address
+
+
+@pytest.mark.parametrize(
+    ('reference', 'expected'),
+    [
+        ('hf://o/n', HubFile('o/n', None, 'model.safetensors')),
+        ('hf://o/n@v1', HubFile('o/n', 'v1', 'model.safetensors')),
+        ('hf://o-1/n.2/sub/w.pth', HubFile('o-1/n.2', None, 'sub/w.pth')),
+        ('hf://o/n@0123abc/w.pth', HubFile('o/n', '0123abc', 'w.pth')),
+    ],
+)
+def test_references(reference, expected):
+    assert HubFile.parse(reference) == expected
+
+
+@pytest.mark.parametrize(
+    'reference', ['hf://', 'hf://o', 'hf://o/', 'hf:/o/n', 'hf://o/n@', 'hf://o/n/']
+)
+def test_malformed_references(reference):
+    with pytest.raises(UserError, match=r'expected hf://owner/name\[@revision\]\[/file\]'):
+        HubFile.parse(reference)
+
+
+@pytest.mark.parametrize('reference', ['', '@v1', '/sub/weights.pth', '@main/sub/weights.pth'])
+def test_mmengine_loads_from_the_hub_and_then_from_the_cache(hub, reference, monkeypatch):
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    use_safe_loading()
+    for _ in ('online', 'offline'):
+        loaded = CheckpointLoader.load_checkpoint(f'hf://owner/name{reference}')
+        assert torch.equal(loaded['a'], WEIGHTS['a'])
+        monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
+
+
+@pytest.mark.parametrize(
+    ('reference', 'reason'),
+    [
+        ('hf://owner/none', 'no repository owner/none'),
+        ('hf://owner/name@v9', 'owner/name has no revision v9'),
+        ('hf://owner/name/none.pth', 'owner/name has no file none.pth'),
+    ],
+)
+def test_what_is_not_there_is_named(hub, reference, reason):
+    with pytest.raises(UserError, match=f'^{reference}: {reason}'):
+        fetch(reference)
+
+
+def test_no_network(hub, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(('127.0.0.1', 0))
+        use_endpoint(monkeypatch, f'http://127.0.0.1:{unused.getsockname()[1]}')
+        monkeypatch.setattr('time.sleep', lambda seconds: None)  # between its retries
+        with pytest.raises(UserError, match='not in the cache, and the hub cannot be reached'):
+            fetch('hf://owner/name')
+
+
+def test_offline_switch(hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
+    with pytest.raises(UserError, match='HF_HUB_OFFLINE'):
+        fetch('hf://owner/name')
+
+
+def test_unusable_cache(hub, tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path / 'file'))
+    with pytest.raises(UserError, match='cannot use the cache, .*file.*HF_HOME'):
+        fetch('hf://owner/name')
+
+
+def test_a_page_in_place_of_weights_is_refused(hub, tmp_path):
+    page = tmp_path / 'hub' / 'owner' / 'name' / 'model.safetensors'
+    page.write_text('<!doctype html>')
+    backbone = MODELS.build(
+        dict(
+            type='WeightFormer',
+            arch=dict(embed_dims=8, depth=1),
+            init_cfg=dict(type='Pretrained', checkpoint='hf://owner/name'),
+        )
+    )
+    with pytest.raises(UserError, match='is no readable checkpoint'):
+        backbone.init_weights()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
+def test_unreadable_cache(hub, tmp_path):
+    fetch('hf://owner/name')
+    blobs = next((tmp_path / 'cache').glob('models--*'))
+    blobs.chmod(0)
+    try:
+        with pytest.raises(UserError, match='cannot use the cache'):
+            fetch('hf://owner/name')
+    finally:
+        blobs.chmod(0o755)

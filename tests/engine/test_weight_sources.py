@@ -1,0 +1,98 @@
+"""URLs and model zoos: everything ends in the safe reader."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as zoos
+
+from tests.hub_server import serve
+from weightformer_mm.engine import UserError
+from weightformer_mm.engine.weight_sources import load_weights, use_safe_loading
+
+WEIGHTS = {'state_dict': {'backbone.a': torch.arange(3.0), 'head.b': torch.zeros(1)}}
+
+
+class Mkdir:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Address of a folder with ``weights.pth``, a ``page.pth`` in HTML and a pickle ``code.pth``."""
+    folder = tmp_path / 'site' / 'owner' / 'name'
+    folder.mkdir(parents=True)
+    torch.save(WEIGHTS, folder / 'weights.pth')
+    (folder / 'page.pth').write_text('<!doctype html>')
+    torch.save({'x': Mkdir(str(tmp_path / 'owned'))}, folder / 'code.pth')
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    use_safe_loading()
+    with serve(tmp_path / 'site') as address:
+        yield f'{address}/owner/name/resolve/main'
+
+
+def test_a_download_is_kept(site, tmp_path):
+    for url in (f'{site}/weights.pth', f'{site}/weights.pth?download=true'):
+        assert torch.equal(load_weights(url)['state_dict']['backbone.a'], torch.arange(3.0))
+    assert [path.name for path in (tmp_path / 'hub' / 'checkpoints').iterdir()] == ['weights.pth']
+
+
+def test_a_page_is_refused_and_not_kept(site, tmp_path):
+    with pytest.raises(UserError, match=f'^{site}/page.pth: .*is no readable checkpoint'):
+        load_weights(f'{site}/page.pth')
+    assert list((tmp_path / 'hub' / 'checkpoints').iterdir()) == []
+
+
+def test_absent_file_and_absent_server(site):
+    with pytest.raises(UserError, match=f'^{site}/none.pth: download failed: Not Found'):
+        load_weights(f'{site}/none.pth')
+    with socket.socket() as unused:
+        unused.bind(('127.0.0.1', 0))
+        url = f'http://127.0.0.1:{unused.getsockname()[1]}/w.pth'
+        with pytest.raises(UserError, match=f'^{url}: download failed: .*refused'):
+            load_weights(url)
+
+
+@pytest.mark.parametrize(
+    ('scheme', 'urls'),
+    [
+        ('torchvision', 'get_torchvision_models'),
+        ('modelzoo', 'get_torchvision_models'),
+        ('open-mmlab', 'get_external_models'),
+        ('openmmlab', 'get_external_models'),
+        ('mmcls', 'get_mmcls_models'),
+    ],
+)
+def test_zoos_of_mmengine(site, tmp_path, monkeypatch, scheme, urls):
+    table = {'net': f'{site}/weights.pth', 'bad': f'{site}/code.pth'}
+    monkeypatch.setattr(zoos, urls, lambda: table)
+    use_safe_loading()
+    weights = CheckpointLoader.load_checkpoint(f'{scheme}://net')['state_dict']
+    assert set(weights) == ({'a'} if scheme == 'mmcls' else set(WEIGHTS['state_dict']))
+    with pytest.raises(UserError, match='could run'):
+        CheckpointLoader.load_checkpoint(f'{scheme}://bad')
+    assert not (tmp_path / 'owned').exists()
+    with pytest.raises(UserError, match=f'{scheme}://none: mmengine knows no URL for none'):
+        CheckpointLoader.load_checkpoint(f'{scheme}://none')
+
+
+@pytest.mark.parametrize(
+    'reference', ['pavi://net', 's3://bucket/w.pth', 'openmmlab:s3://bucket/w.pth']
+)
+def test_storage_that_only_mmengine_reads_is_refused(site, reference):
+    with pytest.raises(UserError, match='copy the file to disk'):
+        CheckpointLoader.load_checkpoint(reference)
+
+
+def test_every_scheme_of_mmengine_is_taken_over(site):
+    modules = {loader.__module__ for loader in CheckpointLoader._schemes.values()}
+    assert modules == {'weightformer_mm.engine.weight_sources'}

@@ -1,0 +1,100 @@
+"""Where weights may come from: files, URLs, the Hugging Face hub, and the model zoos that mmengine knows.
+
+All of them end in `load_checkpoint_file`, which runs nothing that is in the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as zoos
+
+from ..checkpoints import hub
+from .errors import UserError
+from .safe_load import load_checkpoint_file
+
+Loader = Callable[..., 'dict[str, Any]']
+_HTTP = ('http://', 'https://')
+_UNSAFE = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
+
+
+def load_weights(reference: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Read a checkpoint from a path, ``http(s)://`` or ``hf://owner/name[@revision][/file]``.
+
+    Raises:
+        UserError: it cannot be had or read; one line says why.
+    """
+    reference = os.fspath(reference)
+    if reference.startswith(hub.SCHEME):
+        return load_checkpoint_file(hub.fetch(reference), map_location)
+    if reference.startswith(_HTTP):
+        return _load_from_http(reference, map_location)
+    return load_checkpoint_file(reference, map_location)
+
+
+def use_safe_loading() -> None:
+    """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process."""
+    for scheme in ('', *_HTTP, hub.SCHEME):
+        _register(scheme, load_weights)
+    _register('torchvision://', _zoo('torchvision://', zoos.get_torchvision_models))
+    _register('modelzoo://', _zoo('modelzoo://', zoos.get_torchvision_models))
+    _register('open-mmlab://', _zoo('open-mmlab://', zoos.get_external_models))
+    _register('openmmlab://', _zoo('openmmlab://', zoos.get_external_models))
+    _register('mmcls://', _zoo('mmcls://', zoos.get_mmcls_models, prefix='backbone.'))
+    for scheme in _UNSAFE:
+        _register(scheme, _refuse)
+
+
+def _register(scheme: str, loader: Loader) -> None:
+    CheckpointLoader.register_scheme(scheme, loader, force=True)
+
+
+def _load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
+    """Download to torch's cache; by a rename, so that processes may do so at the same time."""
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    cached = folder / (urlsplit(url).path.rpartition('/')[2] or 'index')
+    if not cached.is_file():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(cached))
+        except OSError as error:  # URLError and HTTPError are OSErrors
+            reason = getattr(error, 'reason', None) or error
+            raise UserError(f'{url}: download failed: {reason}') from error
+    try:
+        return load_checkpoint_file(cached, map_location)
+    except UserError as error:
+        cached.unlink(
+            missing_ok=True
+        )  # an error page, most likely: not to be found again next time
+        raise UserError(f'{url}: {error}') from error
+
+
+def _zoo(scheme: str, urls: Callable[[], dict[str, str]], prefix: str = '') -> Loader:
+    """Loader of names that mmengine maps to URLs; of the weights those under ``prefix``, without it."""
+
+    def load(reference: str, map_location: Any = None) -> dict[str, Any]:
+        name = reference[len(scheme) :]
+        url = urls().get(name, '')
+        if not url.startswith(_HTTP):
+            raise UserError(f'{reference}: mmengine knows no URL for {name}')
+        checkpoint = _load_from_http(url, map_location)
+        if not prefix:
+            return checkpoint
+        weights = checkpoint.get('state_dict', checkpoint)
+        kept = {key[len(prefix) :]: weights[key] for key in weights if key.startswith(prefix)}
+        return {'state_dict': kept}
+
+    return load
+
+
+def _refuse(reference: str, map_location: Any = None) -> dict[str, Any]:
+    raise UserError(
+        f'{reference}: this kind of storage can only be read by unpickling, which could run code; '
+        'copy the file to disk and give its path'
+    )
