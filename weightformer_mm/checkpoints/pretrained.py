@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..engine.checkpoint_check import get_state_dict
 from ..engine.errors import UserError
 from ..engine.weight_sources import load_weights
 from .released import rename_released
@@ -73,20 +74,14 @@ def load_pretrained(
 
 
 def backbone_weights(
-    checkpoint: Mapping[str, Any], source: str, prefix: str = 'backbone.'
+    checkpoint: dict[str, Any], source: str, prefix: str = 'backbone.'
 ) -> dict[str, Tensor]:
     """The backbone's weights in a checkpoint, under this package's names.
 
     Raises:
         UserError: the checkpoint holds no weights.
     """
-    container = next((key for key in _CONTAINERS if isinstance(checkpoint.get(key), Mapping)), None)
-    weights = checkpoint if container is None else checkpoint[container]
-    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(
-            f'{source} holds no weights of a model (it has {", ".join(map(str, checkpoint))})'
-        )
-    weights = {re.sub(r'^module\.', '', name): tensor for name, tensor in weights.items()}
+    weights = get_state_dict(checkpoint, source, _CONTAINERS)
     prefix = prefix.rstrip('.') + '.'
     if any(name.startswith(prefix) for name in weights):
         weights = {

@@ -16,19 +16,27 @@ from .errors import UserError
 _SHOWN = 3
 
 
-def get_state_dict(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str, Tensor]:
+def get_state_dict(
+    checkpoint: dict[str, Any], path: str | os.PathLike, containers: Sequence[str] = ('state_dict',)
+) -> dict[str, Tensor]:
     """The model's weights in a checkpoint, under the names of the unwrapped model.
+
+    Args:
+        containers: keys that they may stand under, the first one there counts; else the checkpoint is they.
 
     Raises:
         UserError: there are none.
     """
-    state_dict = checkpoint.get('state_dict', checkpoint)
+    found = [checkpoint[key] for key in containers if key in checkpoint]
+    state_dict = found[0] if found else checkpoint
     weights = {}
     if isinstance(state_dict, dict):
         weights = {k: v for k, v in state_dict.items() if isinstance(v, Tensor)}
     if not weights or len(weights) != len(state_dict):
         keys = ', '.join(map(str, list(checkpoint)[:_SHOWN])) or 'nothing'
-        raise UserError(f'{path} holds no weights of a model (no state_dict; it has {keys})')
+        raise UserError(
+            f'{path} holds no weights of a model (no {" or ".join(containers)}; it has {keys})'
+        )
     prefix = 'module.'
     return {k[len(prefix) :] if k.startswith(prefix) else k: v for k, v in weights.items()}
 

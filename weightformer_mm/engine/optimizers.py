@@ -39,15 +39,14 @@ def merge_groups(
     params = list(params)
     if not all(isinstance(group, dict) for group in params):
         return params
-    merged: list[dict[str, Any]] = []
+    merged: list[tuple[dict[str, Any], list[torch.Tensor]]] = []
     for group in params:
         options = {name: value for name, value in group.items() if name != 'params'}
         members = group['params']
         members = [members] if isinstance(members, torch.Tensor) else list(members)
-        for other in merged:
-            if {name: value for name, value in other.items() if name != 'params'} == options:
-                other['params'] += members
-                break
+        joined = next((joined for known, joined in merged if known == options), None)
+        if joined is None:
+            merged.append((options, members))
         else:
-            merged.append({'params': members, **options})
-    return merged
+            joined += members
+    return [{'params': members, **options} for options, members in merged]

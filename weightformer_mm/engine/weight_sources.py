@@ -42,11 +42,15 @@ def use_safe_loading() -> None:
     """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process."""
     for scheme in ('', *_HTTP, hub.SCHEME):
         _register(scheme, load_weights)
-    _register('torchvision://', _zoo('torchvision://', zoos.get_torchvision_models))
-    _register('modelzoo://', _zoo('modelzoo://', zoos.get_torchvision_models))
-    _register('open-mmlab://', _zoo('open-mmlab://', zoos.get_external_models))
-    _register('openmmlab://', _zoo('openmmlab://', zoos.get_external_models))
-    _register('mmcls://', _zoo('mmcls://', zoos.get_mmcls_models, prefix='backbone.'))
+    zoo_urls = {
+        'torchvision://': zoos.get_torchvision_models,
+        'modelzoo://': zoos.get_torchvision_models,
+        'open-mmlab://': zoos.get_external_models,
+        'openmmlab://': zoos.get_external_models,
+        'mmcls://': zoos.get_mmcls_models,
+    }
+    for scheme, urls in zoo_urls.items():
+        _register(scheme, _zoo(scheme, urls, prefix='backbone.' if scheme == 'mmcls://' else ''))
     for scheme in _UNSAFE:
         _register(scheme, _refuse)
 
@@ -59,7 +63,8 @@ def _load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
     """Download to torch's cache; by a rename, so that processes may do so at the same time."""
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     cached = folder / (urlsplit(url).path.rpartition('/')[2] or 'index')
-    if not cached.is_file():
+    is_new = not cached.is_file()
+    if is_new:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(cached))
@@ -69,9 +74,8 @@ def _load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
     try:
         return load_checkpoint_file(cached, map_location)
     except UserError as error:
-        cached.unlink(
-            missing_ok=True
-        )  # an error page, most likely: not to be found again next time
+        if is_new:  # an error page, most likely; what others left in the cache is theirs
+            cached.unlink(missing_ok=True)
         raise UserError(f'{url}: {error}') from error
 
 
