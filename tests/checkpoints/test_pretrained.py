@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from tests import golden
+from tests.pickles import Call
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.engine import UserError
 
@@ -173,16 +174,8 @@ def test_pretrained_stands_after_the_other_initialisations(tmp_path):
     assert_loaded(backbone, weights)
 
 
-class Mkdir:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
 def test_code_in_a_pickle_does_not_run(tmp_path):
-    torch.save({'model': Mkdir(str(tmp_path / 'owned'))}, tmp_path / 'weights.pth')
+    torch.save({'model': Call(os.mkdir, str(tmp_path / 'owned'))}, tmp_path / 'weights.pth')
     with pytest.raises(UserError, match='could run'):
         build(ISOTROPIC, tmp_path / 'weights.pth')
     assert not (tmp_path / 'owned').exists()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,14 @@ def test_help_names_every_option(run_here):
     assert status == 0
     for option in ('--out', '--train', '--val', '--size', '--seed', '--force'):
         assert option in stdout
+
+
+def test_defaults_are_those_of_the_config(monkeypatch):
+    monkeypatch.syspath_prepend(TOOL.parent)
+    monkeypatch.setattr(sys, 'argv', [str(TOOL)])
+    given = vars(runpy.run_path(str(TOOL))['parse_args']())
+    config = asdict(weightformer_mm.datasets.ShapesConfig())
+    assert {name: given[name] for name in config} == config
 
 
 def test_another_set_gives_one_line_unless_forced(tmp_path, run_here):

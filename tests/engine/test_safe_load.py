@@ -11,6 +11,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR
 from mmengine.runner import CheckpointLoader
 
+from tests.pickles import Call
 from weightformer_mm.engine import UserError, safe_load
 from weightformer_mm.engine.safe_load import load_checkpoint_file
 from weightformer_mm.engine.weight_sources import use_safe_loading
@@ -63,16 +64,6 @@ def test_without_an_allow_list_the_error_says_which_torch_has_one(tmp_path, monk
     finally:
         torch.serialization.add_safe_globals(allowed)
         safe_load._allow_mmengine_objects.cache_clear()
-
-
-class Call:
-    """Pickles as a call."""
-
-    def __init__(self, function, *args):
-        self.call = function, args
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,11 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as zoos
 
 from tests.hub_server import serve
+from tests.pickles import Call
 from weightformer_mm.engine import UserError
 from weightformer_mm.engine.weight_sources import load_weights, use_safe_loading
 
 WEIGHTS = {'state_dict': {'backbone.a': torch.arange(3.0), 'head.b': torch.zeros(1)}}
-
-
-class Mkdir:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
 
 
 @pytest.fixture
@@ -32,7 +25,7 @@ def site(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     torch.save(WEIGHTS, folder / 'weights.pth')
     (folder / 'page.pth').write_text('<!doctype html>')
-    torch.save({'x': Mkdir(str(tmp_path / 'owned'))}, folder / 'code.pth')
+    torch.save({'x': Call(os.mkdir, str(tmp_path / 'owned'))}, folder / 'code.pth')
     monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
     monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
     use_safe_loading()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.pickles import Call
 from tests.tools.commands import DETECTION, SEGMENTATION
 
 
@@ -119,11 +120,8 @@ class TestRefuses:
             assert str(path) in refuse(path)
 
     def test_checkpoint_that_runs_code_is_not_run(self, refuse, tmp_path):
-        class Payload:
-            def __reduce__(self):
-                return os.mkdir, (str(tmp_path / 'owned'),)
-
-        torch.save({'state_dict': {}, 'payload': Payload()}, tmp_path / 'evil.pth')
+        payload = Call(os.mkdir, str(tmp_path / 'owned'))
+        torch.save({'state_dict': {}, 'payload': payload}, tmp_path / 'evil.pth')
         line = refuse(tmp_path / 'evil.pth')
         assert f'{tmp_path}/evil.pth is not loaded' in line
         assert not (tmp_path / 'owned').exists()
