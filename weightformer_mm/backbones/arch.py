@@ -46,6 +46,6 @@ def resolve_out_indices(out_indices: int | Sequence[int], count: int, unit: str)
     return resolved
 
 
-def is_dynamic(block: int) -> bool:
+def is_dynamic(block: int, every: int = 3) -> bool:
     """Whether block ``block`` of the whole network, from 0, is dynamic: 1, 4, 7, ... (published)."""
-    return (block + 2) % 3 == 0
+    return (block - 1) % every == 0

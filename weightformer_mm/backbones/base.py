@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -8,7 +9,7 @@ from mmengine.model import BaseModule, PretrainedInit, initialize, update_init_i
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layers import DynamicBlock, StaticBlock
+from ..layers import AttentionBlock, DynamicBlock, StaticBlock
 from ..layers.primitives import LayerNorm
 from .arch import is_dynamic, resolve_out_indices
 
@@ -77,18 +78,32 @@ class DynamicBackbone(BaseModule):
     @staticmethod
     def build_blocks(
         channels: Sequence[int],
+        total: int,
         drop_rate: float,
         drop_path_rate: float,
-        total: int,
+        token_mixer: str,
         dynamic_linear: str,
         dynamic_conv: str,
+        dynamic_every: int,
     ) -> list[nn.Module]:
         """Build the first ``len(channels)`` of ``total`` blocks; drop path grows linearly to the last."""
+        mixers = {
+            'dynamic': partial(
+                DynamicBlock, dynamic_linear=dynamic_linear, dynamic_conv=dynamic_conv
+            ),
+            'attention': AttentionBlock,
+        }
+        if token_mixer not in mixers:
+            raise ValueError(
+                f'unknown token_mixer {token_mixer!r}; choose one of {", ".join(mixers)}'
+            )
+        if dynamic_every < 1:
+            raise ValueError(f'expected dynamic_every of at least 1, got {dynamic_every}')
         rates = torch.linspace(0, drop_path_rate, total, device='cpu').tolist()
         return [
-            DynamicBlock(width, drop_rate, rate, dynamic_linear, dynamic_conv)
-            if is_dynamic(index)
-            else StaticBlock(width, drop_rate, rate)
+            (mixers[token_mixer] if is_dynamic(index, dynamic_every) else StaticBlock)(
+                width, drop_rate, rate
+            )
             for index, (width, rate) in enumerate(zip(channels, rates))
         ]
 

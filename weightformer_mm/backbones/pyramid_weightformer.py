@@ -36,6 +36,9 @@ class PyramidWeightFormer(DynamicBackbone):
         drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
         dynamic_linear: how the weight of each dynamic block's FC1 is predicted.
         dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
+        token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline: self-attention in the
+            dynamic blocks, which then have no use for the two strategies.
+        dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
         init_cfg: mmengine's initialisation; without one, the published initialisation holds.
@@ -44,8 +47,8 @@ class PyramidWeightFormer(DynamicBackbone):
         out_channels, out_strides: channels and stride in pixels of each output.
 
     Raises:
-        ValueError: for an unknown arch or strategy, outputs or frozen stages that do not exist, or an
-            image smaller than one patch (4x4 pixels).
+        ValueError: for an unknown arch, strategy or token mixer, outputs or frozen stages that do not
+            exist, or an image smaller than one patch (4x4 pixels).
     """
 
     arch_settings = {
@@ -66,6 +69,8 @@ class PyramidWeightFormer(DynamicBackbone):
         drop_path_rate: float = 0.0,
         dynamic_linear: str = 'bilateral',
         dynamic_conv: str = 'adaptive',
+        token_mixer: str = 'dynamic',
+        dynamic_every: int = 3,
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
@@ -86,7 +91,14 @@ class PyramidWeightFormer(DynamicBackbone):
         self.first_blocks = tuple(sum(depths[:index]) for index in range(built))
         channels = [width for width, depth in zip(widths, depths) for _ in range(depth)]
         blocks = self.build_blocks(
-            channels, drop_rate, drop_path_rate, self.num_blocks, dynamic_linear, dynamic_conv
+            channels,
+            self.num_blocks,
+            drop_rate,
+            drop_path_rate,
+            token_mixer,
+            dynamic_linear,
+            dynamic_conv,
+            dynamic_every,
         )
         downsamples = [ConvStem(in_channels, widths[0])]
         downsamples += [Downsample(before, after) for before, after in zip(widths, widths[1:])]

@@ -28,6 +28,9 @@ class WeightFormer(DynamicBackbone):
         drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
         dynamic_linear: how the weight of each dynamic block's FC1 is predicted.
         dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
+        token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline: self-attention in the
+            dynamic blocks, which then have no use for the two strategies.
+        dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
         frozen_stages: -1 freezes nothing, 0 the patch embedding, k also the first k blocks.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
         init_cfg: mmengine's initialisation; without one, the published initialisation holds.
@@ -36,8 +39,8 @@ class WeightFormer(DynamicBackbone):
         out_channels, out_strides: channels and stride in pixels of each output.
 
     Raises:
-        ValueError: for an unknown arch or strategy, outputs or frozen stages that do not exist, or an
-            image smaller than one patch.
+        ValueError: for an unknown arch, strategy or token mixer, outputs or frozen stages that do not
+            exist, or an image smaller than one patch.
     """
 
     arch_settings = {
@@ -56,6 +59,8 @@ class WeightFormer(DynamicBackbone):
         drop_path_rate: float = 0.0,
         dynamic_linear: str = 'bilateral',
         dynamic_conv: str = 'adaptive',
+        token_mixer: str = 'dynamic',
+        dynamic_every: int = 3,
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
@@ -76,7 +81,14 @@ class WeightFormer(DynamicBackbone):
         self.check_frozen_stages(built)
         self.blocks = nn.ModuleList(
             self.build_blocks(
-                [width] * built, drop_rate, drop_path_rate, depth, dynamic_linear, dynamic_conv
+                [width] * built,
+                depth,
+                drop_rate,
+                drop_path_rate,
+                token_mixer,
+                dynamic_linear,
+                dynamic_conv,
+                dynamic_every,
             )
         )
         self.add_output_norms()

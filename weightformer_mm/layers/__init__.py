@@ -1,6 +1,7 @@
 """Modules that own parameters. Feature maps are channels-last, ``(B, H, W, C)``."""
 
-from .blocks import DynamicBlock, StaticBlock
+from .attention import SelfAttention
+from .blocks import AttentionBlock, DynamicBlock, StaticBlock
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
 from .predictors import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
@@ -9,11 +10,13 @@ from .stems import ConvStem, Downsample, PatchEmbed
 __all__ = [
     'KERNEL_PREDICTORS',
     'WEIGHT_PREDICTORS',
+    'AttentionBlock',
     'ConvStem',
     'Downsample',
     'DynamicBlock',
     'DynamicDepthwiseConv2d',
     'DynamicLinear',
     'PatchEmbed',
+    'SelfAttention',
     'StaticBlock',
 ]

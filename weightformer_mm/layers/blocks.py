@@ -1,4 +1,4 @@
-"""The two residual blocks of the networks: depthwise convolution, then MLP (arXiv 2605.01711)."""
+"""The residual blocks of the networks: tokens are mixed, then an MLP (arXiv 2605.01711)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from .attention import SelfAttention
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
 from .primitives import DepthwiseConv2d, LayerNorm, Linear
@@ -14,26 +15,26 @@ MLP_RATIO = 4
 
 
 class _Block(nn.Module):
-    """Convolution and MLP with their residuals; what the convolution and FC1 are is the subclass's choice."""
+    """MLP with its residual; FC1 and the modules that mix the tokens before it are the subclass's choice."""
 
     def __init__(
         self,
-        dwc: nn.Module,
         linear1: nn.Module,
         channels: int,
         drop_rate: float,
         drop_path_rate: float,
+        **mixer: nn.Module,
     ):
         super().__init__()
-        self.dwc = dwc
+        for name, module in mixer.items():
+            self.add_module(name, module)
         self.norm2 = LayerNorm(channels)
         self.linear1 = linear1
         self.linear2 = Linear(MLP_RATIO * channels, channels)
         self.drop = nn.Dropout(drop_rate)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dwc(x)
+    def mlp(self, x: Tensor) -> Tensor:
         hidden = self.drop(F.gelu(self.linear1(self.norm2(x))))  # (B, H, W, 4 * C)
         return x + self.drop_path(self.drop(self.linear2(hidden)))
 
@@ -51,13 +52,12 @@ class StaticBlock(_Block):
     """
 
     def __init__(self, channels: int, drop_rate: float = 0.0, drop_path_rate: float = 0.0):
-        super().__init__(
-            DepthwiseConv2d(channels),
-            Linear(channels, MLP_RATIO * channels),
-            channels,
-            drop_rate,
-            drop_path_rate,
-        )
+        dwc = DepthwiseConv2d(channels)
+        linear1 = Linear(channels, MLP_RATIO * channels)
+        super().__init__(linear1, channels, drop_rate, drop_path_rate, dwc=dwc)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(x + self.dwc(x))
 
 
 class DynamicBlock(_Block):
@@ -87,14 +87,33 @@ class DynamicBlock(_Block):
         dynamic_linear: str = 'bilateral',
         dynamic_conv: str = 'adaptive',
     ):
-        super().__init__(
-            DynamicDepthwiseConv2d(channels, strategy=dynamic_conv),
-            DynamicLinear(channels, MLP_RATIO * channels, strategy=dynamic_linear),
-            channels,
-            drop_rate,
-            drop_path_rate,
-        )
+        dwc = DynamicDepthwiseConv2d(channels, strategy=dynamic_conv)
+        linear1 = DynamicLinear(channels, MLP_RATIO * channels, strategy=dynamic_linear)
+        super().__init__(linear1, channels, drop_rate, drop_path_rate, dwc=dwc)
         self.norm1 = LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.norm1(x))
+        x = self.norm1(x)
+        return self.mlp(x + self.dwc(x))
+
+
+class AttentionBlock(_Block):
+    """The quadratic baseline: ``x + MHSA(LN(x))``, then ``x + FC2(GELU(FC1(LN(x))))``, no position embedding.
+
+    Args:
+        channels: channels of input and output.
+        drop_rate: dropout after GELU and after FC2.
+        drop_path_rate: stochastic depth of both branches.
+
+    Shape:
+        ``(B, H, W, channels) -> (B, H, W, channels)``.
+    """
+
+    def __init__(self, channels: int, drop_rate: float = 0.0, drop_path_rate: float = 0.0):
+        attention = SelfAttention(channels)
+        linear1 = Linear(channels, MLP_RATIO * channels)
+        super().__init__(linear1, channels, drop_rate, drop_path_rate, attention=attention)
+        self.norm1 = LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(x + self.drop_path(self.attention(self.norm1(x))))

@@ -11,13 +11,13 @@ from .predictors import KERNEL_PREDICTORS
 class DynamicDepthwiseConv2d(nn.Module):
     """A depthwise convolution with a static kernel plus one predicted from the image (arXiv 2605.01711).
 
-    The kernel of each channel is ``W0 + K / (‖K‖₂ + 1)``, the norm over its taps; stride 1, zero padding
-    that keeps the size.
+    The kernel of each channel is ``W0`` plus what the strategy predicts, for the published one
+    ``K / (‖K‖₂ + 1)``, the norm over its taps; stride 1, zero padding that keeps the size.
 
     Args:
         channels: channels of input and output.
         kernel_size: side of the kernel in pixels, odd.
-        strategy: how ``K`` is predicted, a name in `KERNEL_PREDICTORS`.
+        strategy: how the addition is predicted, a name in `KERNEL_PREDICTORS`.
 
     Shape:
         ``(B, H, W, channels) -> (B, H, W, channels)``.
@@ -43,8 +43,7 @@ class DynamicDepthwiseConv2d(nn.Module):
         if self.predictor is None:
             kernel = self.weight.expand(x.shape[0], *self.weight.shape)
         else:
-            update = self.predictor(x).unsqueeze(2)  # (B, C, 1, k, k)
-            kernel = ops.with_bounded_update(update, self.weight, dim=(-2, -1))
+            kernel = self.weight + ops.predict(self.predictor, x).unsqueeze(2)  # (B, C, 1, k, k)
         return ops.depthwise_conv(x, kernel, self.bias)
 
     def extra_repr(self) -> str:

@@ -44,7 +44,8 @@ class DynamicLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.predictor is None:
             return F.linear(x, self.weight.T, self.bias)
-        weight = ops.with_bounded_update(self.predictor(x), self.weight, dim=1)  # (B, Cin, Cout)
+        # (B, Cin, Cout)
+        weight = ops.with_bounded_update(ops.predict(self.predictor, x), self.weight, dim=1)
         return ops.predicted_linear(x, weight, self.bias)
 
     def extra_repr(self) -> str:

@@ -30,7 +30,7 @@ class Conv2d(nn.Conv2d):
 
 
 class DepthwiseConv2d(Conv2d):
-    """Depthwise 3x3 convolution that keeps the size, ``(B, H, W, C) -> (B, H, W, C)``."""
+    """Depthwise 3x3 convolution, ``(B, H, W, C) -> (B, ceil(H/stride), ceil(W/stride), C)``."""
 
-    def __init__(self, channels: int):
-        super().__init__(channels, channels, kernel_size=3, padding=1, groups=channels)
+    def __init__(self, channels: int, stride: int = 1):
+        super().__init__(channels, channels, 3, stride, padding=1, groups=channels)

@@ -1,6 +1,8 @@
 """Pure functions on tensors. Each folder is one operation; its ``reference`` defines what is right."""
 
+from .attention import attention_as_mlp
 from .depthwise_conv import adaptive_update, depthwise_conv
+from .precision import predict
 from .predicted_weight import (
     bilateral_update,
     pool_tokens,
@@ -11,9 +13,11 @@ from .predicted_weight import (
 
 __all__ = [
     'adaptive_update',
+    'attention_as_mlp',
     'bilateral_update',
     'depthwise_conv',
     'pool_tokens',
+    'predict',
     'predicted_linear',
     'token_correlation',
     'with_bounded_update',

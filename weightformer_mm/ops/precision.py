@@ -6,6 +6,7 @@ import contextlib
 import functools
 
 import torch
+from torch import Tensor, nn
 
 _AUTOCAST_DEVICES = ('cpu', 'cuda', 'xpu')  # on others torch 2.1 refuses even to switch it off
 
@@ -25,6 +26,13 @@ def at_least_float32(function):
             return function(_promote(x), *args, **kwargs)
 
     return wrapper
+
+
+def predict(predictor: nn.Module, x: Tensor) -> Tensor:
+    """Call a predictor as `at_least_float32` calls a function: input and parameters in at least float32."""
+    with _without_autocast(x.device.type):
+        parameters = {name: _promote(value) for name, value in predictor.named_parameters()}
+        return torch.func.functional_call(predictor, parameters, (_promote(x),))
 
 
 def _without_autocast(device_type: str):

@@ -1,13 +1,66 @@
-"""Predictors of the weight of a linear layer: ``(B, H, W, Cin) -> (B, Cin, Cout)``."""
+"""Predictors of the weight of a linear layer: ``(B, H, W, Cin) -> (B, Cin, Cout)``, not yet bounded.
+
+``P`` are the tokens after 2x2 average pooling, ``N`` counts those before. `bilateral` is published; the
+exact forms of the others are this project's own, named after the paper's comparison.
+"""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from ... import ops
+from ..primitives import Linear
 from .registry import WEIGHT_PREDICTORS
+
+GAP_RANK = 8
+
+
+@WEIGHT_PREDICTORS.register('gap')
+class GapPredictor(nn.Module):
+    """A product of rank 8 of two linear maps of the mean over all tokens: ``dW = Uᵀ V / 8``."""
+
+    def __init__(self, in_features: int, out_features: int, reduction: int):
+        super().__init__()
+        self.to_in = Linear(in_features, GAP_RANK * in_features)
+        self.to_out = Linear(in_features, GAP_RANK * out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = x.mean(dim=(1, 2))  # (B, Cin)
+        left, right = (
+            to(context).unflatten(1, (GAP_RANK, -1))  # (B, 8 * C) -> (B, 8, C)
+            for to in (self.to_in, self.to_out)
+        )
+        return ops.token_correlation(left, right, GAP_RANK)
+
+
+@WEIGHT_PREDICTORS.register('linear')
+class LinearPredictor(nn.Module):
+    """The correlation of two linear maps of all tokens: ``dW = (P Wa)ᵀ (P Wb) * Cin^-1/2 / N``."""
+
+    def __init__(self, in_features: int, out_features: int, reduction: int):
+        super().__init__()
+        self.to_in = Linear(in_features, in_features, bias=False)
+        self.to_out = Linear(in_features, out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = ops.pool_tokens(x)
+        # computed as Waᵀ (Pᵀ P) Wb: nothing of the size of a wider map
+        core = ops.token_correlation(tokens, tokens, x.shape[1] * x.shape[2])  # (B, Cin, Cin)
+        return self.to_in.weight @ core @ self.to_out.weight.T * x.shape[3] ** -0.5
+
+
+@WEIGHT_PREDICTORS.register('nonlinear')
+class NonlinearPredictor(LinearPredictor):
+    """As `LinearPredictor` with SiLU on both maps: ``dW = SiLU(P Wa)ᵀ SiLU(P Wb) * Cin^-1/2 / N``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = ops.pool_tokens(x)
+        left, right = F.silu(self.to_in(tokens)), F.silu(self.to_out(tokens))
+        update = ops.token_correlation(left, right, x.shape[1] * x.shape[2])
+        return update * x.shape[3] ** -0.5
 
 
 @WEIGHT_PREDICTORS.register('bilateral')
@@ -28,3 +81,20 @@ class BilateralPredictor(nn.Module):
         return ops.bilateral_update(
             x, self.reduce.weight, self.reduce.bias, self.expand_in, self.expand_out
         )
+
+
+@WEIGHT_PREDICTORS.register('deep')
+class DeepPredictor(BilateralPredictor):
+    """As `BilateralPredictor`, with a second hidden layer of the same width (Linear, SiLU) on each side."""
+
+    def __init__(self, in_features: int, out_features: int, reduction: int):
+        super().__init__(in_features, out_features, reduction)
+        self.in_hidden = Linear(in_features // reduction, in_features // reduction)
+        self.out_hidden = Linear(out_features // reduction, out_features // reduction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        widths = [len(self.expand_in), len(self.expand_out)]
+        left, right = F.silu(self.reduce(ops.pool_tokens(x))).split(widths, dim=-1)
+        left, right = F.silu(self.in_hidden(left)), F.silu(self.out_hidden(right))
+        core = ops.token_correlation(left, right, x.shape[1] * x.shape[2])  # (B, Cin//r, Cout//r)
+        return self.expand_in.T @ core @ self.expand_out * x.shape[3] ** -0.5

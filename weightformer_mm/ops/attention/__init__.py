@@ -1,0 +1,35 @@
+"""Attention, seen as a two-layer MLP whose weights are predicted from the input (arXiv 2605.01711)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from . import reference
+
+__all__ = ['attention_as_mlp']
+
+
+def attention_as_mlp(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Apply to each query an MLP: weight ``Kᵀ / √d (d, N)``, softmax, weight ``V (N, d)``.
+
+    The same function as ``scaled_dot_product_attention``. Both weights are predicted from the input, and
+    their size grows with the number of tokens ``N``: hence the cost ``O(N²)`` that the dynamic layers of
+    this package do not have, whose predicted weights have a fixed size.
+
+    Args:
+        query: ``(..., M, d)``.
+        key: ``(..., N, d)``.
+        value: ``(..., N, e)``.
+
+    Returns:
+        ``(..., M, e)``.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        raise ValueError(
+            'expected query (..., M, d), key (..., N, d) and value (..., N, e), got '
+            f'{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}'
+        )
+    return reference.mlp(query, *reference.predicted_weights(key, value))
