@@ -87,3 +87,42 @@ def test_attention_is_finite_in_half_precision(dtype):
         output = block(x)
     output.backward(torch.randn_like(output) / 64**2)
     assert torch.isfinite(output).all() and torch.isfinite(x.grad).all()
+
+
+def linear_formulas(tokens: int, cin: int, cout: int, r: int = 4) -> dict[str, int]:
+    """Multiply-adds of predicting ``dW`` at an even size, as docs/strategies.md has them."""
+    pooled = tokens // 4
+    bilateral = pooled * (cin * (cin + cout) // r + cin * cout // r**2)
+    expansion = cin * cin * cout // r**2 + cin * cout * cout // r
+    return {
+        'static': 0,
+        'gap': 8 * cin * (cin + 2 * cout),
+        'linear': pooled * cin**2 + cin**3 + cin**2 * cout,
+        'nonlinear': pooled * cin * (cin + 2 * cout),
+        'bilateral': bilateral + expansion,
+        'deep': bilateral + pooled * (cin**2 + cout**2) // r**2 + expansion,
+    }
+
+
+def conv_formulas(tokens: int, channels: int) -> dict[str, int]:
+    return {
+        'static': 0,
+        'gap': 10 * channels**2,
+        'adaptive': 18 * channels**2,
+        'amp_dir': 20 * channels**2,
+        'conv': 18 * channels**2 + 9 * tokens // 4 * channels,
+    }
+
+
+@pytest.mark.parametrize('side', [16, 64])
+def test_the_formulas_of_the_documentation(side):
+    tokens = side**2
+    static = multiply_adds(DynamicBlock(CHANNELS, 0, 0, 'static', 'static'), side)
+    assert static == tokens * (9 * CHANNELS + 8 * CHANNELS**2)
+    for name, cost in linear_formulas(tokens, CHANNELS, 4 * CHANNELS).items():
+        assert multiply_adds(DynamicBlock(CHANNELS, 0, 0, name, 'static'), side) == static + cost
+    for name, cost in conv_formulas(tokens, CHANNELS).items():
+        assert multiply_adds(DynamicBlock(CHANNELS, 0, 0, 'static', name), side) == static + cost
+    with sdpa_kernel(SDPBackend.MATH):
+        attention = multiply_adds(AttentionBlock(CHANNELS), side)
+    assert attention == tokens * 12 * CHANNELS**2 + 2 * tokens**2 * CHANNELS
