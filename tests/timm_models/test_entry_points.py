@@ -94,6 +94,19 @@ def test_feature_maps_are_the_backbones_and_need_all_that_is_built(name, arch, o
     ]
 
 
+@pytest.mark.parametrize(('name', 'arch'), MICRO, ids=MICRO_IDS)
+def test_feature_maps_can_be_recomputed(name, arch):
+    model = timm.create_model(name, arch=arch, features_only=True)
+    runs = []
+    block = next(module for module in model.modules() if hasattr(module, 'linear2'))
+    block.register_forward_pre_hook(lambda *_: runs.append(1))
+    for enable, expected in ((True, 2), (False, 1)):
+        model.set_grad_checkpointing(enable)
+        runs.clear()
+        sum(feature.square().sum() for feature in model(torch.randn(1, 3, 32, 32))).backward()
+        assert len(runs) == expected
+
+
 @pytest.mark.parametrize('out_indices', [0, 99, (99,), (1, 0), ()], ids=str)
 def test_impossible_feature_maps_are_refused(out_indices):
     with pytest.raises(ValueError, match='expected'):
@@ -144,15 +157,16 @@ def test_options_reach_the_network(name, arch):
         arch=arch,
         num_classes=5,
         in_chans=4,
-        drop_rate=0.1,
+        drop_rate=1.0,
         proj_drop_rate=0.2,
         drop_path_rate=0.3,
         dynamic_linear='static',
         dynamic_conv='static',
     )
     assert isinstance(model, ImageClassifier)
-    assert model(torch.randn(2, 4, 32, 48)).shape == (2, 5)
-    assert model.head_drop.p == 0.1
+    image = torch.randn(2, 4, 32, 48)
+    assert torch.equal(model(image), model.head.bias.expand(2, 5))  # all that this dropout leaves
+    assert model.eval()(image).abs().min() > 0
     blocks = [module for module in model.modules() if hasattr(module, 'linear2')]
     assert {block.drop.p for block in blocks} == {0.2}
     assert blocks[-1].drop_path.drop_prob == pytest.approx(0.3)

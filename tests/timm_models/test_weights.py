@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
+import runpy
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -183,6 +186,15 @@ def test_what_timm_saves_it_loads(tmp_path):
     assert timm.data.resolve_model_data_config(again)['input_size'][1:] == (64, 96)
 
 
+def test_what_the_readme_shows(hub, tmp_path):
+    text = (Path(__file__).parents[2] / 'README.md').read_text()
+    (block,) = (b for b in re.findall(r'```python\n(.*?)```', text, re.S) if 'create_model' in b)
+    (tmp_path / 'example.py').write_text(block)
+    shown = runpy.run_path(str(tmp_path / 'example.py'))
+    assert shown['model'](torch.randn(1, 3, 32, 32)).shape == (1, 10)
+    assert [x.shape[1] for x in shown['backbone'](torch.randn(1, 3, 32, 32))] == [128, 320, 512]
+
+
 def test_no_weights_of_the_pyramid_were_released():
     with pytest.raises(RuntimeError, match='No pretrained weights exist for pyramid_weightformer'):
         timm.create_model('pyramid_weightformer_micro', pretrained=True)
@@ -197,11 +209,17 @@ def test_weights_that_are_not_there(hub):
         )
 
 
+def read_as_timm_once_did(path, map_location='cpu', **_):
+    return torch.load(path, map_location=map_location, weights_only=False)
+
+
 @pytest.mark.parametrize('where', ['hub', 'file'])
 @pytest.mark.parametrize('is_old', [False, True], ids=['as is', 'as timm 1.0.3'])
 def test_a_pickle_that_runs_code_is_refused(hub, where, is_old, tmp_path, monkeypatch):
     if is_old:
         monkeypatch.setattr(safe_load, 'is_safe_by_default', lambda: False)
+        for module in (timm.models._hub, timm.models._helpers):
+            monkeypatch.setattr(module, '_torch_load', read_as_timm_once_did)
     else:
         assert safe_load.is_safe_by_default()
     trace = tmp_path / 'trace'

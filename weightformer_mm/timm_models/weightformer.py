@@ -56,9 +56,8 @@ def _build(
     name: str, network: type[DynamicBackbone], pretrained: bool, **options: Any
 ) -> nn.Module:
     if options.get('features_only'):
-        options['num_classes'] = (
-            0  # a head would only be checked against the weights and thrown away
-        )
+        # a head would only be checked against the weights and then thrown away
+        options['num_classes'] = 0
     with only_weights(pretrained):
         model = build_model_with_cfg(
             partial(ImageClassifier, network),
