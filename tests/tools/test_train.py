@@ -181,9 +181,9 @@ def test_missing_data_set_names_the_command_that_makes_it(tools, tmp_path):
         line = tools.run('train', config, *options(config, tmp_path / 'none')).error_line()
         assert f'{tmp_path}/none' in line
         assert 'make it with: python tools/make_shapes.py --out data/shapes' in line
-    line = tools.run('train', CLASSIFICATION, *options(CLASSIFICATION, tmp_path)).error_line()
-    assert f'{tmp_path}/annotations/classes_train.txt not found' in line
-    assert f'{tmp_path}/images/train not found' in line or 'and 3 more' in line
+    settings = options(CLASSIFICATION, tmp_path / 'none')
+    line = tools.run('train', CLASSIFICATION, *settings).error_line()
+    assert f'{tmp_path}/none not found' in line and 'and 5 more' in line
     assert 'make it with: python tools/make_shapes.py --single --out data/shapes_single' in line
 
 
