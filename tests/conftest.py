@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from weightformer_mm.datasets import ShapesConfig, make_shapes
 
@@ -21,3 +22,15 @@ def single_shapes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('data') / 'shapes_single'
     make_shapes(folder, ShapesConfig(train=8, val=3, size=64, single=True), progress=False)
     return folder
+
+
+@pytest.fixture
+def no_safe_globals():
+    """Nothing but tensors and plain values may be read with ``weights_only=True`` in this test."""
+    if not hasattr(torch.serialization, 'get_safe_globals'):  # torch < 2.4 allows nothing else
+        yield
+        return
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    yield
+    torch.serialization.add_safe_globals(allowed)

@@ -51,19 +51,23 @@ def test_mmengines_own_objects_load(name, tmp_path):
 
 
 @needs_allow_list
-def test_without_an_allow_list_the_error_says_which_torch_has_one(tmp_path, monkeypatch):
+def test_without_an_allow_list_the_error_says_which_torch_has_one(
+    tmp_path, monkeypatch, no_safe_globals
+):
     """As on torch < 2.4, where nothing is allowed."""
     torch.save({'value': HistoryBuffer([1.0], [1])}, tmp_path / 'file.pth')
-    allowed = torch.serialization.get_safe_globals()
     monkeypatch.setattr(safe_load, '_HAS_ALLOW_LIST', False)
-    safe_load._allow_mmengine_objects.cache_clear()
-    torch.serialization.clear_safe_globals()
-    try:
-        with pytest.raises(UserError, match='HistoryBuffer.*use torch >= 2.4'):
-            load_checkpoint_file(tmp_path / 'file.pth')
-    finally:
-        torch.serialization.add_safe_globals(allowed)
-        safe_load._allow_mmengine_objects.cache_clear()
+    with pytest.raises(UserError, match='HistoryBuffer.*use torch >= 2.4'):
+        load_checkpoint_file(tmp_path / 'file.pth')
+
+
+@needs_allow_list
+def test_they_load_after_a_block_of_somebody_else_that_allows_the_same(tmp_path):
+    torch.save({'value': HistoryBuffer([1.0], [1])}, tmp_path / 'file.pth')
+    load_checkpoint_file(tmp_path / 'file.pth')
+    with torch.serialization.safe_globals([HistoryBuffer]):  # as mmengine's own loader does
+        pass
+    assert load_checkpoint_file(tmp_path / 'file.pth')['value'].mean() == 1.0
 
 
 @pytest.mark.parametrize(

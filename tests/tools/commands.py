@@ -57,12 +57,13 @@ def spawn(tool: str, *args: object, cwd: Path, **kwargs: object) -> subprocess.P
 class Tools:
     """Runs tools: :meth:`fresh` in a new Python process, :meth:`run` in a fork of a warm one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self.env = env or {}
         self._server: subprocess.Popen | None = None
 
     def fresh(self, tool: str, *args: object, env: dict[str, str] | None = None) -> Result:
-        process = spawn(tool, *args, cwd=self.folder, env=env or {})
+        process = spawn(tool, *args, cwd=self.folder, env={**self.env, **(env or {})})
         out, err = process.communicate()
         return Result(process.returncode, out, err)
 
@@ -70,7 +71,7 @@ class Tools:
         if self._server is None:
             self._server = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name('fork_server.py'))],
-                env={**os.environ, **ENV},
+                env={**os.environ, **ENV, **self.env},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -167,7 +167,7 @@ def test_checkpoint_of_another_arch(tools, task_run, tmp_path):
     settings = ('--work-dir', tmp_path, *task_run.options(model__backbone__arch='nano'))
     line = tools.run('test', task_run.config, task_run.checkpoint, *settings).error_line()
     assert f'{task_run.checkpoint} is a checkpoint of another model' in line
-    assert 'missing (backbone.' in line and 'of another shape (backbone.' in line
+    assert 'missing: backbone.' in line and 'of another shape: backbone.' in line
 
 
 def test_tta_that_the_config_lacks(tools, detection):

@@ -44,10 +44,19 @@ def test_trains_every_task(task_run):
     assert re.search(r'(coco/segm_mAP|mIoU|accuracy/top1): \d', task_run.result.out)
 
 
-def test_checkpoints_hold_tensors_and_plain_values_alone(task_run):
-    torch.serialization.clear_safe_globals()
+def test_checkpoints_hold_tensors_and_plain_values_alone(task_run, no_safe_globals):
     checkpoint = torch.load(task_run.checkpoint, weights_only=True)
     assert {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'} <= set(checkpoint)
+
+
+def press_ctrl_c(process: subprocess.Popen) -> str:
+    """Send what Ctrl-C does, to the loader's workers too; again if Python was busy in a destructor."""
+    while True:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            return process.communicate(timeout=20)[1]
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes, tmp_path):
@@ -58,8 +67,7 @@ def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes,
     try:
         while not (work_dir / 'last_checkpoint').is_file() and process.poll() is None:
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does: the loader's workers get it too
-        _, err = process.communicate()
+        err = press_ctrl_c(process)
     finally:
         process.kill()
     assert process.returncode == 130
@@ -258,8 +266,8 @@ class TestResumeRefuses:
     def test_another_arch(self, resume, segmentation):
         line = resume(segmentation.checkpoint, model__backbone__arch='nano')
         assert f'{segmentation.checkpoint} is a checkpoint of another model' in line
-        assert re.search(r'\d+ missing \(backbone\.', line)
-        assert re.search(r'\d+ of another shape \(backbone\.', line)
+        assert re.search(r'missing: backbone\..* and \d+ more; unexpected: none; of another', line)
+        assert 'of another shape: backbone.' in line
 
 
 def test_last_checkpoint_that_is_gone(tools, shapes, tmp_path):

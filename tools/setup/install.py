@@ -29,7 +29,13 @@ from preflight import (
 from process import StepFailed, last_line, run_logged
 
 ROOT = REQUIREMENTS.parent
-CHECKED_IMPORTS = ('mmcv.ops', 'mmdet.models', 'mmseg.models', 'mmpretrain.models', 'weightformer_mm')
+CHECKED_IMPORTS = (
+    'mmcv.ops',
+    'mmdet.models',
+    'mmseg.models',
+    'mmpretrain.models',
+    'weightformer_mm',
+)
 
 
 def digest(*texts: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +62,13 @@ def fetch(reference: str) -> Path:
     ) as error:
         raise UserError(f'{reference}: {_reason(source, error)}') from error
     return Path(path)
+
+
+def log_to_stdout() -> None:
+    """Let huggingface_hub announce its retries on stdout: a tool keeps stderr for errors."""
+    for handler in logging.getLogger('huggingface_hub').handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stdout)
 
 
 def _reason(source: HubFile, error: Exception) -> str:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..backbones.base import DynamicBackbone
 from ..engine.checkpoint_check import get_state_dict
 from ..engine.errors import UserError
 from ..engine.weight_sources import load_weights
+from .differences import Differences, compare, usable
 from .released import rename_released
 
-_CONTAINERS = ('state_dict', 'model')
+CONTAINERS = ('state_dict', 'model')
+PREFIX = 'backbone.'
 _HEAD = 'head.'
+_SHOWN = 20
 
 
 def load_pretrained(
     backbone: nn.Module,
     checkpoint: str,
     allow_missing: Sequence[str] = (),
-    prefix: str = 'backbone.',
+    allow_unexpected: Sequence[str] = (),
+    prefix: str = PREFIX,
     map_location: Any = 'cpu',
 ) -> None:
     """Load weights into ``backbone``; all of them, or none and an error.
@@ -35,7 +39,9 @@ def load_pretrained(
             checkpoint (weights under ``model`` or ``state_dict``, names with ``module.``), or a whole
             detector or segmentor, of which the ``backbone.`` part is taken. A classification head is left
             out, and the log says so.
-        allow_missing: shell patterns of names that may keep their initial values, such as ``'norm5.*'``.
+        allow_missing: shell patterns of the backbone's names that may keep their initial values, such as
+            ``'norm3.*'``.
+        allow_unexpected: shell patterns of the checkpoint's names that may be left out.
         prefix: where the backbone stands in a whole model.
         map_location: as mmengine's ``Pretrained`` has it; the weights are copied to where the backbone is.
 
@@ -43,67 +49,92 @@ def load_pretrained(
         UserError: the checkpoint cannot be had or read, or its weights are not exactly those of the
             backbone; lists missing, unexpected and wrongly shaped ones and the likeliest cause.
     """
-    weights = backbone_weights(load_weights(checkpoint, map_location), checkpoint, prefix)
-    head = sorted(name for name in weights if name.startswith(_HEAD))
+    weights = matching_weights(
+        backbone,
+        load_weights(checkpoint, map_location),
+        checkpoint,
+        allow_missing,
+        allow_unexpected,
+        prefix,
+    )
+    backbone.load_state_dict(weights, strict=False)
+
+
+def matching_weights(
+    backbone: nn.Module,
+    checkpoint: Mapping[str, Any],
+    source: str,
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
+    prefix: str = PREFIX,
+) -> dict[str, Tensor]:
+    """The weights for ``backbone`` in a checkpoint that was read, under the backbone's own names.
+
+    Raises:
+        UserError: as `load_pretrained`; ``source`` is what the message calls the checkpoint.
+    """
+    found = backbone_weights(checkpoint, source, prefix)
+    if isinstance(backbone, DynamicBackbone):
+        found = rename_released(found)
+    head = sorted(name for name in found if name.startswith(_HEAD))
     for name in head:
-        del weights[name]
+        del found[name]
     if head:
-        print_log(f'{checkpoint}: left out the classification head ({", ".join(head)})', 'current')
+        print_log(f'{source}: left out the classification head ({", ".join(head)})', 'current')
     own = backbone.state_dict()
-    absent = [name for name in own if name not in weights]
-    missing = [n for n in absent if not any(fnmatchcase(n, pattern) for pattern in allow_missing)]
-    problems = {
-        'missing': missing,
-        'unexpected': [name for name in weights if name not in own],
-        'of another shape': [
-            f'{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}'
-            for name, tensor in own.items()
-            if name in weights and weights[name].shape != tensor.shape
-        ],
-    }
-    if any(problems.values()):
-        listed = '; '.join(
-            f'{kind}: {", ".join(names) or "none"}' for kind, names in problems.items()
-        )
-        raise UserError(
-            f'{checkpoint}: {_likeliest_cause(backbone, weights, problems)}. Weights {listed}'
-        )
-    backbone.load_state_dict(weights, strict=not absent)
-    if absent:
-        print_log(f'{checkpoint}: as allowed, not in it: {", ".join(absent)}', 'current')
+    differences = compare(own, found, allow_missing, allow_unexpected)
+    if differences:
+        cause = _likeliest_cause(backbone, differences)
+        raise UserError(f'{source}: {cause}. Weights {differences.listed(_SHOWN)}')
+    weights = usable(own, found)
+    log_left_out(source, own, found, weights)
+    return weights
+
+
+def log_left_out(
+    source: str,
+    wanted: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    taken: Mapping[str, Tensor],
+) -> None:
+    """Say in the log which weights keep their initial values and which ones are not used, as was allowed."""
+    for what, names in (('not taken from it', wanted), ('left out', found)):
+        listed = ', '.join(name for name in names if name not in taken)
+        if listed:
+            print_log(f'{source}: as allowed, {what}: {listed}', 'current')
 
 
 def backbone_weights(
-    checkpoint: dict[str, Any], source: str, prefix: str = 'backbone.'
+    checkpoint: Mapping[str, Any], source: str, prefix: str = PREFIX
 ) -> dict[str, Tensor]:
-    """The backbone's weights in a checkpoint, under this package's names.
+    """The weights under ``prefix`` in a checkpoint, or all where there are none.
 
     Raises:
         UserError: the checkpoint holds no weights.
     """
-    weights = get_state_dict(checkpoint, source, _CONTAINERS)
+    weights = get_state_dict(checkpoint, source, CONTAINERS)
     prefix = prefix.rstrip('.') + '.'
     if any(name.startswith(prefix) for name in weights):
         weights = {
             n[len(prefix) :]: tensor for n, tensor in weights.items() if n.startswith(prefix)
         }
-    return rename_released(weights)
+    return weights
 
 
-def _likeliest_cause(
-    backbone: nn.Module, weights: Mapping[str, Tensor], problems: Mapping[str, Sequence[str]]
-) -> str:
-    theirs, ours = backbone.describe_sizes(weights), backbone.describe_sizes(backbone.state_dict())
+def _likeliest_cause(backbone: nn.Module, differences: Differences) -> str:
+    if not isinstance(backbone, DynamicBackbone):
+        return f'these are not the weights of this {type(backbone).__name__}'
+    theirs, ours = map(backbone.describe_sizes, (differences.found, differences.wanted))
     if theirs is None:
         return f'these are not weights of a {type(backbone).__name__}'
     if theirs != ours:
         return f'these are weights of {theirs}, the model is {ours}'
-    names = [*problems['missing'], *problems['unexpected']]
+    names = [*differences.missing, *differences.unexpected]
     if names and all('.predictor.' in name for name in names):
         return 'these weights were trained with another dynamic_linear or dynamic_conv'
     if names and all(re.match(r'norm\d+\.', name) for name in names):
         return (
             'these weights were trained with other out_indices; norms that begin anew are allowed by '
-            "allow_missing=['norm*']"
+            "allow_missing=['norm*'], norms that are not needed by allow_unexpected=['norm*']"
         )
     return 'the weights are incomplete, or of another version of the network'

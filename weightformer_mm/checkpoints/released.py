@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..backbones.arch import is_dynamic
 
-_HEAD = ('head.weight', 'head.bias')
+HEAD = ('head.weight', 'head.bias')
 _STATIC_BLOCK = {
     f'{layer}.{kind}': f'{layer}.{kind}'
     for layer in ('norm2', 'linear1', 'dwc', 'linear2')
@@ -52,7 +52,7 @@ def released_names(depth: int, head: bool = True) -> dict[str, str]:
             {f'blocks.{index}.{old}': f'blocks.{index}.{new}' for old, new in block.items()}
         )
     if head:
-        names.update({name: name for name in _HEAD})
+        names.update({name: name for name in HEAD})
     return names
 
 
@@ -69,6 +69,27 @@ def rename_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(weights)
     names = released_names(_depth(weights))
     return {names.get(name, name): tensor for name, tensor in weights.items()}
+
+
+def rename_ours(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Translate the names of a `WeightFormer` backbone to the released ones; the inverse of the above.
+
+    Raises:
+        ValueError: a weight has no released name, or one that the released networks have is missing.
+    """
+    names = {new: old for old, new in released_names(_depth(weights), head=False).items()}
+    unknown, missing = set(weights) - set(names), set(names) - set(weights)
+    if unknown or missing:
+        raise ValueError(
+            f'no WeightFormer with one output norm, which is what the released names are for; without '
+            f'released name: {_some(unknown)}; missing: {_some(missing)}'
+        )
+    return {names[name]: tensor for name, tensor in weights.items()}
+
+
+def _some(names: Iterable[str], most: int = 5) -> str:
+    names = sorted(names)
+    return ', '.join(names[:most]) + (', ...' if len(names) > most else '') or 'none'
 
 
 def _depth(names: Iterable[str]) -> int:
@@ -97,7 +118,7 @@ def convert_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise ValueError(
             'these are not released WeightFormer weights: no name begins with "blocks.<number>."'
         )
-    names = released_names(depth, head=any(name in state_dict for name in _HEAD))
+    names = released_names(depth, head=any(name in state_dict for name in HEAD))
     unknown = sorted(set(state_dict) - set(names))
     missing = sorted(set(names) - set(state_dict))
     if unknown or missing:

@@ -11,6 +11,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner.checkpoint import load_state_dict
 from torch import Tensor, nn
 
+from ..checkpoints.differences import compare
 from .errors import UserError
 
 _SHOWN = 3
@@ -55,26 +56,17 @@ def check_matches(
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     found = get_state_dict(checkpoint, path)
-    found = {k: v for k, v in found.items() if not k.startswith(tuple(ignore))}
     wanted = model.state_dict()
-    # mmengine, too, lets these counters be absent
-    missing = [k for k in wanted if k not in found and not k.endswith('num_batches_tracked')]
-    unexpected = [k for k in found if k not in wanted]
-    reshaped = [
-        f'{k} {tuple(found[k].shape)} instead of {tuple(v.shape)}'
-        for k, v in wanted.items()
-        if k in found and found[k].shape != v.shape
-    ]
-    if not (missing or unexpected or reshaped) or _converts(model, found):
+    counters = [name for name in wanted if is_counter(name)]
+    differences = compare(wanted, found, counters, [f'{prefix}*' for prefix in ignore])
+    if not differences:
         return
-    counts = [
-        _count('missing', missing),
-        _count('unexpected', unexpected),
-        _count('of another shape', reshaped),
-    ]
+    found = {name: found[name] for name in found if not name.startswith(tuple(ignore))}
+    if converts(model, found):
+        return
     raise UserError(
         f'{path} is a checkpoint of another model{_origin(checkpoint)}: '
-        f'weights {"; ".join(filter(None, counts))}. Give the config that it was trained with, '
+        f'weights {differences.listed(_SHOWN)}. Give the config that it was trained with, '
         'or train from it with load_from'
     )
 
@@ -93,20 +85,18 @@ def check_resumable(checkpoint: dict[str, Any], path: Path) -> None:
         )
 
 
-def _converts(model: nn.Module, state_dict: dict[str, Tensor]) -> bool:
+def is_counter(name: str) -> bool:
+    """Whether it counts batches for normalisation; old checkpoints lack it, and mmengine allows that."""
+    return name.endswith('num_batches_tracked')
+
+
+def converts(model: nn.Module, state_dict: dict[str, Tensor]) -> bool:
     """Whether loading works all the same: some modules rename the keys of older checkpoints as they load."""
     try:
         load_state_dict(model, dict(state_dict), strict=True)
     except RuntimeError:
         return False
     return True
-
-
-def _count(what: str, names: list[str]) -> str:
-    if not names:
-        return ''
-    shown = ', '.join(names[:_SHOWN]) + (', ...' if len(names) > _SHOWN else '')
-    return f'{len(names)} {what} ({shown})'
 
 
 def _origin(checkpoint: dict[str, Any]) -> str:

@@ -25,8 +25,7 @@ from .errors import UserError
 from .folders import make_folder
 from .image_guard import guard, image_problem
 from .libraries import require_libraries
-from .safe_load import load_checkpoint_file
-from .weight_sources import use_safe_loading
+from .weight_sources import load_weights, use_safe_loading
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -60,7 +59,7 @@ def infer(
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader'), 'inference')
     require_libraries(cfg.get('default_scope', 'mmengine'))
-    weights = load_checkpoint_file(checkpoint)
+    weights = load_weights(checkpoint)
     out_dir = make_folder(out, '--out')
     target = _device(device)
     init_default_scope(cfg.get('default_scope', 'mmengine'))

@@ -72,11 +72,15 @@ def _numpy_globals() -> list[Any]:
 
 
 @cache
-def _allow_mmengine_objects() -> None:
-    if not _HAS_ALLOW_LIST:
-        return
+def _harmless() -> tuple[Any, ...]:
     getattr_stand_in = _under_name(_known_method, 'builtins', 'getattr')
-    torch.serialization.add_safe_globals([*_METHODS, getattr_stand_in, *_numpy_globals()])
+    return (*_METHODS, getattr_stand_in, *_numpy_globals())
+
+
+def _allow_mmengine_objects() -> None:
+    """Put them on torch's list, for each file anew: a ``safe_globals`` block elsewhere takes its own off."""
+    if _HAS_ALLOW_LIST:
+        torch.serialization.add_safe_globals(list(_harmless()))
 
 
 def _read(path: Path, map_location: Any) -> Any:

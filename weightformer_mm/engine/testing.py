@@ -23,10 +23,9 @@ from .launch import use_launcher
 from .libraries import require_libraries
 from .predictions import DumpClasses
 from .runner import build_runner
-from .safe_load import load_checkpoint_file
 from .training import default_work_dir
 from .tta import use_tta
-from .weight_sources import use_safe_loading
+from .weight_sources import load_weights, use_safe_loading
 
 # argument of each evaluator that makes it write its predictions, and where to
 _PREDICTIONS = {
@@ -71,7 +70,7 @@ def evaluate(
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     require_libraries(cfg.get('default_scope', 'mmengine'))
-    weights = load_checkpoint_file(checkpoint)
+    weights = load_weights(checkpoint)
     check_data(cfg, ('test',))
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
     cfg.load_from = str(checkpoint)

@@ -15,11 +15,11 @@ from .data_check import check_data
 from .errors import Interrupted, UserError
 from .folders import make_folder
 from .hooks import PlainCheckpointHook, StopOnNonFiniteLossHook
+from .initial_weights import InitialWeights, InitialWeightsHook
 from .launch import use_launcher
 from .libraries import require_libraries
 from .runner import build_runner
-from .safe_load import load_checkpoint_file
-from .weight_sources import use_safe_loading
+from .weight_sources import load_weights, use_safe_loading
 
 RESUME_LAST = 'last'
 
@@ -58,14 +58,17 @@ def train(
     checkpoint = _checkpoint_to_resume(cfg, resume)
     cfg.resume = checkpoint is not None
     if checkpoint is not None:
-        saved = load_checkpoint_file(checkpoint)
+        saved = load_weights(checkpoint)
         check_resumable(saved, checkpoint)
         cfg.load_from = str(checkpoint)
+    initial = InitialWeights.of_config(cfg)
     use_launcher(cfg, launcher)
     runner = build_runner(cfg)
     if checkpoint is not None:
         check_matches(runner.model, saved, checkpoint)
         del saved
+    if initial is not None:
+        runner.register_hook(InitialWeightsHook(initial.read(runner.model)))
     _add_hooks(runner)
     _say_what_happens(runner, checkpoint)
     try:

@@ -40,6 +40,7 @@ def load_weights(reference: str | os.PathLike, map_location: Any = 'cpu') -> dic
 
 def use_safe_loading() -> None:
     """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process."""
+    hub.log_to_stdout()
     for scheme in ('', *_HTTP, hub.SCHEME):
         _register(scheme, load_weights)
     zoo_urls = {

@@ -1,0 +1,192 @@
+"""Converting checkpoints: bit for bit, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+
+from tests import golden
+from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
+from weightformer_mm.checkpoints.convert import OURS, RELEASED, Conversion, convert_checkpoint
+from weightformer_mm.checkpoints.pretrained import load_pretrained
+from weightformer_mm.engine import UserError
+from weightformer_mm.engine.safe_load import load_checkpoint_file
+
+HEAD = {'head.weight', 'head.bias'}
+SMALL = dict(embed_dims=16, depth=3)
+
+
+def awkward(shape: torch.Size | list[int], dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Random numbers with a negative zero, a denormal number, infinity and a NaN that carries bits."""
+    bits = torch.tensor([-(2**31), 1, 0x7F800000, -0x3EDCBB], dtype=torch.int32)
+    tensor = torch.randn(shape)
+    tensor.view(-1)[:4] = bits.view(torch.float32)[: tensor.numel()]
+    return tensor.to(dtype)
+
+
+def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return list(one) == list(other) and all(
+        value.dtype == other[name].dtype
+        and torch.equal(value.contiguous().view(torch.uint8), other[name].view(torch.uint8))
+        for name, value in one.items()
+    )
+
+
+def read(path) -> dict[str, torch.Tensor]:
+    content = load_checkpoint_file(path)
+    return content.get('state_dict', content.get('model', content))
+
+
+@pytest.mark.parametrize('between', ['pth', 'safetensors'])
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+@pytest.mark.parametrize('arch', WeightFormer.arch_settings)
+def test_round_trip_of_released_weights(arch, suffix, between, tmp_path):
+    shapes = golden.released_shapes()[arch]['state_dict']
+    released = {name: awkward(shape) for name, shape in shapes.items()}
+    source = tmp_path / f'released.{suffix}'
+    if suffix == 'pth':
+        torch.save({'model': released, 'epoch': 3}, source)
+    else:
+        safetensors.torch.save_file(released, source)
+    ours = convert_checkpoint(source, tmp_path / f'ours.{between}', Conversion())
+    assert WeightFormer(arch=arch).state_dict().keys() == read(ours).keys() - HEAD
+    back = convert_checkpoint(ours, tmp_path / f'back.{suffix}', Conversion(to=RELEASED))
+    given, returned = read(source), read(back)
+    assert same_bits(dict(sorted(given.items())), dict(sorted(returned.items())))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_data_types_stay(dtype, tmp_path):
+    weights = {n: awkward(v.shape, dtype) for n, v in WeightFormer(SMALL).state_dict().items()}
+    torch.save(weights, tmp_path / 'in.pth')
+    first = convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'a.safetensors', Conversion())
+    second = convert_checkpoint(first, tmp_path / 'b.pth', Conversion())
+    assert same_bits(dict(sorted(weights.items())), dict(sorted(read(second).items())))
+
+
+def detector(network, others: dict[str, torch.Tensor], **more) -> tuple[dict, dict]:
+    weights = {name: torch.randn_like(v) for name, v in network.state_dict().items()}
+    inside = {f'backbone.{name}': value for name, value in weights.items()}
+    return {'state_dict': {**inside, **others}, **more}, weights
+
+
+def test_backbone_of_a_detector(tmp_path):
+    arch = dict(embed_dims=(8, 16), depths=(3, 3))
+    network = PyramidWeightFormer(arch, out_indices=(0, 1))
+    saved, weights = detector(network, {'neck.weight': torch.ones(2)}, optimizer={'state': {}})
+    torch.save(saved, tmp_path / 'in.pth')
+    alone = Conversion(backbone_only=True)
+    out = convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'out.pth', alone)
+    assert load_checkpoint_file(out).keys() == {'state_dict'}
+    assert same_bits(read(out), weights)
+    load_pretrained(network, str(out))
+    whole = convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'whole.pth', Conversion())
+    assert same_bits(read(whole), saved['state_dict'])
+    assert load_checkpoint_file(whole)['optimizer'] == {'state': {}}
+
+
+@pytest.mark.parametrize('head', ['head.', 'head.fc.'])
+def test_a_classifier_gets_the_released_names(head, tmp_path):
+    others = {f'{head}weight': torch.ones(5, 16), f'{head}bias': torch.zeros(5)}
+    saved, weights = detector(WeightFormer(SMALL), others)
+    torch.save(saved, tmp_path / 'in.pth')
+    out = convert_checkpoint(
+        tmp_path / 'in.pth', tmp_path / 'out.safetensors', Conversion(to=RELEASED)
+    )
+    released = read(out)
+    assert HEAD <= released.keys() and {'norm.weight', 'blocks.1.dwc.wfm.0.bias'} <= released.keys()
+    assert len(released) == len(weights) + 2
+    network = WeightFormer(SMALL)
+    load_pretrained(network, str(out))
+    assert same_bits(dict(network.state_dict()), weights)
+
+
+def test_published_checkpoint(tmp_path):
+    saved, _ = detector(
+        WeightFormer(SMALL),
+        {'neck.weight': torch.ones(2)},
+        meta={'epoch': 3},
+        optimizer={'state': {}},
+        param_schedulers=[],
+        message_hub={},
+    )
+    torch.save(saved, tmp_path / 'in.pth')
+    out = convert_checkpoint(
+        tmp_path / 'in.pth', tmp_path / 'net.pth', Conversion(OURS, publish=True)
+    )
+    assert out.name == f'net-{hashlib.sha256(out.read_bytes()).hexdigest()[:8]}.pth'
+    assert load_checkpoint_file(out).keys() == {'state_dict', 'meta'}
+    assert same_bits(read(out), saved['state_dict'])
+    assert not (tmp_path / 'net.pth').exists()
+    with pytest.raises(UserError, match=f'{out.name} is there already'):
+        convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'net.pth', Conversion(publish=True))
+
+
+@pytest.mark.parametrize(
+    ('weights', 'conversion', 'message'),
+    [
+        (
+            detector(WeightFormer(SMALL), {'neck.weight': torch.ones(2)})[0],
+            Conversion(to=RELEASED),
+            'no names for neck; add --backbone-only',
+        ),
+        (
+            PyramidWeightFormer(dict(embed_dims=(8,), depths=(3,)), out_indices=0).state_dict(),
+            Conversion(to=RELEASED),
+            'no WeightFormer with one output norm',
+        ),
+        (
+            WeightFormer(SMALL, out_indices=(1, 2)).state_dict(),
+            Conversion(to=RELEASED),
+            r'without released name: norm1\.bias, norm1\.weight',
+        ),
+        ({'conv1.weight': torch.ones(3)}, Conversion(), 'no weights of a WeightFormer or Pyramid'),
+    ],
+)
+def test_weights_that_cannot_be_converted(weights, conversion, message, tmp_path):
+    torch.save(weights, tmp_path / 'in.pth')
+    with pytest.raises(UserError, match=f'in.pth: .*{message}'):
+        convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'out.pth', conversion)
+    assert [path.name for path in tmp_path.iterdir()] == ['in.pth']
+
+
+def test_a_file_that_is_there_is_replaced_by_force_alone(tmp_path):
+    torch.save(WeightFormer(SMALL).state_dict(), tmp_path / 'in.pth')
+    (tmp_path / 'out.pth').write_text('precious')
+    with pytest.raises(UserError, match=r'out\.pth is there already; --force'):
+        convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'out.pth', Conversion())
+    assert (tmp_path / 'out.pth').read_text() == 'precious'
+    convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'out.pth', Conversion(), force=True)
+    assert read(tmp_path / 'out.pth')
+    for name, message in {'out.bin': 'ends in .pth or', 'folder.pth': 'is a folder'}.items():
+        (tmp_path / 'folder.pth').mkdir(exist_ok=True)
+        with pytest.raises(UserError, match=message):
+            convert_checkpoint(tmp_path / 'in.pth', tmp_path / name, Conversion(), force=True)
+
+
+KILLED = """
+import os, signal
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+from weightformer_mm.checkpoints.convert import Conversion, convert_checkpoint
+convert_checkpoint('in.pth', 'out.pth', Conversion(), force=True)
+"""
+
+
+def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path):
+    torch.save(WeightFormer(SMALL).state_dict(), tmp_path / 'in.pth')
+    (tmp_path / 'out.pth').write_text('precious')
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    run = subprocess.run(
+        [sys.executable, '-c', KILLED], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': root}
+    )
+    assert run.returncode == -signal.SIGKILL
+    assert (tmp_path / 'out.pth').read_text() == 'precious'
+    convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'out.pth', Conversion(), force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in.pth', 'out.pth']
