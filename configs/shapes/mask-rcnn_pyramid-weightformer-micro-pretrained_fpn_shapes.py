@@ -8,7 +8,7 @@ model = dict(
             _delete_=True,
             type='Pretrained',
             checkpoint='work_dirs/pyramid-weightformer-micro_shapes/epoch_7.pth',
-            allow_missing=['norm0.*', 'norm1.*', 'norm2.*'],
+            allow_missing=['norm[012].*'],
         )
     )
 )

@@ -85,10 +85,14 @@ def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes,
     assert meta['iter'] == 2 * (epoch + 1)
 
 
-@pytest.mark.parametrize('config', [DETECTION, SEGMENTATION], ids=['detection', 'segmentation'])
-def test_amp_on_the_cpu_and_resume_without_a_checkpoint(tools, shapes, tmp_path, config):
+@pytest.mark.parametrize(
+    ('config', 'data'),
+    [(DETECTION, 'shapes'), (SEGMENTATION, 'shapes'), (CLASSIFICATION, 'single_shapes')],
+    ids=['detection', 'segmentation', 'classification'],
+)
+def test_amp_on_the_cpu_and_resume_without_a_checkpoint(tools, request, tmp_path, config, data):
     small = dict(train_dataloader__dataset__indices=4, train_dataloader__batch_size=2)
-    settings = options(config, shapes, train_cfg__val_interval=5, **small)
+    settings = options(config, request.getfixturevalue(data), train_cfg__val_interval=5, **small)
     arguments = ('--work-dir', tmp_path, '--amp', '--resume', *settings)
     log = tools.run('train', config, *arguments).ok()
     assert "type='Bf16OptimWrapper'" in log
