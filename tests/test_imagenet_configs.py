@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
 from weightformer_mm.datasets import render_sample
+from weightformer_mm.engine.translate import explain
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
 
 FOLDER = Path(__file__).parent.parent / 'configs/imagenet'
@@ -227,3 +229,23 @@ def test_loss_of_mixed_images(index, imagenet, tmp_path):
     smoothed = 0.9 * targets + 0.1 / 1000
     expected = -(smoothed * scores).sum(1).mean()
     torch.testing.assert_close(losses['loss'], expected)
+
+
+@pytest.mark.parametrize(
+    ('file', 'expected'),
+    [
+        ('train/n01440764/0.JPEG', r'subfolders \(1\) .* specified classes \(1000\)'),
+        ('train/0.JPEG', r'subfolders \(0\) .* specified classes \(1000\)'),
+        ('meta/train.txt', 'not enough values to unpack'),
+    ],
+    ids=['one class', 'no class', 'no label'],
+)
+def test_wrong_folders_are_the_users_to_put_right(file, expected, tmp_path):
+    (tmp_path / 'train').mkdir()
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text('0.JPEG\n')
+    dataset = Config.fromfile(TINY).train_dataloader.dataset
+    with pytest.raises(Exception) as info:  # noqa: PT011, B017
+        DATASETS.build({**dataset, 'data_root': str(tmp_path)})
+    place = tmp_path / ('meta/train.txt' if file.startswith('meta') else 'train')
+    assert re.match(f'data set ImageNet, {place}: .*{expected}', str(explain(info.value)))
