@@ -16,6 +16,14 @@ def shapes(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope='session')
+def single_shapes(tmp_path_factory) -> Path:
+    """A small Shapes set for classification: 8 training and 3 validation images of 64x64 pixels."""
+    folder = tmp_path_factory.mktemp('data') / 'shapes_single'
+    make_shapes(folder, ShapesConfig(train=8, val=3, size=64, single=True), progress=False)
+    return folder
+
+
 @pytest.fixture
 def no_safe_globals():
     """Nothing but tensors and plain values may be read with ``weights_only=True`` in this test."""

@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tools.commands import DETECTION, ENV, SEGMENTATION, command, options, spawn
+from tests.tools.commands import (
+    CLASSIFICATION,
+    DETECTION,
+    ENV,
+    SEGMENTATION,
+    command,
+    options,
+    spawn,
+)
 
 
 @pytest.fixture
@@ -28,12 +36,12 @@ def iterations(log: str) -> list[int]:
     return [int(number) for number in re.findall(r'INFO - Epoch\(train\).*\[\s*(\d+)/', log)]
 
 
-def test_trains_both_tasks(task_run):
+def test_trains_every_task(task_run):
     assert task_run.checkpoint.is_file()
     assert (task_run.work_dir / 'last_checkpoint').read_text() == str(task_run.checkpoint)
     assert task_run.result.err == ''
     assert len(iterations(task_run.result.out)) == 2
-    assert re.search(r'(coco/segm_mAP|mIoU): \d', task_run.result.out)
+    assert re.search(r'(coco/segm_mAP|mIoU|accuracy/top1): \d', task_run.result.out)
 
 
 def test_checkpoints_hold_tensors_and_plain_values_alone(task_run, no_safe_globals):
@@ -77,10 +85,14 @@ def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes,
     assert meta['iter'] == 2 * (epoch + 1)
 
 
-@pytest.mark.parametrize('config', [DETECTION, SEGMENTATION], ids=['detection', 'segmentation'])
-def test_amp_on_the_cpu_and_resume_without_a_checkpoint(tools, shapes, tmp_path, config):
+@pytest.mark.parametrize(
+    ('config', 'data'),
+    [(DETECTION, 'shapes'), (SEGMENTATION, 'shapes'), (CLASSIFICATION, 'single_shapes')],
+    ids=['detection', 'segmentation', 'classification'],
+)
+def test_amp_on_the_cpu_and_resume_without_a_checkpoint(tools, request, tmp_path, config, data):
     small = dict(train_dataloader__dataset__indices=4, train_dataloader__batch_size=2)
-    settings = options(config, shapes, train_cfg__val_interval=5, **small)
+    settings = options(config, request.getfixturevalue(data), train_cfg__val_interval=5, **small)
     arguments = ('--work-dir', tmp_path, '--amp', '--resume', *settings)
     log = tools.run('train', config, *arguments).ok()
     assert "type='Bf16OptimWrapper'" in log
@@ -181,6 +193,27 @@ def test_missing_data_set_names_the_command_that_makes_it(tools, tmp_path):
         line = tools.run('train', config, *options(config, tmp_path / 'none')).error_line()
         assert f'{tmp_path}/none' in line
         assert 'make it with: python tools/make_shapes.py --out data/shapes' in line
+    settings = options(CLASSIFICATION, tmp_path / 'none')
+    line = tools.run('train', CLASSIFICATION, *settings).error_line()
+    assert f'{tmp_path}/none not found' in line and 'and 5 more' in line
+    assert 'make it with: python tools/make_shapes.py --single --out data/shapes_single' in line
+
+
+@pytest.mark.parametrize('text', ['000000.png\n', '000000.png disk\n'])
+def test_broken_list_of_classes(tools, single_shapes, tmp_path, text):
+    file = Path(shutil.copytree(single_shapes, tmp_path / 'set')) / 'annotations/classes_train.txt'
+    file.write_text(text)
+    settings = options(CLASSIFICATION, tmp_path / 'set')
+    arguments = ('train', CLASSIFICATION, '--work-dir', tmp_path, *settings)
+    assert f'data set CustomDataset, {file}: ' in tools.run(*arguments).error_line()
+
+
+def test_unreadable_image_of_a_classifier_is_named(tools, single_shapes, tmp_path):
+    image = Path(shutil.copytree(single_shapes, tmp_path / 'set')) / 'images/train/000003.png'
+    image.write_bytes(b'not an image' * 9)
+    settings = options(CLASSIFICATION, tmp_path / 'set', train_dataloader__num_workers=1)
+    line = tools.run('train', CLASSIFICATION, '--work-dir', tmp_path, *settings).error_line()
+    assert f'cannot read the image {image}: ' in line
 
 
 def test_empty_image_folder(tools, data_copy):
@@ -329,18 +362,24 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 
 
 @pytest.mark.parametrize(
-    ('module', 'expected'),
+    ('config', 'module', 'expected'),
     [
         (
+            DETECTION,
             'mmengine',
             ["mmengine is not installed; pip install 'weightformer_mm[onedl]'", '[openmmlab]'],
         ),
-        ('mmcv._ext', ['mmcv has no compiled operators']),
+        (DETECTION, 'mmcv._ext', ['mmcv has no compiled operators']),
+        (
+            CLASSIFICATION,
+            'mmpretrain',
+            ['mmpretrain, which the config needs', "pip install 'weightformer_mm[pretrain]'"],
+        ),
     ],
 )
-def test_missing_library_is_named(tools, shapes, tmp_path, module, expected):
+def test_missing_library_is_named(tools, shapes, tmp_path, config, module, expected):
     (tmp_path / 'sitecustomize.py').write_text(HIDE.format(name=module))
     path = os.pathsep.join([str(tmp_path), *sys.path])
-    settings = options(DETECTION, shapes)
-    line = tools.fresh('train', DETECTION, *settings, env={'PYTHONPATH': path}).error_line()
+    settings = options(config, shapes)
+    line = tools.fresh('train', config, *settings, env={'PYTHONPATH': path}).error_line()
     assert all(words in line for words in expected), line

@@ -179,6 +179,9 @@ class DynamicBackbone(BaseModule):
         for index in self.out_indices:
             delattr(self, f'norm{index}')
         del self.units[last + 1 :]
+        self.unit_channels = self.unit_channels[: last + 1]
+        self.unit_strides = self.unit_strides[: last + 1]
+        self.first_blocks = self.first_blocks[: last + 1]
         self.out_indices = (last,)
         self.add_module(f'norm{last}', nn.Identity())
 
