@@ -1,11 +1,11 @@
 """Count parameters, multiply-adds and activations of a model, or of its backbone, without any data set.
 
 One forward pass on one image, in evaluation mode. One multiply-add counts as one. The activation size is that
-of the outputs of all operations, in elements and in MiB; views and operations in place have none. It is more
-than the peak of the memory in use, as what is freed on the way counts too. Elementwise operations, activations,
-norms, pooling, resizing, reductions, sorting and moving data count as no multiply-adds; every other operation
-without a formula is named. Detectors run as in mmdet's own get_flops.py: with the proposals left after
-NMS, without drawing up results.
+of the outputs of all operations, in elements and in MiB; views and operations in place have none, and what is
+freed on the way counts too, so it is not the peak. Elementwise operations, activations, norms, pooling,
+resizing, reductions, sorting and moving data count as no multiply-adds; every other operation without a
+formula is named. Detectors run as in mmdet's own get_flops.py: with the proposals left after NMS, without
+drawing up results.
 """
 
 from __future__ import annotations

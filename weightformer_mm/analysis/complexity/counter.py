@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
 from .extensions import watch_mmcv
@@ -28,7 +29,7 @@ class Counts:
         free: calls of operations that count as nothing by convention.
         not_counted: calls of operations that do arithmetic, for all that is known, and were not counted.
         counted_inside: of those, the ones in which other, counted operations were seen.
-        entered: modules whose forward ran.
+        used: parameters that operations took.
         failed_in: innermost module in which an exception was raised.
     """
 
@@ -38,7 +39,7 @@ class Counts:
     free: Counter[str] = field(default_factory=Counter)
     not_counted: Counter[str] = field(default_factory=Counter)
     counted_inside: set[str] = field(default_factory=set)
-    entered: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
     failed_in: str | None = None
 
     @property
@@ -58,7 +59,7 @@ def count_operations(model: nn.Module) -> Iterator[Counts]:
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(_no_fused_transformer_layers())
         contexts.enter_context(_named_modules(model, counts, stack))
-        counter = _Counter(counts, stack)
+        counter = _Counter(model, counts, stack)
         contexts.enter_context(watch_mmcv(counter.record_extension))
         contexts.enter_context(counter.flops)
         contexts.enter_context(counter)
@@ -68,14 +69,18 @@ def count_operations(model: nn.Module) -> Iterator[Counts]:
 class _Counter(TorchDispatchMode):
     """Passes each operation on to PyTorch's counter and notes what that one added."""
 
-    def __init__(self, counts: Counts, stack: list[str]):
+    def __init__(self, model: nn.Module, counts: Counts, stack: list[str]):
         super().__init__()
+        self.parameters = {id(parameter): name for name, parameter in model.named_parameters()}
         self.counts, self.stack = counts, stack
         self.flops = FlopCounterMode(display=False, custom_mapping=FORMULAS)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
+        leaves, _ = tree_flatten((args, kwargs))
+        known = self.parameters
+        self.counts.used |= {known[id(leaf)] for leaf in leaves if id(leaf) in known}
         before = self.flops.get_total_flops()
         output = func(*args, **(kwargs or {}))
         self._record(func, output, self.flops.get_total_flops() - before)
@@ -137,7 +142,6 @@ def _named_modules(model: nn.Module, counts: Counts, stack: list[str]) -> Iterat
 def _tracked(name: str, forward: Callable, counts: Counts, stack: list[str]) -> Callable:
     @functools.wraps(forward)
     def tracked(*args: Any, **kwargs: Any) -> Any:
-        counts.entered.add(name)
         stack.append(name)
         try:
             return forward(*args, **kwargs)

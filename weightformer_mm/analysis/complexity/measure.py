@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +128,9 @@ class _Call:
         self.input_shape = tuple(self.image.shape)
 
     def run(self, model: nn.Module, values: bool) -> tuple[Counts, list[str]]:
-        model.eval()
+        model.eval().requires_grad_(
+            False
+        )  # a module tracker of PyTorch trips over views of parameters
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
             if values:
@@ -141,7 +144,7 @@ class _Call:
                 if self.samples is None:
                     model(image)
                 else:
-                    model(image, copy.deepcopy(self.samples), mode='tensor')
+                    _forward(model, image, copy.deepcopy(self.samples))
             except RuntimeError as error:
                 error.module = counts.failed_in
                 raise
@@ -173,6 +176,16 @@ def _preprocess(model: nn.Module, pixels: Tensor) -> tuple[Tensor, list[Any]]:
     image = data['inputs']
     image = torch.stack(image) if isinstance(image, (list, tuple)) else image
     return image.float(), data['data_samples']
+
+
+def _forward(model: nn.Module, image: Tensor, samples: list[Any]) -> None:
+    """Run a model of mmdet, mmseg or mmpretrain up to its raw outputs."""
+    head = getattr(model, 'decode_head', None)
+    # mmseg's MaskFormer and Mask2Former cannot run in mode='tensor'
+    if head is not None and 'batch_data_samples' in inspect.signature(head.forward).parameters:
+        model.encode_decode(image, [sample.metainfo for sample in samples])
+    else:
+        model(image, samples, mode='tensor')
 
 
 @contextmanager
@@ -232,6 +245,5 @@ def _not_run(model: nn.Module, counts: Counts) -> Iterator[str]:
     """Parts with parameters that a forward pass for inference does not use, such as auxiliary heads."""
     for name, child in model.named_children():
         parameters = sum(parameter.numel() for parameter in child.parameters())
-        ran = any(entered == name or entered.startswith(f'{name}.') for entered in counts.entered)
-        if parameters and not ran:
+        if parameters and not any(used.startswith(f'{name}.') for used in counts.used):
             yield f'{name} ({parameters:,} parameters) has no part in inference'

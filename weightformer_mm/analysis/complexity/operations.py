@@ -24,7 +24,7 @@ _NORMS = """
 """
 _ACTIVATIONS = """
     softmax log_softmax safe_softmax glu prelu_kernel rrelu_with_noise native_dropout hardswish leaky_relu
-    log_sigmoid_forward
+    log_sigmoid_forward floor_divide
 """
 _POOLING = """
     avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d max_pool2d_with_indices
@@ -48,8 +48,8 @@ _MOVING = """
 """
 _CREATING = """
     empty empty_like empty_strided empty_permuted new_empty new_empty_strided zeros zeros_like new_zeros zero
-    ones ones_like new_ones full full_like new_full fill arange linspace logspace eye scalar_tensor rand rand_like
-    randn randn_like randint randint_like randperm normal normal_functional uniform bernoulli
+    ones ones_like new_ones full full_like new_full fill arange linspace logspace eye scalar_tensor
+    rand rand_like randn randn_like randint randint_like randperm normal normal_functional uniform bernoulli
 """
 _FREE = frozenset(
     ' '.join(
@@ -57,7 +57,7 @@ _FREE = frozenset(
     ).split()
 )
 # they return their input under another shape, and their schema does not say so
-_UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh'})
+_UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
 
 
 def is_free(function: torch._ops.OpOverload) -> bool:
