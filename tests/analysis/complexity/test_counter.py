@@ -233,6 +233,7 @@ def test_model_is_left_as_it_was():
     with pytest.raises(RuntimeError), count_operations(model) as counts:
         model(torch.randn(3, 5))
     assert counts.failed_in == 'first'
+    assert all(parameter.requires_grad for parameter in model.parameters())
     assert model.first.forward is own
     assert 'forward' not in vars(model.second)
     assert mmcv._ext.nms is before

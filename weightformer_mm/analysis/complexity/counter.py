@@ -57,6 +57,7 @@ def count_operations(model: nn.Module) -> Iterator[Counts]:
     counts, stack = Counts(), ['']
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
+        contexts.enter_context(_frozen(model))
         contexts.enter_context(_no_fused_transformer_layers())
         contexts.enter_context(_named_modules(model, counts, stack))
         counter = _Counter(model, counts, stack)
@@ -64,6 +65,23 @@ def count_operations(model: nn.Module) -> Iterator[Counts]:
         contexts.enter_context(counter.flops)
         contexts.enter_context(counter)
         yield counts
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Let no parameter require a gradient.
+
+    Even without gradients PyTorch multiplies matrices differently by it, and its counter's module tracker
+    trips over views of such parameters.
+    """
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 class _Counter(TorchDispatchMode):

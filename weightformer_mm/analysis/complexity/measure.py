@@ -128,9 +128,7 @@ class _Call:
         self.input_shape = tuple(self.image.shape)
 
     def run(self, model: nn.Module, values: bool) -> tuple[Counts, list[str]]:
-        model.eval().requires_grad_(
-            False
-        )  # a module tracker of PyTorch trips over views of parameters
+        model.eval()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
             if values:
