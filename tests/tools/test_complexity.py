@@ -12,6 +12,7 @@ from weightformer_mm.backbones import PyramidWeightFormer
 from weightformer_mm.backbones.arch import is_dynamic
 
 BACKBONE = """
+print('what a library may print is no part of the report')
 custom_imports = dict(imports=['weightformer_mm'])
 model = dict(
     type='PyramidWeightFormer', arch='micro',

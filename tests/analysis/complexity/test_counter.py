@@ -224,6 +224,12 @@ def test_activations_are_what_is_allocated():
     assert (counts.elements[''], counts.bytes['']) == (18, 144)
 
 
+def test_a_product_that_is_only_given_another_shape_is_allocated_once():
+    counts = count(torch.matmul, A, B[0])  # a product of two matrices, then a view
+    assert 'aten::mm' in {operation for _, operation in counts.multiply_adds}
+    assert counts.elements[''] == 3 * 4 * 6
+
+
 def test_model_is_left_as_it_was():
     import mmcv._ext
 

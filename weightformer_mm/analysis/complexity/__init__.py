@@ -5,8 +5,8 @@ every operation that PyTorch dispatches is looked at: `operations` says which ar
 nothing; the others are named. `formulas` has the same numbers for this project's layers in closed form.
 """
 
+from .cost import Complexity, ModuleCost, measure
 from .counter import Counts, count_operations
-from .measure import Complexity, ModuleCost, measure
 from .report import complexity_of_config
 from .table import FORMATS, render
 

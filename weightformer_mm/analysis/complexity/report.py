@@ -17,7 +17,7 @@ from ...engine.config import load_config, require, type_name
 from ...engine.errors import UserError
 from ...engine.libraries import require_libraries
 from ...engine.translate import explain
-from .measure import Complexity, measure
+from .cost import Complexity, measure
 
 Shape = tuple  # (height, width)
 _DEFAULT_SHAPES = {'mmseg': (512, 512), 'mmpretrain': (224, 224)}
@@ -68,23 +68,25 @@ def _model_config(cfg: Config, backbone: bool) -> ConfigDict:
             'itself, leave the option out'
         )
     model_cfg = model_cfg.backbone if backbone else model_cfg
-    return ConfigDict(without_weights(model_cfg.to_dict()))
+    return ConfigDict(for_counting(model_cfg.to_dict()))
 
 
-def without_weights(node: Any) -> Any:
-    """A copy of a config that asks for no pretrained weights; they do not change what a model costs."""
+def for_counting(node: Any) -> Any:
+    """A copy of a config that asks for no pretrained weights and no other processes; the cost is the same."""
     if isinstance(node, (list, tuple)):
-        return type(node)(without_weights(item) for item in node)
+        return type(node)(for_counting(item) for item in node)
     if not isinstance(node, dict):
         return copy.deepcopy(node)
     kept = {}
     for key, value in node.items():
         if key == 'init_cfg' and _names_weights(value):
             kept[key] = None
+        elif key == 'type' and value == 'MMSyncBN':
+            kept[key] = 'SyncBN'  # mmcv's is not even built without a process group
         elif key == 'pretrained':
             kept[key] = False if isinstance(value, bool) else None
         else:
-            kept[key] = without_weights(value)
+            kept[key] = for_counting(value)
     return kept
 
 

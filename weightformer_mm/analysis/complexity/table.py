@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .measure import Complexity, ModuleCost
+from .cost import Complexity, ModuleCost
 
 CONVENTIONS = (
     'One multiply-add counts as one ("FLOPs" of mmdet). Elementwise operations, activations, norms, '

@@ -16,7 +16,7 @@ from weightformer_mm.analysis.complexity import (
     count_operations,
     measure,
 )
-from weightformer_mm.analysis.complexity.report import without_weights
+from weightformer_mm.analysis.complexity.report import for_counting
 from weightformer_mm.backbones import PyramidWeightFormer
 from weightformer_mm.engine.errors import UserError
 
@@ -65,8 +65,9 @@ def test_nothing_depends_on_having_values():
     path = CONFIGS[-1]
     model, (without,) = complexity_of_config(str(path), [(64, 96)])
     assert not any('values' in note for note in without.notes)
+    image = torch.randn(1, 3, 64, 96)
     with count_operations(model) as counts:
-        model(torch.randn(1, 3, 64, 96), mode='tensor')
+        model(image, mode='tensor')
     assert counts.total == without.total.multiply_adds
     assert sum(counts.elements.values()) == without.total.elements
     assert sum(counts.bytes.values()) == without.total.bytes
@@ -109,6 +110,7 @@ def test_segmentor_costs_what_is_published(tmp_path):
     _, (result,) = complexity_of_config(packaged('mmseg', path, tmp_path), [(512, 2048)])
     assert result.total.multiply_adds == pytest.approx(945e9, rel=0.01)
     assert result.total.parameters == pytest.approx(60e6, rel=0.01)
+    assert not any('Sync' in module.kind for module in result.modules)
     assert not result.not_counted
 
 
@@ -132,18 +134,20 @@ def test_padding_is_said():
     assert 'the data preprocessor pads 65x96 to 96x96' in result.notes
 
 
-def test_weights_are_not_asked_for():
+def test_nothing_asks_for_weights_or_other_processes():
     cfg = dict(
         pretrained='open-mmlab://resnet50',
         backbone=dict(type='TIMMBackbone', pretrained=True, checkpoint='kept'),
         heads=[dict(init_cfg=dict(type='Pretrained', checkpoint='hf://a/b')), 1],
         neck=dict(init_cfg=[dict(type='Normal', layer='Linear', std=0.1)]),
+        norm_cfg=dict(type='MMSyncBN', requires_grad=True),
     )
-    assert without_weights(cfg) == dict(
+    assert for_counting(cfg) == dict(
         pretrained=None,
         backbone=dict(type='TIMMBackbone', pretrained=False, checkpoint='kept'),
         heads=[dict(init_cfg=None), 1],
         neck=cfg['neck'],
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
     )
     assert cfg['backbone']['pretrained'] is True
 
