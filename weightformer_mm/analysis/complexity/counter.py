@@ -113,9 +113,8 @@ class _Counter(TorchDispatchMode):
             self.counts.multiply_adds[module, name] += flops // 2
         elif is_free(func):
             self.counts.free[name] += 1
-        elif not self._has_formula(
-            func
-        ):  # one that has may find nothing to do, as with no proposals
+        # with no proposals, say, an operation that has a formula finds nothing to do
+        elif not self._has_formula(func):
             self.counts.not_counted[name] += 1
 
     def _has_formula(self, func: Any) -> bool:
