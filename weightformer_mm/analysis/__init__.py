@@ -1,1 +1,1 @@
-"""What a network costs, and what it sees."""
+"""What a network costs and what it sees."""

@@ -1,0 +1,164 @@
+"""The cost of whole models of each library."""
+
+from __future__ import annotations
+
+import copy
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mmengine.registry import MODELS, init_default_scope
+
+from weightformer_mm.analysis.complexity import (
+    complexity_of_config,
+    count_operations,
+    measure,
+)
+from weightformer_mm.analysis.complexity.report import for_counting
+from weightformer_mm.backbones import PyramidWeightFormer
+from weightformer_mm.engine.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = sorted((ROOT / 'configs/shapes').glob('*.py'))
+
+
+def packaged(library: str, path: str, folder: Path) -> str:
+    """A config with one of a library's own as its base."""
+    base = Path(find_spec(library).origin).parent / '.mim/configs' / path
+    config = folder / 'config.py'
+    config.write_text(f'_base_ = {str(base)!r}\n')
+    return str(config)
+
+
+def published(path: str) -> dict:
+    """What mmpretrain's model zoo says about a config."""
+    folder = Path(find_spec('mmpretrain').origin).parent / '.mim/configs'
+    models = yaml.safe_load((folder / path).with_name('metafile.yml').read_text())['Models']
+    found, *_ = (model for model in models if model.get('Config') == f'configs/{path}')
+    return found['Metadata']
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_shapes_configs(path):
+    model, (result,) = complexity_of_config(str(path), [(64, 96)])
+    _, (backbone,) = complexity_of_config(str(path), [(64, 96)], backbone=True)
+    costs = {module.name: module for module in result.modules}
+    assert result.total.parameters == sum(p.numel() for p in model.parameters())
+    assert result.total.multiply_adds == sum(result.operations.values())
+    assert 'aten::convolution' in result.operations
+    assert costs['backbone'].multiply_adds == backbone.total.multiply_adds > 0
+    assert costs['backbone'].elements == backbone.total.elements
+    assert costs['backbone'].parameters == backbone.total.parameters
+    parts = [module for module in result.modules if module.depth == 1]
+    assert sum(part.multiply_adds for part in parts) == result.total.multiply_adds
+    assert sum(part.elements for part in parts) <= result.total.elements
+    detector = 'mask-rcnn' in path.stem
+    assert set(result.not_counted) == ({'mmcv::roi_align', 'mmcv::nms'} if detector else set())
+    text = '; '.join(result.notes)
+    assert ('proposals after NMS (test_cfg.rpn.max_per_img=200)' in text) == detector
+    assert ('auxiliary_head' in text) == (not detector)
+
+
+def test_nothing_depends_on_having_values():
+    path = CONFIGS[-1]
+    model, (without,) = complexity_of_config(str(path), [(64, 96)])
+    assert not any('values' in note for note in without.notes)
+    image = torch.randn(1, 3, 64, 96)
+    with count_operations(model) as counts:
+        model(image, mode='tensor')
+    assert counts.total == without.total.multiply_adds
+    assert sum(counts.elements.values()) == without.total.elements
+    assert sum(counts.bytes.values()) == without.total.bytes
+
+
+def test_model_is_left_as_it_was():
+    model = PyramidWeightFormer('micro').train()
+    before = copy.deepcopy(model.state_dict())
+    state = torch.get_rng_state()
+    measure(model, (32, 32))
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model(torch.randn(1, 3, 32, 32))[0].sum().item() != 0
+
+
+def test_four_times_the_pixels_of_a_large_image():
+    model = PyramidWeightFormer('micro')
+    small, large = (measure(model, (size, size)).total for size in (2048, 4096))
+    assert 3.9 < large.multiply_adds / small.multiply_adds <= 4.05
+    assert 3.9 < large.elements / small.elements <= 4.05
+
+
+@pytest.mark.parametrize(
+    'path',
+    ['resnet/resnet18_8xb32_in1k.py', 'convnext/convnext-tiny_32xb128_in1k.py'],
+)
+def test_classifiers_cost_what_is_published(path, tmp_path):
+    _, (result,) = complexity_of_config(packaged('mmpretrain', path, tmp_path))
+    assert result.shape == (224, 224)
+    assert result.total.multiply_adds == pytest.approx(published(path)['FLOPs'], rel=0.01)
+    assert result.total.parameters == pytest.approx(published(path)['Parameters'], rel=0.001)
+    assert not result.not_counted
+
+
+def test_segmentor_costs_what_is_published(tmp_path):
+    """UPerNet with Swin-T, SyncBN heads and pretrained weights: 60 M, 945 G (arXiv 2103.14030)."""
+    path = 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
+    _, (result,) = complexity_of_config(packaged('mmseg', path, tmp_path), [(512, 2048)])
+    assert result.total.multiply_adds == pytest.approx(945e9, rel=0.01)
+    assert result.total.parameters == pytest.approx(60e6, rel=0.01)
+    assert not any('Sync' in module.kind for module in result.modules)
+    assert not result.not_counted
+
+
+def test_segmentor_that_has_no_tensor_mode(tmp_path):
+    path = 'mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py'
+    _, (result,) = complexity_of_config(packaged('mmseg', path, tmp_path), [(64, 64)])
+    assert result.total.multiply_adds > 0
+    assert set(result.not_counted) == {'aten::grid_sampler_2d'}
+
+
+def test_detector_whose_queries_are_parameters(tmp_path):
+    config = packaged('mmdet', 'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py', tmp_path)
+    _, (result,) = complexity_of_config(config, [(64, 96)])
+    assert set(result.not_counted) == {'aten::grid_sampler_2d'}
+    assert not any('no part' in note for note in result.notes)
+
+
+def test_padding_is_said():
+    _, (result,) = complexity_of_config(str(CONFIGS[0]), [(65, 96)])
+    assert result.input_shape == (1, 3, 96, 96)
+    assert 'the data preprocessor pads 65x96 to 96x96' in result.notes
+
+
+def test_nothing_asks_for_weights_or_other_processes():
+    cfg = dict(
+        pretrained='open-mmlab://resnet50',
+        backbone=dict(type='TIMMBackbone', pretrained=True, checkpoint='kept'),
+        heads=[dict(init_cfg=dict(type='Pretrained', checkpoint='hf://a/b')), 1],
+        neck=dict(init_cfg=[dict(type='Normal', layer='Linear', std=0.1)]),
+        norm_cfg=dict(type='MMSyncBN', requires_grad=True),
+    )
+    assert for_counting(cfg) == dict(
+        pretrained=None,
+        backbone=dict(type='TIMMBackbone', pretrained=False, checkpoint='kept'),
+        heads=[dict(init_cfg=None), 1],
+        neck=cfg['neck'],
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+    )
+    assert cfg['backbone']['pretrained'] is True
+
+
+def test_image_too_small_names_the_module(tmp_path):
+    config = packaged('mmdet', 'ssd/ssd300_coco.py', tmp_path)
+    with pytest.raises(UserError, match=r'SingleStageDetector cannot run at 20x20: .*\(in \w+'):
+        complexity_of_config(config, [(20, 20)])
+
+
+def test_any_module():
+    init_default_scope('mmengine')
+    model = MODELS.build(dict(type='PyramidWeightFormer', arch='micro', in_channels=5))
+    assert measure(model, (32, 32), in_channels=5).input_shape == (1, 5, 32, 32)

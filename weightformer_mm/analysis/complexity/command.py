@@ -1,0 +1,44 @@
+"""What ``tools/complexity.py`` does."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from ...engine.errors import UserError
+from ...engine.folders import make_folder, staged
+from .report import Shape, complexity_of_config
+from .table import render
+
+
+def report(
+    config: str,
+    shapes: Sequence[Shape],
+    backbone: bool,
+    style: str,
+    out: str | None,
+    depth: int,
+    options: Sequence[str],
+) -> None:
+    """Print the complexity of a config's model, or write it to the file ``out``, whole or not at all."""
+    if depth < 0:
+        raise UserError(f'--depth {depth}: expected 0 or more')
+    path = None if out is None else Path(out).expanduser()
+    if path is not None and path.is_dir():
+        raise UserError(f'--out {path}: a folder; name a file')
+    folder = None if path is None else make_folder(path.parent, '--out')
+    # stdout may be read by another program: what the libraries have to say goes elsewhere
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        warnings.simplefilter('ignore')
+        model, results = complexity_of_config(config, shapes, backbone, options)
+    name = f'{type(model).__name__} ({Path(config).name})'
+    text = render(name, results, style, depth)
+    if path is None:
+        print(text, end='')
+        return
+    with staged(folder) as stage:
+        (stage / path.name).write_text(text, encoding='utf-8')
+    print(path)

@@ -1,0 +1,163 @@
+"""Which operations are counted, and which count as nothing.
+
+PyTorch's ``FlopCounterMode`` knows convolutions, matrix products and most forms of attention. `FORMULAS`
+adds the matrix products and the attention it lacks. By convention all else that does a few operations per
+element counts as nothing: elementwise operations, activations, norms, pooling, resizing, reductions, sorting,
+and moving or creating data. (mmengine's counter adds a few for norms and resizing, 0.5 G of 267 for a
+Mask R-CNN.) What is in neither list is named in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+aten = torch.ops.aten
+Shape = Sequence[int]
+
+_NORMS = """
+    native_layer_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
+    _batch_norm_with_update _batch_norm_no_update cudnn_batch_norm native_group_norm _fused_rms_norm
+    linalg_vector_norm norm
+"""
+_ACTIVATIONS = """
+    softmax log_softmax safe_softmax glu prelu_kernel rrelu_with_noise native_dropout hardswish leaky_relu
+    log_sigmoid_forward floor_divide
+"""
+_POOLING = """
+    avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d max_pool2d_with_indices
+    max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d mkldnn_max_pool2d
+"""
+_RESIZING = """
+    upsample_nearest1d upsample_nearest2d upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d
+    upsample_bilinear2d_aa upsample_bicubic2d upsample_bicubic2d_aa upsample_trilinear3d
+"""
+_REDUCTIONS = """
+    sum mean prod amax amin aminmax max min argmax argmin any all std var std_mean var_mean logsumexp cumsum
+    cumprod cummax cummin count_nonzero median mode nansum histc
+"""
+_SORTING = 'sort topk kthvalue unique unique2 unique_dim searchsorted bucketize bincount'
+_MOVING = """
+    cat stack clone copy to_copy index index_put index_select index_fill index_add index_copy gather scatter
+    scatter_add scatter_reduce masked_select masked_scatter nonzero take embedding constant_pad_nd
+    reflection_pad1d reflection_pad2d replication_pad2d roll flip rot90 repeat repeat_interleave im2col col2im
+    pixel_shuffle pixel_unshuffle channel_shuffle tril triu tril_indices triu_indices diag_embed slice_scatter
+    select_scatter unfold_copy resize set local_scalar_dense equal is_same_size
+"""
+_CREATING = """
+    empty empty_like empty_strided empty_permuted new_empty new_empty_strided zeros zeros_like new_zeros zero
+    ones ones_like new_ones full full_like new_full fill arange linspace logspace eye scalar_tensor
+    rand rand_like randn randn_like randint randint_like randperm normal normal_functional uniform bernoulli
+"""
+_FREE = frozenset(
+    ' '.join(
+        (_NORMS, _ACTIVATIONS, _POOLING, _RESIZING, _REDUCTIONS, _SORTING, _MOVING, _CREATING)
+    ).split()
+)
+# they return their input under another shape, and their schema does not say so
+_UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
+
+
+def is_free(function: torch._ops.OpOverload) -> bool:
+    """Whether an operation that has no formula counts as nothing by convention."""
+    if _is_pointwise(function) or is_view(function) or _gives_no_tensor(function):
+        return True
+    # zero_ is zero in place, and _softmax what softmax dispatches to
+    return function.namespace == 'aten' and _name(function).strip('_') in _FREE
+
+
+def is_view(function: torch._ops.OpOverload) -> bool:
+    """Whether an operation only gives another shape to its input."""
+    if torch.Tag.inplace_view in function.tags:
+        return True
+    schema = function._schema
+    aliases = [result.alias_info is not None for result in schema.returns]
+    return _name(function) in _UNDECLARED_VIEWS or (any(aliases) and not schema.is_mutable)
+
+
+def fresh_outputs(function: torch._ops.OpOverload, output: Any) -> list[torch.Tensor]:
+    """The tensors among the outputs for which memory was allocated: no views, nothing in place."""
+    if is_view(function):
+        return []
+    results = function._schema.returns
+    values = [output] if len(results) == 1 else (output or [])
+    fresh = [value for result, value in zip(results, values) if result.alias_info is None]
+    leaves = [
+        leaf for value in fresh for leaf in (value if isinstance(value, (list, tuple)) else [value])
+    ]
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _is_pointwise(function: torch._ops.OpOverload) -> bool:
+    """PyTorch tags elementwise operations, but of some only the form that is not in place."""
+    forms = [function]
+    original = getattr(aten, _name(function).rstrip('_'), None)
+    if function.namespace == 'aten' and original is not None:
+        forms += [getattr(original, overload) for overload in original.overloads()]
+    return any(torch.Tag.pointwise in form.tags for form in forms)
+
+
+def _gives_no_tensor(function: torch._ops.OpOverload) -> bool:
+    """Whether an operation answers a question about its input, such as on what device it is."""
+    schema = function._schema
+    return not schema.is_mutable and not any('Tensor' in str(out.type) for out in schema.returns)
+
+
+def _name(function: torch._ops.OpOverload) -> str:
+    return function._schema.name.rpartition('::')[2]
+
+
+def _product(left: Shape, right: Shape) -> int:
+    """FLOPs of ``(..., m, k) @ (..., k, n)``; two for each multiply-add, as ``FlopCounterMode`` counts."""
+    flops = 2 * left[-1]
+    for size in (*left[:-1], *right[-1:]):
+        flops *= size
+    return flops
+
+
+def _matrix_vector(matrix: Shape, vector: Shape, *_: Any, **__: Any) -> int:
+    return 2 * matrix[0] * matrix[1]
+
+
+def _add_matrix_vector(bias: Shape, matrix: Shape, vector: Shape, *_: Any, **__: Any) -> int:
+    return 2 * matrix[0] * matrix[1]
+
+
+def _dot(left: Shape, right: Shape, *_: Any, **__: Any) -> int:
+    return 2 * left[0]
+
+
+def _add_product(bias: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> int:
+    return _product(left, right)
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    """``(B, heads, N, d)``: the scores and their product with the values; softmax counts as nothing."""
+    *leading, tokens, _dim = query
+    scores = (*leading, tokens, key[-2])
+    return _product(query, (query[-1], key[-2])) + _product(scores, value)
+
+
+def _formulas() -> dict[torch._ops.OpOverloadPacket, Callable[..., int]]:
+    named = {
+        'mv': _matrix_vector,
+        'addmv': _add_matrix_vector,
+        'addmv_': _add_matrix_vector,
+        'dot': _dot,
+        'vdot': _dot,
+        'addmm_': _add_product,  # mmcv's deformable convolution, among others
+        'baddbmm_': _add_product,
+        'addbmm': _add_product,
+        'addbmm_': _add_product,
+        '_addmm_activation': _add_product,
+        '_scaled_dot_product_flash_attention_for_cpu': _attention,
+        '_scaled_dot_product_fused_attention_overrideable': _attention,
+        '_scaled_dot_product_attention_math_for_mps': _attention,
+    }
+    # an older torch does not have all of them
+    return {getattr(aten, name): rule for name, rule in named.items() if hasattr(aten, name)}
+
+
+FORMULAS = _formulas()
