@@ -117,6 +117,12 @@ def test_released_names(arch, suffix, tmp_path):
             ISOTROPIC,
             'another dynamic_linear or dynamic_conv',
         ),
+        (
+            dict(ISOTROPIC, token_mixer='attention'),
+            ISOTROPIC,
+            'another token_mixer or dynamic_every',
+        ),
+        (dict(ISOTROPIC, dynamic_every=1), ISOTROPIC, 'another token_mixer or dynamic_every'),
         (ISOTROPIC, dict(ISOTROPIC, out_indices=(1, 2)), r'other out_indices.*allow_missing'),
     ],
 )

@@ -133,6 +133,8 @@ def likeliest_cause(backbone: nn.Module, differences: Differences) -> str:
     names = [*differences.missing, *differences.unexpected]
     if names and all('.predictor.' in name for name in names):
         return 'these weights were trained with another dynamic_linear or dynamic_conv'
+    if any('.attention.' in name for name in names) or any('.dwc.pred' in name for name in names):
+        return 'these weights were trained with another token_mixer or dynamic_every'
     if names and all(re.match(r'norm\d+\.', name) for name in names):
         return (
             'these weights were trained with other out_indices; norms that begin anew are allowed by '

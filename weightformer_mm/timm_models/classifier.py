@@ -33,6 +33,8 @@ class ImageClassifier(nn.Module):
         drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
         dynamic_linear: how the weight of each dynamic block's FC1 is predicted.
         dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
+        token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline.
+        dynamic_every: of how many blocks one is dynamic.
 
     Raises:
         ValueError: for an unknown arch, strategy or pooling, or an image size under one patch.
@@ -51,6 +53,8 @@ class ImageClassifier(nn.Module):
         drop_path_rate: float = 0.0,
         dynamic_linear: str = 'bilateral',
         dynamic_conv: str = 'adaptive',
+        token_mixer: str = 'dynamic',
+        dynamic_every: int = 3,
     ):
         super().__init__()
         self.backbone = network(
@@ -61,6 +65,8 @@ class ImageClassifier(nn.Module):
             drop_path_rate=drop_path_rate,
             dynamic_linear=dynamic_linear,
             dynamic_conv=dynamic_conv,
+            token_mixer=token_mixer,
+            dynamic_every=dynamic_every,
         )
         if img_size is not None and min(as_pair(img_size)) < self.backbone.least_size:
             raise ValueError(
