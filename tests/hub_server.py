@@ -10,6 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import huggingface_hub
+import pytest
+
 COMMIT = '0123456789abcdef0123456789abcdef01234567'
 
 
@@ -62,3 +65,21 @@ def serve(root: Path) -> Iterator[str]:
             yield f'http://127.0.0.1:{server.server_address[1]}'
         finally:
             server.shutdown()
+
+
+def use_endpoint(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """What ``HF_ENDPOINT`` does when huggingface_hub is imported."""
+    constants = huggingface_hub.constants
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+    monkeypatch.setattr(constants, 'ENDPOINT', address)
+    monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE', template)
+
+
+@contextmanager
+def stand_in(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Let huggingface_hub, in this process, fetch from ``root/owner/name/`` into ``cache``."""
+    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_DISABLE_XET', True)
+    with serve(root) as address:
+        use_endpoint(monkeypatch, address)
+        yield address

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -94,6 +96,50 @@ def test_an_output_does_not_depend_on_which_others_are_asked_for(backbone, arch)
     both.load_state_dict(last.state_dict(), strict=False)
     image = torch.randn(1, 3, 48, 64)
     assert torch.equal(last(image)[0], both(image)[1])
+
+
+@pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
+def test_intermediates_are_the_maps_before_the_norms_and_no_later_unit_runs(backbone, arch):
+    model = build(backbone, arch, out_indices=(0, -1)).eval()
+    units = model.num_blocks if model.units is getattr(model, 'blocks', None) else len(model.units)
+    assert len(model.unit_channels) == len(model.unit_strides) == len(model.units) == units
+    image = torch.randn(2, 3, 41, 64)
+    for index, x, output in zip(
+        model.out_indices, model.intermediates(image, model.out_indices), model(image)
+    ):
+        assert torch.equal(model.output(index, x), output)
+        assert not torch.equal(x.permute(0, 3, 1, 2), output)
+
+    ran = []
+    for block in (module for module in model.modules() if hasattr(module, 'linear2')):
+        block.register_forward_hook(lambda block, *_: ran.append(block))
+    for last in range(units):
+        ran.clear()
+        (x,) = model.intermediates(image, last)
+        stride = model.unit_strides[last]
+        assert x.shape == (2, -(-41 // stride), -(-64 // stride), model.unit_channels[last])
+        assert ran[-1] in set(model.units[last].modules())
+    assert len(ran) == model.num_blocks
+    with pytest.raises(ValueError, match='expected out_indices'):
+        model.intermediates(image, (1, 0))
+
+
+@pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
+def test_only_the_maps_that_are_asked_for_are_kept(backbone, arch):
+    model = build(backbone, arch).eval()
+    outputs, kept = [], set()
+
+    def record(block, args, output):
+        live = {index for index, reference in enumerate(outputs) if reference() is not None}
+        kept.update(index for index in live if outputs[index]() is not args[0])
+        outputs.append(weakref.ref(output))
+
+    for module in model.modules():
+        if hasattr(module, 'linear2'):
+            module.register_forward_hook(record)
+    with torch.inference_mode():
+        maps = model.intermediates(torch.randn(1, 3, 32, 32), (0, 2, -1))
+    assert [id(outputs[index]()) for index in sorted(kept)] == [id(x) for x in maps[:2]]
 
 
 @pytest.mark.parametrize('chosen', [4711, -4711, (1, 0), (0, 0), ()], ids=str)

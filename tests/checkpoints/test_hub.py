@@ -12,20 +12,12 @@ import torch
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 
-from tests.hub_server import serve
+from tests.hub_server import stand_in, use_endpoint
 from weightformer_mm.checkpoints.hub import HubFile, fetch
 from weightformer_mm.engine import UserError
 from weightformer_mm.engine.weight_sources import use_safe_loading
 
 WEIGHTS = {'a': torch.arange(3.0)}
-
-
-def use_endpoint(monkeypatch, address):
-    """What ``HF_ENDPOINT`` does when huggingface_hub is imported."""
-    constants = huggingface_hub.constants
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
-    monkeypatch.setattr(constants, 'ENDPOINT', address)
-    monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE', template)
 
 
 @pytest.fixture
@@ -35,10 +27,7 @@ def hub(tmp_path, monkeypatch):
     (repository / 'sub').mkdir(parents=True)
     safetensors.torch.save_file(WEIGHTS, repository / 'model.safetensors')
     torch.save(WEIGHTS, repository / 'sub' / 'weights.pth')
-    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
-    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_DISABLE_XET', True)
-    with serve(tmp_path / 'hub') as address:
-        use_endpoint(monkeypatch, address)
+    with stand_in(tmp_path / 'hub', tmp_path / 'cache', monkeypatch) as address:
         yield address
 
 

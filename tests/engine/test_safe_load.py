@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ HARMLESS = {
     'int64': lambda: np.int64(7),
     'array': lambda: np.arange(3, dtype=np.float32),
     'one cycle': one_cycle_state,
+    'command line': lambda: Namespace(lr=0.1, model='tiny'),
 }
 
 

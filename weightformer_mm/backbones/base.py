@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from mmengine.model import BaseModule, PretrainedInit, initialize, update_init_info
@@ -10,22 +10,26 @@ from torch.utils.checkpoint import checkpoint
 
 from ..layers import DynamicBlock, StaticBlock
 from ..layers.primitives import LayerNorm
-from .arch import is_dynamic
+from .arch import is_dynamic, resolve_out_indices
+
+Result = TypeVar('Result')
 
 
 class DynamicBackbone(BaseModule):
-    """What the isotropic and the pyramid network share: blocks, output norms, freezing, layer depth.
+    """What the isotropic and the pyramid network share: units, output norms, freezing, layer depth.
 
-    A subclass sets `out_indices`, `out_channels`, `out_strides`, `least_size` and `num_blocks`, and builds
-    nothing that its last output does not need, so every parameter gets a gradient.
+    A unit is what an output comes after: a block of the isotropic network, a stage of the pyramid. A
+    subclass sets the attributes below and builds no unit that its last output does not need, so every
+    parameter gets a gradient.
     """
 
     arch_settings: Mapping[str, Mapping[str, Any]]
     out_indices: tuple[int, ...]
-    out_channels: tuple[int, ...]  # per output
-    out_strides: tuple[int, ...]  # per output, in pixels of the input
+    unit_channels: tuple[int, ...]  # per unit that is built
+    unit_strides: tuple[int, ...]  # per unit that is built, in pixels of the input
+    first_blocks: tuple[int, ...]  # per unit that is built, the index of its first block
     least_size: int  # in pixels
-    num_blocks: int
+    num_blocks: int  # of the whole network, built or not
 
     def __init__(self, with_cp: bool, frozen_stages: int, init_cfg: dict | list | None):
         super().__init__(init_cfg)
@@ -88,10 +92,83 @@ class DynamicBackbone(BaseModule):
             for index, (width, rate) in enumerate(zip(channels, rates))
         ]
 
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of each output."""
+        return tuple(self.unit_channels[index] for index in self.out_indices)
+
+    @property
+    def out_strides(self) -> tuple[int, ...]:
+        """Stride of each output, in pixels of the input."""
+        return tuple(self.unit_strides[index] for index in self.out_indices)
+
+    @property
+    def units(self) -> nn.ModuleList:
+        """The units that are built, in order."""
+        raise NotImplementedError
+
+    def unit_parts(self, index: int) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
+        """The modules that lead from the unit before (or the image) to unit ``index``, and its blocks."""
+        raise NotImplementedError
+
     def add_output_norms(self) -> None:
         """A LayerNorm ``norm{i}`` for each output, and for no other."""
         for index, channels in zip(self.out_indices, self.out_channels):
             self.add_module(f'norm{index}', LayerNorm(channels))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``(B, in_channels, H, W)`` → a ``(B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output."""
+        return tuple(self.run_units(image, self.out_indices, self.output))
+
+    def intermediates(self, image: Tensor, indices: int | Sequence[int]) -> list[Tensor]:
+        """The maps after the chosen units, without an output norm; no unit after the last one runs.
+
+        Args:
+            image: ``(B, in_channels, H, W)``.
+            indices: units, from 0 or, negative, from the end of what is built; in increasing order.
+
+        Returns:
+            For each a ``(B, ceil(H/stride_i), ceil(W/stride_i), C_i)``.
+
+        Raises:
+            ValueError: for a unit that does not exist, or an image smaller than one patch.
+        """
+        chosen = resolve_out_indices(indices, len(self.units), 'units')
+        return self.run_units(image, chosen, lambda index, x: x)
+
+    def run_units(
+        self, image: Tensor, chosen: Sequence[int], take: Callable[[int, Tensor], Result]
+    ) -> list[Result]:
+        """``take(index, map)`` of each chosen unit, as soon as there is its map; others are not kept.
+
+        Args:
+            image: ``(B, in_channels, H, W)``.
+            chosen: units, from 0, in increasing order.
+            take: is given the map ``(B, H_i, W_i, C_i)`` after unit ``index``.
+        """
+        self.check_image(image)
+        x = image
+        taken = []
+        for index in range(chosen[-1] + 1):
+            entrance, blocks = self.unit_parts(index)
+            for module in entrance:
+                x = module(x)
+            for block in blocks:
+                x = self.run_block(block, x)
+            if index in chosen:
+                taken.append(take(index, x))
+        return taken
+
+    def drop_units_after(self, last: int) -> None:
+        """Keep the units up to ``last``: its map, without a norm, becomes the only output."""
+        for index in self.out_indices:
+            delattr(self, f'norm{index}')
+        del self.units[last + 1 :]
+        self.unit_channels = self.unit_channels[: last + 1]
+        self.unit_strides = self.unit_strides[: last + 1]
+        self.first_blocks = self.first_blocks[: last + 1]
+        self.out_indices = (last,)
+        self.add_module(f'norm{last}', nn.Identity())
 
     def output(self, index: int, x: Tensor) -> Tensor:
         """Normalise output ``index``; ``(B, H, W, C) -> (B, C, H, W)``."""

@@ -76,13 +76,13 @@ class PyramidWeightFormer(DynamicBackbone):
         if len(widths) != len(depths):
             raise ValueError(f'expected as many embed_dims as depths, got {widths} and {depths}')
         self.out_indices = resolve_out_indices(out_indices, len(depths), 'stages')
-        self.out_channels = tuple(widths[index] for index in self.out_indices)
-        self.out_strides = tuple(4 * 2**index for index in self.out_indices)
         self.num_blocks = sum(depths)
 
         built = self.out_indices[-1] + 1
         self.check_frozen_stages(built)
         widths, depths = widths[:built], depths[:built]
+        self.unit_channels = widths
+        self.unit_strides = tuple(4 * 2**index for index in range(built))
         self.first_blocks = tuple(sum(depths[:index]) for index in range(built))
         channels = [width for width, depth in zip(widths, depths) for _ in range(depth)]
         blocks = self.build_blocks(
@@ -97,18 +97,13 @@ class PyramidWeightFormer(DynamicBackbone):
         self.add_output_norms()
         self.freeze()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """``(B, in_channels, H, W)`` → a ``(B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output."""
-        self.check_image(image)
-        x = image
-        outputs = []
-        for index, stage in enumerate(self.stages):
-            x = stage.downsample(x)
-            for block in stage.blocks:
-                x = self.run_block(block, x)
-            if index in self.out_indices:
-                outputs.append(self.output(index, x))
-        return tuple(outputs)
+    @property
+    def units(self) -> nn.ModuleList:
+        return self.stages
+
+    def unit_parts(self, index: int) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
+        stage = self.stages[index]
+        return (stage.downsample,), stage.blocks
 
     def frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:

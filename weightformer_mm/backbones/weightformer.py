@@ -64,14 +64,15 @@ class WeightFormer(DynamicBackbone):
         settings = resolve_arch(arch, self.arch_settings)
         width, depth = settings['embed_dims'], settings['depth']
         self.out_indices = resolve_out_indices(out_indices, depth, 'blocks')
-        self.out_channels = (width,) * len(self.out_indices)
-        self.out_strides = (patch_size,) * len(self.out_indices)
         self.least_size = patch_size
         self.num_blocks = depth
 
         self.patch_embed = PatchEmbed(in_channels, width, patch_size)
         self.init_norm = LayerNorm(width)
         built = self.out_indices[-1] + 1
+        self.unit_channels = (width,) * built
+        self.unit_strides = (patch_size,) * built
+        self.first_blocks = tuple(range(built))
         self.check_frozen_stages(built)
         self.blocks = nn.ModuleList(
             self.build_blocks(
@@ -81,16 +82,13 @@ class WeightFormer(DynamicBackbone):
         self.add_output_norms()
         self.freeze()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """``(B, in_channels, H, W)`` → a ``(B, C, ceil(H/patch_size), ceil(W/patch_size))`` per output."""
-        self.check_image(image)
-        x = self.init_norm(self.patch_embed(image))
-        outputs = []
-        for index, block in enumerate(self.blocks):
-            x = self.run_block(block, x)
-            if index in self.out_indices:
-                outputs.append(self.output(index, x))
-        return tuple(outputs)
+    @property
+    def units(self) -> nn.ModuleList:
+        return self.blocks
+
+    def unit_parts(self, index: int) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
+        entrance = (self.patch_embed, self.init_norm) if index == 0 else ()
+        return entrance, (self.blocks[index],)
 
     def frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:

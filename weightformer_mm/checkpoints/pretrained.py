@@ -19,7 +19,7 @@ from .released import rename_released
 CONTAINERS = ('state_dict', 'model')
 PREFIX = 'backbone.'
 _HEAD = 'head.'
-_SHOWN = 20
+SHOWN = 20  # names of a kind that an error lists
 
 
 def load_pretrained(
@@ -84,8 +84,8 @@ def matching_weights(
     own = backbone.state_dict()
     differences = compare(own, found, allow_missing, allow_unexpected)
     if differences:
-        cause = _likeliest_cause(backbone, differences)
-        raise UserError(f'{source}: {cause}. Weights {differences.listed(_SHOWN)}')
+        cause = likeliest_cause(backbone, differences)
+        raise UserError(f'{source}: {cause}. Weights {differences.listed(SHOWN)}')
     weights = usable(own, found)
     log_left_out(source, own, found, weights)
     return weights
@@ -121,7 +121,8 @@ def backbone_weights(
     return weights
 
 
-def _likeliest_cause(backbone: nn.Module, differences: Differences) -> str:
+def likeliest_cause(backbone: nn.Module, differences: Differences) -> str:
+    """Why weights do not fit, most likely; names in ``differences`` are those of the backbone."""
     if not isinstance(backbone, DynamicBackbone):
         return f'these are not the weights of this {type(backbone).__name__}'
     theirs, ours = map(backbone.describe_sizes, (differences.found, differences.wanted))

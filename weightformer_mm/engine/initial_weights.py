@@ -13,12 +13,11 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..checkpoints.differences import compare, usable
-from ..checkpoints.pretrained import CONTAINERS, PREFIX, log_left_out, matching_weights
+from ..checkpoints.pretrained import CONTAINERS, PREFIX, SHOWN, log_left_out, matching_weights
 from .checkpoint_check import converts, get_state_dict, is_counter
 from .errors import UserError
 from .weight_sources import load_weights
 
-_SHOWN = 20
 _SHARED_PARTS = {'backbone', 'neck'}  # parts that models of different kinds have in common
 
 
@@ -88,7 +87,7 @@ class InitialWeights:
         if converts(model, found):
             return found
         raise UserError(
-            f'load_from={self.checkpoint}: weights {differences.listed(_SHOWN)}. What may differ is said by '
+            f'load_from={self.checkpoint}: weights {differences.listed(SHOWN)}. What may differ is said by '
             'load_from=dict(checkpoint=..., allow_missing=[patterns], allow_unexpected=[patterns]); to take '
             "the backbone alone: model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )

@@ -1,7 +1,8 @@
 """Checkpoints are read as safetensors or with ``weights_only=True``, and in no other way.
 
 mmengine's own checkpoints hold a few harmless objects besides tensors: ``HistoryBuffer`` (the loss
-curves), numpy scalars and the curve of a one-cycle schedule. They are allowed by name here. Methods are
+curves), numpy scalars and the curve of a one-cycle schedule; the training checkpoints of timm and of many
+papers keep their command line's ``argparse.Namespace``. They are allowed by name here. Methods are
 pickled through ``getattr``; allowing the real one would open a way to everything else, so a narrow stand-in
 answers for it. torch < 2.4 has no allow-list: there only plain checkpoints can be read, which is what the
 tools of this package write.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from argparse import Namespace
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
@@ -74,7 +76,7 @@ def _numpy_globals() -> list[Any]:
 @cache
 def _harmless() -> tuple[Any, ...]:
     getattr_stand_in = _under_name(_known_method, 'builtins', 'getattr')
-    return (*_METHODS, getattr_stand_in, *_numpy_globals())
+    return (*_METHODS, Namespace, getattr_stand_in, *_numpy_globals())
 
 
 def _allow_mmengine_objects() -> None:

@@ -1,0 +1,258 @@
+"""A backbone with a classification head, with what timm's users and tools ask of a model."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..backbones.arch import resolve_out_indices
+from ..backbones.base import DynamicBackbone
+from ..layers.primitives import Linear
+
+_PREFIX = 'backbone.'
+
+
+class ImageClassifier(nn.Module):
+    """Mean over the tokens of the last, normalised map, then a linear layer (arXiv 2605.01711).
+
+    The backbone stands under ``backbone``, so the weights load into a detector or segmentor as they are.
+
+    Args:
+        network: class of the backbone.
+        arch: its arch, by name or as a dict.
+        num_classes: 0 leaves the head out.
+        in_chans: channels of the image.
+        global_pool: ``'avg'``, or ``''`` for maps instead of vectors, which needs ``num_classes=0``.
+        img_size: side, or height and width, in pixels. No weight depends on it; timm's data pipelines ask
+            for it through ``pretrained_cfg``.
+        drop_rate: dropout before the head.
+        proj_drop_rate: dropout in the MLP of each block.
+        drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
+        dynamic_linear: how the weight of each dynamic block's FC1 is predicted.
+        dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
+
+    Raises:
+        ValueError: for an unknown arch, strategy or pooling, or an image size under one patch.
+    """
+
+    def __init__(
+        self,
+        network: type[DynamicBackbone],
+        arch: str | Mapping[str, Any],
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        global_pool: str = 'avg',
+        img_size: int | Sequence[int] | None = None,
+        drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        dynamic_linear: str = 'bilateral',
+        dynamic_conv: str = 'adaptive',
+    ):
+        super().__init__()
+        self.backbone = network(
+            arch=arch,
+            in_channels=in_chans,
+            out_indices=-1,
+            drop_rate=proj_drop_rate,
+            drop_path_rate=drop_path_rate,
+            dynamic_linear=dynamic_linear,
+            dynamic_conv=dynamic_conv,
+        )
+        if img_size is not None and min(as_pair(img_size)) < self.backbone.least_size:
+            raise ValueError(
+                f'expected img_size of at least {self.backbone.least_size} pixels, got {img_size}'
+            )
+        self.in_chans = in_chans
+        self.head_drop = nn.Dropout(drop_rate)
+        self.reset_classifier(num_classes, global_pool)
+
+    @property
+    def num_features(self) -> int:
+        """Channels of `forward_features`."""
+        return self.backbone.out_channels[0]
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Features that the head is given; the same as `num_features`."""
+        return self.num_features
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Channels, stride (``reduction``) and module of each unit's map."""
+        units = 'stages' if hasattr(self.backbone, 'stages') else 'blocks'
+        sizes = zip(self.backbone.unit_channels, self.backbone.unit_strides)
+        return [
+            dict(num_chs=channels, reduction=stride, module=f'{_PREFIX}{units}.{index}')
+            for index, (channels, stride) in enumerate(sizes)
+        ]
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Begin a new head; ``global_pool`` None keeps the pooling.
+
+        Raises:
+            ValueError: for an unknown pooling, or a head without pooling.
+        """
+        pool = self.global_pool if global_pool is None else global_pool
+        if pool not in ('avg', ''):
+            raise ValueError(f"unknown global_pool {pool!r}; choose 'avg' or ''")
+        if num_classes and not pool:
+            raise ValueError("the head needs global_pool='avg'; without pooling give num_classes=0")
+        self.num_classes = num_classes
+        self.global_pool = pool
+        like = next(self.backbone.parameters())
+        self.head = (
+            Linear(self.num_features, num_classes).to(like) if num_classes else nn.Identity()
+        )
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations."""
+        self.backbone.with_cp = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """None by name: what is spared as published are biases and norms, which timm spares as vectors."""
+        return set()
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
+        """Depth of a parameter for timm's layer decay and grouping.
+
+        The stem is 0, then come the blocks (``coarse``: the backbone's units), each with the downsampling
+        before it, then norm and head together.
+        """
+
+        def depth_of(name: str) -> int:
+            depth, count = self.backbone.get_layer_depth(name, _PREFIX)
+            if not coarse or depth in (0, count - 1):
+                return depth
+            return bisect_right(self.backbone.first_blocks, depth - 1)
+
+        return depth_of
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """``(B, in_chans, H, W) -> (B, C, ceil(H/stride), ceil(W/stride))``, normalised."""
+        return self.backbone(x)[0]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """``(B, C, H', W') -> (B, num_classes)``: pool, drop, classify; ``pre_logits``: not the last."""
+        if self.global_pool:
+            x = x.mean(dim=(2, 3))
+        x = self.head_drop(x)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = 'NCHW',
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The maps after the chosen units.
+
+        Args:
+            x: ``(B, in_chans, H, W)``.
+            indices: units, in increasing order; an int n chooses the last n, None all.
+            norm: normalise, as the final map, those of its width and stride.
+            stop_early: run no unit after the last chosen one. With ``intermediates_only`` that is always so.
+            output_fmt: ``'NCHW'`` or ``'NHWC'``, of the intermediate maps.
+            intermediates_only: return the intermediate maps alone.
+
+        Returns:
+            The final map, ``(B, C, H', W')`` as from `forward_features` (where units were left out, the map
+            after the last one that ran, without the norm), and the list of intermediate maps.
+
+        Raises:
+            ValueError: for units that do not exist, another format, or an image smaller than one patch.
+        """
+        if output_fmt not in ('NCHW', 'NHWC'):
+            raise ValueError(f"unknown output_fmt {output_fmt!r}; choose 'NCHW' or 'NHWC'")
+        chosen = take_indices(indices, len(self.backbone.units))
+        last = self.backbone.out_indices[0]
+        stops = chosen[-1] if stop_early or intermediates_only else last
+        run = chosen if stops in chosen else (*chosen, stops)
+        maps = dict(zip(run, self.backbone.intermediates(x, run)))
+
+        def output(index: int, with_norm: bool) -> Tensor:
+            return self._final_norm(index, maps[index]) if with_norm else maps[index]
+
+        intermediates = [output(index, norm) for index in chosen]
+        if output_fmt == 'NCHW':
+            intermediates = [to_nchw(intermediate) for intermediate in intermediates]
+        if intermediates_only:
+            return intermediates
+        return to_nchw(output(stops, stops == last)), intermediates
+
+    def _final_norm(self, index: int, x: Tensor) -> Tensor:
+        """``x``, the map after unit ``index``, normalised if it is like the last one."""
+        backbone, (last,) = self.backbone, self.backbone.out_indices
+        sizes = list(zip(backbone.unit_channels, backbone.unit_strides))
+        return getattr(backbone, f'norm{last}')(x) if sizes[index] == sizes[last] else x
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | Sequence[int] = 1,
+        prune_norm: bool = False,
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Remove the units after the last of ``indices``, and with them the final norm and the head.
+
+        Args:
+            indices: as in `forward_intermediates`.
+            prune_norm: remove the norm also if the last unit stays.
+            prune_head: remove the head also if the last unit stays.
+
+        Returns:
+            The indices of the chosen units, from 0.
+        """
+        chosen = take_indices(indices, len(self.backbone.units))
+        is_cut = chosen[-1] < self.backbone.out_indices[0]
+        if is_cut or prune_norm:
+            self.backbone.drop_units_after(chosen[-1])
+        if is_cut or prune_head:
+            self.reset_classifier(0, '')
+        return list(chosen)
+
+
+def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width of an image.
+
+    Raises:
+        ValueError: if there are not one or two.
+    """
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2:
+        raise ValueError(f'expected img_size to be a side or (height, width), got {size}')
+    return pair
+
+
+def take_indices(indices: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """Units from 0 for what timm's users give: a sequence, n for the last n, None for all.
+
+    Raises:
+        ValueError: if one is out of range, or they do not increase.
+    """
+    if indices is None:
+        indices = count
+    if isinstance(indices, int):
+        if not 1 <= indices <= count:
+            raise ValueError(
+                f'expected the last 1 to {count} maps, got {indices}; to choose one by its index, '
+                'give a sequence'
+            )
+        indices = range(count - indices, count)
+    return resolve_out_indices(indices, count, 'maps')
+
+
+def to_nchw(x: Tensor) -> Tensor:
+    """``(B, H, W, C) -> (B, C, H, W)``, contiguous."""
+    return x.permute(0, 3, 1, 2).contiguous()
