@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import json
+
+import torch
+
+from weightformer_mm.engine.predictions import DumpClasses
+
+
+def test_the_likeliest_class_of_every_image(tmp_path):
+    scores = {'a.png': [0.1, 0.7, 0.2], 'b.png': [0.5, 0.3, 0.2]}
+    samples = [
+        {'img_path': name, 'pred_score': torch.tensor(score)} for name, score in scores.items()
+    ]
+    for meta, names in (({'classes': ('x', 'y', 'z')}, ('y', 'x')), (None, (None, None))):
+        metric = DumpClasses(str(tmp_path / 'classes.json'))
+        metric.dataset_meta = meta
+        metric.process(None, samples[:1])
+        metric.process(None, samples[1:])
+        assert metric.evaluate(size=2) == {}
+        written = json.loads((tmp_path / 'classes.json').read_text())
+        assert [entry['file_name'] for entry in written] == ['a.png', 'b.png']
+        assert [entry['label'] for entry in written] == [1, 0]
+        assert tuple(entry['class'] for entry in written) == names
+        assert torch.allclose(
+            torch.tensor([entry['score'] for entry in written]), torch.tensor([0.7, 0.5])
+        )
