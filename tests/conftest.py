@@ -26,3 +26,11 @@ def no_safe_globals():
     torch.serialization.clear_safe_globals()
     yield
     torch.serialization.add_safe_globals(allowed)
+
+
+@pytest.fixture(scope='session')
+def single_shapes(tmp_path_factory) -> Path:
+    """A small Shapes set for classification: 8 training and 3 validation images of 64x64 pixels."""
+    folder = tmp_path_factory.mktemp('data') / 'shapes_single'
+    make_shapes(folder, ShapesConfig(train=8, val=3, size=64, single=True), progress=False)
+    return folder

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from weightformer_mm import datasets
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
-FILES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+# those of configs/imagenet are in test_imagenet_configs.py
+FILES = sorted(path for path in CONFIGS.glob('shapes/*.py'))
 SHAPES_DATA = sorted(CONFIGS.glob('_base_/datasets/shapes_*.py'))
 
 
@@ -25,7 +28,8 @@ def on_generated_data(path: Path, data: Path, work_dir: Path) -> Config:
         loader = cfg[f'{split}_dataloader']
         loader.num_workers, loader.persistent_workers = 0, False
         loader.dataset.data_root = f'{data}/'
-        loader.dataset.indices = min(2, loader.batch_size) if split == 'train' else 1
+        loader.batch_size = min(2, loader.batch_size)
+        loader.dataset.indices = loader.batch_size if split == 'train' else 1
     if 'ann_file' in cfg.val_evaluator:
         cfg.val_evaluator.ann_file = str(data / 'annotations' / 'instances_val.json')
         cfg.test_evaluator.ann_file = cfg.val_evaluator.ann_file
@@ -33,6 +37,36 @@ def on_generated_data(path: Path, data: Path, work_dir: Path) -> Config:
     cfg.param_scheduler = None
     cfg.default_hooks.logger.interval = 1
     return cfg
+
+
+@pytest.fixture(scope='module')
+def classifier(tmp_path_factory) -> Path:
+    """A checkpoint of the classifier that the pretrained detector begins with."""
+    cfg = Config.fromfile(CONFIGS / 'shapes/pyramid-weightformer-micro_shapes.py')
+    import_module('mmpretrain.models')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    path = tmp_path_factory.mktemp('classifier') / 'epoch_7.pth'
+    torch.save({'state_dict': model.state_dict()}, path)
+    return path
+
+
+def data_of(path: Path, request) -> Path:
+    single = Config.fromfile(path).default_scope == 'mmpretrain'
+    return request.getfixturevalue('single_shapes' if single else 'shapes')
+
+
+def use_classifier(cfg: Config, classifier: Path) -> None:
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    if isinstance(init_cfg, dict):
+        assert init_cfg.type == 'Pretrained'
+        init_cfg.checkpoint = str(classifier)
+
+
+def test_every_config_is_tested():
+    folders = {path.parent for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts}
+    assert folders == {CONFIGS / 'shapes', CONFIGS / 'imagenet'}
 
 
 def test_there_are_configs_for_both_tasks_and_both_backbones():
@@ -43,8 +77,10 @@ def test_there_are_configs_for_both_tasks_and_both_backbones():
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
-def test_trains_a_step_and_predicts(path, shapes, tmp_path):
-    runner = Runner.from_cfg(on_generated_data(path, shapes, tmp_path))
+def test_trains_a_step_and_predicts(path, request, classifier, tmp_path):
+    cfg = on_generated_data(path, data_of(path, request), tmp_path)
+    use_classifier(cfg, classifier)
+    runner = Runner.from_cfg(cfg)
     parts = [runner.model.backbone] + ([runner.model.neck] if runner.model.with_neck else [])
     learned = [(name, p) for part in parts for name, p in part.named_parameters()]
     before = [parameter.detach().clone() for _, parameter in learned]
@@ -57,7 +93,7 @@ def test_trains_a_step_and_predicts(path, shapes, tmp_path):
     scalars = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
     logged = {name: value for line in scalars for name, value in json.loads(line).items()}
     assert logged['loss'] > 0
-    assert any('mAP' in name or 'mIoU' in name for name in logged)
+    assert any(metric in name for name in logged for metric in ('mAP', 'mIoU', 'top1'))
 
 
 @pytest.mark.parametrize('path', SHAPES_DATA, ids=lambda path: path.stem)
@@ -67,7 +103,8 @@ def test_shapes_classes_are_the_generators(path):
     names = datasets.SEG_CLASSES if background else datasets.CLASSES
     palette = datasets.SEG_PALETTE if background else datasets.PALETTE
     assert tuple(cfg.metainfo.classes) == names
-    assert [tuple(colour) for colour in cfg.metainfo.palette] == list(palette)
+    if cfg.train_dataloader.dataset.type != 'CustomDataset':  # a classifier colours nothing
+        assert [tuple(colour) for colour in cfg.metainfo.palette] == list(palette)
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
@@ -82,3 +119,35 @@ def test_heads_have_as_many_classes_as_the_data(path):
 
     found = set(declared(cfg.model.to_dict() if hasattr(cfg.model, 'to_dict') else dict(cfg.model)))
     assert found == {classes}
+
+
+def test_the_classifier_and_its_detector_fit(classifier):
+    """The names and the epoch of the checkpoint, and every weight in it."""
+    path = CONFIGS / 'shapes/mask-rcnn_pyramid-weightformer-micro-pretrained_fpn_shapes.py'
+    cfg, source = (
+        Config.fromfile(name)
+        for name in (path, path.with_name('pyramid-weightformer-micro_shapes.py'))
+    )
+    init_cfg = cfg.model.backbone.init_cfg
+    work_dir, epochs = Path(source.filename).stem, source.train_cfg.max_epochs
+    assert init_cfg.checkpoint == f'work_dirs/{work_dir}/epoch_{epochs}.pth'
+    use_classifier(cfg, classifier)
+    backbone = MODELS.build(cfg.model.backbone)
+    backbone.init_weights()
+    saved = torch.load(classifier, weights_only=True)['state_dict']
+    own = backbone.state_dict()
+    common = {name[len('backbone.') :] for name in saved if name.startswith('backbone.')}
+    assert {name for name in own if name not in common} == {
+        f'norm{index}.{part}' for index in range(3) for part in ('weight', 'bias')
+    }
+    assert all(torch.equal(own[name], saved[f'backbone.{name}']) for name in common)
+
+
+def test_the_pretrained_detector_differs_from_the_demos_in_its_first_weights_alone():
+    path = CONFIGS / 'shapes/mask-rcnn_pyramid-weightformer-micro-pretrained_fpn_shapes.py'
+    twins = [
+        Config.fromfile(name).to_dict()
+        for name in (path, path.with_name('mask-rcnn_pyramid-weightformer-micro_fpn_shapes.py'))
+    ]
+    inits = [twin['model']['backbone'].pop('init_cfg') for twin in twins]
+    assert twins[0] == twins[1] and inits[0] != inits[1]

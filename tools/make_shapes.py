@@ -21,6 +21,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, default=256, metavar='PX', help='side of the square images'
     )
+    parser.add_argument(
+        '--single',
+        action='store_true',
+        help='one large object per image, with lists of their classes, for classification',
+    )
     parser.add_argument('--seed', type=int, default=0, help='another seed gives another set')
     parser.add_argument(
         '--force', action='store_true', help='make it anew even where this or another set is there'
@@ -31,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from weightformer_mm.datasets import ShapesConfig, ShapesError, make_shapes
 
-    config = ShapesConfig(args.train, args.val, args.size, args.seed)
+    config = ShapesConfig(args.train, args.val, args.size, args.seed, args.single)
     try:
         made = make_shapes(args.out, config, force=args.force)
     except OSError as error:

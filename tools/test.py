@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on the test split of a config, for detection and segmentation alike."""
+"""Evaluate a checkpoint on the test split of a config, be it of a detector, segmentor or classifier."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out',
         metavar='DIR',
-        help='write metrics.json and the predictions (COCO JSON or label PNGs)',
+        help='write metrics.json and the predictions (COCO JSON, label PNGs or JSON of classes)',
     )
     parser.add_argument(
         '--show-dir', metavar='DIR', help='draw ground truth | prediction of every image'

@@ -1,4 +1,4 @@
-"""Train the detector or segmentor that a config describes."""
+"""Train the detector, segmentor or classifier that a config describes."""
 
 from __future__ import annotations
 

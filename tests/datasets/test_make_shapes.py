@@ -114,7 +114,7 @@ def test_unparsable_value(tmp_path, run_here):
 def test_help_names_every_option(run_here):
     status, stdout, _ = run_here('--help')
     assert status == 0
-    for option in ('--out', '--train', '--val', '--size', '--seed', '--force'):
+    for option in ('--out', '--train', '--val', '--size', '--seed', '--single', '--force'):
         assert option in stdout
 
 
@@ -124,6 +124,12 @@ def test_defaults_are_those_of_the_config(monkeypatch):
     given = vars(runpy.run_path(str(TOOL))['parse_args']())
     config = asdict(weightformer_mm.datasets.ShapesConfig())
     assert {name: given[name] for name in config} == config
+
+
+def test_single_makes_lists_of_classes(tmp_path, run_here):
+    status, stdout, _ = run_here('--out', tmp_path / 'set', *SMALL, '--single')
+    assert status == 0 and 'made, 3 training and 2 validation' in one_line(stdout)
+    assert len((tmp_path / 'set/annotations/classes_train.txt').read_text().splitlines()) == 3
 
 
 def test_another_set_gives_one_line_unless_forced(tmp_path, run_here):

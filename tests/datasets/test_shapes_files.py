@@ -131,3 +131,17 @@ def test_high_resolution_set(tmp_path):
     np.testing.assert_array_equal(union == 0, labels == 1)
     empty = json.loads((tmp_path / 'large/annotations/instances_train.json').read_text())
     assert empty['images'] == [] and empty['annotations'] == []
+
+
+@pytest.mark.parametrize(('split', 'count'), [('train', 8), ('val', 3)])
+def test_lists_of_classes_agree_with_the_coco_files(single_shapes, split, count):
+    lines = (single_shapes / f'annotations/classes_{split}.txt').read_text().splitlines()
+    coco = COCO(str(single_shapes / f'annotations/instances_{split}.json'))
+    expected = [
+        f'{info["file_name"]} {coco.imgToAnns[number][0]["category_id"] - 1}'
+        for number, info in coco.imgs.items()
+    ]
+    assert len(lines) == count and lines == expected
+    assert all(len(coco.imgToAnns[number]) == 1 for number in coco.imgs)
+    names = {path.name for path in (single_shapes / f'images/{split}').iterdir()}
+    assert {line.split()[0] for line in lines} == names

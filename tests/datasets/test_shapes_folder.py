@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,20 @@ def test_manifest_states_the_parameters(out):
     manifest = json.loads((out / 'manifest.json').read_text())
     assert manifest['parameters'] == {'train': 2, 'val': 1, 'size': 64, 'seed': 1}
     assert manifest['version'] >= 1 and len(manifest['checksum']) == 64
+
+
+def test_manifest_of_single_objects_says_so(single_shapes):
+    manifest = json.loads((single_shapes / 'manifest.json').read_text())
+    assert manifest['parameters'] == {'train': 8, 'val': 3, 'size': 64, 'seed': 0, 'single': True}
+
+
+def test_single_objects_are_another_set(out):
+    with pytest.raises(ShapesError, match='holds another set.*--force'):
+        make(out, replace(CONFIG, single=True), progress=False)
+    assert make(out, replace(CONFIG, single=True), force=True, progress=False)
+    assert make(out, replace(CONFIG, single=True), progress=False) is False
+    assert make(out, CONFIG, force=True, progress=False)
+    assert not list((out / 'annotations').glob('*.txt'))
 
 
 def test_a_finished_set_is_reused(out, read_tree):

@@ -10,7 +10,7 @@ import pytest
 
 from weightformer_mm.datasets.shapes import colors, layout, outlines, textures
 from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, CLASSES, label_value
-from weightformer_mm.datasets.shapes.scene import render_sample, sample_layout
+from weightformer_mm.datasets.shapes.scene import _streams, render_sample, sample_layout
 
 
 def full_mask(spec: layout.ObjectSpec, size: int) -> np.ndarray:
@@ -188,3 +188,30 @@ def test_validation_pictures_are_not_training_pictures():
     assert not train_hashes & val_hashes
     differences = np.abs(val[:, None] - train[None]).mean(axis=-1)
     assert differences.min() > 8
+
+
+def test_a_single_object_is_large_whole_and_near_the_middle():
+    kinds = set()
+    for index in range(60):
+        sample = render_sample(0, 'train', index, 64, single=True)
+        (spec,) = sample.objects
+        kinds.add(spec.kind)
+        assert 0.5 <= spec.size <= 0.85
+        assert max(abs(side - 0.5) for side in spec.center) <= 0.08
+        assert not sample.instances[[0, -1]].any() and not sample.instances[:, [0, -1]].any()
+        assert set(np.unique(sample.labels)) == {BACKGROUND_LABEL, label_value(spec.kind)}
+        np.testing.assert_array_equal(sample.instances > 0, full_mask(spec, 64))
+    assert kinds == set(CLASSES)
+
+
+def test_single_objects_draw_from_streams_of_their_own():
+    """Nothing of a picture that detection is validated on may be in what a classifier was trained on."""
+    samples = itertools.product((0, 1), ('train', 'val'), range(40), (False, True))
+    first = [stream.integers(2**63) for sample in samples for stream in _streams(*sample)]
+    assert len(set(first)) == len(first) == 2 * 2 * 40 * 2 * 4
+
+
+def test_the_pictures_of_several_objects_stay_what_they_were():
+    kinds, sizes = zip(*((spec.kind, spec.size) for spec in sample_layout(0, 'val', 3)))
+    assert kinds == ('triangle', 'ring', 'square', 'triangle', 'star')
+    assert sizes == pytest.approx((0.32831487, 0.34696731, 0.17964243, 0.47752308, 0.14229672))

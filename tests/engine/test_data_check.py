@@ -46,6 +46,15 @@ def test_missing_parts_are_named(wrap, shapes, tmp_path):
     check_data(cfg, ('train',))
 
 
+def test_a_prefix_may_be_a_string(tmp_path):
+    (tmp_path / 'meta').mkdir()
+    cfg = config({'type': 'ImageNet', 'data_root': str(tmp_path), 'data_prefix': 'val'})
+    with pytest.raises(UserError, match=f'{tmp_path}/val not found .*dataset.data_prefix'):
+        check_data(cfg, ('test',))
+    (tmp_path / 'val/n01440764').mkdir(parents=True)
+    check_data(cfg, ('test',))
+
+
 def test_annotations_of_the_evaluator(shapes, tmp_path):
     evaluators = [{'type': 'CocoMetric', 'ann_file': str(tmp_path / 'none.json')}]
     cfg = config(dataset(shapes), test_evaluator=evaluators)

@@ -8,7 +8,7 @@ from weightformer_mm.engine import UserError
 from weightformer_mm.engine.libraries import require_libraries
 
 
-@pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg'])
+@pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg', 'mmpretrain'])
 def test_installed_libraries_pass(scope):
     require_libraries(scope)
 
@@ -16,6 +16,12 @@ def test_installed_libraries_pass(scope):
 def test_missing_library_names_the_extras():
     with pytest.raises(UserError, match=r'mmnone, which .*\[onedl\].*\[openmmlab\]'):
         require_libraries('mmnone')
+
+
+def test_mmpretrain_has_an_extra_of_its_own(monkeypatch):
+    monkeypatch.setattr('weightformer_mm.engine.libraries.find_spec', lambda name: None)
+    with pytest.raises(UserError, match=r'mmpretrain, which .*\[pretrain\]'):
+        require_libraries('mmpretrain')
 
 
 def test_missing_operators(monkeypatch):

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 DETECTION = ROOT / 'configs/shapes/mask-rcnn_pyramid-weightformer-micro_fpn_shapes.py'
 SEGMENTATION = ROOT / 'configs/shapes/upernet_pyramid-weightformer-micro_shapes.py'
+CLASSIFICATION = ROOT / 'configs/shapes/pyramid-weightformer-micro_shapes.py'
 # a second OpenMP thread costs more than it brings on 64x64 images
 ENV = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tools.commands import DETECTION, SEGMENTATION, Run, Tools, train
+from tests.tools.commands import CLASSIFICATION, DETECTION, SEGMENTATION, Run, Tools, train
 
 
 @pytest.fixture(scope='session')
@@ -24,7 +24,12 @@ def segmentation(tools, shapes) -> Run:
     return train(tools, SEGMENTATION, shapes, 'segmentation')
 
 
-@pytest.fixture(params=['detection', 'segmentation'])
+@pytest.fixture(scope='session')
+def classification(tools, single_shapes) -> Run:
+    return train(tools, CLASSIFICATION, single_shapes, 'classification')
+
+
+@pytest.fixture(params=['detection', 'segmentation', 'classification'])
 def task_run(request) -> Run:
-    """Both tasks."""
+    """All tasks."""
     return request.getfixturevalue(request.param)

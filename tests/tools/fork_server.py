@@ -37,6 +37,7 @@ def run_child(job: dict) -> int:
 def main() -> None:
     import mmcv.ops  # noqa: F401
     import mmdet.models  # noqa: F401
+    import mmpretrain.models  # noqa: F401
     import mmseg.models  # noqa: F401
     from mmengine.config import Config
 

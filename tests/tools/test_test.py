@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tests.pickles import Call
-from tests.tools.commands import DETECTION, SEGMENTATION
+from tests.tools.commands import CLASSIFICATION, DETECTION, SEGMENTATION
+from weightformer_mm.datasets import CLASSES
 
 
 def files(folder: Path) -> set[str]:
@@ -80,6 +81,35 @@ def test_segmentation_writes_labels_metrics_and_pictures(tools, segmentation, tm
     # as in ADE20K's files, 0 is kept for what is no class
     assert label.shape == truth.shape and set(np.unique(label)) <= set(range(1, 8))
     assert files(show) == names
+
+
+def test_classification_writes_classes_metrics_and_pictures(tools, classification, tmp_path):
+    out, show = tmp_path / 'out', tmp_path / 'show'
+    result = tools.run(
+        'test',
+        CLASSIFICATION,
+        classification.checkpoint,
+        *('--work-dir', tmp_path / 'work', '--out', out, '--show-dir', show),
+        *classification.options(),
+    )
+    assert result.ok() and result.err == ''
+    names = images(classification.data)
+    assert files(out) == {'metrics.json', 'classes.json'} and files(show) == names
+    metrics = json.loads((out / 'metrics.json').read_text())
+    predictions = json.loads((out / 'classes.json').read_text())
+    assert {Path(entry['file_name']).name for entry in predictions} == names
+    assert all(CLASSES[entry['label']] == entry['class'] for entry in predictions)
+    assert all(1 / 6 <= entry['score'] <= 1 for entry in predictions)
+    lines = (classification.data / 'annotations/classes_val.txt').read_text().splitlines()
+    truth = {name: int(label) for name, label in map(str.split, lines)}
+    right = [truth[Path(entry['file_name']).name] == entry['label'] for entry in predictions]
+    assert metrics['accuracy/top1'] == pytest.approx(100 * np.mean(right))
+    image, picture = (
+        cv2.imread(str(folder / '000000.png'))
+        for folder in (classification.data / 'images/val', show)
+    )
+    assert picture.shape == (224, 224, 3)
+    assert not np.array_equal(picture, cv2.resize(image, (224, 224)))
 
 
 def test_detection_tta_evaluates_boxes_and_says_so(tools, detection, tmp_path):

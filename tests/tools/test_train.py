@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tools.commands import DETECTION, ENV, SEGMENTATION, command, options, spawn
+from tests.tools.commands import (
+    CLASSIFICATION,
+    DETECTION,
+    ENV,
+    SEGMENTATION,
+    command,
+    options,
+    spawn,
+)
 
 
 @pytest.fixture
@@ -28,12 +36,12 @@ def iterations(log: str) -> list[int]:
     return [int(number) for number in re.findall(r'INFO - Epoch\(train\).*\[\s*(\d+)/', log)]
 
 
-def test_trains_both_tasks(task_run):
+def test_trains_every_task(task_run):
     assert task_run.checkpoint.is_file()
     assert (task_run.work_dir / 'last_checkpoint').read_text() == str(task_run.checkpoint)
     assert task_run.result.err == ''
     assert len(iterations(task_run.result.out)) == 2
-    assert re.search(r'(coco/segm_mAP|mIoU): \d', task_run.result.out)
+    assert re.search(r'(coco/segm_mAP|mIoU|accuracy/top1): \d', task_run.result.out)
 
 
 def test_checkpoints_hold_tensors_and_plain_values_alone(task_run, no_safe_globals):
@@ -181,6 +189,27 @@ def test_missing_data_set_names_the_command_that_makes_it(tools, tmp_path):
         line = tools.run('train', config, *options(config, tmp_path / 'none')).error_line()
         assert f'{tmp_path}/none' in line
         assert 'make it with: python tools/make_shapes.py --out data/shapes' in line
+    line = tools.run('train', CLASSIFICATION, *options(CLASSIFICATION, tmp_path)).error_line()
+    assert f'{tmp_path}/annotations/classes_train.txt not found' in line
+    assert f'{tmp_path}/images/train not found' in line or 'and 3 more' in line
+    assert 'make it with: python tools/make_shapes.py --single --out data/shapes_single' in line
+
+
+@pytest.mark.parametrize('text', ['000000.png\n', '000000.png disk\n'])
+def test_broken_list_of_classes(tools, single_shapes, tmp_path, text):
+    file = Path(shutil.copytree(single_shapes, tmp_path / 'set')) / 'annotations/classes_train.txt'
+    file.write_text(text)
+    settings = options(CLASSIFICATION, tmp_path / 'set')
+    arguments = ('train', CLASSIFICATION, '--work-dir', tmp_path, *settings)
+    assert f'data set CustomDataset, {file}: ' in tools.run(*arguments).error_line()
+
+
+def test_unreadable_image_of_a_classifier_is_named(tools, single_shapes, tmp_path):
+    image = Path(shutil.copytree(single_shapes, tmp_path / 'set')) / 'images/train/000003.png'
+    image.write_bytes(b'not an image' * 9)
+    settings = options(CLASSIFICATION, tmp_path / 'set', train_dataloader__num_workers=1)
+    line = tools.run('train', CLASSIFICATION, '--work-dir', tmp_path, *settings).error_line()
+    assert f'cannot read the image {image}: ' in line
 
 
 def test_empty_image_folder(tools, data_copy):
@@ -329,18 +358,24 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 
 
 @pytest.mark.parametrize(
-    ('module', 'expected'),
+    ('config', 'module', 'expected'),
     [
         (
+            DETECTION,
             'mmengine',
             ["mmengine is not installed; pip install 'weightformer_mm[onedl]'", '[openmmlab]'],
         ),
-        ('mmcv._ext', ['mmcv has no compiled operators']),
+        (DETECTION, 'mmcv._ext', ['mmcv has no compiled operators']),
+        (
+            CLASSIFICATION,
+            'mmpretrain',
+            ['mmpretrain, which the config needs', "pip install 'weightformer_mm[pretrain]'"],
+        ),
     ],
 )
-def test_missing_library_is_named(tools, shapes, tmp_path, module, expected):
+def test_missing_library_is_named(tools, shapes, tmp_path, config, module, expected):
     (tmp_path / 'sitecustomize.py').write_text(HIDE.format(name=module))
     path = os.pathsep.join([str(tmp_path), *sys.path])
-    settings = options(DETECTION, shapes)
-    line = tools.fresh('train', DETECTION, *settings, env={'PYTHONPATH': path}).error_line()
+    settings = options(config, shapes)
+    line = tools.fresh('train', config, *settings, env={'PYTHONPATH': path}).error_line()
     assert all(words in line for words in expected), line

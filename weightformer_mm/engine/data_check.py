@@ -58,7 +58,9 @@ def _dataset_paths(dataset: Any, place: str) -> Iterator[tuple[str, Path]]:
         yield from _dataset_paths(inner, f'{place}.datasets.{index}')
     root = dataset.get('data_root') or ''
     entries = {'ann_file': dataset.get('ann_file')}
-    prefixes = dataset.get('data_prefix')
+    prefixes = dataset.get('data_prefix')  # mmpretrain also takes one string
+    if isinstance(prefixes, str):
+        entries['data_prefix'] = prefixes
     if isinstance(prefixes, dict):
         entries.update({f'data_prefix.{key}': value for key, value in prefixes.items()})
     if root:

@@ -1,9 +1,10 @@
-"""Pictures of predictions, drawn with the visualizer of mmdet or mmseg."""
+"""Pictures of predictions, drawn with the visualizer of mmdet, mmseg or mmpretrain."""
 
 from __future__ import annotations
 
 import inspect
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from mmengine.hooks import Hook
 
 from .errors import UserError
 
-_VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer'}
+_VISUALIZERS = {
+    'mmdet': 'DetLocalVisualizer',
+    'mmseg': 'SegLocalVisualizer',
+    'mmpretrain': 'UniversalVisualizer',
+}
+_LEAST_SIDE = 224  # pixels, for the names of classes to be read
 # what both OpenCV can write and everybody can open
 _WRITABLE = ('.jpg', '.jpeg', '.png')
 
@@ -27,7 +33,7 @@ def use_visualizer(cfg: Config) -> None:
     """
     scope = cfg.get('default_scope', 'mmengine')
     if scope not in _VISUALIZERS:
-        raise UserError(f'pictures are drawn for {" and ".join(_VISUALIZERS)}, not for {scope}')
+        raise UserError(f'pictures are drawn for {", ".join(_VISUALIZERS)}, not for {scope}')
     if cfg.get('visualizer') is None:
         cfg.visualizer = {'type': _VISUALIZERS[scope], 'name': 'visualizer'}
 
@@ -42,20 +48,27 @@ def draw(
 ) -> None:
     """Write one picture; with the ground truth beside the prediction if asked and known.
 
+    Classes are written on the image, which is enlarged where it is too small for that.
+
     Args:
         image: ``(H, W, 3)`` uint8, RGB, in the size of the original file.
-        sample: ``DetDataSample`` or ``SegDataSample`` of a prediction.
+        sample: ``DetDataSample``, ``SegDataSample`` or mmpretrain's ``DataSample`` of a prediction.
     """
     arguments = {'draw_gt': with_truth, 'draw_pred': True, 'show': False}
-    if 'pred_score_thr' in inspect.signature(visualizer.add_datasample).parameters:
-        arguments['pred_score_thr'] = score_thr
+    if hasattr(visualizer, 'visualize_cls'):
+        arguments['resize'] = max(_LEAST_SIDE, min(image.shape[:2]))
+        paint = partial(visualizer.visualize_cls, image, sample)
+    else:
+        if 'pred_score_thr' in inspect.signature(visualizer.add_datasample).parameters:
+            arguments['pred_score_thr'] = score_thr
+        paint = partial(visualizer.add_datasample, out_file.name, image, sample)
     out_file.parent.mkdir(parents=True, exist_ok=True)
-    partial = out_file.with_name(f'.partial-{os.getpid()}-{out_file.name}')
+    unfinished = out_file.with_name(f'.partial-{os.getpid()}-{out_file.name}')
     try:
-        visualizer.add_datasample(out_file.name, image, sample, out_file=str(partial), **arguments)
-        os.replace(partial, out_file)
+        paint(out_file=str(unfinished), **arguments)
+        os.replace(unfinished, out_file)
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def picture_name(path: Path) -> Path:

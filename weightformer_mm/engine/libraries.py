@@ -15,8 +15,17 @@ OPERATORS_HINT = (
     'mmcv-lite does not do: install mmcv or onedl-mmcv, built after torch '
     '(pip install --no-build-isolation onedl-mmcv)'
 )
+PRETRAIN_HINT = (
+    "pip install 'weightformer_mm[pretrain]' (maintained builds) "
+    "or 'mmpretrain>=1.0' (official builds)"
+)
 # libraries whose heads need mmcv's compiled operators
 _NEED_OPERATORS = ('mmdet', 'mmseg')
+
+
+def install_hint(library: str) -> str:
+    """How to install one of the OpenMMLab libraries."""
+    return PRETRAIN_HINT if library == 'mmpretrain' else INSTALL_HINT
 
 
 def require_libraries(scope: str) -> None:
@@ -26,7 +35,7 @@ def require_libraries(scope: str) -> None:
     """
     if find_spec(scope) is None:
         raise UserError(
-            f'{scope}, which the config needs (default_scope), is not installed; {INSTALL_HINT}'
+            f'{scope}, which the config needs (default_scope), is not installed; {install_hint(scope)}'
         )
     if scope in _NEED_OPERATORS:
         try:

@@ -21,6 +21,7 @@ from .errors import Interrupted
 from .folders import make_folder, staged
 from .launch import use_launcher
 from .libraries import require_libraries
+from .predictions import DumpClasses
 from .runner import build_runner
 from .training import default_work_dir
 from .tta import use_tta
@@ -33,6 +34,8 @@ _PREDICTIONS = {
     'CocoPanopticMetric': ('outfile_prefix', 'panoptic'),
     'IoUMetric': ('output_dir', 'labels'),
 }
+# evaluators of predicted classes, which write nothing themselves
+_OF_CLASSES = ('Accuracy', 'SingleLabelMetric')
 
 
 def evaluate(
@@ -53,7 +56,7 @@ def evaluate(
         checkpoint: path of a checkpoint of exactly that model.
         work_dir: folder of the logs; default as in training.
         out: folder for ``metrics.json`` and the predictions: ``detections.bbox.json`` and
-            ``detections.segm.json`` in COCO's result format, or label PNGs in ``labels/``.
+            ``detections.segm.json`` in COCO's result format, label PNGs in ``labels/``, or ``classes.json``.
         show_dir: folder for pictures ``ground truth | prediction``.
         tta: test-time augmentation as the config has it.
         options: ``KEY=VALUE`` changes to the config.
@@ -112,6 +115,9 @@ def _write_predictions(cfg: Config, folder: Path) -> None:
             evaluator[argument] = str(folder / name)
         if argument == 'output_dir':
             (folder / name).mkdir()  # IoUMetric makes it on the first of several processes only
+    if any(type_name(evaluator) in _OF_CLASSES for evaluator in as_list(cfg.test_evaluator)):
+        dump = {'type': DumpClasses, 'path': str(folder / 'classes.json')}
+        cfg.test_evaluator = [*as_list(cfg.test_evaluator), dump]
 
 
 def _write_metrics(path: Path, metrics: dict[str, Any]) -> None:
@@ -129,6 +135,8 @@ def _plain(value: Any) -> float | str | None:
 def _image_root(cfg: Config) -> Path | None:
     dataset = innermost_dataset(cfg.test_dataloader)
     prefix = dataset.get('data_prefix') or {}
+    if isinstance(prefix, str):
+        prefix = {'img_path': prefix}
     folder = prefix.get('img') or prefix.get('img_path') or ''
     root = Path(dataset.get('data_root') or '', folder)
     return root if root.is_dir() else None

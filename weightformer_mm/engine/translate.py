@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from .errors import RunFailed, UserError
-from .libraries import INSTALL_HINT, OPERATORS_HINT
+from .libraries import OPERATORS_HINT, install_hint
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg')
+_LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
 _FILE_ERRNOS = {
     errno.EACCES,
     errno.EDQUOT,
@@ -30,7 +30,16 @@ _FILE_ERRNOS = {
 
 def explain(error: Exception) -> UserError | None:
     """The error in the user's terms; None for a programming error, which keeps its traceback."""
-    for translate in (_own, _import, _unknown_type, _bad_argument, _package_check, _memory, _file):
+    for translate in (
+        _own,
+        _import,
+        _unknown_type,
+        _bad_argument,
+        _package_check,
+        _data_list,
+        _memory,
+        _file,
+    ):
         problem = translate(error)
         if problem is not None:
             return problem
@@ -55,7 +64,7 @@ def _import(error: Exception) -> UserError | None:
     if error.name.startswith('mmcv._ext'):
         return UserError(f'mmcv has no compiled operators ({error}); {OPERATORS_HINT}')
     if error.name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
-        return UserError(f'{error.name} is not installed; {INSTALL_HINT}')
+        return UserError(f'{error.name} is not installed; {install_hint(error.name)}')
     return None
 
 
@@ -100,6 +109,19 @@ def _package_check(error: Exception) -> UserError | None:
     return UserError(f'config: {_built_type(builders[-1])}: {error}' if builders else str(error))
 
 
+def _data_list(error: Exception) -> UserError | None:
+    """mmpretrain's data sets: too few class folders, none with an image, a line that is no name and class."""
+    frames = list(_frames(error))
+    if not isinstance(error, (AssertionError, RuntimeError, ValueError)) or not frames:
+        return None
+    builders = [frame for frame in frames if _builds(frame)]
+    if not builders or not _in_library(frames[-1], 'mmpretrain', 'datasets'):
+        return None
+    data_set = frames[-1].tb_frame.f_locals.get('self')
+    source = getattr(data_set, 'ann_file', '') or getattr(data_set, 'img_prefix', '')
+    return UserError(f'data set {_built_type(builders[-1])}, {source}: {error}')
+
+
 def _memory(error: Exception) -> UserError | None:
     text = str(error)
     out_of_memory = type(error).__name__ in ('OutOfMemoryError', 'MemoryError')
@@ -129,6 +151,10 @@ def _builds(frame: TracebackType) -> bool:
     """Whether it is mmengine's registry that builds what the config describes."""
     path = frame.tb_frame.f_code.co_filename
     return path.endswith(os.path.join('mmengine', 'registry', 'build_functions.py'))
+
+
+def _in_library(frame: TracebackType, *folders: str) -> bool:
+    return f'{os.sep}{os.path.join(*folders)}{os.sep}' in frame.tb_frame.f_code.co_filename
 
 
 def _built_type(frame: TracebackType) -> str:

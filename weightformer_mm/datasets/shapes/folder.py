@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from weightformer_mm.datasets.shapes.errors import ShapesError
@@ -75,7 +74,7 @@ def _is_there(out: Path, config: ShapesConfig) -> bool:
 
 
 def _same_request(manifest: dict, config: ShapesConfig) -> bool:
-    return manifest.get('version') == VERSION and manifest.get('parameters') == asdict(config)
+    return manifest.get('version') == VERSION and manifest.get('parameters') == config.parameters()
 
 
 def _check_replaceable(out: Path, force: bool) -> None:

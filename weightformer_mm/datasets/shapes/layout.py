@@ -12,6 +12,8 @@ from weightformer_mm.datasets.shapes.classes import CLASSES
 MIN_SIZE = 1 / 14  # greatest extent, relative to the picture's side
 MAX_SIZE = 8 / 14
 MIN_OBJECTS, MAX_OBJECTS = 2, 6
+SINGLE_SIZES = (0.5, 0.85)  # of the object where a picture holds one alone
+SINGLE_OFFSET = 0.08  # greatest distance of its centre from the picture's, along each axis
 MIN_BACKGROUND = 0.35  # share of the picture no object may take
 OVERLAP_WISH = 0.6  # probability that an object is put next to or onto an earlier one
 
@@ -100,3 +102,14 @@ def draw_layout(rng: np.random.Generator) -> tuple[ObjectSpec, ...]:
             _add_object(rng, canvas)
         if len(canvas.specs) >= MIN_OBJECTS:
             return tuple(canvas.specs)
+
+
+def draw_single(rng: np.random.Generator) -> tuple[ObjectSpec]:
+    """One large object near the middle, all of it inside the picture."""
+    kind = CLASSES[rng.integers(len(CLASSES))]
+    while True:
+        size = float(rng.uniform(*SINGLE_SIZES))
+        x, y = 0.5 + rng.uniform(-SINGLE_OFFSET, SINGLE_OFFSET, 2)
+        spec = ObjectSpec(kind, (float(x), float(y)), size, float(rng.uniform(0, 2 * np.pi)))
+        if _Canvas().try_add(spec):
+            return (spec,)

@@ -26,12 +26,13 @@ MAX_IMAGES = 1_000_000  # file names have six digits
 _OURS = re.compile(
     r'GENERATED\.txt|manifest\.json|images|annotations|(images|annotations)/(train|val)'
     r'|(images|annotations)/(train|val)/\d{6}\.png|annotations/instances_(train|val)\.json'
+    r'|annotations/classes_(train|val)\.txt'
 )
 
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """What to make: numbers of pictures, their side in pixels, and the seed.
+    """What to make: numbers of pictures, their side in pixels, the seed, and if each holds one object.
 
     Raises:
         ShapesError: a value is out of range.
@@ -41,6 +42,7 @@ class ShapesConfig:
     val: int = 80
     size: int = 256
     seed: int = 0
+    single: bool = False
 
     def __post_init__(self) -> None:
         for name in ('train', 'val'):
@@ -53,6 +55,13 @@ class ShapesConfig:
             raise ShapesError(f'size must be between {MIN_SIDE} and {MAX_SIDE}, got {self.size}')
         if self.seed < 0:
             raise ShapesError(f'seed must not be negative, got {self.seed}')
+
+    def parameters(self) -> dict:
+        """The values as the manifest states them; ``single`` only where it is set, as it came later."""
+        values = asdict(self)
+        if not self.single:
+            del values['single']
+        return values
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -99,7 +108,7 @@ def write_manifest(folder: Path, config: ShapesConfig) -> None:
     manifest = {
         'generator': GENERATOR,
         'version': VERSION,
-        'parameters': asdict(config),
+        'parameters': config.parameters(),
         'checksum': checksum(folder),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')

@@ -9,9 +9,10 @@ import numpy as np
 
 from weightformer_mm.datasets.shapes import colors, outlines, textures
 from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, label_value
-from weightformer_mm.datasets.shapes.layout import ObjectSpec, draw_layout
+from weightformer_mm.datasets.shapes.layout import ObjectSpec, draw_layout, draw_single
 
 SPLITS = ('train', 'val')
+_SINGLE_KEY = 1  # pictures of one object draw from streams of their own
 _GRAIN = 2.0  # standard deviation of the pixel noise, in grey levels
 
 
@@ -32,9 +33,13 @@ class Sample:
     objects: tuple[ObjectSpec, ...]
 
 
-def _streams(seed: int, split: str, index: int) -> tuple[np.random.Generator, ...]:
+def _streams(
+    seed: int, split: str, index: int, single: bool = False
+) -> tuple[np.random.Generator, ...]:
     """Independent generators for layout, colours, textures and grain of one sample."""
-    sequence = np.random.SeedSequence([seed, SPLITS.index(split), index])
+    sequence = np.random.SeedSequence(
+        [seed, SPLITS.index(split), index], spawn_key=(_SINGLE_KEY,) if single else ()
+    )
     return tuple(np.random.default_rng(child) for child in sequence.spawn(4))
 
 
@@ -97,7 +102,7 @@ def _draw_object(
     instances[window][inside] = number
 
 
-def render_sample(seed: int, split: str, index: int, size: int) -> Sample:
+def render_sample(seed: int, split: str, index: int, size: int, single: bool = False) -> Sample:
     """Draw sample ``index`` of a split.
 
     The result depends on the arguments alone. Another ``size`` gives the same composition at
@@ -108,9 +113,11 @@ def render_sample(seed: int, split: str, index: int, size: int) -> Sample:
         split: ``'train'`` or ``'val'``.
         index: number of the sample in its split, from 0 on.
         size: side of the square picture in pixels.
+        single: one large object near the middle instead of two to six; shares nothing with the picture of
+            equal number that has several.
     """
-    layout_rng, color_rng, texture_rng, grain_rng = _streams(seed, split, index)
-    objects = draw_layout(layout_rng)
+    layout_rng, color_rng, texture_rng, grain_rng = _streams(seed, split, index, single)
+    objects = (draw_single if single else draw_layout)(layout_rng)
     ground = colors.draw_background(color_rng)
     image = textures.draw_ground(texture_rng, size, ground)
     instances = np.zeros((size, size), np.int32)

@@ -1,4 +1,4 @@
-"""The files of a set: pictures, label PNGs and COCO JSON."""
+"""The files of a set: pictures, label PNGs, COCO JSON and, of single objects, lists of classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from weightformer_mm.datasets.shapes.classes import CLASSES
 from weightformer_mm.datasets.shapes.coco import annotate, categories
 from weightformer_mm.datasets.shapes.manifest import ShapesConfig
 from weightformer_mm.datasets.shapes.scene import SPLITS, render_sample
@@ -33,9 +34,9 @@ def _write_split(
 ) -> None:
     for name in ('images', 'annotations'):
         (folder / name / split).mkdir(parents=True)
-    images, annotations = [], []
+    images, annotations, classes = [], [], []
     for index in range(count):
-        sample = render_sample(config.seed, split, index, config.size)
+        sample = render_sample(config.seed, split, index, config.size, config.single)
         file_name = f'{index:06d}.png'
         _write_png(folder / 'images' / split / file_name, sample.image)
         _write_png(folder / 'annotations' / split / file_name, sample.labels)
@@ -44,10 +45,14 @@ def _write_split(
         )
         # From 1 on: COCO's evaluator takes an annotation of id 0 for "no match".
         annotations += annotate(sample, index, first_id=len(annotations) + 1)
+        classes.append(f'{file_name} {CLASSES.index(sample.objects[0].kind)}\n')
         progress_bar.update()
     content = {'images': images, 'annotations': annotations, 'categories': categories()}
     path = folder / 'annotations' / f'instances_{split}.json'
     path.write_text(json.dumps(content), encoding='utf-8')
+    if config.single:  # as mmpretrain's CustomDataset reads them: name and class, from 0 on
+        path = folder / 'annotations' / f'classes_{split}.txt'
+        path.write_text(''.join(classes), encoding='utf-8')
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:
