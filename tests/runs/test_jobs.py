@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from weightformer_mm.demo.jobs import Job, run_together
 from weightformer_mm.engine.errors import RunFailed
+from weightformer_mm.runs.jobs import Job, run_together
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
@@ -74,7 +74,7 @@ def test_sigterm_takes_the_processes_of_the_demo_along(tmp_path):
     frame = (
         'import pathlib, runpy, sys\n'
         'import weightformer_mm.demo\n'
-        'from weightformer_mm.demo.jobs import Job, run_together\n'
+        'from weightformer_mm.runs.jobs import Job, run_together\n'
         f'job = Job([{str(endless)!r}], pathlib.Path({str(log)!r}))\n'
         'weightformer_mm.demo.run_demo = lambda *args: run_together([job], pathlib.Path("."))\n'
         f'sys.path.insert(0, {str(TOOLS)!r})\n'
