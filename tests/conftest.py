@@ -16,6 +16,14 @@ def shapes(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope='session')
+def context_shapes(tmp_path_factory) -> Path:
+    """A small ContextShapes set: 8 training and 3 validation images of 100x100 pixels."""
+    folder = tmp_path_factory.mktemp('data') / 'shapes_context'
+    make_shapes(folder, ShapesConfig(train=8, val=3, size=100, context=True), progress=False)
+    return folder
+
+
 @pytest.fixture
 def no_safe_globals():
     """Nothing but tensors and plain values may be read with ``weights_only=True`` in this test."""

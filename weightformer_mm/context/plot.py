@@ -44,14 +44,8 @@ def draw_plot(points: Sequence[Point], cost_title: str, out: Path) -> None:
         for index, (point, height) in enumerate(zip(points, heights)):
             _draw_point(axes, point, f'C{index % 10}', (column, height))
     axes.axhline(GUESSING, color='grey', linestyle=':', linewidth=1)
-    axes.annotate(
-        'guessing',
-        (0.99, GUESSING),
-        ('axes fraction', 'data'),
-        ha='right',
-        va='bottom',
-        color='grey',
-    )
+    beside = axes.get_yaxis_transform()  # x of the axes, y of the data
+    axes.text(0.99, GUESSING, 'guessing', transform=beside, ha='right', va='bottom', color='grey')
     axes.set_xlabel(cost_title)
     axes.set_ylabel('cue accuracy, mean and range over seeds')
     axes.grid(True, which='major', alpha=0.3)
