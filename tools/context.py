@@ -27,7 +27,13 @@ def parse_args() -> argparse.Namespace:
         '--out',
         type=Path,
         metavar='DIR',
-        help='trainings, table and plot (default: work_dirs/context or work_dirs/context_hard)',
+        help='trainings, table and plot (default: work_dirs/context, with endings for --hard and --epochs)',
+    )
+    parser.add_argument(
+        '--epochs',
+        type=int,
+        metavar='N',
+        help='length of each training (default: as the config has it)',
     )
     parser.add_argument(
         '--at-once', type=int, default=2, metavar='N', help='trainings at a time (default: 2)'
@@ -44,7 +50,9 @@ def main(args: argparse.Namespace) -> None:
 
     # Stopped by SIGTERM, take the trainings along, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    out = args.out or REPOSITORY / 'work_dirs' / ('context_hard' if args.hard else 'context')
+    name = 'context_hard' if args.hard else 'context'
+    name += f'_{args.epochs}epochs' if args.epochs is not None else ''
+    out = args.out or REPOSITORY / 'work_dirs' / name
     table = run_context(
         REPOSITORY,
         out.resolve(),
@@ -54,6 +62,7 @@ def main(args: argparse.Namespace) -> None:
         args.force,
         args.at_once,
         args.docs,
+        args.epochs,
     )
     print(f'\n{table}\n\neverything lies in {out}')
 

@@ -70,10 +70,10 @@ def test_trains_reports_and_does_nothing_twice(repository):
     assert states(out) == before
 
 
-# In place of tools/train.py: fails for attention, else logs metrics at once.
+# In place of tools/train.py: fails for linear-gap, else logs metrics at once.
 TRAIN = """
 import json, pathlib, sys
-if 'model.backbone.token_mixer=attention' in sys.argv:
+if 'model.backbone.dynamic_linear=gap' in sys.argv:
     sys.exit('bad weather')
 folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1], 'now', 'vis_data')
 folder.mkdir(parents=True)
@@ -94,7 +94,7 @@ def quick(repository):
 
 
 def test_an_interrupted_run_starts_anew_and_the_others_stay(quick):
-    out, names = quick / 'out', ['linear-gap', 'static']
+    out, names = quick / 'out', ['conv-gap', 'static']
     run_context(quick, out, [0], names)
     before = states(out)
     path = out / 'static' / 'seed0' / STATE_FILE
@@ -102,17 +102,17 @@ def test_an_interrupted_run_starts_anew_and_the_others_stay(quick):
     (path.parent / 'left_over.txt').write_text('')
     run_context(quick, out, [0], names)
     after = states(out)
-    kept = out / 'linear-gap' / 'seed0' / STATE_FILE
+    kept = out / 'conv-gap' / 'seed0' / STATE_FILE
     assert after[kept] == before[kept]
     assert 'metrics' in after[path] and not (path.parent / 'left_over.txt').exists()
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_reported(quick):
     out = quick / 'out'
-    with pytest.raises(RunFailed, match=r'train\.py failed .*bad weather.*attention/seed0'):
-        run_context(quick, out, [0], ['attention', 'static'], at_once=1)
+    with pytest.raises(RunFailed, match=r'train\.py failed .*bad weather.*linear-gap/seed0'):
+        run_context(quick, out, [0], ['linear-gap', 'published'], at_once=1)
     rows = json.loads((out / 'table.json').read_text())['rows']
-    assert [row['variant'] for row in rows] == ['static']
+    assert [row['variant'] for row in rows] == ['published']
     assert 'none found' in (out / 'table.md').read_text()
 
 

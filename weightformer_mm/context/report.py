@@ -100,8 +100,7 @@ def introduction(task: TaskSet, cfg: Config) -> str:
         'schedule for all. Mean (least to greatest) over the seeds. Cue accuracy: share of the correctly '
         'found object pixels whose cue is right; guessing gives 0.5. Found: share of the object pixels '
         'whose shape is right. Parameters and multiply-adds are of the backbone; the time is of the '
-        'processor, with one thread. Written by '
-        f'`python tools/context.py{" --hard" if task.name.endswith("hard") else ""} --docs docs`.'
+        f'processor, with one thread. Written by `python tools/context.py{task.options} --docs docs`.'
     )
 
 

@@ -27,6 +27,7 @@ def run_context(
     force: bool = False,
     at_once: int = 2,
     docs: Path | None = None,
+    epochs: int | None = None,
 ) -> str:
     """Make the data, train what is not trained yet, write table and plot; return the table.
 
@@ -39,6 +40,7 @@ def run_context(
         force: train everything anew.
         at_once: so many trainings run at a time, with one thread each.
         docs: folder that gets a copy of the table and the plot.
+        epochs: length of each training; None: as the config has it.
 
     Raises:
         RunFailed: a training failed; the others run first, and the report has what succeeded.
@@ -46,11 +48,13 @@ def run_context(
     """
     if len(set(seeds)) != len(seeds) or not seeds:
         raise UserError(f'expected different seeds, at least one; got {list(seeds)}')
-    task = MARKER if hard else BAND
+    if epochs is not None and epochs < 1:
+        raise UserError(f'expected at least one epoch, got {epochs}')
+    task = (MARKER if hard else BAND).lasting(epochs)
     config = repository / task.config
     chosen = choose(list(names) if names else list(HARD_VARIANTS) if hard else None)
     runs = [
-        ContextRun(config, name, backbone, seed, out / name / f'seed{seed}')
+        ContextRun(config, name, backbone, seed, out / name / f'seed{seed}', epochs)
         for seed in seeds
         for name, backbone in chosen.items()
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmengine.config import Config
@@ -23,11 +23,20 @@ class TaskSet:
         name: name of its folder and of its report.
         title: what the report says it is.
         config: path relative to the repository.
+        options: of the command that trains it.
     """
 
     name: str
     title: str
     config: str
+    options: str = ''
+
+    def lasting(self, epochs: int | None) -> TaskSet:
+        """The same with so many epochs, under a name of its own; itself for None."""
+        if epochs is None:
+            return self
+        name = f'{self.name}_{epochs}epochs'
+        return replace(self, name=name, options=f'{self.options} --epochs {epochs}')
 
 
 BAND = TaskSet(
@@ -39,6 +48,7 @@ MARKER = TaskSet(
     'context_hard',
     'a marker of 0.3 % of the image',
     'configs/context/fcn_pyramid-weightformer-micro_context-hard.py',
+    ' --hard',
 )
 
 
@@ -51,13 +61,26 @@ class ContextRun(RunFolder):
         backbone: its arguments of the backbone.
         seed: of the first weights and of the order of the images.
         root: folder of the run.
+        epochs: length of the training; None: as the config has it.
     """
 
-    def __init__(self, config: Path, variant: str, backbone: dict[str, str], seed: int, root: Path):
+    def __init__(
+        self,
+        config: Path,
+        variant: str,
+        backbone: dict[str, str],
+        seed: int,
+        root: Path,
+        epochs: int | None = None,
+    ):
         super().__init__(root, STATE_FILE)
         self.config, self.variant, self.seed = config, variant, seed
-        self.changes = {f'model.backbone.{key}': value for key, value in backbone.items()}
+        self.changes: dict[str, object] = {
+            f'model.backbone.{key}': value for key, value in backbone.items()
+        }
         self.changes['randomness.seed'] = seed
+        if epochs is not None:
+            self.changes['train_cfg.max_epochs'] = self.changes['train_cfg.val_interval'] = epochs
         self.log = root / 'train.log'
 
     def load_config(self) -> Config:
