@@ -64,6 +64,7 @@ def _draw_point(axes, point: Point, color: str, label: tuple[float, float]) -> N
         label,
         ha='left',
         va='center',
+        bbox=dict(facecolor='white', edgecolor='none', pad=1),
         arrowprops=dict(
             arrowstyle='-',
             color=color,

@@ -97,7 +97,7 @@ def introduction(task: TaskSet, cfg: Config) -> str:
         f'ContextShapes with {task.title} as the cue: `{cfg.model.backbone.type}`, '
         f'`arch={cfg.model.backbone.arch!r}`, `out_indices={tuple(cfg.model.backbone.out_indices)}`, '
         f'{cfg.train_cfg.max_epochs} epochs with batches of {cfg.train_dataloader.batch_size}, the same '
-        'schedule for all. Mean (least to greatest) over the seeds. Cue accuracy: share of the correctly '
+        f'schedule for all, on what `{cfg.prepare_data}` makes. Mean (least to greatest) over the seeds. Cue accuracy: share of the correctly '
         'found object pixels whose cue is right; guessing gives 0.5. Found: share of the object pixels '
         'whose shape is right. Parameters and multiply-adds are of the backbone; the time is of the '
         f'processor, with one thread. Written by `python tools/context.py{task.options} --docs docs`.'
