@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,15 +94,18 @@ def _fraction(percent: float | None) -> float | None:
 
 def introduction(task: TaskSet, cfg: Config) -> str:
     """What was measured, for a reader of the table alone."""
-    return (
-        f'ContextShapes with {task.title} as the cue: `{cfg.model.backbone.type}`, '
-        f'`arch={cfg.model.backbone.arch!r}`, `out_indices={tuple(cfg.model.backbone.out_indices)}`, '
-        f'{cfg.train_cfg.max_epochs} epochs with batches of {cfg.train_dataloader.batch_size}, the same '
-        f'schedule for all, on what `{cfg.prepare_data}` makes. Mean (least to greatest) over the seeds. Cue accuracy: share of the correctly '
-        'found object pixels whose cue is right; guessing gives 0.5. Found: share of the object pixels '
-        'whose shape is right. Parameters and multiply-adds are of the backbone; the time is of the '
-        f'processor, with one thread. Written by `python tools/context.py{task.options} --docs docs`.'
+    backbone = cfg.model.backbone
+    text = (
+        f'ContextShapes with {task.title} as the cue: `{backbone.type}`, `arch={backbone.arch!r}`, '
+        f'`out_indices={tuple(backbone.out_indices)}`, {cfg.train_cfg.max_epochs} epochs with batches '
+        f'of {cfg.train_dataloader.batch_size}, the same schedule for all, on what '
+        f'`{cfg.prepare_data}` makes. Mean (least to greatest) over the seeds. Cue accuracy: share of '
+        'the correctly found object pixels whose cue is right; guessing gives about 0.5. Found: share '
+        'of the object pixels whose shape is right. Parameters and multiply-adds are of the backbone; '
+        'the time is of the processor, with one thread. '
+        f'Written by `python tools/context.py{task.options} --docs docs`.'
     )
+    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
 
 
 def format_table(rows: Sequence[Row]) -> str:
