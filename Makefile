@@ -3,7 +3,7 @@
 VENV ?= .venv
 # An interpreter of CPython 3.11; empty: python3.11 or python3, whichever is one.
 PYTHON ?=
-# `make demo FORCE=1` starts over.
+# `make demo FORCE=1` and `make context FORCE=1` start over.
 FORCE :=
 
 BIN := $(VENV)/bin
@@ -11,17 +11,20 @@ SOURCES := weightformer_mm tools configs tests setup.py
 # This checkout comes first, also for the commands that tests start: VENV may serve several.
 RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}"
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo context test lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
-	@echo '  Variables: VENV=.venv  PYTHON=python3.11  FORCE=1 (demo: start over)'
+	@echo '  Variables: VENV=.venv  PYTHON=python3.11  FORCE=1 (demo, context: start over)'
 
 setup:  ## make the environment in VENV from the lock files (nothing to do: under 5 s)
 	@sh tools/setup/setup.sh "$(PYTHON)" "$(VENV)"
 
 demo: setup  ## generate data, train and evaluate both tasks, draw pictures
 	@$(RUN) "$(BIN)/python" tools/demo.py $(if $(filter 1,$(FORCE)),--force)
+
+context: setup  ## train one network with every prediction strategy where context is needed, tabulate (about 1 h)
+	@$(RUN) "$(BIN)/python" tools/context.py $(if $(filter 1,$(FORCE)),--force)
 
 test: setup  ## run the tests
 	@$(RUN) OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2

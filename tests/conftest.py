@@ -17,10 +17,10 @@ def shapes(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope='session')
-def single_shapes(tmp_path_factory) -> Path:
-    """A small Shapes set for classification: 8 training and 3 validation images of 64x64 pixels."""
-    folder = tmp_path_factory.mktemp('data') / 'shapes_single'
-    make_shapes(folder, ShapesConfig(train=8, val=3, size=64, single=True), progress=False)
+def context_shapes(tmp_path_factory) -> Path:
+    """A small ContextShapes set: 8 training and 3 validation images of 100x100 pixels."""
+    folder = tmp_path_factory.mktemp('data') / 'shapes_context'
+    make_shapes(folder, ShapesConfig(train=8, val=3, size=100, context=True), progress=False)
     return folder
 
 
@@ -34,3 +34,11 @@ def no_safe_globals():
     torch.serialization.clear_safe_globals()
     yield
     torch.serialization.add_safe_globals(allowed)
+
+
+@pytest.fixture(scope='session')
+def single_shapes(tmp_path_factory) -> Path:
+    """A small Shapes set for classification: 8 training and 3 validation images of 64x64 pixels."""
+    folder = tmp_path_factory.mktemp('data') / 'shapes_single'
+    make_shapes(folder, ShapesConfig(train=8, val=3, size=64, single=True), progress=False)
+    return folder

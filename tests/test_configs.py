@@ -16,7 +16,7 @@ from weightformer_mm import datasets
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
 # those of configs/imagenet are in test_imagenet_configs.py
-FILES = sorted(path for path in CONFIGS.glob('shapes/*.py'))
+FILES = sorted([*CONFIGS.glob('shapes/*.py'), *CONFIGS.glob('context/*.py')])
 SHAPES_DATA = sorted(CONFIGS.glob('_base_/datasets/shapes_*.py'))
 
 
@@ -53,6 +53,8 @@ def classifier(tmp_path_factory) -> Path:
 
 
 def data_of(path: Path, request) -> Path:
+    if path.parent.name == 'context':
+        return request.getfixturevalue('context_shapes')
     single = Config.fromfile(path).default_scope == 'mmpretrain'
     return request.getfixturevalue('single_shapes' if single else 'shapes')
 
@@ -66,7 +68,7 @@ def use_classifier(cfg: Config, classifier: Path) -> None:
 
 def test_every_config_is_tested():
     folders = {path.parent for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts}
-    assert folders == {CONFIGS / 'shapes', CONFIGS / 'imagenet'}
+    assert folders == {CONFIGS / 'shapes', CONFIGS / 'context', CONFIGS / 'imagenet'}
 
 
 def test_there_are_configs_for_both_tasks_and_both_backbones():
@@ -99,9 +101,11 @@ def test_trains_a_step_and_predicts(path, request, classifier, tmp_path):
 @pytest.mark.parametrize('path', SHAPES_DATA, ids=lambda path: path.stem)
 def test_shapes_classes_are_the_generators(path):
     cfg = Config.fromfile(path)
-    background = 'segmentation' in path.stem
-    names = datasets.SEG_CLASSES if background else datasets.CLASSES
-    palette = datasets.SEG_PALETTE if background else datasets.PALETTE
+    names, palette = datasets.CLASSES, datasets.PALETTE
+    if 'segmentation' in path.stem:
+        names, palette = datasets.SEG_CLASSES, datasets.SEG_PALETTE
+    if 'context' in path.stem:
+        names, palette = datasets.CONTEXT_SEG_CLASSES, datasets.CONTEXT_SEG_PALETTE
     assert tuple(cfg.metainfo.classes) == names
     if cfg.train_dataloader.dataset.type != 'CustomDataset':  # a classifier colours nothing
         assert [tuple(colour) for colour in cfg.metainfo.palette] == list(palette)
@@ -119,6 +123,24 @@ def test_heads_have_as_many_classes_as_the_data(path):
 
     found = set(declared(cfg.model.to_dict() if hasattr(cfg.model, 'to_dict') else dict(cfg.model)))
     assert found == {classes}
+
+
+def test_the_hard_version_differs_in_its_data_alone():
+    easy, hard = (
+        Config.fromfile(CONFIGS / f'context/fcn_pyramid-weightformer-micro_context{end}.py')
+        for end in ('', '-hard')
+    )
+    changed = {'data_root', 'prepare_data', '_base_'}
+    for cfg in (easy, hard):
+        folder = cfg.data_root.rstrip('/')
+        assert f'--out {folder} ' in cfg.prepare_data
+        for split in ('train', 'val', 'test'):
+            assert cfg[f'{split}_dataloader'].dataset.pop('data_root') == cfg.data_root
+    easy, hard = (
+        {key: value for key, value in cfg.to_dict().items() if key not in changed}
+        for cfg in (easy, hard)
+    )
+    assert easy == hard
 
 
 def test_the_classifier_and_its_detector_fit(classifier):

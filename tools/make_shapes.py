@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 
 from command_line import run
 
@@ -26,6 +27,24 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='one large object per image, with lists of their classes, for classification',
     )
+    parser.add_argument(
+        '--context',
+        action='store_true',
+        help='ContextShapes: the class of an object is its shape and the colour of a far mark',
+    )
+    parser.add_argument(
+        '--cue-area',
+        type=float,
+        metavar='SHARE',
+        help='with --context: a square marker of this share of the image instead of a band',
+    )
+    parser.add_argument(
+        '--reach',
+        type=int,
+        default=56,
+        metavar='PX',
+        help='with --context: every object is farther than this from the mark',
+    )
     parser.add_argument('--seed', type=int, default=0, help='another seed gives another set')
     parser.add_argument(
         '--force', action='store_true', help='make it anew even where this or another set is there'
@@ -36,7 +55,8 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from weightformer_mm.datasets import ShapesConfig, ShapesError, make_shapes
 
-    config = ShapesConfig(args.train, args.val, args.size, args.seed, args.single)
+    names = (field.name for field in fields(ShapesConfig))
+    config = ShapesConfig(**{name: getattr(args, name) for name in names})
     try:
         made = make_shapes(args.out, config, force=args.force)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import runpy
@@ -96,6 +97,8 @@ def run_here(monkeypatch, capsys):
         (['--val', '-4'], 'val'),
         (['--seed', '-1'], 'seed'),
         (['--train', '0', '--val', '0'], 'nothing'),
+        (['--context', '--size', '90'], 'cannot hold'),
+        (['--cue-area', '0.003'], 'context'),
     ],
 )
 def test_wrong_values_give_one_line(tmp_path, run_here, args, word):
@@ -114,8 +117,8 @@ def test_unparsable_value(tmp_path, run_here):
 def test_help_names_every_option(run_here):
     status, stdout, _ = run_here('--help')
     assert status == 0
-    for option in ('--out', '--train', '--val', '--size', '--seed', '--single', '--force'):
-        assert option in stdout
+    options = '--out --train --val --size --seed --single --context --cue-area --reach --force'
+    assert [option for option in options.split() if option not in stdout] == []
 
 
 def test_defaults_are_those_of_the_config(monkeypatch):
@@ -130,6 +133,15 @@ def test_single_makes_lists_of_classes(tmp_path, run_here):
     status, stdout, _ = run_here('--out', tmp_path / 'set', *SMALL, '--single')
     assert status == 0 and 'made, 3 training and 2 validation' in one_line(stdout)
     assert len((tmp_path / 'set/annotations/classes_train.txt').read_text().splitlines()) == 3
+
+
+def test_context_makes_a_set_of_its_own(tmp_path, run_here):
+    args = ['--train', '1', '--val', '1', '--size', '110', '--context', '--reach', '60']
+    status, stdout, _ = run_here('--out', tmp_path / 'set', *args, '--cue-area', '0.003')
+    assert status == 0 and 'made, 1 training and 1 validation' in one_line(stdout)
+    parameters = json.loads((tmp_path / 'set/manifest.json').read_text())['parameters']
+    assert parameters['context'] is True
+    assert (parameters['reach'], parameters['cue_area']) == (60, 0.003)
 
 
 def test_another_set_gives_one_line_unless_forced(tmp_path, run_here):

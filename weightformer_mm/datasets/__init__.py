@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from weightformer_mm.datasets.shapes import (
     CLASSES,
+    CONTEXT_CLASSES,
+    CONTEXT_SEG_CLASSES,
+    CONTEXT_SEG_PALETTE,
     PALETTE,
     SEG_CLASSES,
     SEG_PALETTE,
+    STATIC_REACH,
+    ContextRules,
     ShapesConfig,
     ShapesError,
     make_shapes,
@@ -15,9 +20,14 @@ from weightformer_mm.datasets.shapes import (
 
 __all__ = [
     'CLASSES',
+    'CONTEXT_CLASSES',
+    'CONTEXT_SEG_CLASSES',
+    'CONTEXT_SEG_PALETTE',
     'PALETTE',
     'SEG_CLASSES',
     'SEG_PALETTE',
+    'STATIC_REACH',
+    'ContextRules',
     'ShapesConfig',
     'ShapesError',
     'make_shapes',

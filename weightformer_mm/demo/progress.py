@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from tqdm import tqdm
 
+from ..runs.progress import newest_loss
 from .tasks import TaskFolder
 
 
@@ -23,22 +21,11 @@ class TrainingBar:
         )
 
     def update(self) -> None:
-        newest = _newest(self._folder.root.glob('*/vis_data/scalars.json'))
-        if newest is None:
-            return
-        losses = [line for line in _lines(newest) if 'loss' in line and 'step' in line]
-        if losses and losses[-1]['step'] > self._bar.n:
-            self._bar.set_postfix(loss=f'{losses[-1]["loss"]:.3f}', refresh=False)
-            self._bar.update(losses[-1]['step'] - self._bar.n)
+        newest = newest_loss(self._folder.root)
+        if newest is not None and newest[0] > self._bar.n:
+            step, loss = newest
+            self._bar.set_postfix(loss=f'{loss:.3f}', refresh=False)
+            self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
         self._bar.close()
-
-
-def _newest(paths) -> Path | None:
-    return max(paths, key=lambda path: path.parent.parent.name, default=None)
-
-
-def _lines(path: Path) -> list[dict]:
-    complete = path.read_text().rpartition('\n')[0]  # the last line may still be being written
-    return [json.loads(line) for line in complete.splitlines()]

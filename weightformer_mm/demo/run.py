@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..engine.errors import UserError
-from .jobs import Job, run_together
+from ..runs.jobs import Job, run_together
 from .progress import TrainingBar
 from .report import format_table
 from .sheet import make_sheet
-from .tasks import STATE_FILE, TASKS, TaskFolder
+from .tasks import TASKS, TaskFolder
 
 SHEET_IMAGES = 8
 
@@ -58,15 +56,7 @@ def _make_data(repository: Path, data: Path, out: Path, force: bool) -> None:
 
 def _discard_outdated(folder: TaskFolder, force: bool) -> None:
     """Remove results of another config or other data, but nothing that the demo did not write."""
-    digest = folder.digest()
-    if folder.root.is_dir() and (force or folder.read_state().get('digest') != digest):
-        if any(folder.root.iterdir()) and not (folder.root / STATE_FILE).is_file():
-            raise UserError(
-                f'{folder.root} holds files that the demo did not write; move them away'
-            )
-        shutil.rmtree(folder.root)
-    folder.root.mkdir(parents=True, exist_ok=True)
-    folder.write_state(digest=digest)
+    folder.claim(folder.digest(), 'the demo', force)
 
 
 def _train(repository: Path, folders: list[TaskFolder]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
+
+from ..runs.folder import RunFolder, digest_of
 
 STATE_FILE = 'demo_state.json'
 
@@ -42,16 +42,13 @@ TASKS = (
 )
 
 
-class TaskFolder:
-    """The files of one task, and what is already done for the present config and data.
-
-    A state file notes a digest of both. Where the digest no longer fits, earlier results count for nothing.
-    """
+class TaskFolder(RunFolder):
+    """The files of one task."""
 
     def __init__(self, task: Task, config: Path, root: Path, data: Path):
+        super().__init__(root, STATE_FILE)
         self.task = task
         self.config = config
-        self.root = root
         self.data = data
         self.train_log = root / 'train.log'
         self.test_log = root / 'test.log'
@@ -62,18 +59,7 @@ class TaskFolder:
 
     def digest(self) -> str:
         """Digest of the whole config and of the data set's manifest."""
-        text = Config.fromfile(self.config).dump() + (self.data / 'manifest.json').read_text()
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def read_state(self) -> dict:
-        path = self.root / STATE_FILE
-        return json.loads(path.read_text()) if path.is_file() else {}
-
-    def write_state(self, **changes) -> None:
-        path = self.root / STATE_FILE
-        partial = path.with_suffix('.partial')
-        partial.write_text(json.dumps({**self.read_state(), **changes}, indent=2) + '\n')
-        partial.replace(path)
+        return digest_of(Config.fromfile(self.config), self.data)
 
     def add_seconds(self, seconds: float) -> None:
         """Count time spent on the training, over interruptions."""

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from weightformer_mm.datasets.shapes.classes import CLASSES, PALETTE, SEG_CLASSES, SEG_PALETTE
+from weightformer_mm.datasets.shapes.classes import (
+    CLASSES,
+    CONTEXT_CLASSES,
+    CONTEXT_SEG_CLASSES,
+    CONTEXT_SEG_PALETTE,
+    PALETTE,
+    SEG_CLASSES,
+    SEG_PALETTE,
+)
+from weightformer_mm.datasets.shapes.context import STATIC_REACH, ContextRules
 from weightformer_mm.datasets.shapes.errors import ShapesError
 from weightformer_mm.datasets.shapes.folder import make_shapes
 from weightformer_mm.datasets.shapes.manifest import ShapesConfig
@@ -10,9 +19,14 @@ from weightformer_mm.datasets.shapes.scene import Sample, render_sample
 
 __all__ = [
     'CLASSES',
+    'CONTEXT_CLASSES',
+    'CONTEXT_SEG_CLASSES',
+    'CONTEXT_SEG_PALETTE',
     'PALETTE',
     'SEG_CLASSES',
     'SEG_PALETTE',
+    'STATIC_REACH',
+    'ContextRules',
     'Sample',
     'ShapesConfig',
     'ShapesError',

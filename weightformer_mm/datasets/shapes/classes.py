@@ -15,15 +15,24 @@ PALETTE = (
 SEG_CLASSES = ('background', *CLASSES)
 SEG_PALETTE = ((90, 90, 90), *PALETTE)
 
+# ContextShapes: the class of an object is its shape and the colour of a cue elsewhere in the picture.
+CONTEXT_KINDS = ('disk', 'cross')
+CUES = ('red', 'blue')
+CONTEXT_CLASSES = tuple(f'{kind}_{cue}' for kind in CONTEXT_KINDS for cue in CUES)
+CONTEXT_SEG_CLASSES = ('background', *CONTEXT_CLASSES)
+CONTEXT_SEG_PALETTE = ((90, 90, 90), (230, 60, 60), (65, 110, 230), (250, 150, 30), (60, 180, 200))
+
 # Label PNGs follow ADE20K: 0 means "other", never used here; reduce_zero_label=True drops it.
 BACKGROUND_LABEL = 1
 
 
-def category_id(kind: str) -> int:
-    """COCO category id of a kind, from 1 on."""
+def category_id(kind: str, cue: str | None = None) -> int:
+    """COCO category id of a kind (of a kind under a cue), from 1 on."""
+    if cue is not None:
+        return CONTEXT_CLASSES.index(f'{kind}_{cue}') + 1
     return CLASSES.index(kind) + 1
 
 
-def label_value(kind: str) -> int:
+def label_value(kind: str, cue: str | None = None) -> int:
     """Value of a kind in the label PNGs, from 2 on."""
-    return BACKGROUND_LABEL + category_id(kind)
+    return BACKGROUND_LABEL + category_id(kind, cue)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from weightformer_mm.datasets.shapes.classes import CLASSES, category_id
+from weightformer_mm.datasets.shapes.classes import category_id
 from weightformer_mm.datasets.shapes.scene import Sample
 
 
-def categories() -> list[dict]:
-    return [{'id': category_id(kind), 'name': kind, 'supercategory': 'shape'} for kind in CLASSES]
+def categories(names: tuple[str, ...]) -> list[dict]:
+    """COCO categories of these classes, with ids from 1 on."""
+    return [
+        {'id': number, 'name': name, 'supercategory': 'shape'}
+        for number, name in enumerate(names, start=1)
+    ]
 
 
 def annotate(sample: Sample, image_id: int, first_id: int) -> list[dict]:
@@ -27,7 +31,7 @@ def annotate(sample: Sample, image_id: int, first_id: int) -> list[dict]:
             {
                 'id': first_id + number - 1,
                 'image_id': image_id,
-                'category_id': category_id(spec.kind),
+                'category_id': category_id(spec.kind, sample.cue),
                 'bbox': [float(value) for value in coco_mask.toBbox(code)],
                 'area': float(coco_mask.area(code)),
                 'iscrowd': 0,

@@ -38,7 +38,7 @@ def visible_floor(size: float) -> float:
     return float(np.interp(size / MIN_SIZE, [1, 3], [0.9, 0.65]))
 
 
-class _Canvas:
+class Canvas:
     """The objects placed so far, with what is still seen of each."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ def _draw_center(
     return float(x), float(y)
 
 
-def _add_object(rng: np.random.Generator, canvas: _Canvas) -> bool:
+def _add_object(rng: np.random.Generator, canvas: Canvas) -> bool:
     kind = CLASSES[rng.integers(len(CLASSES))]
     for _ in range(_SIZES_PER_OBJECT):
         size = float(np.exp(rng.uniform(np.log(MIN_SIZE), np.log(MAX_SIZE))))
@@ -97,7 +97,7 @@ def _add_object(rng: np.random.Generator, canvas: _Canvas) -> bool:
 def draw_layout(rng: np.random.Generator) -> tuple[ObjectSpec, ...]:
     """Two to six objects from back to front, each inside the picture and clearly visible."""
     while True:
-        canvas = _Canvas()
+        canvas = Canvas()
         for _ in range(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1)):
             _add_object(rng, canvas)
         if len(canvas.specs) >= MIN_OBJECTS:
@@ -111,5 +111,5 @@ def draw_single(rng: np.random.Generator) -> tuple[ObjectSpec]:
         size = float(rng.uniform(*SINGLE_SIZES))
         x, y = 0.5 + rng.uniform(-SINGLE_OFFSET, SINGLE_OFFSET, 2)
         spec = ObjectSpec(kind, (float(x), float(y)), size, float(rng.uniform(0, 2 * np.pi)))
-        if _Canvas().try_add(spec):
+        if Canvas().try_add(spec):
             return (spec,)

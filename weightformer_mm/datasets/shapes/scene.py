@@ -9,10 +9,19 @@ import numpy as np
 
 from weightformer_mm.datasets.shapes import colors, outlines, textures
 from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, label_value
+from weightformer_mm.datasets.shapes.context import (
+    ContextRules,
+    Mark,
+    distance,
+    draw_context,
+    draw_cue,
+    paint_mark,
+)
 from weightformer_mm.datasets.shapes.layout import ObjectSpec, draw_layout, draw_single
 
 SPLITS = ('train', 'val')
-_SINGLE_KEY = 1  # pictures of one object draw from streams of their own
+# pictures of one object, and those with a mark, draw from streams of their own
+_SINGLE_KEY, _CONTEXT_KEY, _CUE_KEY = 1, 2, 3
 _GRAIN = 2.0  # standard deviation of the pixel noise, in grey levels
 
 
@@ -25,20 +34,24 @@ class Sample:
         instances: int32 ``(size, size)``: ``k + 1`` where ``objects[k]`` is seen, 0 elsewhere.
         labels: uint8 ``(size, size)``, values as in the label PNGs.
         objects: from back to front; each has at least one pixel in ``instances``.
+        mark: of ContextShapes, the coloured rectangle.
+        cue: of ContextShapes, its colour, which is a part of every object's class.
     """
 
     image: np.ndarray
     instances: np.ndarray
     labels: np.ndarray
     objects: tuple[ObjectSpec, ...]
+    mark: Mark | None = None
+    cue: str | None = None
 
 
 def _streams(
-    seed: int, split: str, index: int, single: bool = False
+    seed: int, split: str, index: int, key: int | None = None
 ) -> tuple[np.random.Generator, ...]:
     """Independent generators for layout, colours, textures and grain of one sample."""
     sequence = np.random.SeedSequence(
-        [seed, SPLITS.index(split), index], spawn_key=(_SINGLE_KEY,) if single else ()
+        [seed, SPLITS.index(split), index], spawn_key=() if key is None else (key,)
     )
     return tuple(np.random.default_rng(child) for child in sequence.spawn(4))
 
@@ -102,11 +115,18 @@ def _draw_object(
     instances[window][inside] = number
 
 
-def render_sample(seed: int, split: str, index: int, size: int, single: bool = False) -> Sample:
+def render_sample(
+    seed: int,
+    split: str,
+    index: int,
+    size: int,
+    single: bool = False,
+    context: ContextRules | None = None,
+) -> Sample:
     """Draw sample ``index`` of a split.
 
     The result depends on the arguments alone. Another ``size`` gives the same composition at
-    another resolution.
+    another resolution, except with ``context``, whose distances are in pixels.
 
     Args:
         seed: non-negative seed of the whole set.
@@ -115,18 +135,31 @@ def render_sample(seed: int, split: str, index: int, size: int, single: bool = F
         size: side of the square picture in pixels.
         single: one large object near the middle instead of two to six; shares nothing with the picture of
             equal number that has several.
+        context: objects of ContextShapes and their mark instead.
     """
-    layout_rng, color_rng, texture_rng, grain_rng = _streams(seed, split, index, single)
-    objects = (draw_single if single else draw_layout)(layout_rng)
+    key = _CONTEXT_KEY if context else _SINGLE_KEY if single else None
+    layout_rng, color_rng, texture_rng, grain_rng = _streams(seed, split, index, key)
+    mark = cue = None
+    if context is not None:
+        mark, objects = draw_context(layout_rng, size, context)
+    else:
+        objects = (draw_single if single else draw_layout)(layout_rng)
     ground = colors.draw_background(color_rng)
     image = textures.draw_ground(texture_rng, size, ground)
+    if mark is not None:
+        # Streams of its own: nothing else in the picture depends on the cue.
+        cue_rng, tone_rng, *_ = _streams(seed, split, index, _CUE_KEY)
+        cue = draw_cue(cue_rng)
+        paint_mark(tone_rng, image, mark, cue)
     instances = np.zeros((size, size), np.int32)
     paints: list[colors.Paint] = []
     for number, spec in enumerate(objects, start=1):
         paints.append(colors.draw_object(color_rng, ground, paints))
         _draw_object(texture_rng, image, instances, spec, paints[-1], number)
     image += _GRAIN * grain_rng.standard_normal(image.shape, dtype=np.float32)
-    values = np.array([BACKGROUND_LABEL, *(label_value(spec.kind) for spec in objects)], np.uint8)
-    return Sample(
-        np.clip(np.rint(image), 0, 255).astype(np.uint8), instances, values[instances], objects
-    )
+    values = [BACKGROUND_LABEL, *(label_value(spec.kind, cue) for spec in objects)]
+    labels = np.array(values, np.uint8)[instances]
+    if mark is not None and distance(mark, instances) <= context.reach:
+        raise AssertionError(f'object within {context.reach} pixels of the mark: {split} {index}')
+    image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return Sample(image, instances, labels, objects, mark, cue)

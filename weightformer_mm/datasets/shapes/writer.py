@@ -36,7 +36,9 @@ def _write_split(
         (folder / name / split).mkdir(parents=True)
     images, annotations, classes = [], [], []
     for index in range(count):
-        sample = render_sample(config.seed, split, index, config.size, config.single)
+        sample = render_sample(
+            config.seed, split, index, config.size, config.single, config.context_rules()
+        )
         file_name = f'{index:06d}.png'
         _write_png(folder / 'images' / split / file_name, sample.image)
         _write_png(folder / 'annotations' / split / file_name, sample.labels)
@@ -47,7 +49,11 @@ def _write_split(
         annotations += annotate(sample, index, first_id=len(annotations) + 1)
         classes.append(f'{file_name} {CLASSES.index(sample.objects[0].kind)}\n')
         progress_bar.update()
-    content = {'images': images, 'annotations': annotations, 'categories': categories()}
+    content = {
+        'images': images,
+        'annotations': annotations,
+        'categories': categories(config.class_names()),
+    }
     path = folder / 'annotations' / f'instances_{split}.json'
     path.write_text(json.dumps(content), encoding='utf-8')
     if config.single:  # as mmpretrain's CustomDataset reads them: name and class, from 0 on

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from weightformer_mm.demo.jobs import Job, run_together
 from weightformer_mm.engine.errors import RunFailed
+from weightformer_mm.runs.jobs import Job, run_together
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
@@ -74,7 +74,7 @@ def test_sigterm_takes_the_processes_of_the_demo_along(tmp_path):
     frame = (
         'import pathlib, runpy, sys\n'
         'import weightformer_mm.demo\n'
-        'from weightformer_mm.demo.jobs import Job, run_together\n'
+        'from weightformer_mm.runs.jobs import Job, run_together\n'
         f'job = Job([{str(endless)!r}], pathlib.Path({str(log)!r}))\n'
         'weightformer_mm.demo.run_demo = lambda *args: run_together([job], pathlib.Path("."))\n'
         f'sys.path.insert(0, {str(TOOLS)!r})\n'
@@ -88,3 +88,46 @@ def test_sigterm_takes_the_processes_of_the_demo_along(tmp_path):
     assert demo.wait(timeout=60) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(int(log.read_text()), 0)
+
+
+def test_some_wait_and_all_report_what_they_took(tmp_path):
+    text = (
+        'import os, pathlib, sys, time\n'
+        'lock = pathlib.Path("running")\n'
+        'lock.touch(exist_ok=False)\n'  # fails where another one runs
+        'end = time.process_time() + 0.2\n'
+        'while time.process_time() < end: pass\n'
+        'lock.unlink()\n'
+        'print(os.environ["OMP_NUM_THREADS"])\n'
+    )
+    script = str(write_script(tmp_path, 'alone.py', text))
+    jobs = [Job([script], tmp_path / f'{index}.log') for index in range(3)]
+    took = {}
+    run_together(
+        jobs,
+        tmp_path,
+        at_once=1,
+        threads=3,
+        finished=lambda job, usage: took.update({job.log.name: usage}),
+    )
+    assert [job.log.read_text() for job in jobs] == ['3\n'] * 3
+    assert set(took) == {job.log.name for job in jobs}
+    for usage in took.values():
+        assert 0.2 <= usage.cpu_seconds < usage.seconds + 0.5
+
+
+def test_with_keep_going_the_others_run_before_the_failure_is_said(tmp_path):
+    failing = write_script(tmp_path, 'failing.py', 'import sys; sys.exit("bad weather")')
+    fine = write_script(tmp_path, 'fine.py', 'print("done")')
+    scripts = [failing, fine, failing]
+    jobs = [Job([str(script)], tmp_path / f'{i}.log') for i, script in enumerate(scripts)]
+    done = []
+    with pytest.raises(RunFailed, match=r'bad weather.*0\.log.*; failing.*2\.log'):
+        run_together(
+            jobs,
+            tmp_path,
+            at_once=1,
+            finished=lambda job, usage: done.append(job),
+            keep_going=True,
+        )
+    assert done == [jobs[1]]

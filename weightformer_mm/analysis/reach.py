@@ -1,0 +1,145 @@
+"""How far an output sees through convolutions alone, computed from the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..backbones.base import DynamicBackbone
+from ..layers import DynamicDepthwiseConv2d, DynamicLinear, SelfAttention
+
+# They treat every position of a map on its own; LayerNorm of channels-last maps does, too.
+_POINTWISE = (nn.Linear, nn.LayerNorm, nn.GELU, nn.ReLU, nn.Dropout, nn.Dropout2d, nn.Identity)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Input pixels that position ``i`` of a map depends on: ``stride * i - before ... + after``."""
+
+    before: float = 0
+    after: float = 0
+    stride: int = 1
+
+    def then(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> _Window:
+        """After a convolution."""
+        return _Window(
+            self.before + padding * self.stride,
+            self.after + (dilation * (kernel - 1) - padding) * self.stride,
+            self.stride * stride,
+        )
+
+    def enlarged(self, factor: int) -> _Window:
+        """After bilinear interpolation to ``factor`` times the positions, corners not aligned.
+
+        Position ``j`` mixes ``floor((j + 1/2) / factor - 1/2)`` and the one after it.
+        """
+        if factor == 1:
+            return self
+        step = self.stride // factor
+        back = math.ceil(1.5 * factor - 0.5) - 1
+        ahead = factor - math.ceil(0.5 * factor - 0.5)
+        return _Window(self.before + back * step, self.after + ahead * step, step)
+
+    def united(self, other: _Window) -> _Window:
+        return _Window(max(self.before, other.before), max(self.after, other.after), self.stride)
+
+
+def static_reach(model: nn.Module) -> float:
+    """Greatest distance in pixels, along either axis, at which an input still changes an output.
+
+    Holds for images whose sides are multiples of the network's strides. Parameters predicted from the whole
+    image and attention reach everywhere: ``math.inf``.
+
+    Args:
+        model: a backbone of this package (all of its outputs), or an mmseg segmentor of one and a head of
+            convolutions alone (FCNHead on one level or with ``resize_concat``; the logits at the size of
+            the image).
+
+    Raises:
+        ValueError: for any other model, or one with a part whose reach is not known.
+    """
+    if isinstance(model, DynamicBackbone):
+        windows = _backbone_windows(model)
+        return max(max(window.before, window.after) for window in windows)
+    if not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
+        raise ValueError(
+            f'expected a backbone of weightformer_mm or a segmentor of one, got {type(model).__name__}'
+        )
+    if getattr(model, 'neck', None) is not None or not hasattr(model, 'decode_head'):
+        raise ValueError('expected a segmentor without a neck, with one decode_head')
+    window = _head_window(model.decode_head, _backbone_windows(model.backbone))
+    window = window.enlarged(window.stride)
+    return max(window.before, window.after)
+
+
+def _backbone_windows(backbone: DynamicBackbone) -> list[_Window]:
+    """Of each output."""
+    window, windows = _Window(), []
+    for index in range(backbone.out_indices[-1] + 1):
+        entrance, blocks = backbone.unit_parts(index)
+        for part in (*entrance, *blocks):
+            window = _through(part, window)
+        if index in backbone.out_indices:
+            windows.append(window)
+    return windows
+
+
+def _through(part: nn.Module, window: _Window) -> _Window:
+    """After the convolutions of ``part``, one after the other; a residual path sees less than they do."""
+    for module in _leaves(part):
+        if isinstance(module, SelfAttention) or getattr(module, 'predictor', None) is not None:
+            return _Window(math.inf, math.inf, window.stride)
+        if isinstance(module, DynamicDepthwiseConv2d):
+            window = window.then(module.kernel_size, 1, module.kernel_size // 2)
+        elif isinstance(module, nn.Conv2d):
+            window = window.then(*_square(module))
+        elif not isinstance(module, (*_POINTWISE, DynamicLinear)):
+            # DropPath works on whole images, which mixes nothing
+            if type(module).__name__ != 'DropPath':
+                raise ValueError(f'the reach of {type(module).__name__} is not known')
+    return window
+
+
+def _leaves(part: nn.Module) -> Iterable[nn.Module]:
+    """The modules that compute something, in order of registration."""
+    if isinstance(part, (DynamicDepthwiseConv2d, DynamicLinear, SelfAttention)):
+        yield part
+        return
+    children = list(part.children())
+    if not children:
+        yield part
+    for child in children:
+        yield from _leaves(child)
+
+
+def _square(conv: nn.Conv2d) -> tuple[int, int, int, int]:
+    values = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    if any(isinstance(value, str) or len(set(value)) > 1 for value in values):
+        raise ValueError(f'expected a convolution that is the same along both axes, got {conv}')
+    kernel, stride, padding, dilation = (value[0] for value in values)
+    return kernel, stride, padding, dilation
+
+
+def _head_window(head: nn.Module, windows: list[_Window]) -> _Window:
+    if type(head).__name__ != 'FCNHead' or head.input_transform not in (None, 'resize_concat'):
+        raise ValueError(
+            f'the reach of {type(head).__name__} is not known; expected FCNHead on one level or with '
+            'resize_concat'
+        )
+    if head.align_corners:
+        raise ValueError('expected a head with align_corners=False')
+    if head.input_transform is None:
+        window = windows[head.in_index]
+    else:
+        chosen = [windows[index] for index in head.in_index]
+        finest = chosen[0].stride
+        window, *others = (part.enlarged(part.stride // finest) for part in chosen)
+        for other in others:
+            window = window.united(other)
+    parts = [head.convs, *([head.conv_cat] if head.concat_input else []), head.conv_seg]
+    for part in parts:
+        window = _through(part, window)
+    return window

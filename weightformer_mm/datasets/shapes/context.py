@@ -1,0 +1,171 @@
+"""ContextShapes: what an object is depends on a cue that no local network sees from it.
+
+A picture bears a reddish or a bluish mark at one of its four sides, and its objects lie near the opposite
+side. The class of an object is its shape and the colour of the mark; nothing else tells the colour.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from weightformer_mm.datasets.shapes import textures
+from weightformer_mm.datasets.shapes.classes import CONTEXT_KINDS, CUES
+from weightformer_mm.datasets.shapes.errors import ShapesError
+from weightformer_mm.datasets.shapes.layout import Canvas, ObjectSpec
+
+# Of the micro pyramid with static strategies, stages 0 and 1 and a 1x1 head on both:
+# weightformer_mm.analysis.static_reach computes it from the network.
+STATIC_REACH = 56
+BAND_SHARES = (0.15, 0.20)  # of the picture's area
+MAX_CUE_AREA = 0.02  # a square of it fits into the thinnest band
+MIN_MARK = 2  # side in pixels
+MIN_ROOM = 24  # pixels between the reach of the band and the far side, for the objects
+MAX_OBJECTS = 3
+OBJECT_SIZES = (0.6, 0.95)  # greatest extent, relative to the room
+MAX_SIZE = 0.4  # greatest extent, relative to the picture's side
+_TRIES = 24  # to place an object
+
+_HUES = {'red': (-15.0, 15.0), 'blue': (215.0, 245.0)}  # degrees
+_SATURATION, _VALUE = (0.65, 1.0), (0.55, 1.0)
+
+
+@dataclass(frozen=True)
+class ContextRules:
+    """How far the objects stay from the mark, and how large it is.
+
+    Attributes:
+        reach: every pixel of an object is farther than this from the mark, in pixels along the axis
+            between the two.
+        cue_area: share of the picture's area of a square marker; None: a band of 15 to 20 % along a side.
+    """
+
+    reach: int = STATIC_REACH
+    cue_area: float | None = None
+
+    def check(self, size: int) -> None:
+        """Raise a ShapesError unless pictures of ``size`` x ``size`` pixels can hold mark and objects."""
+        if self.reach < 0:
+            raise ShapesError(f'reach must not be negative, got {self.reach}')
+        _, deepest = band_depths(size)
+        if size - deepest - self.reach < MIN_ROOM:
+            least = next(
+                side
+                for side in range(size, 16 * (size + self.reach))
+                if side - band_depths(side)[1] - self.reach >= MIN_ROOM
+            )
+            raise ShapesError(
+                f'size {size} cannot hold a band, the reach of {self.reach} pixels and objects beyond it; '
+                f'it takes a size of at least {least}'
+            )
+        if self.cue_area is None:
+            return
+        if not 0 < self.cue_area <= MAX_CUE_AREA:
+            raise ShapesError(
+                f'cue_area must be above 0 and at most {MAX_CUE_AREA}, got {self.cue_area}'
+            )
+        if marker_side(size, self.cue_area) < MIN_MARK:
+            raise ShapesError(
+                f'cue_area {self.cue_area} is less than {MIN_MARK}x{MIN_MARK} pixels of a picture of size '
+                f'{size}; choose a larger one of either'
+            )
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The coloured rectangle, in pixels: ``image[top : top + height, left : left + width]``."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        return np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def band_depths(size: int) -> tuple[int, int]:
+    """Least and greatest depth of the band in whole pixels."""
+    return math.ceil(BAND_SHARES[0] * size), math.floor(BAND_SHARES[1] * size)
+
+
+def marker_side(size: int, cue_area: float) -> int:
+    return round(math.sqrt(cue_area) * size)
+
+
+def draw_context(
+    rng: np.random.Generator, size: int, rules: ContextRules
+) -> tuple[Mark, tuple[ObjectSpec, ...]]:
+    """Mark and objects of a picture, at a random one of its four sides and at the opposite one."""
+    low, high = band_depths(size)
+    depth = int(rng.integers(low, high + 1))
+    mark = Mark(0, 0, size, depth)
+    if rules.cue_area is not None:
+        side = marker_side(size, rules.cue_area)
+        left, top = rng.integers(size - side + 1), rng.integers(depth - side + 1)
+        mark = Mark(int(left), int(top), side, side)
+    objects = _draw_objects(rng, size, depth + rules.reach)
+    turns = int(rng.integers(4))
+    return _turn_mark(mark, size, turns), tuple(_turn_object(spec, turns) for spec in objects)
+
+
+def _draw_objects(rng: np.random.Generator, size: int, first: int) -> list[ObjectSpec]:
+    """One to three objects from row ``first`` on."""
+    room = min(size - first, MAX_SIZE / OBJECT_SIZES[1] * size)
+    canvas = Canvas()
+    count = rng.integers(1, MAX_OBJECTS + 1)
+    while not canvas.specs:
+        for _ in range(count):
+            kind = CONTEXT_KINDS[rng.integers(len(CONTEXT_KINDS))]
+            for _ in range(_TRIES):
+                extent = room * rng.uniform(*OBJECT_SIZES)
+                x = rng.uniform(extent / 2, size - extent / 2)
+                y = rng.uniform(first + extent / 2, size - extent / 2)
+                angle = float(rng.uniform(0, 2 * np.pi))
+                spec = ObjectSpec(kind, (float(x / size), float(y / size)), extent / size, angle)
+                if canvas.try_add(spec):
+                    break
+    return canvas.specs
+
+
+def _turn_mark(mark: Mark, size: int, turns: int) -> Mark:
+    """The mark after ``turns`` quarter turns of the picture."""
+    for _ in range(turns):
+        mark = Mark(size - mark.top - mark.height, mark.left, mark.height, mark.width)
+    return mark
+
+
+def _turn_object(spec: ObjectSpec, turns: int) -> ObjectSpec:
+    x, y = spec.center
+    for _ in range(turns):
+        x, y = 1 - y, x
+    return ObjectSpec(spec.kind, (x, y), spec.size, spec.angle)
+
+
+def draw_cue(rng: np.random.Generator) -> str:
+    return CUES[rng.integers(len(CUES))]
+
+
+def paint_mark(rng: np.random.Generator, image: np.ndarray, mark: Mark, cue: str) -> None:
+    """Paint the mark in two tones of its colour onto ``image``, float32 BGR ``(size, size, 3)``."""
+    base, accent = (_draw_tone(rng, cue) for _ in range(2))
+    weight = textures.octave_noise(rng, len(image))[mark.window][..., None]
+    image[mark.window] = base + (accent - base) * weight
+
+
+def _draw_tone(rng: np.random.Generator, cue: str) -> np.ndarray:
+    hue = rng.uniform(*_HUES[cue]) / 360 % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, rng.uniform(*_SATURATION), rng.uniform(*_VALUE))
+    return np.array([blue, green, red], np.float32) * np.float32(255)
+
+
+def distance(mark: Mark, instances: np.ndarray) -> int:
+    """Least distance in pixels, along the farther axis, of any object's pixel to the mark."""
+    ys, xs = np.nonzero(instances)
+    across = np.maximum(mark.left - xs, xs - (mark.left + mark.width - 1))
+    along = np.maximum(mark.top - ys, ys - (mark.top + mark.height - 1))
+    return int(np.maximum(across, along).min())

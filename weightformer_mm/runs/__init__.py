@@ -1,0 +1,7 @@
+"""Trainings as processes: several at a time, each in a folder that knows its state."""
+
+from .folder import RunFolder, digest_of
+from .jobs import Job, Usage, run_together
+from .progress import newest_scalars
+
+__all__ = ['Job', 'RunFolder', 'Usage', 'digest_of', 'newest_scalars', 'run_together']
