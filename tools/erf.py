@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='NAME',
-        help='columns: static, attention, LINEAR+CONV such as bilateral+adaptive, or all',
+        help='columns: static, linear-gap, conv-gap, published, attention, ..., gap+conv, or all',
     )
     parser.add_argument(
         '--images', default='noise', help='an image, a folder, or noise (default: noise)'
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     from weightformer_mm.analysis.receptive_field.run import format_numbers, run_erf
     from weightformer_mm.backbones.strategies import compared_strategies
 
-    strategies = compared_strategies() if args.strategies == ['all'] else args.strategies
+    strategies = list(compared_strategies()) if args.strategies == ['all'] else args.strategies
     numbers = run_erf(
         args.config,
         args.out,

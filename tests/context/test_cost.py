@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from weightformer_mm.backbones.strategies import compared_strategies
 from weightformer_mm.context.cost import SIDES, backbone_cost
-from weightformer_mm.context.variants import variants
 
 BACKBONE = dict(type='PyramidWeightFormer', arch='micro', out_indices=(0, 1))
 
 
 def cost(name):
-    return backbone_cost({**BACKBONE, **variants()[name]})
+    return backbone_cost({**BACKBONE, **compared_strategies()[name]})
 
 
 def test_the_static_network_costs_what_its_layers_say():
@@ -30,7 +30,7 @@ def test_attention_is_counted_to_the_last_product(side):
     assert difference == expected
 
 
-@pytest.mark.parametrize('name', [name for name in variants() if name != 'attention'])
+@pytest.mark.parametrize('name', [name for name in compared_strategies() if name != 'attention'])
 def test_every_strategy_is_linear(name):
     counts = cost(name).multiply_adds
     assert counts[2048] <= 64 * counts[256]

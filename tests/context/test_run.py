@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import pytest
 
+from weightformer_mm.backbones.strategies import compared_strategies
 from weightformer_mm.context.run import iterations, run_context
 from weightformer_mm.context.runs import BAND, MARKER, STATE_FILE, ContextRun
-from weightformer_mm.context.variants import variants
 from weightformer_mm.engine.errors import RunFailed, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ def test_trains_reports_and_does_nothing_twice(repository):
         state = json.loads((out / name / 'seed3' / STATE_FILE).read_text())
         log = (out / name / 'seed3' / 'train.log').read_text()
         logged = re.findall(r'Epoch\(val\).* mIoU: ([\d.]+) .*found: ([\d.]+)', log)[-1]
-        assert row['variant'] == name and row['backbone'] == variants()[name]
+        assert row['variant'] == name and row['backbone'] == compared_strategies()[name]
         assert row['metrics']['mIoU'] == [pytest.approx(float(logged[0]) / 100, abs=1e-4)]
         assert row['metrics']['found'] == [pytest.approx(float(logged[1]) / 100, abs=1e-4)]
         assert row['cpu_seconds'] == pytest.approx(state['cpu_seconds']) and row['cpu_seconds'] > 1
@@ -129,7 +129,7 @@ def test_another_config_or_seed_is_another_run(repository):
     manifest = repository / 'data/tiny/manifest.json'
     manifest.write_text('one')
     config = repository / BAND.config
-    run = ContextRun(config, 'static', variants()['static'], 0, repository / 'out')
+    run = ContextRun(config, 'static', compared_strategies()['static'], 0, repository / 'out')
     run.prepare(repository, force=False)
     run.write_state(metrics={'mIoU': 1})
     run.prepare(repository, force=False)
@@ -156,7 +156,7 @@ def test_a_folder_of_the_users_is_left_alone(repository):
     root = repository / 'out'
     root.mkdir()
     (root / 'thesis.tex').write_text('precious')
-    run = ContextRun(repository / BAND.config, 'static', variants()['static'], 0, root)
+    run = ContextRun(repository / BAND.config, 'static', compared_strategies()['static'], 0, root)
     with pytest.raises(UserError, match='holds files that make context did not write'):
         run.prepare(repository, force=True)
     assert [path.name for path in root.iterdir()] == ['thesis.tex']

@@ -29,7 +29,7 @@ def test_before_and_after_training(tools, segmentation, shapes, tmp_path):
 
 def test_one_column_per_strategy(tools, tmp_path):
     out = tmp_path / 'erf.png'
-    names = ['static', 'bilateral+adaptive', 'attention']
+    names = ['static', 'published', 'attention']
     two_stages = ('--cfg-options', 'model.backbone.out_indices=(0,1)', '--size', '128', '128')
     tools.run(
         'erf', SEGMENTATION, '--out', out, '--strategies', *names, *SMALL[:2], *two_stages
@@ -46,7 +46,7 @@ def test_one_column_per_strategy(tools, tmp_path):
         (['--out', 'erf.png', '--before-after'], 'needs the CHECKPOINT'),
         (
             ['--out', 'erf.png', '--strategies', 'magic'],
-            "unknown strategy 'magic'; expected static,",
+            "unknown strategy 'magic'; choose of static,",
         ),
         (['--out', 'erf.png', '--images', '/none'], 'no such image or folder: /none'),
         (['--out', 'erf.png', '--size', '2', '2'], 'images of at least 4x4 pixels'),

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 from ..layers import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
 
-ATTENTION, STATIC = 'attention', 'static'
-PUBLISHED = 'bilateral+adaptive'
+STATIC, PUBLISHED, ATTENTION = 'static', 'published', 'attention'
+
+
+def compared_strategies() -> dict[str, dict[str, str]]:
+    """Name → arguments of a backbone: what is compared. A strategy joins by being registered.
+
+    Each strategy stands alone, with the other layer static; then the published pair, and attention.
+    """
+    table = {STATIC: _pair()}
+    for name in WEIGHT_PREDICTORS.names():
+        if name != STATIC:
+            table[f'linear-{name}'] = _pair(linear=name)
+    for name in KERNEL_PREDICTORS.names():
+        if name != STATIC:
+            table[f'conv-{name}'] = _pair(conv=name)
+    table[PUBLISHED] = _pair('bilateral', 'adaptive')
+    table[ATTENTION] = {'token_mixer': 'attention'}
+    return table
 
 
 def strategy_options(name: str) -> dict[str, str]:
-    """Arguments of a backbone for ``'<dynamic_linear>+<dynamic_conv>'``, ``'static'`` or ``'attention'``.
+    """Arguments of a backbone for a name in `compared_strategies`, or for any pair ``LINEAR+CONV``.
 
     Raises:
         ValueError: for an unknown name.
     """
-    if name == ATTENTION:
-        return dict(token_mixer=ATTENTION)
-    linear, plus, conv = name.partition('+')
-    if not plus and name == STATIC:
-        conv = STATIC
+    table = compared_strategies()
+    if name in table:
+        return table[name]
+    linear, _, conv = name.partition('+')
     if linear not in WEIGHT_PREDICTORS.names() or conv not in KERNEL_PREDICTORS.names():
         raise ValueError(
-            f'unknown strategy {name!r}; expected {STATIC}, {ATTENTION} or LINEAR+CONV with one of '
+            f'unknown strategy {name!r}; choose of {", ".join(table)}, or LINEAR+CONV with one of '
             f'{", ".join(WEIGHT_PREDICTORS.names())} and one of {", ".join(KERNEL_PREDICTORS.names())}'
         )
-    return dict(token_mixer='dynamic', dynamic_linear=linear, dynamic_conv=conv)
+    return _pair(linear, conv)
 
 
-def strategy_name(linear: str, conv: str) -> str:
-    """The name of a pair of strategies; `strategy_options` reads it."""
-    return STATIC if linear == conv == STATIC else f'{linear}+{conv}'
-
-
-def compared_strategies() -> tuple[str, ...]:
-    """Static, each linear and each convolution strategy alone, the published pair, and attention."""
-    linears, convs = WEIGHT_PREDICTORS.names(), KERNEL_PREDICTORS.names()
-    alone = [strategy_name(*pair) for pair in product(linears, [STATIC])]
-    alone += [strategy_name(STATIC, conv) for conv in convs if conv != STATIC]
-    return (*alone, PUBLISHED, ATTENTION)
+def _pair(linear: str = STATIC, conv: str = STATIC) -> dict[str, str]:
+    return {'dynamic_linear': linear, 'dynamic_conv': conv}

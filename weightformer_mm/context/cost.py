@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from mmengine.registry import MODELS
-from torch.utils.flop_counter import FlopCounterMode
+
+from ..analysis.complexity import measure
 
 SIDES = (256, 2048)  # of the image, in pixels
 
@@ -21,18 +21,12 @@ class Cost:
 
 
 def backbone_cost(backbone: dict[str, Any]) -> Cost:
-    """Count without computing: on the meta device, matrix products, convolutions and attention.
+    """Count parameters and multiply-adds.
 
     Args:
         backbone: config of the backbone.
     """
-    with torch.device('meta'):
-        model = MODELS.build({**backbone, 'init_cfg': None}).eval()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Cost(parameters, {side: _multiply_adds(model, side) for side in SIDES})
-
-
-def _multiply_adds(model: torch.nn.Module, side: int) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.empty(1, 3, side, side, device='meta'))
-    return counter.get_total_flops() // 2
+    model = MODELS.build({**backbone, 'init_cfg': None})
+    totals = {side: measure(model, (side, side)).total for side in SIDES}
+    counts = {side: total.multiply_adds for side, total in totals.items()}
+    return Cost(totals[SIDES[0]].parameters, counts)
