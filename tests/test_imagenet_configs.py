@@ -198,7 +198,6 @@ def test_the_learning_rate_follows_batch_and_schedule(imagenet, tmp_path):
 def test_trains_a_step_and_evaluates(path, imagenet, tmp_path):
     cfg = small_run(path, imagenet, tmp_path)
     cfg.train_cfg.max_epochs = 1
-    cfg.model.backbone.drop_path_rate = 0.0  # might leave a block out for both images
     cfg.param_scheduler = None  # warm-up would begin with a learning rate of nearly nothing
     cfg.default_hooks.logger.interval = 1
     runner = Runner.from_cfg(cfg)
