@@ -61,7 +61,7 @@ def press_ctrl_c(process: subprocess.Popen) -> str:
 
 def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes, tmp_path):
     config, work_dir = SEGMENTATION, tmp_path / 'work'
-    endless = options(config, shapes, train_cfg__max_epochs=50, train_cfg__val_interval=100)
+    endless = options(config, shapes, train_cfg__max_epochs=2000, train_cfg__val_interval=100)
     arguments = ('--work-dir', work_dir, '--resume', *endless)
     process = spawn('train', config, *arguments, cwd=tmp_path, start_new_session=True)
     try:
