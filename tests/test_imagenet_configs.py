@@ -71,7 +71,8 @@ def small_run(path: Path, imagenet: Path, work_dir: Path) -> Config:
     pyramid = cfg.model.backbone.type == 'PyramidWeightFormer'
     cfg.model.backbone.arch = 'micro' if pyramid else dict(embed_dims=32, depth=3)
     cfg.model.head.in_channels = 192 if pyramid else 32
-    cfg.model.backbone.drop_path_rate = 0.0  # of two images it may drop both, and then nothing is learnt
+    # of two images a path may be dropped for both, and then nothing of it is learnt
+    cfg.model.backbone.drop_path_rate = 0.0
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.num_workers, loader.persistent_workers, loader.batch_size = 0, False, 2
