@@ -1,22 +1,11 @@
-_base_ = [
-    '../_base_/models/fcn.py',
-    '../_base_/models/from_scratch.py',
-    '../_base_/datasets/shapes_context_hard.py',
-    '../_base_/schedules/shapes.py',
-]
-# Two stages: with static strategies an output then depends on the 56 pixels around it alone, and the
-# generator keeps every object farther than that from the band.
-model = dict(
-    backbone=dict(
-        type='PyramidWeightFormer',
-        arch='micro',
-        out_indices=(0, 1),
-        init_cfg=_base_.scratch_init,
-    ),
-    decode_head=dict(in_channels=[32, 64], channels=96, num_classes=5),
-)
+_base_ = './fcn_pyramid-weightformer-micro_context.py'
 
-# 2 epochs * 1200 images / batch 8 = 300 iterations
-max_epochs = 2
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-optim_wrapper = dict(optimizer=dict(lr=5e-3, fallback_lr_scale=1 / 5))
+# The hard version: a marker of 7x7 pixels instead of a band.
+prepare_data = (
+    'python tools/make_shapes.py --context --cue-area 0.003 --out data/shapes_context_hard --train 1200 '
+    '--val 200 --size 128'
+)
+data_root = 'data/shapes_context_hard/'
+train_dataloader = dict(dataset=dict(data_root=data_root))
+val_dataloader = dict(dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
