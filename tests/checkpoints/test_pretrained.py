@@ -160,6 +160,9 @@ def test_what_may_be_missing_is_said(tmp_path):
     assert all(torch.equal(own[name], weights[name]) for name in weights)
     with pytest.raises(UserError, match=r'missing: norm1\.bias'):
         build(config, tmp_path / 'weights.pth', allow_missing=['*.weight'])
+    with pytest.raises(UserError, match=r'missing: norm1\.bias'):
+        build(config, tmp_path / 'weights.pth', allow_missing='*.weight')  # one pattern, not eight
+    build(config, tmp_path / 'weights.pth', allow_missing='norm1.*')
 
 
 def test_pretrained_stands_after_the_other_initialisations(tmp_path):

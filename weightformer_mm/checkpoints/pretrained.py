@@ -85,7 +85,8 @@ def matching_weights(
     differences = compare(own, found, allow_missing, allow_unexpected)
     if differences:
         cause = likeliest_cause(backbone, differences)
-        raise UserError(f'{source}: {cause}. Weights {differences.listed(SHOWN)}')
+        remedy = _remedy(differences)
+        raise UserError(f'{source}: {cause}. Weights {differences.listed(SHOWN)}{remedy}')
     weights = usable(own, found)
     log_left_out(source, own, found, weights)
     return weights
@@ -133,9 +134,30 @@ def likeliest_cause(backbone: nn.Module, differences: Differences) -> str:
     names = [*differences.missing, *differences.unexpected]
     if names and all('.predictor.' in name for name in names):
         return 'these weights were trained with another dynamic_linear or dynamic_conv'
-    if names and all(re.match(r'norm\d+\.', name) for name in names):
-        return (
-            'these weights were trained with other out_indices; norms that begin anew are allowed by '
-            "allow_missing=['norm*'], norms that are not needed by allow_unexpected=['norm*']"
-        )
+    if names and _whole_norms(names):
+        return 'these weights were trained with other out_indices'
+    if not names and all(re.search(r'(proj|conv1)\.weight$', n) for n in differences.reshaped):
+        return 'these weights were trained with another patch_size or in_channels'
     return 'the weights are incomplete, or of another version of the network'
+
+
+def _whole_norms(names: Sequence[str]) -> list[str]:
+    """The output norms that ``names`` are made of, weight and bias each; none if anything else is there."""
+    norms = {match[0] for match in (re.match(r'norm\d+', name) for name in names) if match}
+    whole = {f'{norm}.{kind}' for norm in norms for kind in ('weight', 'bias')}
+    return sorted(norms) if set(names) == whole else []
+
+
+def _remedy(differences: Differences) -> str:
+    """How to allow output norms that differ, if nothing else does."""
+    if differences.reshaped or not _whole_norms([*differences.missing, *differences.unexpected]):
+        return ''
+    options = [
+        f'{option}={[f"{norm}.*" for norm in _whole_norms(names)]}'
+        for option, names in (
+            ('allow_missing', differences.missing),
+            ('allow_unexpected', differences.unexpected),
+        )
+        if names
+    ]
+    return f'. To begin with that difference: {", ".join(options)}'
