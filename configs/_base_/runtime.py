@@ -14,5 +14,4 @@ env_cfg = dict(
 )
 vis_backends = [dict(type='LocalVisBackend')]
 log_level = 'INFO'
-load_from = None
 resume = False

@@ -31,10 +31,13 @@ def awkward(shape: torch.Size | list[int], dtype: torch.dtype = torch.float32) -
     return tensor.to(dtype)
 
 
+def raw(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.flatten().contiguous().view(torch.uint8)
+
+
 def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return list(one) == list(other) and all(
-        value.dtype == other[name].dtype
-        and torch.equal(value.contiguous().view(torch.uint8), other[name].view(torch.uint8))
+        value.dtype == other[name].dtype and torch.equal(raw(value), raw(other[name]))
         for name, value in one.items()
     )
 
@@ -69,6 +72,17 @@ def test_data_types_stay(dtype, tmp_path):
     first = convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'a.safetensors', Conversion())
     second = convert_checkpoint(first, tmp_path / 'b.pth', Conversion())
     assert same_bits(dict(sorted(weights.items())), dict(sorted(read(second).items())))
+
+
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+def test_layout_and_memory_of_the_source_do_not_matter(suffix, tmp_path):
+    network = WeightFormer(SMALL).to(memory_format=torch.channels_last)
+    weights = dict(network.state_dict())
+    weights['init_norm.bias'] = torch.randn(1_000_000)[5:21]  # a view of a large memory
+    torch.save(weights, tmp_path / 'in.pth')
+    out = convert_checkpoint(tmp_path / 'in.pth', tmp_path / f'out.{suffix}', Conversion())
+    assert same_bits(dict(sorted(weights.items())), dict(sorted(read(out).items())))
+    assert out.stat().st_size < 1_000_000
 
 
 def detector(network, others: dict[str, torch.Tensor], **more) -> tuple[dict, dict]:

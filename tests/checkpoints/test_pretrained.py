@@ -134,6 +134,14 @@ def test_weights_of_another_network_say_of_which(theirs, ours, cause, tmp_path):
         assert group in str(error.value)
 
 
+def test_one_predictor_that_lost_a_weight_was_not_trained_with_another_strategy(tmp_path):
+    weights = weights_of(dict(ISOTROPIC, arch=dict(embed_dims=16, depth=6)))
+    del weights['blocks.1.linear1.predictor.expand_in']
+    torch.save(weights, tmp_path / 'weights.pth')
+    with pytest.raises(UserError, match='are incomplete.*missing: blocks.1.linear1.predictor'):
+        build(dict(ISOTROPIC, arch=dict(embed_dims=16, depth=6)), tmp_path / 'weights.pth')
+
+
 @pytest.mark.parametrize('config', NETWORKS, ids=lambda config: config['type'])
 def test_one_key_less_or_more_or_reshaped_is_refused_and_nothing_is_loaded(config, tmp_path):
     weights = weights_of(config)
@@ -166,6 +174,9 @@ def test_what_may_be_missing_is_said(tmp_path):
     assert all(torch.equal(own[name], weights[name]) for name in weights)
     with pytest.raises(UserError, match=r'missing: norm1\.bias'):
         build(config, tmp_path / 'weights.pth', allow_missing=['*.weight'])
+    with pytest.raises(UserError, match=r'missing: norm1\.bias'):
+        build(config, tmp_path / 'weights.pth', allow_missing='*.weight')  # one pattern, not eight
+    build(config, tmp_path / 'weights.pth', allow_missing='norm1.*')
 
 
 def test_pretrained_stands_after_the_other_initialisations(tmp_path):

@@ -6,13 +6,17 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, PretrainedInit
 from mmengine.runner import Runner
 from torch import nn
 
 from weightformer_mm.backbones import PyramidWeightFormer
 from weightformer_mm.engine import UserError
-from weightformer_mm.engine.initial_weights import InitialWeights, InitialWeightsHook
+from weightformer_mm.engine.initial_weights import (
+    InitialWeights,
+    InitialWeightsHook,
+    refuse_lenient_loading,
+)
 
 ARCH = dict(embed_dims=(8, 16), depths=(3, 3))
 
@@ -92,10 +96,13 @@ def test_a_model_of_the_same_kind_must_fit_as_a_whole(change, message, tmp_path)
 def test_the_backbone_of_another_kind_of_model_must_fit(tmp_path):
     weights = random_weights(Segmentor())
     del weights['backbone.norm1.bias']
-    with pytest.raises(UserError, match=r'other out_indices.*missing: norm1\.bias'):
+    with pytest.raises(UserError, match=r'are incomplete.*missing: norm1\.bias'):
+        read(Detector(), weights, tmp_path)
+    del weights['backbone.norm1.weight']
+    with pytest.raises(UserError, match=r"other out_indices.*allow_missing=\['norm1\.\*'\]"):
         read(Detector(), weights, tmp_path)
     taken = read(Detector(), weights, tmp_path, allow_missing=('backbone.norm1.*',))
-    assert 'backbone.norm1.bias' not in taken and 'backbone.norm1.weight' in taken
+    assert 'backbone.norm1.bias' not in taken and 'backbone.norm0.weight' in taken
 
 
 def test_what_may_differ_is_said(tmp_path):
@@ -105,6 +112,21 @@ def test_what_may_differ_is_said(tmp_path):
     assert weights.keys() - taken.keys() == {'roi_head.weight', 'roi_head.bias', 'extra'}
     with pytest.raises(UserError, match='unexpected: extra; of another shape: none'):
         read(Detector(), weights, tmp_path, allow_missing=('roi_head.*',))
+
+
+def test_a_checkpoint_that_lost_its_heads_is_not_one_of_another_kind(tmp_path):
+    weights = {n: v for n, v in random_weights(Detector()).items() if not n.startswith('roi_head')}
+    with pytest.raises(UserError, match='missing: roi_head.weight, roi_head.bias'):
+        read(Detector(), weights, tmp_path)
+
+
+@pytest.mark.parametrize('init_cfg', [PretrainedInit, 'Pretrained', 'PretrainedInit'])
+def test_lenient_loading_of_the_whole_model_is_refused(init_cfg):
+    given = dict(type=init_cfg, checkpoint='a.pth')
+    for value in (given, [dict(type='Xavier'), given]):
+        with pytest.raises(UserError, match='what fits of a.pth.*give it as load_from'):
+            refuse_lenient_loading(Config(dict(model=dict(init_cfg=value))))
+    refuse_lenient_loading(Config(dict(model=dict(init_cfg=dict(type='Xavier')))))
 
 
 def test_a_model_without_backbone(tmp_path):

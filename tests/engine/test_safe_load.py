@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import tarfile
 import warnings
 from argparse import Namespace
 
@@ -36,6 +38,15 @@ HARMLESS = {
 needs_allow_list = pytest.mark.skipif(
     not safe_load._HAS_ALLOW_LIST, reason='torch < 2.4 has no allow-list'
 )
+
+
+def test_formats_that_old_torch_reads_without_restriction(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / 'script.pth'))
+    with tarfile.open(tmp_path / 'tar.pth', 'w') as archive:
+        archive.addfile(tarfile.TarInfo('pickle'), io.BytesIO())
+    for name, kind in {'script.pth': 'a TorchScript archive', 'tar.pth': 'a tar file'}.items():
+        with pytest.raises(UserError, match=f'{name} is {kind}.*save a plain state_dict'):
+            load_checkpoint_file(tmp_path / name)
 
 
 @needs_allow_list

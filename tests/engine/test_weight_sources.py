@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -34,9 +40,39 @@ def site(tmp_path, monkeypatch):
 
 
 def test_a_download_is_kept(site, tmp_path):
-    for url in (f'{site}/weights.pth', f'{site}/weights.pth?download=true'):
-        assert torch.equal(load_weights(url)['state_dict']['backbone.a'], torch.arange(3.0))
-    assert [path.name for path in (tmp_path / 'hub' / 'checkpoints').iterdir()] == ['weights.pth']
+    for _ in range(2):
+        weights = load_weights(f'{site}/weights.pth')['state_dict']
+        assert torch.equal(weights['backbone.a'], torch.arange(3.0))
+    (kept,) = (tmp_path / 'hub' / 'checkpoints').iterdir()
+    assert kept.name.endswith('-weights.pth')
+
+
+def test_files_of_one_name_at_two_places_are_two(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        torch.save({'a': torch.full((2,), float(number))}, tmp_path / str(number) / 'epoch_1.pth')
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for number in (1, 2):
+            url = f'http://127.0.0.1:{server.server_address[1]}/{number}/epoch_1.pth'
+            assert load_weights(url)['a'].tolist() == [number, number]
+        server.shutdown()
+
+
+@pytest.mark.parametrize('url', ['http://127.0.0.1:9/a b.pth', 'http://[/weights.pth'])
+def test_urls_that_are_none(url):
+    with pytest.raises(UserError, match=re.escape(url)):
+        load_weights(url)
+
+
+def test_the_hub_is_known_to_every_training_script():
+    code = (
+        'import weightformer_mm\nfrom mmengine.runner import CheckpointLoader\n'
+        "assert CheckpointLoader._get_checkpoint_loader('hf://a/b').__name__ == 'load_weights'"
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_a_page_is_refused_and_not_kept(site, tmp_path):

@@ -202,3 +202,35 @@ def test_hub_out_of_reach(shapes, trouble, tmp_path):
         tools.close()
     assert message in result.error_line()
     assert trained is None and 'Epoch(train)' not in result.out
+
+
+LOAD_FROM = """
+_base_ = '{base}'
+load_from = dict(checkpoint='{checkpoint}', allow_missing=['decode_head.conv_seg.*'])
+"""
+
+
+@pytest.mark.parametrize('form', ['config', 'options'])
+def test_load_from_with_what_may_differ(tools, segmentation, form, tmp_path):
+    """The form that documentation and error show, in a config that inherits and on the command line."""
+    classes = {'model__decode_head__out_channels': 9, 'model__decode_head__num_classes': 9}
+    settings = segmentation.options(train_cfg__val_interval=5, **classes)
+    config = SEGMENTATION
+    if form == 'config':
+        config = tmp_path / 'config.py'
+        text = LOAD_FROM.format(base=SEGMENTATION, checkpoint=segmentation.checkpoint)
+        config.write_text(text)
+    else:
+        settings += [f'load_from.checkpoint={segmentation.checkpoint}']
+        settings += ['load_from.allow_missing=decode_head.conv_seg.*']
+    result = tools.run('train', config, '--work-dir', tmp_path / 'work', *settings)
+    assert 'as allowed, not taken from it: decode_head.conv_seg.weight' in result.ok()
+
+
+def test_resume_of_a_config_with_a_dict_in_load_from(tools, segmentation, tmp_path):
+    config = tmp_path / 'config.py'
+    text = LOAD_FROM.format(base=SEGMENTATION, checkpoint=segmentation.checkpoint)
+    config.write_text(text + 'resume = True\n')
+    more = segmentation.options(train_cfg__max_epochs=2)
+    result = tools.run('train', config, '--work-dir', tmp_path / 'work', *more)
+    assert f'Continuing from {segmentation.checkpoint}' in result.ok()

@@ -125,18 +125,20 @@ def _beside(checkpoint: Mapping[str, Any], conversion: Conversion) -> dict[str, 
     """What a ``.pth`` file holds besides the weights."""
     if not any(key in checkpoint for key in CONTAINERS):
         return {}
-    if conversion.publish or conversion.backbone_only:
+    # an optimizer's state belongs to the model whose names these were
+    if conversion.publish or conversion.backbone_only or conversion.to == RELEASED:
         return {'meta': checkpoint['meta']} if 'meta' in checkpoint else {}
     return {key: value for key, value in checkpoint.items() if key not in CONTAINERS}
 
 
 def _write(path: Path, weights: Mapping[str, Tensor], beside: Mapping[str, Any], to: str) -> None:
     with path.open('wb') as file:
+        # a view would take all of its memory along
+        own = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
         if path.suffix == '.safetensors':
-            separate = {name: tensor.clone() for name, tensor in weights.items()}
-            file.write(safetensors.torch.save(separate, {'format': 'pt'}))
+            file.write(safetensors.torch.save(own, {'format': 'pt'}))
         else:
-            torch.save({'model' if to == RELEASED else 'state_dict': weights, **beside}, file)
+            torch.save({'model' if to == RELEASED else 'state_dict': own, **beside}, file)
         file.flush()
         os.fsync(file.fileno())
 

@@ -77,7 +77,9 @@ def usable(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[st
     return {n: v for n, v in found.items() if n in wanted and v.shape == wanted[n].shape}
 
 
-def matches(name: str, patterns: Sequence[str]) -> bool:
+def matches(name: str, patterns: str | Sequence[str]) -> bool:
+    """Whether one of the shell patterns, or the only one, is that of ``name``."""
+    patterns = (patterns,) if isinstance(patterns, str) else patterns
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

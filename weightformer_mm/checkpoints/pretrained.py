@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
@@ -19,6 +19,7 @@ from .released import rename_released
 CONTAINERS = ('state_dict', 'model')
 PREFIX = 'backbone.'
 _HEAD = 'head.'
+_PREDICTOR = '.predictor.'
 SHOWN = 20  # names of a kind that an error lists
 
 
@@ -85,7 +86,8 @@ def matching_weights(
     differences = compare(own, found, allow_missing, allow_unexpected)
     if differences:
         cause = likeliest_cause(backbone, differences)
-        raise UserError(f'{source}: {cause}. Weights {differences.listed(SHOWN)}')
+        remedy = _remedy(differences)
+        raise UserError(f'{source}: {cause}. Weights {differences.listed(SHOWN)}{remedy}')
     weights = usable(own, found)
     log_left_out(source, own, found, weights)
     return weights
@@ -131,13 +133,43 @@ def likeliest_cause(backbone: nn.Module, differences: Differences) -> str:
     if theirs != ours:
         return f'these are weights of {theirs}, the model is {ours}'
     names = [*differences.missing, *differences.unexpected]
-    if names and all('.predictor.' in name for name in names):
+    predicting = _blocks(
+        name for name in (*differences.wanted, *differences.found) if _PREDICTOR in name
+    )
+    if all(_PREDICTOR in name for name in names) and _blocks(names) == predicting != set():
         return 'these weights were trained with another dynamic_linear or dynamic_conv'
-    if any('.attention.' in name for name in names) or any('.dwc.pred' in name for name in names):
+    if any('.attention.' in name or '.norm1.' in name for name in names):
         return 'these weights were trained with another token_mixer or dynamic_every'
-    if names and all(re.match(r'norm\d+\.', name) for name in names):
-        return (
-            'these weights were trained with other out_indices; norms that begin anew are allowed by '
-            "allow_missing=['norm*'], norms that are not needed by allow_unexpected=['norm*']"
-        )
+    if names and _whole_norms(names):
+        return 'these weights were trained with other out_indices'
+    if not names and all(re.search(r'(proj|conv1)\.weight$', n) for n in differences.reshaped):
+        return 'these weights were trained with another patch_size or in_channels'
     return 'the weights are incomplete, or of another version of the network'
+
+
+def _blocks(names: Iterable[str]) -> set[str]:
+    """The parts of names up to the number of the block."""
+    matches = (re.match(r'.*blocks\.\d+', name) for name in names)
+    return {match[0] for match in matches if match}
+
+
+def _whole_norms(names: Sequence[str]) -> list[str]:
+    """The output norms that ``names`` are made of, weight and bias each; none if anything else is there."""
+    norms = {match[0] for match in (re.match(r'norm\d+', name) for name in names) if match}
+    whole = {f'{norm}.{kind}' for norm in norms for kind in ('weight', 'bias')}
+    return sorted(norms) if set(names) == whole else []
+
+
+def _remedy(differences: Differences) -> str:
+    """How to allow output norms that differ, if nothing else does."""
+    if differences.reshaped or not _whole_norms([*differences.missing, *differences.unexpected]):
+        return ''
+    options = [
+        f'{option}={[f"{norm}.*" for norm in _whole_norms(names)]}'
+        for option, names in (
+            ('allow_missing', differences.missing),
+            ('allow_unexpected', differences.unexpected),
+        )
+        if names
+    ]
+    return f'. To begin with that difference: {", ".join(options)}'

@@ -1,7 +1,7 @@
 """Training, testing and inference on top of mmengine: what the command lines in ``tools/`` call.
 
-Importing this package registers its hooks and optimizer wrapper in mmengine's root registries. Without
-mmengine the import still works, so that a tool can say what is missing.
+Importing this package registers its hooks and optimizer wrapper in mmengine's root registries, and ``hf://``.
+Without mmengine the import still works, so that a tool can say what is missing.
 """
 
 from __future__ import annotations
@@ -13,5 +13,8 @@ from .tool import run_tool
 
 if find_spec('mmengine') is not None:
     from . import amp, hooks, optimizers  # noqa: F401
+    from .weight_sources import register_hub
+
+    register_hub()
 
 __all__ = ['UserError', 'run_tool']

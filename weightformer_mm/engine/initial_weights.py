@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..checkpoints.differences import compare, usable
 from ..checkpoints.pretrained import CONTAINERS, PREFIX, SHOWN, log_left_out, matching_weights
 from .checkpoint_check import converts, get_state_dict, is_counter
+from .config import type_name
 from .errors import UserError
 from .weight_sources import load_weights
 
@@ -76,7 +77,7 @@ class InitialWeights:
             model = model.module
         own = model.state_dict()
         found = get_state_dict(checkpoint, self.checkpoint, CONTAINERS)
-        if not _shares_heads(own, found):
+        if _is_of_another_kind(own, found):
             return self._for_backbone(model, checkpoint)
         counters = [name for name in own if is_counter(name)]
         differences = compare(own, found, (*self.allow_missing, *counters), self.allow_unexpected)
@@ -88,7 +89,8 @@ class InitialWeights:
             return found
         raise UserError(
             f'load_from={self.checkpoint}: weights {differences.listed(SHOWN)}. What may differ is said by '
-            'load_from=dict(checkpoint=..., allow_missing=[patterns], allow_unexpected=[patterns]); to take '
+            'load_from=dict(checkpoint=..., allow_missing=[patterns], allow_unexpected=[patterns]), with '
+            '_delete_=True in it where a _base_ has load_from; to take '
             "the backbone alone: model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
 
@@ -113,6 +115,26 @@ class InitialWeights:
         return {f'{PREFIX}{name}': tensor for name, tensor in weights.items()}
 
 
+def load_from_path(cfg: Config) -> str | None:
+    """The checkpoint that ``load_from`` names, in either form."""
+    load_from = cfg.get('load_from')
+    return load_from.get('checkpoint') if isinstance(load_from, Mapping) else load_from
+
+
+def refuse_lenient_loading(cfg: Config) -> None:
+    """Raise UserError if the model as a whole has pretrained weights in its ``init_cfg``.
+
+    mmengine would load what fits of them and go on.
+    """
+    given = cfg.model.get('init_cfg')
+    for init_cfg in given if isinstance(given, (list, tuple)) else [given]:
+        if init_cfg and type_name(init_cfg) in ('Pretrained', 'PretrainedInit'):
+            raise UserError(
+                f'model.init_cfg: mmengine would load what fits of {init_cfg.get("checkpoint")} and leave '
+                'out the rest; give it as load_from, or as model.backbone.init_cfg'
+            )
+
+
 class InitialWeightsHook(Hook):
     """Hand the runner, and the hooks that come after, a whole model with the weights that were read."""
 
@@ -132,8 +154,9 @@ class InitialWeightsHook(Hook):
         self.weights = {}
 
 
-def _shares_heads(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint and a model have parts in common besides what any two models may have."""
+def _is_of_another_kind(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint is of a bare backbone, or has heads and none of the model's."""
     parts, theirs = ({name.split('.')[0] for name in names} for names in (own, found))
-    bare = not any(name.startswith(PREFIX) for name in found)
-    return not (bare and PREFIX[:-1] in parts) and bool((parts & theirs) - _SHARED_PARTS)
+    if PREFIX[:-1] not in theirs:
+        return PREFIX[:-1] in parts or not parts & theirs
+    return bool(theirs - parts) and not (parts & theirs) - _SHARED_PARTS

@@ -13,6 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tarfile
+import zipfile
 from argparse import Namespace
 from functools import cache
 from pathlib import Path
@@ -85,10 +87,21 @@ def _allow_mmengine_objects() -> None:
         torch.serialization.add_safe_globals(list(_harmless()))
 
 
+def _refuse_old_formats(path: Path) -> None:
+    """torch < 2.6 reads these two without its restricted unpickler, whatever ``weights_only`` says."""
+    is_script = zipfile.is_zipfile(path) and any(
+        name.endswith('/constants.pkl') for name in zipfile.ZipFile(path).namelist()
+    )
+    if is_script or tarfile.is_tarfile(path):
+        kind = 'a TorchScript archive' if is_script else "a tar file, torch's oldest format"
+        raise UserError(f'{path} is {kind}, which can run code; save a plain state_dict')
+
+
 def _read(path: Path, map_location: Any) -> Any:
     if path.suffix == '.safetensors':
         weights = safetensors.torch.load_file(path)
         return {name: tensor.to(map_location or 'cpu') for name, tensor in weights.items()}
+    _refuse_old_formats(path)
     _allow_mmengine_objects()
     return torch.load(path, map_location=map_location, weights_only=True)
 
@@ -105,7 +118,7 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = 'cpu') -> 
         raise UserError(f'checkpoint not found: {path}')
     try:
         checkpoint = _read(path, map_location)
-    except (MemoryError, torch.cuda.OutOfMemoryError):
+    except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
         # On bytes that are no checkpoint torch fails in every thinkable way; on a truncated file it seeks

@@ -15,7 +15,12 @@ from .data_check import check_data
 from .errors import Interrupted, UserError
 from .folders import make_folder
 from .hooks import PlainCheckpointHook, StopOnNonFiniteLossHook
-from .initial_weights import InitialWeights, InitialWeightsHook
+from .initial_weights import (
+    InitialWeights,
+    InitialWeightsHook,
+    load_from_path,
+    refuse_lenient_loading,
+)
 from .launch import use_launcher
 from .libraries import require_libraries
 from .runner import build_runner
@@ -51,6 +56,7 @@ def train(
     cfg = load_config(config, options)
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     require_libraries(cfg.get('default_scope', 'mmengine'))
+    refuse_lenient_loading(cfg)
     check_data(cfg, ('train', 'val'))
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
     if amp:
@@ -102,7 +108,7 @@ def last_checkpoint(work_dir: str | Path) -> Path | None:
 
 def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Path | None:
     if resume is None and cfg.get('resume'):  # as mmengine reads the config's own keys
-        resume = cfg.get('load_from') or RESUME_LAST
+        resume = load_from_path(cfg) or RESUME_LAST
     if resume is None:
         return None
     return last_checkpoint(cfg.work_dir) if resume == RESUME_LAST else Path(resume).expanduser()

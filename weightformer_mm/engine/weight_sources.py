@@ -5,8 +5,10 @@ All of them end in `load_checkpoint_file`, which runs nothing that is in the fil
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,7 +43,8 @@ def load_weights(reference: str | os.PathLike, map_location: Any = 'cpu') -> dic
 def use_safe_loading() -> None:
     """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process."""
     hub.log_to_stdout()
-    for scheme in ('', *_HTTP, hub.SCHEME):
+    register_hub()
+    for scheme in ('', *_HTTP):
         _register(scheme, load_weights)
     zoo_urls = {
         'torchvision://': zoos.get_torchvision_models,
@@ -56,6 +59,11 @@ def use_safe_loading() -> None:
         _register(scheme, _refuse)
 
 
+def register_hub() -> None:
+    """Make ``hf://`` known to mmengine's ``CheckpointLoader``, for any training script."""
+    _register(hub.SCHEME, load_weights)
+
+
 def _register(scheme: str, loader: Loader) -> None:
     CheckpointLoader.register_scheme(scheme, loader, force=True)
 
@@ -63,13 +71,14 @@ def _register(scheme: str, loader: Loader) -> None:
 def _load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
     """Download to torch's cache; by a rename, so that processes may do so at the same time."""
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    cached = folder / (urlsplit(url).path.rpartition('/')[2] or 'index')
+    cached = folder / _cached_name(url)
     is_new = not cached.is_file()
     if is_new:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(cached))
-        except OSError as error:  # URLError and HTTPError are OSErrors
+        # URLError and HTTPError are OSErrors; a ValueError is about the URL itself
+        except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, 'reason', None) or error
             raise UserError(f'{url}: download failed: {reason}') from error
     try:
@@ -78,6 +87,15 @@ def _load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
         if is_new:  # an error page, most likely; what others left in the cache is theirs
             cached.unlink(missing_ok=True)
         raise UserError(f'{url}: {error}') from error
+
+
+def _cached_name(url: str) -> str:
+    try:
+        name = urlsplit(url).path.rpartition('/')[2]
+    except ValueError as error:
+        raise UserError(f'{url} is no URL: {error}') from error
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]  # many files are called epoch_12.pth
+    return f'{digest}-{name or "index"}'
 
 
 def _zoo(scheme: str, urls: Callable[[], dict[str, str]], prefix: str = '') -> Loader:
