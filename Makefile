@@ -23,7 +23,7 @@ setup:  ## make the environment in VENV from the lock files (nothing to do: unde
 demo: setup  ## generate data, train and evaluate both tasks, draw pictures
 	@$(RUN) "$(BIN)/python" tools/demo.py $(if $(filter 1,$(FORCE)),--force)
 
-context: setup  ## train one network with every prediction strategy where context is needed, tabulate (about 1 h)
+context: setup  ## train one network with every prediction strategy where context is needed, tabulate (under 1 h on two cores)
 	@$(RUN) "$(BIN)/python" tools/context.py $(if $(filter 1,$(FORCE)),--force)
 
 test: setup  ## run the tests
