@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 import torch
+from mmengine.analysis import get_model_complexity_info
 
 from tests.backbones.contract import MICRO, MICRO_IDS, build
 from tests.backbones.test_contract import all_parameters_have_gradients, check_outputs
@@ -47,6 +48,17 @@ def test_unknown_mixers_are_refused(backbone, arch):
         backbone(arch=arch, token_mixer='magic')
     with pytest.raises(ValueError, match='dynamic_every of at least 1, got 0'):
         backbone(arch=arch, dynamic_every=0)
+    with pytest.raises(ValueError, match='dynamic_every of at least 1, got 2.5'):
+        backbone(arch=arch, dynamic_every=2.5)
+    with pytest.raises(ValueError, match="unknown dynamic linear strategy 'magic'"):
+        backbone(arch=arch, token_mixer='attention', dynamic_linear='magic')
+
+
+@pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
+def test_the_libraries_can_count_and_trace_what_is_predicted(backbone, arch):
+    model = build(backbone, arch).eval()
+    counted = get_model_complexity_info(model, inputs=(torch.randn(1, 3, 64, 64),))
+    assert counted['flops'] > 0
 
 
 def spreads_of_blocks(mixer: dict, side: int) -> list[float]:

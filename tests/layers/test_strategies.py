@@ -81,6 +81,24 @@ def test_finite_under_autocast_at_any_scale(layer, sizes, strategy, scale, dtype
         assert torch.isfinite(parameter.grad).all()
 
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(('layer', 'sizes', 'strategy'), PREDICTING)
+def test_a_layer_in_half_precision_predicts_in_float32_and_stays_what_it_is(
+    layer, sizes, strategy, dtype
+):
+    module = build(layer, sizes, strategy).to(dtype)
+    module.predictor.register_buffer('constant', torch.ones(1, dtype=dtype))
+    seen = []
+    module.predictor.register_forward_hook(
+        lambda predictor, args, out: seen.append((predictor.constant.dtype, out.dtype))
+    )
+    parameters = dict(module.named_parameters())
+    module(torch.randn(2, 6, 5, sizes[0], dtype=dtype)).float().sum().backward()
+    assert seen == [(torch.float32, torch.float32)]
+    assert dict(module.named_parameters()) == parameters
+    assert all(parameter.grad.dtype == dtype for parameter in parameters.values())
+
+
 @pytest.mark.parametrize('layer', [DynamicLinear, DynamicDepthwiseConv2d])
 def test_an_unknown_strategy_is_refused_with_the_valid_ones(layer):
     names = (WEIGHT_PREDICTORS if layer is DynamicLinear else KERNEL_PREDICTORS).names()

@@ -9,7 +9,13 @@ from mmengine.model import BaseModule, PretrainedInit, initialize, update_init_i
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layers import AttentionBlock, DynamicBlock, StaticBlock
+from ..layers import (
+    KERNEL_PREDICTORS,
+    WEIGHT_PREDICTORS,
+    AttentionBlock,
+    DynamicBlock,
+    StaticBlock,
+)
 from ..layers.primitives import LayerNorm
 from .arch import is_dynamic, resolve_out_indices
 
@@ -97,8 +103,11 @@ class DynamicBackbone(BaseModule):
             raise ValueError(
                 f'unknown token_mixer {token_mixer!r}; choose one of {", ".join(mixers)}'
             )
-        if dynamic_every < 1:
+        if not isinstance(dynamic_every, int) or dynamic_every < 1:
             raise ValueError(f'expected dynamic_every of at least 1, got {dynamic_every}')
+        # attention has no use for them; a misspelt one is wrong all the same
+        WEIGHT_PREDICTORS.check(dynamic_linear)
+        KERNEL_PREDICTORS.check(dynamic_conv)
         rates = torch.linspace(0, drop_path_rate, total, device='cpu').tolist()
         return [
             (mixers[token_mixer] if is_dynamic(index, dynamic_every) else StaticBlock)(

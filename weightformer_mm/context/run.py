@@ -14,14 +14,14 @@ from ..engine.errors import UserError
 from ..runs import Job, run_together
 from ..runs.progress import newest_loss
 from .report import write_report
-from .runs import BAND, MARKER, ContextRun
+from .runs import BAND, DEFAULT_SEEDS, MARKER, ContextRun
 from .variants import HARD_VARIANTS, choose
 
 
 def run_context(
     repository: Path,
     out: Path,
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = DEFAULT_SEEDS,
     names: Sequence[str] | None = None,
     hard: bool = False,
     force: bool = False,
@@ -50,7 +50,7 @@ def run_context(
         raise UserError(f'expected different seeds, at least one; got {list(seeds)}')
     if epochs is not None and epochs < 1:
         raise UserError(f'expected at least one epoch, got {epochs}')
-    task = (MARKER if hard else BAND).lasting(epochs)
+    task = (MARKER if hard else BAND).lasting(epochs).chosen(seeds, names)
     config = repository / task.config
     chosen = choose(list(names) if names else list(HARD_VARIANTS) if hard else None)
     runs = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..engine.errors import RunFailed
 from ..runs import Job, RunFolder, Usage, digest_of, newest_scalars
 
 STATE_FILE = 'context_run.json'
+DEFAULT_SEEDS = (0, 1, 2)
 METRICS = ('mIoU', 'cue_accuracy', 'found')  # per cent
 
 
@@ -37,6 +39,15 @@ class TaskSet:
             return self
         name = f'{self.name}_{epochs}epochs'
         return replace(self, name=name, options=f'{self.options} --epochs {epochs}')
+
+    def chosen(self, seeds: Sequence[int], variants: Sequence[str] | None) -> TaskSet:
+        """The same with the options that name these seeds and variants, where they are not the default."""
+        options = self.options
+        if tuple(seeds) != DEFAULT_SEEDS:
+            options += f' --seeds {" ".join(map(str, seeds))}'
+        if variants:
+            options += f' --variants {" ".join(variants)}'
+        return replace(self, options=options)
 
 
 BAND = TaskSet(

@@ -8,6 +8,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
+_HALF = (torch.float16, torch.bfloat16)
 _AUTOCAST_DEVICES = ('cpu', 'cuda', 'xpu')  # on others torch 2.1 refuses even to switch it off
 
 
@@ -29,10 +30,17 @@ def at_least_float32(function):
 
 
 def predict(predictor: nn.Module, x: Tensor) -> Tensor:
-    """Call a predictor as `at_least_float32` calls a function: input and parameters in at least float32."""
+    """Call a predictor as `at_least_float32` calls a function: input and parameters in at least float32.
+
+    In a predictor in half precision, parameters and buffers are exchanged for float32 copies during the
+    call: what it writes to its buffers is lost, and threads must not share it.
+    """
+    state = {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
     with _without_autocast(x.device.type):
-        parameters = {name: _promote(value) for name, value in predictor.named_parameters()}
-        return torch.func.functional_call(predictor, parameters, (_promote(x),))
+        if not any(tensor.dtype in _HALF for tensor in state.values()):
+            return predictor(_promote(x))
+        promoted = {name: _promote(tensor) for name, tensor in state.items()}
+        return torch.func.functional_call(predictor, promoted, (_promote(x),))
 
 
 def _without_autocast(device_type: str):
@@ -42,6 +50,6 @@ def _without_autocast(device_type: str):
 
 
 def _promote(argument):
-    if isinstance(argument, torch.Tensor) and argument.dtype in (torch.float16, torch.bfloat16):
+    if isinstance(argument, torch.Tensor) and argument.dtype in _HALF:
         return argument.float()
     return argument

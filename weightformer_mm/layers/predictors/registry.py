@@ -37,12 +37,16 @@ class PredictorRegistry:
         """The registered strategies, in order of registration."""
         return tuple(self._factories)
 
-    def build(self, name: str, **sizes: int) -> nn.Module | None:
-        """Build the predictor ``name``; an unknown name raises a ValueError that lists the valid ones."""
+    def check(self, name: str) -> None:
+        """Raise a ValueError that lists the valid names unless ``name`` is one of them."""
         if name not in self._factories:
             raise ValueError(
                 f'unknown {self._kind} strategy {name!r}; choose one of {", ".join(self.names())}'
             )
+
+    def build(self, name: str, **sizes: int) -> nn.Module | None:
+        """Build the predictor ``name``; an unknown name raises a ValueError that lists the valid ones."""
+        self.check(name)
         return self._factories[name](**sizes)
 
 
