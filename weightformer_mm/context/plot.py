@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from ..engine.folders import written_whole
 
 LABEL_GAP = 0.055  # least distance of two labels, relative to the axis
 GUESSING = 0.5
@@ -49,9 +50,8 @@ def draw_plot(points: Sequence[Point], cost_title: str, out: Path) -> None:
     axes.set_xlabel(cost_title)
     axes.set_ylabel('cue accuracy, mean and range over seeds')
     axes.grid(True, which='major', alpha=0.3)
-    partial = out.with_name(f'.partial-{out.name}')
-    figure.savefig(partial, format='png', dpi=120)
-    os.replace(partial, out)
+    with written_whole(out) as partial:
+        figure.savefig(partial, format='png', dpi=120)
 
 
 def _draw_point(axes, point: Point, color: str, label: tuple[float, float]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from ..engine.folders import written_whole
 from .cost import SIDES, Cost, backbone_cost
 from .plot import Point, draw_plot
 from .runs import METRICS, ContextRun, TaskSet
@@ -160,6 +160,5 @@ def points(rows: Sequence[Row]) -> list[Point]:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f'.partial-{path.name}')
-    partial.write_text(text, encoding='utf-8')
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding='utf-8')

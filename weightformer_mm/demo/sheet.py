@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..engine.folders import written_whole
+
 GAP = 6  # pixels
 HEADER = 28  # pixels
 WHITE = (255, 255, 255)
@@ -36,9 +38,8 @@ def make_sheet(
         _framed(np.vstack([header, *rows[first : first + per_column]]), right=3 * GAP)
         for first in range(0, len(rows), per_column)
     ]
-    partial = out.with_name(f'.partial-{out.name}')
-    cv2.imwrite(str(partial), np.hstack(stacks))
-    partial.replace(out)
+    with written_whole(out) as partial:
+        cv2.imwrite(str(partial), np.hstack(stacks))
 
 
 def _row(image: Path, picture: Path) -> np.ndarray:

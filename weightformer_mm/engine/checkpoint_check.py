@@ -53,8 +53,7 @@ def check_matches(
     Args:
         ignore: name prefixes of weights that may be in excess: of parts taken out of the model on purpose.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    model = unwrapped(model)
     found = get_state_dict(checkpoint, path)
     wanted = model.state_dict()
     counters = [name for name in wanted if is_counter(name)]
@@ -83,6 +82,13 @@ def check_resumable(checkpoint: dict[str, Any], path: Path) -> None:
             f'--resume {path}: it holds weights but not the state of a run ({", ".join(missing)} missing); '
             f'to start from these weights: --cfg-options load_from={path}'
         )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside wrappers for distributed training and test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def is_counter(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from .errors import UserError
+from .folders import written_whole
 
 _VISUALIZERS = {
     'mmdet': 'DetLocalVisualizer',
@@ -63,12 +63,8 @@ def draw(
             arguments['pred_score_thr'] = score_thr
         paint = partial(visualizer.add_datasample, out_file.name, image, sample)
     out_file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out_file.with_name(f'.partial-{os.getpid()}-{out_file.name}')
-    try:
+    with written_whole(out_file) as unfinished:
         paint(out_file=str(unfinished), **arguments)
-        os.replace(unfinished, out_file)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def picture_name(path: Path) -> Path:

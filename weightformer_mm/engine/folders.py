@@ -28,6 +28,17 @@ def make_folder(path: str | os.PathLike, option: str) -> Path:
 
 
 @contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` whose file takes the place of ``path`` if the block succeeds; same suffix."""
+    partial = path.with_name(f'.partial-{os.getpid()}-{path.name}')
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A temporary folder whose files move to ``folder`` when the block ends without an error."""
     with tempfile.TemporaryDirectory(prefix='.partial-', dir=folder) as stage:

@@ -9,12 +9,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..checkpoints.differences import compare, usable
 from ..checkpoints.pretrained import CONTAINERS, PREFIX, SHOWN, log_left_out, matching_weights
-from .checkpoint_check import converts, get_state_dict, is_counter
+from .checkpoint_check import converts, get_state_dict, is_counter, unwrapped
 from .config import type_name
 from .errors import UserError
 from .weight_sources import load_weights
@@ -73,8 +72,7 @@ class InitialWeights:
                 shaped ones.
         """
         checkpoint = load_weights(self.checkpoint)
-        while is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(model)
         own = model.state_dict()
         found = get_state_dict(checkpoint, self.checkpoint, CONTAINERS)
         if _is_of_another_kind(own, found):
@@ -144,10 +142,7 @@ class InitialWeightsHook(Hook):
         self.weights = weights
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
-        own = model.state_dict()
+        own = unwrapped(runner.model).state_dict()
         checkpoint.clear()
         converts_names = not self.weights.keys() <= own.keys()
         checkpoint['state_dict'] = self.weights if converts_names else {**own, **self.weights}

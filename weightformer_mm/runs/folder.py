@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..engine.errors import UserError
+from ..engine.folders import written_whole
 
 
 def digest_of(cfg: Config, data: Path) -> str:
@@ -36,9 +37,8 @@ class RunFolder:
         return json.loads(self._state.read_text()) if self._state.is_file() else {}
 
     def write_state(self, **changes) -> None:
-        partial = self._state.with_suffix('.partial')
-        partial.write_text(json.dumps({**self.read_state(), **changes}, indent=2) + '\n')
-        partial.replace(self._state)
+        with written_whole(self._state) as partial:
+            partial.write_text(json.dumps({**self.read_state(), **changes}, indent=2) + '\n')
 
     def claim(self, digest: str, writer: str, force: bool = False) -> None:
         """Make the folder, without results of another digest (with ``force`` without any).

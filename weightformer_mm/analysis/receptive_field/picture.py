@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from ...engine.folders import written_whole
 from .energy import ReceptiveField
 
 PANEL = 1.9  # inches
@@ -46,13 +47,8 @@ def draw_receptive_fields(
         axes[line][0].set_ylabel(row)
     bar = figure.colorbar(drawn, ax=axes, fraction=0.02)
     bar.set_label('energy of a pixel / mean over the pixels; white: exactly 0', fontsize=8)
-    out = Path(out)
-    partial = out.with_name(f'.{out.stem}.partial.png')
-    try:
+    with written_whole(Path(out)) as partial:
         figure.savefig(partial, dpi=130, format='png')
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _relative(field: ReceptiveField) -> torch.Tensor:

@@ -21,6 +21,7 @@ from ...backbones.strategies import strategy_options
 from ...checkpoints.pretrained import load_pretrained
 from ...engine.config import load_config, require, type_name
 from ...engine.errors import UserError
+from ...engine.folders import written_whole
 from ...engine.image_guard import image_problem
 from ...engine.inference import find_images
 from ...engine.libraries import require_libraries
@@ -97,7 +98,8 @@ def run_erf(
         row: {column: _named(field) for column, field in per_column.items()}
         for row, per_column in fields.items()
     }
-    _write(out.with_suffix('.json'), json.dumps(numbers, indent=2) + '\n')
+    with written_whole(out.with_suffix('.json')) as partial:
+        partial.write_text(json.dumps(numbers, indent=2) + '\n')
     return numbers
 
 
@@ -155,9 +157,3 @@ def _load_images(cfg: Config, source: str, count: int, size: tuple[int, int]) ->
         image = (mmcv.imresize(image, size[::-1]).astype(np.float64) - mean) / std
         loaded.append(torch.from_numpy(image).permute(2, 0, 1).float())  # (H, W, 3) -> (3, H, W)
     return loaded
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_text(text)
-    partial.replace(path)
