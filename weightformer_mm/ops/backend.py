@@ -1,0 +1,72 @@
+"""Which code runs an operation, PyTorch's own or the Triton kernels: the only place that decides."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+BACKENDS = ('auto', 'torch', 'triton')
+ENVIRONMENT = 'WEIGHTFORMER_BACKEND'
+
+_HAS_TRITON = find_spec('triton') is not None
+_INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_default = os.environ.get(ENVIRONMENT, 'auto')
+_said: set[str] = set()
+_logger = logging.getLogger(__name__)
+
+
+def check_backend(backend: str) -> None:
+    """Raise a ValueError that lists the valid names unless ``backend`` is one of them."""
+    if backend not in BACKENDS:
+        raise ValueError(f'unknown backend {backend!r}; choose one of {", ".join(BACKENDS)}')
+
+
+def choose_backend(backend: str, x: Tensor) -> str:
+    """``'torch'`` or ``'triton'``: what runs an operation on ``x``.
+
+    ``'auto'`` is what the environment variable ``WEIGHTFORMER_BACKEND`` says and, without it, Triton for
+    tensors on a GPU where Triton is installed, PyTorch for all others; the log says once why not Triton.
+
+    Args:
+        backend: ``'auto'``, ``'torch'`` or ``'triton'``.
+        x: the operation's main input, of any shape.
+
+    Raises:
+        ValueError: for another name, or if ``'triton'`` was asked for and cannot run on ``x``.
+    """
+    check_backend(backend)
+    requested = backend if backend != 'auto' else _default
+    if requested not in BACKENDS:
+        raise ValueError(f'{ENVIRONMENT}={requested}: choose one of {", ".join(BACKENDS)}')
+    if requested == 'torch':
+        return 'torch'
+    obstacle = _obstacle(x, interpreted=_INTERPRETED and requested == 'triton')
+    if obstacle is None:
+        return 'triton'
+    if requested == 'triton':
+        raise ValueError(f"backend 'triton': {obstacle}; use 'auto' or 'torch' instead")
+    _say_once(f"backend 'auto' uses PyTorch's own operations: {obstacle}")
+    return 'torch'
+
+
+def _obstacle(x: Tensor, interpreted: bool) -> str | None:
+    """Why Triton cannot run on ``x``; None if it can. Interpreted kernels also run on the CPU."""
+    if not _HAS_TRITON:
+        return 'Triton is not installed'
+    if x.device.type != 'cuda' and not (interpreted and x.device.type == 'cpu'):
+        return f'the Triton kernels need a GPU, and the tensor is on {x.device.type!r}'
+    if x.dtype not in _DTYPES:
+        return f'the Triton kernels take float32, bfloat16 and float16, not {x.dtype}'
+    return None
+
+
+def _say_once(message: str) -> None:
+    if torch.compiler.is_compiling() or message in _said:
+        return
+    _said.add(message)
+    _logger.info(message)
