@@ -9,6 +9,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from .compat import is_compiling
+
 BACKENDS = ('auto', 'torch', 'triton')
 ENVIRONMENT = 'WEIGHTFORMER_BACKEND'
 
@@ -66,7 +68,7 @@ def _obstacle(x: Tensor, interpreted: bool) -> str | None:
 
 
 def _say_once(message: str) -> None:
-    if torch.compiler.is_compiling() or message in _said:
+    if is_compiling() or message in _said:
         return
     _said.add(message)
     _logger.info(message)
