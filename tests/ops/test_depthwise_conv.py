@@ -77,8 +77,8 @@ def zeros(*shape):
             r'\(B, H, W, C\)',
         ),
         (
-            lambda: ops.depthwise_conv(zeros(2, 4, 4, 5), zeros(1, 5, 1, 3, 3), zeros(5)),
-            r'\(2, 5, 1, 3, 3\)',
+            lambda: ops.depthwise_conv(zeros(3, 4, 4, 5), zeros(2, 5, 1, 3, 3), zeros(5)),
+            r'\(3, 5, 1, 3, 3\)',
         ),
         (lambda: ops.depthwise_conv(zeros(2, 4, 4, 5), zeros(2, 5, 1, 2, 2), zeros(5)), 'odd'),
         (

@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from .. import ops
+from .as_built import as_built
 from .attention import SelfAttention
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
@@ -35,8 +37,35 @@ class _Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
     def mlp(self, x: Tensor) -> Tensor:
-        hidden = self.drop(F.gelu(self.linear1(self.norm2(x))))  # (B, H, W, 4 * C)
-        return x + self.drop_path(self.drop(self.linear2(hidden)))
+        if not self.fusible():
+            hidden = self.drop(F.gelu(self.linear1(self.norm2(x))))  # (B, H, W, 4 * C)
+            return x + self.drop_path(self.drop(self.linear2(hidden)))
+        return ops.residual_mlp(
+            x,
+            self.norm2.weight,
+            self.norm2.bias,
+            self.weight1(x),
+            self.linear1.bias,
+            self.linear2.weight,
+            self.linear2.bias,
+            self.branch_scale(x),
+            self.norm2.eps,
+        )
+
+    def fusible(self) -> bool:
+        """Whether the MLP may run as one operation, around its modules."""
+        drops = self.training and self.drop.p > 0
+        return not drops and as_built(self.norm2, self.linear1, self.linear2, self.drop)
+
+    def weight1(self, x: Tensor) -> Tensor:
+        """FC1's weight, ``(1, C, 4 * C)``, or ``(B, C, 4 * C)`` if it is predicted from the map ``x``."""
+        return self.linear1.weight.T.unsqueeze(0)
+
+    def branch_scale(self, x: Tensor) -> Tensor | None:
+        """What stochastic depth multiplies the branch of each image by, ``(B,)``; None for 1."""
+        if not self.training or isinstance(self.drop_path, nn.Identity):
+            return None
+        return self.drop_path(x.new_ones(len(x), 1, 1, 1)).flatten()
 
 
 class StaticBlock(_Block):
@@ -57,7 +86,7 @@ class StaticBlock(_Block):
         super().__init__(linear1, channels, drop_rate, drop_path_rate, dwc=dwc)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(x + self.dwc(x))
+        return self.mlp(self.dwc(x, residual=True))
 
 
 class DynamicBlock(_Block):
@@ -92,9 +121,14 @@ class DynamicBlock(_Block):
         super().__init__(linear1, channels, drop_rate, drop_path_rate, dwc=dwc)
         self.norm1 = LayerNorm(channels)
 
+    def weight1(self, x: Tensor) -> Tensor:
+        if self.linear1.predictor is None:
+            return self.linear1.weight.unsqueeze(0)
+        return self.linear1.predicted_weight(self.norm2(x))
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm1(x)
-        return self.mlp(x + self.dwc(x))
+        return self.mlp(self.dwc(x, residual=True))
 
 
 class AttentionBlock(_Block):

@@ -44,9 +44,11 @@ class DynamicLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.predictor is None:
             return F.linear(x, self.weight.T, self.bias)
-        # (B, Cin, Cout)
-        weight = ops.with_bounded_update(ops.predict(self.predictor, x), self.weight, dim=1)
-        return ops.predicted_linear(x, weight, self.bias)
+        return ops.predicted_linear(x, self.predicted_weight(x), self.bias)
+
+    def predicted_weight(self, x: Tensor) -> Tensor:
+        """``W0 + dW / (‖dW‖₂ + 1)`` of each image, ``(B, H, W, Cin) -> (B, Cin, Cout)``."""
+        return ops.with_bounded_update(ops.predict(self.predictor, x), self.weight, dim=1)
 
     def extra_repr(self) -> str:
         return f'{self.in_features}, {self.out_features}, strategy={self.strategy!r}'

@@ -5,6 +5,8 @@ from __future__ import annotations
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from .. import ops
+
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the channels with the published epsilon, 1e-6."""
@@ -30,7 +32,15 @@ class Conv2d(nn.Conv2d):
 
 
 class DepthwiseConv2d(Conv2d):
-    """Depthwise 3x3 convolution, ``(B, H, W, C) -> (B, ceil(H/stride), ceil(W/stride), C)``."""
+    """Depthwise 3x3 convolution, ``(B, H, W, C) -> (B, ceil(H/stride), ceil(W/stride), C)``.
+
+    With stride 1, ``forward(x, residual=True)`` returns ``x + conv(x)``.
+    """
 
     def __init__(self, channels: int, stride: int = 1):
         super().__init__(channels, channels, 3, stride, padding=1, groups=channels)
+
+    def forward(self, x: Tensor, residual: bool = False) -> Tensor:
+        if not residual:
+            return super().forward(x)
+        return ops.depthwise_conv(x, self.weight.unsqueeze(0), self.bias, residual=True)

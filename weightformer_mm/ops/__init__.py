@@ -2,6 +2,7 @@
 
 from .attention import attention_as_mlp
 from .depthwise_conv import adaptive_update, depthwise_conv
+from .mlp import Stash, residual_mlp
 from .precision import predict
 from .predicted_weight import (
     bilateral_update,
@@ -12,6 +13,7 @@ from .predicted_weight import (
 )
 
 __all__ = [
+    'Stash',
     'adaptive_update',
     'attention_as_mlp',
     'bilateral_update',
@@ -19,6 +21,7 @@ __all__ = [
     'pool_tokens',
     'predict',
     'predicted_linear',
+    'residual_mlp',
     'token_correlation',
     'with_bounded_update',
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..checks import check_map
 from ..precision import at_least_float32
-from . import reference
+from . import eager, reference
 
 __all__ = ['adaptive_update', 'depthwise_conv']
 
@@ -41,13 +41,16 @@ def adaptive_update(
     return reference.adaptive_update(x, size, hidden_weight, hidden_bias, out_weight)
 
 
-def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+def depthwise_conv(
+    x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = False
+) -> Tensor:
     """Depthwise convolution with one kernel per image, stride 1, zero padding that keeps the size.
 
     Args:
         x: ``(B, H, W, C)``.
-        kernel: ``(B, C, 1, k, k)`` with odd ``k``; converted once to the data type of the product.
+        kernel: ``(B, C, 1, k, k)`` with odd ``k``, or ``(1, C, 1, k, k)`` for all images.
         bias: ``(C,)``.
+        residual: return ``x + conv(x)``.
 
     Returns:
         ``(B, H, W, C)``.
@@ -58,8 +61,8 @@ def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     check_map(x)
     size = kernel.shape[-1]
     expected = (x.shape[0], x.shape[-1], 1, size, size)
-    if tuple(kernel.shape) != expected:
+    if tuple(kernel.shape) not in (expected, (1, *expected[1:])):
         raise ValueError(f'expected a kernel of shape {expected}, got {tuple(kernel.shape)}')
     if size % 2 == 0:
         raise ValueError(f'expected an odd kernel size, got {size}')
-    return reference.depthwise_conv(x, kernel, bias)
+    return eager.depthwise_conv(x, kernel, bias, residual)
