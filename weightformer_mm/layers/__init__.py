@@ -5,6 +5,7 @@ from .blocks import AttentionBlock, DynamicBlock, StaticBlock
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
 from .predictors import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
+from .recomputation import run_recomputed
 from .stems import ConvStem, Downsample, PatchEmbed
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     'PatchEmbed',
     'SelfAttention',
     'StaticBlock',
+    'run_recomputed',
 ]

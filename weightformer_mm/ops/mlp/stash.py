@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
 from torch import Tensor
@@ -23,26 +22,23 @@ class Stash:
         self.hidden: Tensor | None = None
         self.recomputing = False
 
-    @contextmanager
-    def forward(self) -> Iterator[None]:
-        """Around the forward pass of the block."""
-        with self._entered(recomputing=False):
-            yield
+    def contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """For the forward pass and the recomputation of a block, as ``torch.utils.checkpoint`` takes them."""
+        return _Run(self, recomputing=False), _Run(self, recomputing=True)
 
-    @contextmanager
-    def recomputation(self) -> Iterator[None]:
-        """Around its recomputation."""
-        with self._entered(recomputing=True):
-            yield
 
-    @contextmanager
-    def _entered(self, recomputing: bool) -> Iterator[None]:
-        self.recomputing = recomputing
-        token = _current.set(self)
-        try:
-            yield
-        finally:
-            _current.reset(token)
+class _Run(AbstractContextManager):
+    """May be entered again: a graph that is retained recomputes more than once."""
+
+    def __init__(self, stash: Stash, recomputing: bool):
+        self._stash, self._recomputing = stash, recomputing
+
+    def __enter__(self) -> None:
+        self._stash.recomputing = self._recomputing
+        self._token = _current.set(self._stash)
+
+    def __exit__(self, *exception: object) -> None:
+        _current.reset(self._token)
 
 
 def current_stash() -> Stash | None:
