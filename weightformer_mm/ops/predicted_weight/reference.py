@@ -6,12 +6,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compat import is_compiling
+
 
 def pool_tokens(x: Tensor) -> Tensor:
     """Average 2x2 windows; ``(B, H, W, C) -> (B, H//2 * W//2, C)``, a side of length 1 staying as it is."""
+    if is_compiling():
+        return _pool_strided(x)
     window = (min(2, x.shape[1]), min(2, x.shape[2]))
     pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), window)  # (B, C, Hp, Wp)
     return pooled.permute(0, 2, 3, 1).flatten(1, 2)  # (B, Hp * Wp, C)
+
+
+def _pool_strided(x: Tensor) -> Tensor:
+    """The same from strided slices: avg_pool2d would be compiled anew for each parity of height and width."""
+    for axis in (1, 2):
+        pairs = x.shape[axis] // 2
+        if pairs > 0:
+            first = x.narrow(axis, 0, 2 * pairs)
+            x = first.unflatten(axis, (pairs, 2)).mean(axis + 1)
+    return x.flatten(1, 2)  # (B, Hp, Wp, C) -> (B, Hp * Wp, C)
 
 
 def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
