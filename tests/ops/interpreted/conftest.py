@@ -1,0 +1,48 @@
+"""Tests that run the Triton kernels: interpreted on the CPU, or compiled where there is a GPU.
+
+Triton reads ``TRITON_INTERPRET`` when it is imported, so the tests of this folder need a process that was
+started with ``TRITON_INTERPRET=1``: `tests/ops/test_interpreted.py` starts one for each file.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+if not (INTERPRETED or torch.cuda.is_available()):
+    collect_ignore_glob = ['test_*.py']
+
+
+def pytest_report_header() -> str:
+    if INTERPRETED:
+        return 'triton: kernels interpreted on the CPU'
+    if torch.cuda.is_available():
+        return f'triton: kernels compiled for {torch.cuda.get_device_name()}'
+    return 'triton: no GPU, so tests/ops/interpreted needs TRITON_INTERPRET=1'
+
+
+@pytest.fixture(scope='session')
+def device() -> torch.device:
+    """Where the kernels run here."""
+    return torch.device('cpu' if INTERPRETED else 'cuda')
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch):
+    """Fill with NaN, or the largest integer, what is allocated uninitialised: whatever is not written shows."""
+
+    def filled(allocate):
+        def allocation(*args, **kwargs):
+            tensor = allocate(*args, **kwargs)
+            if isinstance(tensor, torch._subclasses.FakeTensor) or tensor.is_meta:
+                return tensor
+            value = float('nan') if tensor.is_floating_point() else torch.iinfo(tensor.dtype).max
+            return tensor.fill_(value)
+
+        return allocation
+
+    for owner, name in [(torch, 'empty'), (torch, 'empty_like'), (torch.Tensor, 'new_empty')]:
+        monkeypatch.setattr(owner, name, filled(getattr(owner, name)))
