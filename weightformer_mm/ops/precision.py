@@ -21,7 +21,7 @@ def at_least_float32(function):
 
     @functools.wraps(function)
     def wrapper(x, *args, **kwargs):
-        with _without_autocast(x.device.type):
+        with without_autocast(x.device.type):
             args = [_promote(argument) for argument in args]
             kwargs = {name: _promote(argument) for name, argument in kwargs.items()}
             return function(_promote(x), *args, **kwargs)
@@ -36,14 +36,14 @@ def predict(predictor: nn.Module, x: Tensor) -> Tensor:
     call: what it writes to its buffers is lost, and threads must not share it.
     """
     state = {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
-    with _without_autocast(x.device.type):
+    with without_autocast(x.device.type):
         if not any(tensor.dtype in _HALF for tensor in state.values()):
             return predictor(_promote(x))
         promoted = {name: _promote(tensor) for name, tensor in state.items()}
         return torch.func.functional_call(predictor, promoted, (_promote(x),))
 
 
-def _without_autocast(device_type: str):
+def without_autocast(device_type: str):
     if device_type not in _AUTOCAST_DEVICES:
         return contextlib.nullcontext()
     return torch.autocast(device_type=device_type, enabled=False)

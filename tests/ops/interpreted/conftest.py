@@ -32,7 +32,7 @@ def device() -> torch.device:
 
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
-    """Fill with NaN, or the largest integer, what is allocated uninitialised: whatever is not written shows."""
+    """Fill uninitialised memory with NaN, or the largest integer, so that what is not written shows."""
 
     def filled(allocate):
         def allocation(*args, **kwargs):
