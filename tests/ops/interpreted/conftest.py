@@ -30,6 +30,29 @@ def device() -> torch.device:
     return torch.device('cpu' if INTERPRETED else 'cuda')
 
 
+@pytest.fixture(scope='session', autouse=True)
+def rounding():
+    """Let the interpreter round float32 to the nearest bfloat16, as GPUs do; it cuts off, and is slow."""
+    if not INTERPRETED:
+        yield
+        return
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    original = interpreter._convert_float
+
+    def convert(values, source, target, mode):
+        if (source, target) != (tl.float32, tl.bfloat16):
+            return original(values, source, target, mode)
+        rounded = torch.from_numpy(np.array(values, dtype=np.float32)).bfloat16()
+        return rounded.view(torch.int16).numpy().view(np.uint16)
+
+    interpreter._convert_float = convert
+    yield
+    interpreter._convert_float = original
+
+
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
     """Fill uninitialised memory with NaN, or the largest integer, so that what is not written shows."""

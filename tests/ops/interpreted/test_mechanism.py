@@ -32,3 +32,17 @@ def test_unwritten_elements_are_nan(name, device):
     _ones_kernel[(1,)](out, 5, BLOCK=8)
     assert torch.equal(out[:5], torch.ones(5, device=device))
     assert out[5:].isnan().all()
+
+
+@triton.jit
+def _convert_kernel(x, out, BLOCK: tl.constexpr):
+    index = tl.arange(0, BLOCK)
+    tl.store(out + index, tl.load(x + index).to(out.dtype.element_ty))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_conversion_rounds_to_nearest(dtype, device):
+    x = torch.randn(256, device=device)
+    out = torch.empty(256, dtype=dtype, device=device)
+    _convert_kernel[(1,)](x, out, BLOCK=256)
+    assert torch.equal(out, x.to(dtype))
