@@ -10,14 +10,20 @@ from torch import Tensor
 from ..backend import choose_backend
 from ..checks import check_map
 from ..precision import at_least_float32, without_autocast
-from . import autograd, reference
+from . import autograd, grid, reference
 
 __all__ = ['adaptive_update', 'depthwise_conv', 'depthwise_conv_norm']
 
+_adaptive_update = at_least_float32(reference.adaptive_update)
 
-@at_least_float32
+
 def adaptive_update(
-    x: Tensor, size: int, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor
+    x: Tensor,
+    size: int,
+    hidden_weight: Tensor,
+    hidden_bias: Tensor,
+    out_weight: Tensor,
+    backend: str = 'auto',
 ) -> Tensor:
     """Predict a kernel update from a coarse grid of the map with the published ``adaptive`` strategy.
 
@@ -31,15 +37,21 @@ def adaptive_update(
         hidden_weight: ``(C, C, 1, 1)``.
         hidden_bias: ``(C,)``.
         out_weight: ``(C, C, 1, 1)``.
+        backend: ``'auto'``, ``'torch'`` or ``'triton'``; see `choose_backend`.
 
     Returns:
         ``(B, C, size, size)``, float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: if ``x`` is not a map with as many channels as the weights take.
+        ValueError: if ``x`` is not a map with as many channels as the weights take, or the backend cannot run
+            on it.
     """
     check_map(x, channels=hidden_weight.shape[1])
-    return reference.adaptive_update(x, size, hidden_weight, hidden_bias, out_weight)
+    parameters = (hidden_weight, hidden_bias, out_weight)
+    # asked of x as it comes: the kernels read half precision and add in float32, without a converted copy
+    if choose_backend(backend, x) == 'triton':
+        return grid.adaptive_update(x, size, *parameters)
+    return _adaptive_update(x, size, *parameters)
 
 
 def depthwise_conv(
