@@ -16,6 +16,7 @@ from ..layers import (
     DynamicBlock,
     StaticBlock,
     run_recomputed,
+    set_backend,
 )
 from ..layers.primitives import LayerNorm
 from ..ops.compat import is_compiling
@@ -44,12 +45,14 @@ class DynamicBackbone(BaseModule):
         self,
         with_cp: bool,
         memory_efficient: bool,
+        backend: str,
         frozen_stages: int,
         init_cfg: dict | list | None,
     ):
         super().__init__(init_cfg)
         self.with_cp = with_cp
         self.memory_efficient = memory_efficient
+        self.backend = backend
         self.frozen_stages = frozen_stages
 
     def init_weights(self) -> None:
@@ -143,6 +146,12 @@ class DynamicBackbone(BaseModule):
     def unit_parts(self, index: int) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
         """The modules that lead from the unit before (or the image) to unit ``index``, and its blocks."""
         raise NotImplementedError
+
+    def finish(self) -> None:
+        """What every constructor ends with: norms of the outputs, backend, freezing."""
+        self.add_output_norms()
+        set_backend(self, self.backend)
+        self.freeze()
 
     def add_output_norms(self) -> None:
         """A LayerNorm ``norm{i}`` for each output, and for no other."""

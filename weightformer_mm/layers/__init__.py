@@ -1,6 +1,7 @@
 """Modules that own parameters. Feature maps are channels-last, ``(B, H, W, C)``."""
 
 from .attention import SelfAttention
+from .backend import set_backend
 from .blocks import AttentionBlock, DynamicBlock, StaticBlock
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
@@ -21,4 +22,5 @@ __all__ = [
     'SelfAttention',
     'StaticBlock',
     'run_recomputed',
+    'set_backend',
 ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
-from .primitives import LayerNorm, Linear
+from .primitives import DepthwiseConv2d, LayerNorm, Linear
 
-_BUILT = (DynamicLinear, LayerNorm, Linear, nn.Dropout)
+_BUILT = (DepthwiseConv2d, DynamicDepthwiseConv2d, DynamicLinear, LayerNorm, Linear, nn.Dropout)
 
 
 def as_built(*modules: nn.Module) -> bool:

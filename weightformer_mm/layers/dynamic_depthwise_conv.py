@@ -41,12 +41,16 @@ class DynamicDepthwiseConv2d(nn.Module):
             strategy, channels=channels, kernel_size=kernel_size
         )
 
+    backend = 'auto'
+
     def forward(self, x: Tensor, residual: bool = False) -> Tensor:
+        return ops.depthwise_conv(x, self.kernel(x), self.bias, residual, self.backend)
+
+    def kernel(self, x: Tensor) -> Tensor:
+        """That of each image, ``(B, C, 1, k, k)``; ``(1, C, 1, k, k)`` if nothing is predicted."""
         if self.predictor is None:
-            kernel = self.weight.unsqueeze(0)  # (1, C, 1, k, k)
-        else:
-            kernel = self.weight + ops.predict(self.predictor, x).unsqueeze(2)  # (B, C, 1, k, k)
-        return ops.depthwise_conv(x, kernel, self.bias, residual)
+            return self.weight.unsqueeze(0)
+        return self.weight + ops.predict(self.predictor, x).unsqueeze(2)
 
     def extra_repr(self) -> str:
         return f'{self.channels}, kernel_size={self.kernel_size}, strategy={self.strategy!r}'

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from .. import ops
+
+EPS = 1e-6  # of every LayerNorm, as published
 
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the channels with the published epsilon, 1e-6."""
 
     def __init__(self, channels: int):
-        super().__init__(channels, eps=1e-6)
+        super().__init__(channels, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # the constant, not the attribute: torch.compile first takes a float attribute for one that varies
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, EPS)
 
 
 class Linear(nn.Linear):
@@ -40,7 +47,13 @@ class DepthwiseConv2d(Conv2d):
     def __init__(self, channels: int, stride: int = 1):
         super().__init__(channels, channels, 3, stride, padding=1, groups=channels)
 
+    backend = 'auto'
+
     def forward(self, x: Tensor, residual: bool = False) -> Tensor:
         if not residual:
             return super().forward(x)
-        return ops.depthwise_conv(x, self.weight.unsqueeze(0), self.bias, residual=True)
+        return ops.depthwise_conv(x, self.kernel(x), self.bias, residual, self.backend)
+
+    def kernel(self, x: Tensor) -> Tensor:
+        """That of all images, ``(1, C, 1, 3, 3)``."""
+        return self.weight.unsqueeze(0)

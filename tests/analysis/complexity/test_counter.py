@@ -9,6 +9,7 @@ from mmcv.ops import DeformConv2d, ModulatedDeformConv2dPack, RoIAlign, nms
 from torch import Tensor, nn
 
 from weightformer_mm.analysis.complexity import Counts, count_operations
+from weightformer_mm.ops.compat import HAS_CUSTOM_OPS
 
 BATCH, HEADS, TOKENS, KEYS, DIM = 2, 4, 10, 6, 8
 WIDE = HEADS * DIM
@@ -105,6 +106,27 @@ PRODUCTS = {
 def test_product(name):
     function, args, expected = PRODUCTS[name]
     counts = count(function, *args)
+    assert counts.total == expected
+    assert not counts.not_counted
+
+
+needs_operators = pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='PyTorch has no custom operators')
+OURS = {  # on tensors without values: it is not the kernels that are counted
+    'silu_correlation': ((torch.empty(2, 7, 20, device='meta'), 4, 28), 2 * 7 * 4 * 16),
+    'pool_tokens': ((torch.empty(2, 5, 6, 4, device='meta'), torch.float32), 0),
+    'pool_grid': ((torch.empty(2, 5, 6, 4, device='meta'), 3), 0),
+    'bounded_update': (
+        (torch.empty(2, 3, 4, device='meta'), torch.empty(3, 4, device='meta'), torch.float32),
+        0,
+    ),
+}
+
+
+@needs_operators
+@pytest.mark.parametrize('name', OURS)
+def test_operators_of_this_project(name):
+    args, expected = OURS[name]
+    counts = count(getattr(torch.ops.weightformer_mm, name), *args)
     assert counts.total == expected
     assert not counts.not_counted
 

@@ -14,7 +14,10 @@ from typing import Any
 
 import torch
 
+from ... import ops as _ops  # noqa: F401  registers this project's operators
+
 aten = torch.ops.aten
+ours = torch.ops.weightformer_mm
 Shape = Sequence[int]
 
 _NORMS = """
@@ -56,6 +59,7 @@ _FREE = frozenset(
         (_NORMS, _ACTIVATIONS, _POOLING, _RESIZING, _REDUCTIONS, _SORTING, _MOVING, _CREATING)
     ).split()
 )
+_OURS_FREE = frozenset('pool_tokens pool_grid bounded_update'.split())
 # they return their input under another shape, and their schema does not say so
 _UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
 
@@ -64,6 +68,8 @@ def is_free(function: torch._ops.OpOverload) -> bool:
     """Whether an operation that has no formula counts as nothing by convention."""
     if _is_pointwise(function) or is_view(function) or _gives_no_tensor(function):
         return True
+    if function.namespace == 'weightformer_mm':
+        return _name(function) in _OURS_FREE
     # zero_ is zero in place, and _softmax what softmax dispatches to
     return function.namespace == 'aten' and _name(function).strip('_') in _FREE
 
@@ -133,6 +139,12 @@ def _add_product(bias: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> 
     return _product(left, right)
 
 
+def _correlation(z: Shape, left: int, *_: Any, **__: Any) -> int:
+    """``(B, Np, P + Q)``: the product of the first ``P = left`` columns and the others, over the tokens."""
+    batch, tokens, width = z
+    return batch * _product((left, tokens), (tokens, width - left))
+
+
 def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
     """``(B, heads, N, d)``: the scores and their product with the values; softmax counts as nothing."""
     *leading, tokens, _dim = query
@@ -157,7 +169,10 @@ def _formulas() -> dict[torch._ops.OpOverloadPacket, Callable[..., int]]:
         '_scaled_dot_product_attention_math_for_mps': _attention,
     }
     # an older torch does not have all of them
-    return {getattr(aten, name): rule for name, rule in named.items() if hasattr(aten, name)}
+    known = {getattr(aten, name): rule for name, rule in named.items() if hasattr(aten, name)}
+    if hasattr(ours, 'silu_correlation'):
+        known[ours.silu_correlation] = _correlation
+    return known
 
 
 FORMULAS = _formulas()

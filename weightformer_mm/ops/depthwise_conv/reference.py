@@ -1,4 +1,4 @@
-"""Depthwise 3x3 convolution with one kernel per image, in plain PyTorch."""
+"""Depthwise convolution with one kernel per image, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def adaptive_update(
     return F.conv2d(F.gelu(F.conv2d(grid, hidden_weight, hidden_bias)), out_weight)
 
 
-def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> Tensor:
+def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = False) -> Tensor:
     """The sum of the shifted map's products with each tap, zeros outside; ``[x +]`` in front."""
     height, width = x.shape[1:3]
     size = kernel.shape[-1]
@@ -25,3 +25,8 @@ def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> T
             tap = kernel[:, None, None, :, 0, row, column].to(x.dtype)  # (B or 1, 1, 1, C)
             out = out + padded[:, row : row + height, column : column + width] * tap
     return x + out if residual else out
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm over the last axis, its parameters in the type of ``x``."""
+    return F.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), eps)

@@ -32,6 +32,7 @@ def residual_mlp(
     weight2: Tensor,
     bias2: Tensor,
     scale: Tensor | None = None,
+    normed: Tensor | None = None,
     eps: float = 1e-6,
 ) -> Tensor:
     """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)``.
@@ -45,6 +46,7 @@ def residual_mlp(
         weight2: ``(C, D)``, as in ``nn.Linear``.
         bias2: ``(C,)``.
         scale: of the branch of each image, ``(B,)``, as stochastic depth draws it; not differentiated.
+        normed: ``LN(x)`` if it is there already, ``(B, H, W, C)``; what runs in pieces makes its own.
         eps: of the LayerNorm.
 
     Returns:
@@ -64,10 +66,10 @@ def residual_mlp(
         )
     parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2, scale
     if is_compiling() or torch.jit.is_tracing():  # a compiler fuses for itself
-        return reference.residual_mlp(x, *parameters, eps)
+        return reference.residual_mlp(x, *parameters, normed, eps)
     stash, on_cpu = current_stash(), x.device.type == 'cpu'
     if stash is None and not on_cpu:
-        return reference.residual_mlp(x, *parameters, eps)
+        return reference.residual_mlp(x, *parameters, normed, eps)
     plan = Plan(
         tokens=max(ELEMENTS_ON_CPU // weight1.shape[2], 64) if on_cpu else None,
         keep_hidden=torch.is_grad_enabled() and (not on_cpu or weight1.shape[2] >= KEEP_FROM),

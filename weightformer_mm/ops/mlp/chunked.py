@@ -175,7 +175,8 @@ class _Backward:
 
     def norm_backward(self, grad: Tensor, x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
         weight, bias = (
-            value.to(grad.dtype) for value in (self.parameters.norm_weight, self.parameters.norm_bias)
+            value.to(grad.dtype)
+            for value in (self.parameters.norm_weight, self.parameters.norm_bias)
         )
         grad, weight_grad, bias_grad = aten.native_layer_norm_backward(
             grad, x.to(grad.dtype), weight.shape, mean, deviation, weight, bias, [True, True, True]

@@ -16,11 +16,13 @@ def residual_mlp(
     bias1: Tensor,
     weight2: Tensor,
     bias2: Tensor,
-    scale: Tensor | None,
-    eps: float,
+    scale: Tensor | None = None,
+    normed: Tensor | None = None,
+    eps: float = 1e-6,
 ) -> Tensor:
     """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)`` with one ``W1`` for all images, or one per image."""
-    normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
+    if normed is None:
+        normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
     if weight1.shape[0] == 1:
         hidden = F.linear(normed, weight1[0].T, bias1)  # (B, H, W, D)
     else:
