@@ -73,19 +73,19 @@ def conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> Tensor:
     return kernels.conv(x, kernel, bias, residual)
 
 
-def _fake_norm_grad(grad_out, grad_normed, out, mean, rstd, weight):
+def _fake_norm_grad(grad_normed, grad_out, out, mean, rstd, weight):
     sums = [out.new_empty(weight.shape, dtype=torch.float32) for _ in range(2)]
     return (_like(out), *sums)
 
 
 @operator(
-    'depthwise_conv_norm_grad(Tensor? grad_out, Tensor grad_normed, Tensor out, Tensor mean, Tensor rstd, '
+    'depthwise_conv_norm_grad(Tensor grad_normed, Tensor? grad_out, Tensor out, Tensor mean, Tensor rstd, '
     'Tensor weight) -> (Tensor, Tensor, Tensor)',
     fake=_fake_norm_grad,
 )
 def norm_grad(
-    grad_out: Tensor | None,
     grad_normed: Tensor,
+    grad_out: Tensor | None,
     out: Tensor,
     mean: Tensor,
     rstd: Tensor,
@@ -93,7 +93,7 @@ def norm_grad(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from . import kernels
 
-    return kernels.norm_grad(grad_out, grad_normed, out, mean, rstd, weight)
+    return kernels.norm_grad(grad_normed, grad_out, out, mean, rstd, weight)
 
 
 def _fake_conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual):
@@ -114,7 +114,7 @@ def _conv_norm_backward(ctx, grad_out, grad_normed, *_):
     weight_grad = bias_grad = None
     if grad_normed is not None:
         grad_out, weight_grad, bias_grad = norm_grad(
-            grad_out, grad_normed, out, mean, rstd, norm_weight
+            grad_normed, grad_out, out, mean, rstd, norm_weight
         )
         weight_grad = weight_grad.to(norm_weight.dtype)
         bias_grad = bias_grad.to(ctx.norm_bias_dtype)

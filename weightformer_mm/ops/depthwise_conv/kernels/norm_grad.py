@@ -14,8 +14,8 @@ PROGRAMS = 1024
 
 @triton.jit(do_not_specialize=['positions', 'share'])
 def _norm_grad_kernel(
-    grad_out,  # (positions, C), or not read
     grad_normed,  # (positions, C)
+    grad_out,  # (positions, C), or not read
     out,  # (positions, C)
     mean,  # (positions,)
     rstd,  # (positions,)
@@ -60,8 +60,8 @@ def _norm_grad_kernel(
 
 
 def norm_grad(
-    grad_out: Tensor | None,
     grad_normed: Tensor,
+    grad_out: Tensor | None,
     out: Tensor,
     mean: Tensor,
     rstd: Tensor,
@@ -70,8 +70,8 @@ def norm_grad(
     """Gradients of what a LayerNorm took, with ``grad_out`` added, and of its weight and bias; no atomics.
 
     Args:
-        grad_out: ``(B, H, W, C)``, what else arrives at ``out``, or None.
         grad_normed: ``(B, H, W, C)``, the gradient of the LayerNorm's output.
+        grad_out: ``(B, H, W, C)``, what else arrives at ``out``, or None.
         out: ``(B, H, W, C)``, the LayerNorm's input.
         mean: ``(B, H, W)``, float32.
         rstd: ``(B, H, W)``, float32.
@@ -92,7 +92,7 @@ def norm_grad(
     partial = out.new_empty((programs, 2, channels), dtype=torch.float32)
     if programs:
         _norm_grad_kernel[(programs,)](
-            *(grad_out, grad_normed, out, mean, rstd, weight, grad, partial),
+            *(grad_normed, grad_out, out, mean, rstd, weight, grad, partial),
             *(positions, share, channels),
             HAS_GRAD_OUT=has_grad_out,
             BLOCK_N=block_n,
