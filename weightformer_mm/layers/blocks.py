@@ -12,7 +12,7 @@ from .as_built import as_built
 from .attention import SelfAttention
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
-from .primitives import EPS, DepthwiseConv2d, LayerNorm, Linear
+from .primitives import DepthwiseConv2d, LayerNorm, Linear, norm_eps
 
 MLP_RATIO = 4
 
@@ -53,6 +53,7 @@ class _Block(nn.Module):
             self.linear2.bias,
             self.branch_scale(x),
             normed,
+            norm_eps(),
         )
 
     def weight1(self, x: Tensor, normed: Tensor | None) -> Tensor:
@@ -82,7 +83,7 @@ class _ConvBlock(_Block):
             self.dwc.bias,
             self.norm2.weight,
             self.norm2.bias,
-            EPS,
+            norm_eps(),
             backend=self.backend,
         )
         return self.mlp(mixed, normed)

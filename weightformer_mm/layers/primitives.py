@@ -8,18 +8,24 @@ from torch import Tensor, nn
 
 from .. import ops
 
-EPS = 1e-6  # of every LayerNorm, as published
+
+def norm_eps() -> float:
+    """Of every LayerNorm, as published.
+
+    A literal in a function: ``torch.compile(dynamic=True)`` takes floats that it reads from globals and
+    attributes for ones that vary, finds out that they do not, and compiles a second time.
+    """
+    return 1e-6
 
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the channels with the published epsilon, 1e-6."""
 
     def __init__(self, channels: int):
-        super().__init__(channels, eps=EPS)
+        super().__init__(channels, eps=norm_eps())
 
     def forward(self, x: Tensor) -> Tensor:
-        # the constant, not the attribute: torch.compile first takes a float attribute for one that varies
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, EPS)
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, norm_eps())
 
 
 class Linear(nn.Linear):

@@ -18,6 +18,11 @@ def is_compiling() -> bool:
     return torch._dynamo.is_compiling()
 
 
+def keeps_operators() -> bool:
+    """Whether ``torch.compile`` traces this call and keeps the operators of this package; not for export."""
+    return HAS_CUSTOM_OPS and torch.compiler.is_dynamo_compiling()
+
+
 def autocast_dtype(device_type: str) -> torch.dtype | None:
     """What autocast computes matrix products in on this kind of device; None where it is off."""
     if device_type not in AUTOCAST_DEVICES:

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ..backend import choose_backend
 from ..checks import check_map
+from ..compat import keeps_operators
 from ..precision import at_least_float32
 from . import autograd, reference
+from .whole import pool_tokens_whole
 
 __all__ = [
     'bilateral_update',
@@ -21,8 +23,16 @@ __all__ = [
     'with_bounded_update',
 ]
 
-_bilateral_update = at_least_float32(reference.bilateral_update)
 _with_bounded_update = at_least_float32(reference.with_bounded_update)
+
+
+def _pool_tokens(x: Tensor) -> Tensor:
+    return pool_tokens_whole(x) if keeps_operators() else reference.pool_tokens(x)
+
+
+@at_least_float32
+def _bilateral_update(x: Tensor, *parameters: Tensor) -> Tensor:
+    return reference.update_from_pooled(_pool_tokens(x), x.shape[1] * x.shape[2], *parameters)
 
 
 def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
@@ -44,7 +54,7 @@ def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
     check_map(x)
     if choose_backend(backend, x) == 'triton':
         return autograd.pool_tokens(x, x.dtype)
-    return reference.pool_tokens(x)
+    return _pool_tokens(x)
 
 
 @at_least_float32
