@@ -8,7 +8,7 @@ from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
 from .primitives import DepthwiseConv2d, LayerNorm, Linear
 
-_BUILT = (DepthwiseConv2d, DynamicDepthwiseConv2d, DynamicLinear, LayerNorm, Linear, nn.Dropout)
+_BUILT = (DepthwiseConv2d, DynamicDepthwiseConv2d, DynamicLinear, LayerNorm, Linear)
 
 
 def as_built(*modules: nn.Module) -> bool:

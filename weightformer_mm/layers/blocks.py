@@ -34,13 +34,13 @@ class _Block(nn.Module):
         self.norm2 = LayerNorm(channels)
         self.linear1 = linear1
         self.linear2 = Linear(MLP_RATIO * channels, channels)
-        self.drop = nn.Dropout(drop_rate)
+        self.drop = nn.Dropout(drop_rate) if drop_rate > 0 else nn.Identity()
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
     def mlp(self, x: Tensor, normed: Tensor | None = None) -> Tensor:
         """``x + DropPath(FC2(GELU(FC1(LN(x)))))``; ``normed`` is ``LN(x)``, if that is known."""
-        drops = self.training and self.drop.p > 0
-        if drops or not as_built(self.norm2, self.linear1, self.linear2, self.drop):
+        drops = self.training and not isinstance(self.drop, nn.Identity)
+        if drops or not as_built(self.norm2, self.linear1, self.linear2):
             hidden = F.gelu(self.linear1(self.norm2(x)))  # (B, H, W, 4 * C)
             return x + self.drop_path(self.drop(self.linear2(self.drop(hidden))))
         return ops.residual_mlp(

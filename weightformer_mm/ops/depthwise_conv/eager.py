@@ -22,17 +22,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..compat import product_dtype
+from ..compat import keeps_operators, product_dtype
+from . import whole
 
 
 def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> Tensor:
     """``conv(x)``, or ``x + conv(x)`` in one pass where the sum of 1 and a tap has no fewer digits than x."""
-    in_kernel = residual and product_dtype(x) in (torch.float32, torch.float64)
+    dtype = product_dtype(x)
+    in_kernel = residual and dtype in (torch.float32, torch.float64)
     if in_kernel:
         kernel = kernel + _identity(kernel)
-    # float32 parameters serve maps in half precision as well; autocast sees to its own
-    convolve = _shared if kernel.shape[0] == 1 else _folded
-    out = convolve(x, kernel.to(x.dtype), bias.to(x.dtype))
+    if kernel.shape[0] == 1:
+        convolve = _shared
+    else:
+        convolve = whole.folded_conv if keeps_operators() else folded_conv
+    out = convolve(x.to(dtype), kernel.to(dtype), bias.to(dtype))
     return x + out if residual and not in_kernel else out
 
 
@@ -56,10 +60,20 @@ def _shared(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     return out.permute(0, 2, 3, 1)
 
 
-def _folded(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+def folded_conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """One convolution of ``B * C`` channels; ``kernel`` is ``(B, C, 1, k, k)``."""
     batch, height, width, channels = x.shape
-    folded = x.permute(1, 2, 0, 3).reshape(1, height, width, batch * channels)
-    kernel = kernel.flatten(0, 1)  # (B * C, 1, k, k)
-    out = _shared(folded, kernel.unsqueeze(0), bias.repeat(batch))
-    out = out.reshape(height, width, batch, channels)
+    out = F.conv2d(
+        folded(x),
+        kernel.flatten(0, 1),  # (B * C, 1, k, k)
+        bias.repeat(batch),
+        padding=kernel.shape[-1] // 2,
+        groups=batch * channels,
+    )
+    out = out.permute(0, 2, 3, 1).reshape(height, width, batch, channels)
     return out.permute(2, 0, 1, 3)  # (B, H, W, C)
+
+
+def folded(x: Tensor) -> Tensor:
+    """``(B, H, W, C) -> (1, B * C, H, W)``, channels-last in memory."""
+    return x.permute(1, 2, 0, 3).flatten(2).unsqueeze(0).permute(0, 3, 1, 2)
