@@ -53,6 +53,34 @@ def rounding():
     interpreter._convert_float = original
 
 
+@pytest.fixture(scope='session', autouse=True)
+def quick():
+    """Let the interpreter set ``triton.language`` up once per launch for each device function.
+
+    It does so at each call, which takes most of its time.
+    """
+    if not INTERPRETED:
+        yield
+        return
+    from triton.runtime.interpreter import GridExecutor, InterpretedFunction, _patch_lang
+
+    launch, call, ready = GridExecutor.__call__, InterpretedFunction.__call__, set()
+
+    def quick_launch(self, *args, **kwargs):
+        ready.clear()
+        return launch(self, *args, **kwargs)
+
+    def quick_call(self, *args, **kwargs):
+        if self.fn not in ready:
+            ready.add(self.fn)
+            _patch_lang(self.fn)
+        return self.rewrite()(*args, **kwargs)
+
+    GridExecutor.__call__, InterpretedFunction.__call__ = quick_launch, quick_call
+    yield
+    GridExecutor.__call__, InterpretedFunction.__call__ = launch, call
+
+
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
     """Fill uninitialised memory with NaN, or the largest integer, so that what is not written shows."""
