@@ -40,7 +40,6 @@ def test_baseline_equals_ours(ours, baseline, arch, size, batch):
         torch.nn.init.normal_(parameter, std=0.3)
     theirs = baseline(arch).double().train()
     theirs.load_state_dict(mine.state_dict(), strict=True)
-    images = torch.randn(2, batch, 3, *size, dtype=torch.float64)
     image = torch.randn(batch, 3, *size, dtype=torch.float64, requires_grad=True)
     copy = image.detach().clone().requires_grad_()
     (expected, expected_gradients), (outputs, gradients) = run(mine, image, 1), run(theirs, copy, 1)

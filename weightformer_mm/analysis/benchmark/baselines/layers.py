@@ -49,7 +49,10 @@ class WeightPredictor(nn.Module):
         # a side of length 1 is not pooled, which the published form cannot do
         pooled = F.avg_pool2d(to_map(tokens, height, width), (min(2, height), min(2, width)))
         left, right = F.silu(self.reduce(to_tokens(pooled))).split(self.widths, dim=-1)
-        left, right = left @ self.expand_in, right @ self.expand_out  # (B, N/4, Cin), (B, N/4, Cout)
+        left, right = (
+            left @ self.expand_in,
+            right @ self.expand_out,
+        )  # (B, N/4, Cin), (B, N/4, Cout)
         return left.transpose(1, 2) @ right * in_features**-0.5 / num_tokens
 
 
