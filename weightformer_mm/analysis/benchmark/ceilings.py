@@ -12,6 +12,7 @@ from .clock import clock_of
 from .steps import DTYPES, Step
 
 REPEATS = 10
+MORE_REPEATS = 3  # of every further measurement in a run
 _MATMUL_SIDE = {'cpu': 2048, 'cuda': 8192}
 _COPY_BYTES = {'cpu': 2**28, 'cuda': 2**31}
 
@@ -34,41 +35,59 @@ class Ceilings:
         return max(multiply_adds / self.multiply_adds_per_s, moved / self.bytes_per_s)
 
 
-def measure_ceilings(
-    device: torch.device, dtype: str, side: int | None = None, size: int | None = None
-) -> Ceilings:
-    """Measure both.
+class CeilingGauge:
+    """Measures both, again and again in the course of a run: the fastest so far is the ceiling.
+
+    A single measurement could fall into a moment when the machine is busy with something else.
 
     Args:
         dtype: of the matrix product; of the inputs, without autocast.
         side: of the square matrices; default 2048 on a CPU, 8192 on a GPU.
         size: of the copy in bytes; default 2^28 on a CPU, 2^31 on a GPU.
-
-    Raises:
-        UserError: no matrix product in this dtype on this device.
     """
-    side = side or _MATMUL_SIDE[device.type]
-    size = size or _COPY_BYTES[device.type]
-    generator = torch.Generator().manual_seed(0)
-    left, right = (
-        torch.randn(side, side, generator=generator).to(device, DTYPES[dtype]) for _ in range(2)
-    )
-    product = torch.empty_like(left)
-    source = torch.ones(size // 4, device=device)
-    target = torch.zeros_like(source)
-    try:
-        product_ms = _fastest(device, lambda: torch.mm(left, right, out=product))
-    except RuntimeError as error:
-        if 'not implemented' not in str(error):
-            raise
-        raise UserError(f'--dtype {dtype}: {error} on {device.type!r}; choose another') from error
-    copy_ms = _fastest(device, lambda: target.copy_(source))
-    moved = 2 * source.numel() * source.element_size()
-    return Ceilings(side**3 / product_ms * 1e3, moved / copy_ms * 1e3)
 
+    def __init__(
+        self, device: torch.device, dtype: str, side: int | None = None, size: int | None = None
+    ):
+        self.device, self.dtype = device, dtype
+        self.side = side or _MATMUL_SIDE[device.type]
+        self.size = size or _COPY_BYTES[device.type]
+        self._product_ms = self._copy_ms = float('inf')
 
-def _fastest(device: torch.device, run: Callable[[], object]) -> float:
-    clock = clock_of(device)
-    step = Step(run)
-    clock.time(step, 2)
-    return min(clock.time(step, REPEATS))
+    def measure(self, repeats: int = REPEATS) -> Ceilings:
+        """The ceilings after some more repeats.
+
+        Raises:
+            UserError: no matrix product in this dtype on this device.
+        """
+        try:
+            self._product_ms = min(self._product_ms, self._fastest(self._product(), repeats))
+        except RuntimeError as error:
+            if 'not implemented' not in str(error):
+                raise
+            raise UserError(f'--dtype {self.dtype}: {error} on {self.device.type!r}') from error
+        self._copy_ms = min(self._copy_ms, self._fastest(self._copy(), repeats))
+        moved = 2 * (self.size // 4) * 4
+        return Ceilings(self.side**3 / self._product_ms * 1e3, moved / self._copy_ms * 1e3)
+
+    def _product(self) -> Callable[[], object]:
+        generator = torch.Generator().manual_seed(0)
+        left, right = (
+            torch.randn(self.side, self.side, generator=generator).to(
+                self.device, DTYPES[self.dtype]
+            )
+            for _ in range(2)
+        )
+        product = torch.empty_like(left)
+        return lambda: torch.mm(left, right, out=product)
+
+    def _copy(self) -> Callable[[], object]:
+        source = torch.ones(self.size // 4, device=self.device)
+        target = torch.zeros_like(source)
+        return lambda: target.copy_(source)
+
+    def _fastest(self, run: Callable[[], object], repeats: int) -> float:
+        clock = clock_of(self.device)
+        step = Step(run)
+        clock.time(step, 1)
+        return min(clock.time(step, repeats))

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from ...engine.errors import Interrupted, UserError
 from ...engine.folders import make_folder, written_whole
-from .ceilings import measure_ceilings
+from .ceilings import CeilingGauge
 from .contenders import parse_contenders
 from .detector import Detector
 from .machine import describe, now, resolve_device
 from .measure import FILL, Method, measure_group
-from .operations import TABLE, measure_operations, stages_of
+from .operations import TABLE, check_choices, measure_operations, stages_of
 from .results import Results
 from .step_profile import profile_step, render_profiles
 from .steps import DTYPES, MODES, Case
@@ -88,8 +88,8 @@ class Settings:
             self.min_seconds,
             memory,
             describe(device),
-            measure_ceilings(device, self.dtype) if ceilings else None,
-        )
+            CeilingGauge(device, self.dtype) if ceilings else None,
+        ).with_new_ceilings()
 
 
 def run_backbones(
@@ -159,6 +159,7 @@ def run_subjects(
             for case in groups:
                 where = f'{case.height}x{case.width} {case.mode}'
                 if not (resume and _is_known(results, subjects, case, method)):
+                    method = method.with_new_ceilings()
                     measure_group(
                         subjects, case, settings.batch, method, results, _describe(bar, where)
                     )
@@ -251,6 +252,7 @@ def run_operations(
         raise UserError('--batch fill is for whole networks; give a number')
     stages = [stage for size in settings.sizes for stage in stages_of(arch, *size, settings.batch)]
     names = list(names or TABLE)
+    check_choices(names, backends)
     results = settings.results()
     method = settings.method(memory=False, ceilings=True)
     total = len(stages) * len(names) * 2

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
@@ -56,10 +60,11 @@ class Detector:
             )
         require_libraries(scope)
         with DefaultScope.overwrite_default_scope(scope):
-            model = MODELS.build(for_counting(cfg.model.to_dict()))
+            model = MODELS.build(ConfigDict(for_counting(cfg.model.to_dict())))
             if getattr(model, 'data_preprocessor', None) is None:
                 raise UserError(f'{self.config}: its model is no whole detector or segmentor')
-            model.init_weights()
+            with _quiet():
+                model.init_weights()
         model.benchmark_scope = scope
         return revert_sync_batchnorm(model)
 
@@ -69,6 +74,18 @@ class Detector:
         model.train(case.mode == 'train')
         run = _train if case.mode == 'train' else _predict
         return Step(lambda: run(model, batch, device, case.dtype), lambda: forget_gradients(model))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Initialisation logs every parameter."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _train(model: nn.Module, batch: dict[str, Any], device: torch.device, dtype: str) -> None:

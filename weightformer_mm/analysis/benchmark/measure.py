@@ -12,7 +12,7 @@ from torch import nn
 
 from ...engine.errors import Interrupted, RunFailed
 from ...engine.translate import explain
-from .ceilings import Ceilings
+from .ceilings import MORE_REPEATS, REPEATS, CeilingGauge, Ceilings
 from .clock import Samples, clock_of, interleave, quantiles, speed_ratio
 from .machine import now
 from .memory import Peak, can_measure_processes, peak_in_process, peak_on_gpu
@@ -33,7 +33,8 @@ class Method:
         rounds, warmup, min_seconds: as `interleave` takes them.
         memory: whether to measure peak memory, which on a CPU also guards against using it all up.
         machine: cells that are the same in all rows.
-        ceilings: of the machine, if they were measured.
+        gauge: of the ceilings, if they are to be measured.
+        ceilings: as the gauge has them at present.
     """
 
     device: torch.device
@@ -42,7 +43,15 @@ class Method:
     min_seconds: float
     memory: bool
     machine: dict[str, Any]
-    ceilings: Ceilings | None
+    gauge: CeilingGauge | None = None
+    ceilings: Ceilings | None = None
+
+    def with_new_ceilings(self) -> Method:
+        """The same after another look at the ceilings."""
+        if self.gauge is None:
+            return self
+        repeats = REPEATS if self.ceilings is None else MORE_REPEATS
+        return replace(self, ceilings=self.gauge.measure(repeats))
 
 
 @dataclass

@@ -14,7 +14,6 @@ from torch import Tensor
 from ... import ops
 from ...backbones import PyramidWeightFormer, WeightFormer
 from ...engine.errors import Interrupted, UserError
-from ...layers import StaticBlock
 from ...ops.backend import check_backend
 from ..complexity import formulas
 from .clock import clock_of, interleave, quantiles, speed_ratio
@@ -58,37 +57,32 @@ class Operation:
 
     Attributes:
         shapes: of its inputs, parameters included; the first is the map.
-        function: of the inputs; with a parameter ``backend`` if that can be chosen.
+        function: of the inputs.
         multiply_adds: of the forward pass.
-        kept: share of the map that the backward pass must read; 0 where the operation is linear in it
-            and only parameters' gradients depend on sums.
+        kept: share of the map that the backward pass must read.
+        own: the function of this package that it calls, if it does; with a parameter ``backend`` if that
+            can be chosen, which `function` hands on.
     """
 
     shapes: Callable[[Stage], list[tuple[int, ...]]]
-    function: Callable[[Stage], Callable[..., Tensor]]
+    function: Callable[..., Tensor]
     multiply_adds: Callable[[Stage], int]
     kept: float = 1.0
+    own: Callable[..., Tensor] | None = None
 
-    def has_backends(self, stage: Stage) -> bool:
-        return 'backend' in inspect.signature(self.function(stage)).parameters
-
-
-def _layer_norm(stage: Stage) -> Callable[..., Tensor]:
-    return lambda x, weight, bias: F.layer_norm(x, x.shape[-1:], weight, bias, 1e-6)
+    @property
+    def has_backends(self) -> bool:
+        return self.own is not None and 'backend' in inspect.signature(self.own).parameters
 
 
-def _static_conv(stage: Stage) -> Callable[..., Tensor]:
-    convolution = StaticBlock(stage.channels).dwc
-
-    def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        parameters = {'weight': weight, 'bias': bias}
-        return torch.func.functional_call(convolution, parameters, (x,))
-
-    return run
+def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weight, bias, 1e-6)
 
 
-def _adaptive_update(stage: Stage) -> Callable[..., Tensor]:
-    return lambda x, hidden, bias, out: ops.adaptive_update(x, 3, hidden, bias, out)
+def _adaptive_update(
+    x: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor, **options: str
+) -> Tensor:
+    return ops.adaptive_update(x, 3, hidden_weight, hidden_bias, out_weight, **options)
 
 
 def _linear_work(stage: Stage) -> int:
@@ -102,10 +96,6 @@ def _bilateral_work(stage: Stage) -> int:
 
 def _conv_work(stage: Stage) -> int:
     return stage.batch * formulas.depthwise_conv(stage.height, stage.width, stage.channels)
-
-
-def _no_work(stage: Stage) -> int:
-    return 0
 
 
 def _bilateral_shapes(stage: Stage) -> list[tuple[int, ...]]:
@@ -127,12 +117,17 @@ def _wide(stage: Stage) -> tuple[int, ...]:
 TABLE: Mapping[str, Operation] = {
     'depthwise_conv': Operation(
         lambda s: [s.shape, (s.batch, s.channels, 1, 3, 3), (s.channels,)],
-        lambda s: ops.depthwise_conv,
+        ops.depthwise_conv,
         _conv_work,
+        own=ops.depthwise_conv,
     ),
     'static_depthwise_conv': Operation(
-        lambda s: [s.shape, (s.channels, 1, 3, 3), (s.channels,)], _static_conv, _conv_work
+        lambda s: [s.shape, (1, s.channels, 1, 3, 3), (s.channels,)],
+        ops.depthwise_conv,
+        _conv_work,
+        own=ops.depthwise_conv,
     ),
+    # the backward pass needs the means over the grid, not the map
     'adaptive_update': Operation(
         lambda s: [
             s.shape,
@@ -143,27 +138,31 @@ TABLE: Mapping[str, Operation] = {
         _adaptive_update,
         lambda s: s.batch * 2 * 9 * s.channels**2,
         kept=0.0,
+        own=ops.adaptive_update,
     ),
     # the backward pass needs the pooled map, a quarter of the map
     'bilateral_update': Operation(
-        _bilateral_shapes, lambda s: ops.bilateral_update, _bilateral_work, kept=0.25
+        _bilateral_shapes,
+        ops.bilateral_update,
+        _bilateral_work,
+        kept=0.25,
+        own=ops.bilateral_update,
     ),
     'predicted_linear': Operation(
         lambda s: [s.shape, (s.batch, s.channels, s.hidden), (s.hidden,)],
-        lambda s: ops.predicted_linear,
+        ops.predicted_linear,
         _linear_work,
+        own=ops.predicted_linear,
     ),
     'layer_norm': Operation(
-        lambda s: [s.shape, (s.channels,), (s.channels,)], _layer_norm, _no_work
+        lambda s: [s.shape, (s.channels,), (s.channels,)], _layer_norm, lambda s: 0
     ),
-    'gelu': Operation(lambda s: [_wide(s)], lambda s: partial(F.gelu), _no_work),
+    'gelu': Operation(lambda s: [_wide(s)], F.gelu, lambda s: 0),
     'fc1': Operation(
-        lambda s: [s.shape, (s.hidden, s.channels), (s.hidden,)], lambda s: F.linear, _linear_work
+        lambda s: [s.shape, (s.hidden, s.channels), (s.hidden,)], F.linear, _linear_work
     ),
     'fc2': Operation(
-        lambda s: [_wide(s), (s.channels, s.hidden), (s.channels,)],
-        lambda s: F.linear,
-        _linear_work,
+        lambda s: [_wide(s), (s.channels, s.hidden), (s.channels,)], F.linear, _linear_work
     ),
 }
 
@@ -193,6 +192,18 @@ def stages_of(arch: str, height: int, width: int, batch: int) -> list[Stage]:
     ]
 
 
+def check_choices(names: Sequence[str], backends: Sequence[str]) -> None:
+    """Raise a UserError that lists the valid names for an unknown operation or backend."""
+    for name in names:
+        if name not in TABLE:
+            raise UserError(f'--ops: unknown {name!r}; choose from {", ".join(TABLE)}')
+    for backend in backends:
+        try:
+            check_backend(backend)
+        except ValueError as error:
+            raise UserError(f'--backends: {error}') from error
+
+
 def measure_operations(
     names: Sequence[str],
     stages: Sequence[Stage],
@@ -208,18 +219,11 @@ def measure_operations(
     An operation without a choice of backends runs once, under the name ``torch``.
 
     Raises:
-        UserError: an unknown operation or backend, or one that cannot run here.
+        ValueError: a backend that cannot run here.
         Interrupted: by Ctrl-C; what is finished is kept.
     """
-    for name in names:
-        if name not in TABLE:
-            raise UserError(f'--ops: unknown {name!r}; choose from {", ".join(TABLE)}')
-    for backend in backends:
-        try:
-            check_backend(backend)
-        except ValueError as error:
-            raise UserError(f'--backends: {error}') from error
     for stage in stages:
+        method = method.with_new_ceilings()
         for name in names:
             for direction in DIRECTIONS:
                 progress(f'{name}/{stage.name} {direction}')
@@ -236,12 +240,12 @@ def _measure(
     results: Results,
 ) -> None:
     operation = TABLE[name]
-    chosen = backends if operation.has_backends(stage) else ('torch',)
+    chosen = backends if operation.has_backends else ('torch',)
     inputs = _make_inputs(operation.shapes(stage), case, method.device)
     steps, moved = {}, 0
     for backend in chosen:
         label = f'{name}/{stage.name}/{backend}'
-        steps[label], moved = _step(operation, stage, inputs, case.mode, backend)
+        steps[label], moved = _step(operation, inputs, case.mode, backend)
     samples = interleave(
         steps,
         clock_of(method.device),
@@ -279,11 +283,11 @@ def _make_inputs(shapes: Sequence[tuple], case: Case, device: torch.device) -> l
 
 
 def _step(
-    operation: Operation, stage: Stage, inputs: list[Tensor], direction: str, backend: str
+    operation: Operation, inputs: list[Tensor], direction: str, backend: str
 ) -> tuple[Step, int]:
     """What is timed, and the fewest bytes that it must move."""
-    function = operation.function(stage)
-    if operation.has_backends(stage):
+    function = operation.function
+    if operation.has_backends:
         function = partial(function, backend=backend)
     if direction == 'forward':
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def _draw(rows: Sequence[Mapping[str, str]], out: Path, fit_from: int) -> None:
     quantities = [name for name in _QUANTITIES if any(drawn[name, mode] for mode in modes)]
     names = list(dict.fromkeys(row['contender'] for row in rows))
     styles = {
-        name: dict(color=f'C{index % 10}', marker='osD^v'[index // 10 % 5], linestyle='-')
+        name: dict(color=f'C{index % 10}', marker='osD^v'[index % 5], linestyle='-')
         for index, name in enumerate(names)
     }
     size = (6.5 * len(modes), (3.6 + 0.16 * len(names)) * len(quantities))
@@ -146,14 +147,17 @@ def _draw_panel(
 
 
 def _apart(ticks: Sequence[int], least: float = 1.25) -> list[int]:
-    """Those of the ticks whose labels do not cover each other."""
+    """Those of the ticks whose labels do not cover each other, squares first."""
     kept: list[int] = []
-    for tick in ticks:
-        if not kept or tick / kept[-1] >= least:
+    for tick in sorted(ticks, key=lambda pixels: (not _is_square(pixels), pixels)):
+        if all(max(tick, other) / min(tick, other) >= least for other in kept):
             kept.append(tick)
-    return kept
+    return sorted(kept)
+
+
+def _is_square(pixels: int) -> bool:
+    return math.isqrt(pixels) ** 2 == pixels
 
 
 def _pixels(count: int) -> str:
-    side = round(count**0.5)
-    return f'{side}²' if side * side == count else f'{count / 1e6:.2g} M'
+    return f'{math.isqrt(count)}²' if _is_square(count) else f'{count / 1e6:.2g} M'
