@@ -17,7 +17,7 @@ CASES = [
     (WeightFormer, PublishedWeightFormer, ISOTROPIC, (16, 16)),
     (PyramidWeightFormer, PlainPyramid, PYRAMID, (64, 64)),
     (PyramidWeightFormer, PlainPyramid, PYRAMID, (37, 90)),
-    (PyramidWeightFormer, PlainPyramid, PYRAMID, (32, 161)),
+    (PyramidWeightFormer, PlainPyramid, {**PYRAMID, 'depths': (1, 2, 2, 3)}, (32, 161)),
 ]
 
 

@@ -23,6 +23,9 @@ def test_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
     monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
     assert machine.commit() == ''
     git(tmp_path, 'init', '-q')
+    (tmp_path / 'other').touch()
+    git(tmp_path, 'add', 'other')
+    git(tmp_path, 'commit', '-q', '-m', 'other')
     assert machine.commit() == ''  # inside another project's checkout
     git(tmp_path, 'add', '.')
     git(tmp_path, 'commit', '-q', '-m', 'one')
@@ -44,6 +47,15 @@ def test_description_names_device_and_versions():
 def test_unknown_devices(name):
     with pytest.raises(UserError, match=f'--device {name}'):
         machine.resolve_device(name)
+
+
+@pytest.mark.parametrize('name', ['auto', 'cuda'])
+def test_a_gpu_comes_with_its_index(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    assert machine.resolve_device(name) == torch.device('cuda', 0)
+    assert machine.resolve_device('cuda:1') == torch.device('cuda', 1)
+    assert machine.resolve_device('cpu') == torch.device('cpu')
 
 
 def test_the_smallest_limit_counts(monkeypatch):

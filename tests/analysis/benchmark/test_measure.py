@@ -8,6 +8,7 @@ import torch
 from weightformer_mm.analysis.benchmark import measure, memory
 from weightformer_mm.analysis.benchmark.ceilings import CeilingGauge, Ceilings
 from weightformer_mm.analysis.benchmark.contenders import parse_contenders
+from weightformer_mm.analysis.benchmark.failures import failure_of
 from weightformer_mm.analysis.benchmark.measure import Method, largest_batch, measure_group
 from weightformer_mm.analysis.benchmark.memory import Peak, can_measure_processes, peak_in_process
 from weightformer_mm.analysis.benchmark.memory_process import measure_peak
@@ -85,7 +86,7 @@ class OutOfMemory(Backbone):
         step = super().step(model, call, case, device)
 
         def run():
-            raise torch.OutOfMemoryError('CUDA out of memory')
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory')
 
         step.run = run
         return step
@@ -101,6 +102,18 @@ def test_out_of_memory_is_a_row():
     assert done['contender'] == 'pyramid-micro' and done['median_ms']
 
 
+def test_what_does_not_compile_is_a_row_and_other_errors_are_raised():
+    def broken(graph, inputs):
+        raise TypeError('cannot determine truth value')
+
+    with pytest.raises(Exception) as compiled:
+        torch.compile(torch.sin, backend=broken)(torch.ones(1))
+    assert failure_of(compiled.value).startswith('torch.compile failed: BackendCompilerFailed: ')
+    assert failure_of(torch.cuda.OutOfMemoryError('CUDA out of memory')) == 'out of memory'
+    assert failure_of(RuntimeError('expected another shape')) is None
+    assert failure_of(TypeError('cannot determine truth value')) is None
+
+
 def test_training_steps_repeat_and_give_every_parameter_a_gradient():
     model = subjects('pyramid-micro')[0].build()
     step = backbone_step(model, case('train'), CPU)
@@ -113,6 +126,17 @@ def test_training_steps_repeat_and_give_every_parameter_a_gradient():
     step.run()  # images and upstream gradients are made anew, and the same
     for parameter, gradient in zip(model.parameters(), first):
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize('mode', ['inference', 'train'])
+def test_compiled_networks_are_what_is_called(mode):
+    model = torch.nn.Conv2d(3, 4, 4, 4)
+    compiled = torch.compile(lambda images: [model(images)], backend='eager', dynamic=True)
+    backbone_step(model, case(mode), CPU, compiled).run()
+    # a compiled module has no length and so no truth value
+    whole = torch.compile(model, backend='eager')
+    backbone_step(model, case('inference'), CPU, whole).run()
+    assert (model.weight.grad is not None) == (mode == 'train')
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])

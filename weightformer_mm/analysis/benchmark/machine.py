@@ -20,22 +20,25 @@ _CGROUPS = (  # of version 2, then version 1
 
 
 def resolve_device(name: str) -> torch.device:
-    """``'auto'`` is the GPU if there is one.
+    """``'auto'`` is the first GPU if there is one; a GPU comes with its index.
 
     Raises:
         UserError: no such device.
     """
     if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f'--device {name}: expected auto, cpu, cuda or cuda:N') from error
     if device.type not in ('cpu', 'cuda'):
         raise UserError(f'--device {name}: expected auto, cpu, cuda or cuda:N')
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == 'cpu':
+        return device
+    index = device.index or 0
+    if index >= torch.cuda.device_count():
         raise UserError(f'--device {name}: PyTorch sees {torch.cuda.device_count()} GPUs')
-    return device
+    return torch.device('cuda', index)
 
 
 def describe(device: torch.device) -> dict[str, str | int]:

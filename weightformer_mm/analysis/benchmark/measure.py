@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from ...engine.errors import Interrupted, RunFailed
-from ...engine.translate import explain
 from .ceilings import MORE_REPEATS, REPEATS, CeilingGauge, Ceilings
 from .clock import Samples, clock_of, interleave, quantiles, speed_ratio
+from .failures import OUT_OF_MEMORY, failure_of
 from .machine import now
 from .memory import Peak, can_measure_processes, peak_in_process, peak_on_gpu
 from .results import Results
@@ -94,7 +94,7 @@ def measure_group(
 ) -> None:
     """Measure every subject at the size and in the mode of ``case``, and add the rows to ``results``.
 
-    What does not fit into memory, or does not take such images, becomes a row that says so.
+    What does not fit into memory, does not compile or does not take such images becomes a row that says so.
 
     Args:
         batch: images per step, or `FILL`: as many as fit on a GPU, 1 on a CPU.
@@ -117,7 +117,7 @@ def measure_group(
         method.rounds,
         method.warmup,
         method.min_seconds,
-        out_of_memory,
+        failure_of,
         lambda name: progress(f'{name}: time'),
     )
     results.add(
@@ -131,11 +131,6 @@ def measure_group(
         raise Interrupted('interrupted; complete rounds are kept')
 
 
-def out_of_memory(error: Exception) -> str | None:
-    """The note of a row, if that is what the error says."""
-    return 'out of memory' if isinstance(explain(error), RunFailed) else None
-
-
 def _enter(subject: Subject, case: Case, batch: int | str, method: Method) -> Entrant | str:
     """Build it and measure its memory; or say why that cannot be done."""
     refusal = subject.refuses(case.height, case.width)
@@ -146,7 +141,7 @@ def _enter(subject: Subject, case: Case, batch: int | str, method: Method) -> En
     try:
         return _enter_gpu(subject, case, batch, method)
     except Exception as error:
-        reason = out_of_memory(error)
+        reason = failure_of(error)
         if reason is None:
             raise
     free_gpu()
@@ -188,7 +183,7 @@ def _fill(entrant: Entrant, device: torch.device) -> None:
             torch.cuda.synchronize(device)
             return True
         except Exception as error:
-            if out_of_memory(error) is None:
+            if failure_of(error) != OUT_OF_MEMORY:
                 raise
             return False
         finally:
@@ -215,7 +210,7 @@ def largest_batch(fits: Callable[[int], bool]) -> int:
         RunFailed: not even one image fits.
     """
     if not fits(1):
-        raise RunFailed('out of memory')
+        raise RunFailed(OUT_OF_MEMORY)
     most = 1
     while fits(2 * most):
         most *= 2

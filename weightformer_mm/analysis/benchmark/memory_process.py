@@ -15,8 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ...engine.errors import RunFailed
-from ...engine.translate import explain
+from .failures import failure_of
 from .memory import MEBI, Peak
 from .steps import Case
 from .subjects import Subject, subject_from
@@ -77,10 +76,10 @@ def main() -> None:
     try:
         answer = asdict(measure_peak(subject_from(request['subject']), Case(**request['case'])))
     except Exception as error:
-        problem = explain(error)
-        if not isinstance(problem, RunFailed):
+        reason = failure_of(error)
+        if reason is None:
             raise
-        answer = {'failure': 'out of memory'}
+        answer = {'failure': reason}
     print(json.dumps(answer), flush=True)
 
 

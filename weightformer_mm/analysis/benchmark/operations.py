@@ -17,7 +17,8 @@ from ...engine.errors import Interrupted, UserError
 from ...ops.backend import check_backend
 from ..complexity import formulas
 from .clock import clock_of, interleave, quantiles, speed_ratio
-from .measure import Method, out_of_memory, row, work_cells
+from .failures import failure_of
+from .measure import Method, row, work_cells
 from .results import Results
 from .steps import DTYPES, Case, Step
 
@@ -252,7 +253,7 @@ def _measure(
         method.rounds,
         method.warmup,
         method.min_seconds,
-        out_of_memory,
+        failure_of,
     )
     work = operation.multiply_adds(stage) * (2 if case.mode == 'backward' else 1)
     rows = [row(label, case, method, note=reason) for label, reason in samples.failures.items()]

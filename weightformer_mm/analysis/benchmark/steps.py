@@ -92,7 +92,7 @@ def backbone_step(
         call: what is called on the images; default the model.
     """
     model.train(case.mode == 'train')  # returns None for some networks
-    call = call or model
+    call = model if call is None else call
     images: list[Tensor] = []  # one tensor, once it is made
     upstream: list[Tensor] = []
 
