@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from weightformer_mm.analysis.benchmark.ceilings import Ceilings
+from weightformer_mm.analysis.benchmark.contenders import parse_contenders
+from weightformer_mm.analysis.benchmark.kinds import (
+    CONV,
+    DEPTHWISE,
+    ELEMENTWISE,
+    GELU,
+    MATMUL,
+    NORM,
+    PREDICTION,
+    KindCounter,
+)
+from weightformer_mm.analysis.benchmark.step_profile import profile_step, render_profiles
+from weightformer_mm.analysis.benchmark.steps import Case
+from weightformer_mm.analysis.benchmark.subjects import Backbone
+
+SIZE = 64
+WIDTHS = (32, 64, 128, 192)
+
+
+@pytest.fixture(scope='module', params=['pyramid-micro', 'plain-pyramid-micro'])
+def profile(request):
+    (contender,) = parse_contenders([request.param])
+    return profile_step(
+        Backbone(contender), Case('train', 'float32', 1, SIZE, SIZE), torch.device('cpu')
+    )
+
+
+def tokens():
+    return [(SIZE // stride) ** 2 for stride in (4, 8, 16, 32)]
+
+
+def test_work_is_assigned_to_its_kind_forward_and_backward(profile):
+    work = {part.kind: part.multiply_adds for part in profile.parts}
+    linear = sum(3 * 8 * count * width**2 for count, width in zip(tokens(), WIDTHS))
+    assert work[MATMUL] == 3 * linear
+    depthwise = sum(3 * 9 * count * width for count, width in zip(tokens(), WIDTHS))
+    assert work[DEPTHWISE] == 3 * depthwise
+    first = (SIZE // 2) ** 2 * 9 * 3 * 16
+    others = [16, *WIDTHS]
+    convolutions = sum(
+        count * 9 * before * after for count, before, after in zip(tokens(), others, WIDTHS)
+    )
+    assert work[CONV] == 2 * first + 3 * convolutions  # the image needs no gradient
+    assert work[PREDICTION] > 0 and work[NORM] == work[GELU] == work[ELEMENTWISE] == 0
+
+
+def test_every_kind_takes_time_and_moves_bytes(profile):
+    for part in profile.parts:
+        if part.calls:
+            assert part.milliseconds > 0 and part.bytes > 0, part.kind
+    gelu = next(part for part in profile.parts if part.kind == GELU)
+    # forward reads and writes, backward reads two and writes one; the stem has one on half its width
+    hidden = sum(3 * 4 * count * width for count, width in zip(tokens(), WIDTHS))
+    stem = (SIZE // 2) ** 2 * 16
+    assert gelu.bytes == 5 * 4 * (hidden + stem)
+    assert gelu.calls == 2 * 13
+
+
+def test_expanded_and_inplace_tensors():
+    counter = KindCounter()
+    x = torch.zeros(8, 8)
+    with counter:
+        x.add_(torch.ones(1).expand(8, 8))
+    # allocating the ones writes them; then x is read and written, the ones are read
+    assert counter.bytes[ELEMENTWISE] == 4 + 2 * 256 + 4
+
+
+def test_hooks_are_removed():
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))
+    with KindCounter().watch(model):
+        assert model[0]._forward_hooks
+    assert not model[0]._forward_hooks and not model[0]._forward_pre_hooks
+
+
+def test_markdown_has_a_row_per_kind_and_the_sum(profile):
+    text = render_profiles([profile], Ceilings(1e12, 1e10), 'A machine.')
+    rows = [line for line in text.splitlines() if line.startswith('| ')]
+    assert len(rows) == len(profile.parts) + 2
+    assert len({row.count('|') for row in rows}) == 1
+    assert rows[-1].startswith('| all |') and '100.0%' in rows[-1]

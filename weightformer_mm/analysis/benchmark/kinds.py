@@ -1,0 +1,202 @@
+"""What kind each operation of a training step is, and what work it has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..complexity.operations import FORMULAS, is_view
+
+MATMUL = 'matrix products'
+DEPTHWISE = 'depthwise convolution'
+CONV = 'other convolution (stem, downsampling)'
+NORM = 'LayerNorm'
+GELU = 'GELU'
+PREDICTION = 'prediction'
+ATTENTION = 'attention'
+ELEMENTWISE = 'elementwise and copies'
+ALLOCATION = 'memory allocation'
+KINDS = (MATMUL, DEPTHWISE, CONV, NORM, GELU, PREDICTION, ATTENTION, ELEMENTWISE, ALLOCATION)
+LABEL = 'kind: '  # of the profiler's records
+
+_PRODUCTS = ('mm', 'addmm', 'bmm', 'baddbmm', 'linear', 'mv', 'addmv', '_addmm_activation')
+_BY_NAME = {
+    **dict.fromkeys(_PRODUCTS, MATMUL),
+    'native_layer_norm': NORM,
+    'native_layer_norm_backward': NORM,
+    'gelu': GELU,
+    'gelu_backward': GELU,
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module whose operations are of one kind, whatever they are called.
+
+    Attributes:
+        kind: of all its operations; None: of those on `weight_shape`, as below.
+        weight_shape: of a dynamic linear layer, whose operations on such a weight are prediction, but for
+            the product with the map.
+    """
+
+    kind: str | None
+    weight_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A stretch of the forward pass, by the numbers that autograd gives its operations.
+
+    Attributes:
+        layer: the module.
+        first, last: numbers of its operations in autograd, ``last`` excluded.
+    """
+
+    layer: Layer
+    first: int
+    last: int
+
+
+class KindCounter(TorchDispatchMode):
+    """Labels every operation of a step with its kind, for the profiler, and counts its work.
+
+    An operation of the backward pass belongs to the module whose forward pass made its node.
+
+    Attributes:
+        multiply_adds: by kind.
+        bytes: by kind; every operation reads its inputs and writes its outputs once.
+        calls: by kind.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.multiply_adds: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self._formulas = FlopCounterMode(display=False, custom_mapping=FORMULAS).flop_registry
+        self._stack: list[tuple[Layer, int]] = []
+        self._scopes: list[Scope] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if is_view(func):
+            return func(*args, **kwargs)
+        kind = self._kind(func, args)
+        with record_function(LABEL + kind):
+            output = func(*args, **kwargs)
+        self.calls[kind] += 1
+        self.multiply_adds[kind] += self._work(func, args, kwargs, output)
+        self.bytes[kind] += _moved(args, kwargs, output)
+        return output
+
+    @contextmanager
+    def watch(self, model: nn.Module) -> Iterator[None]:
+        """Know of each operation inside the block which layer of ``model`` it belongs to."""
+        with ExitStack() as stack:
+            for name, module in model.named_modules():
+                layer = layer_of(name, module)
+                if layer is not None:
+                    before = module.register_forward_pre_hook(self._enter(layer))
+                    after = module.register_forward_hook(self._leave, always_call=True)
+                    stack.callback(before.remove)
+                    stack.callback(after.remove)
+            yield
+
+    def _enter(self, layer: Layer) -> Callable[..., None]:
+        def enter(module: nn.Module, args: Any) -> None:
+            self._stack.append((layer, _sequence_number()))
+
+        return enter
+
+    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        layer, first = self._stack.pop()
+        self._scopes.append(Scope(layer, first, _sequence_number()))
+
+    def _layer(self) -> Layer | None:
+        """The innermost layer that the operation running now belongs to."""
+        if self._stack:
+            return self._stack[-1][0]
+        node = torch._C._current_autograd_node()
+        if node is None:
+            return None
+        number = node._sequence_nr()
+        # inner modules end before outer ones, so that the first match is the innermost
+        return next(
+            (scope.layer for scope in self._scopes if scope.first <= number < scope.last), None
+        )
+
+    def _kind(self, func: Any, args: tuple) -> str:
+        name = func._schema.name.rpartition('::')[2]
+        layer = self._layer()
+        if layer is not None and layer.kind is not None:
+            return layer.kind
+        if layer is not None and name not in _PRODUCTS and _has_shape(args, layer.weight_shape):
+            return PREDICTION
+        if 'convolution' in name or 'conv' in name.split('_'):
+            return DEPTHWISE if _is_depthwise(args) or 'depthwise' in name else CONV
+        if 'attention' in name:
+            return ATTENTION
+        return _BY_NAME.get(name, ELEMENTWISE)
+
+    def _work(self, func: Any, args: tuple, kwargs: dict, output: Any) -> int:
+        if func._schema.name == 'aten::convolution_backward':
+            gradient, weight, mask = args[0], args[2], args[10]
+            # PyTorch's own formula is wrong for groups
+            return gradient.numel() * weight[0].numel() * (mask[0] + mask[1])
+        formula = self._formulas.get(func._overloadpacket)
+        return 0 if formula is None else int(formula(*args, **kwargs, out_val=output)) // 2
+
+
+def layer_of(name: str, module: nn.Module) -> Layer | None:
+    """What is known of all operations of a module of that name; None: nothing."""
+    if name.endswith('.predictor'):
+        return Layer(PREDICTION)
+    if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+        return Layer(DEPTHWISE)
+    if getattr(module, 'predictor', None) is None:
+        return None
+    if module.weight.ndim == 2:
+        return Layer(None, tuple(module.weight.shape))
+    return Layer(DEPTHWISE)
+
+
+def _has_shape(args: tuple, shape: tuple[int, ...] | None) -> bool:
+    tensors = [leaf for leaf in tree_flatten(args)[0] if isinstance(leaf, Tensor)]
+    return any(tuple(tensor.shape[-2:]) == shape for tensor in tensors)
+
+
+def _is_depthwise(args: tuple) -> bool:
+    """Of a convolution or its backward: whether each output channel has one input channel."""
+    weights = [arg for arg in args[1:3] if isinstance(arg, Tensor) and arg.ndim == 4]
+    return bool(weights) and weights[-1].shape[1] == 1
+
+
+def _moved(args: tuple, kwargs: dict, output: Any) -> int:
+    tensors, seen, total = tree_flatten((args, kwargs, output))[0], set(), 0
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            continue
+        key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
+        if key in seen:  # in place: read and written all the same
+            key = (*key, 'again')
+        seen.add(key)
+        size = tensor.numel() * tensor.element_size()
+        total += min(size, tensor.untyped_storage().nbytes())  # an expanded tensor is read once
+    return total
+
+
+def _sequence_number() -> int:
+    """The number that autograd gives to the next operation of the forward pass."""
+    return torch.autograd._get_sequence_nr()

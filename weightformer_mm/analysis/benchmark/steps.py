@@ -1,0 +1,126 @@
+"""One step of a network: what is timed, and what memory is measured of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+MODES = ('inference', 'train')
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a step works on.
+
+    Attributes:
+        mode: one of `MODES`.
+        dtype: one of `DTYPES`; half precision runs under autocast.
+        batch, height, width: of the images, in pixels.
+        threads: of PyTorch on the CPU.
+        seed: of images, weights and upstream gradients.
+    """
+
+    mode: str
+    dtype: str
+    batch: int
+    height: int
+    width: int
+    threads: int = 1
+    seed: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    @property
+    def pixels(self) -> int:
+        """Of one image."""
+        return self.height * self.width
+
+
+def nothing() -> None:
+    """A part of a step that has nothing to do."""
+
+
+@dataclass
+class Step:
+    """Something to time.
+
+    Attributes:
+        run: does the work.
+        reset: what lies between two steps and takes no time of theirs.
+        release: frees what is kept from step to step; the next ``run`` makes it anew.
+    """
+
+    run: Callable[[], object]
+    reset: Callable[[], object] = nothing
+    release: Callable[[], object] = nothing
+
+
+def autocast(device: torch.device, dtype: str) -> torch.autocast:
+    """Autocast to a half-precision ``dtype``; switched off for float32."""
+    enabled = dtype != 'float32'
+    return torch.autocast(device.type, DTYPES[dtype] if enabled else None, enabled=enabled)
+
+
+def make_images(case: Case, device: torch.device) -> Tensor:
+    """``(B, 3, H, W)``, normally distributed, all images of the batch alike."""
+    generator = torch.Generator().manual_seed(case.seed)
+    image = torch.randn(1, 3, case.height, case.width, generator=generator).to(device)
+    return image.expand(case.batch, -1, -1, -1).contiguous()
+
+
+def forget_gradients(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.grad = None
+
+
+def backbone_step(
+    model: nn.Module,
+    case: Case,
+    device: torch.device,
+    call: Callable[[Tensor], Sequence[Tensor]] | None = None,
+) -> Step:
+    """Forward, and for training backward from a fixed random gradient of every output.
+
+    Args:
+        model: on ``device``; it is set to the mode of ``case``.
+        call: what is called on the images; default the model.
+    """
+    model.train(case.mode == 'train')  # returns None for some networks
+    call = model if call is None else call
+    images: list[Tensor] = []  # one tensor, once it is made
+    upstream: list[Tensor] = []
+
+    def forward() -> list[Tensor]:
+        if not images:
+            images.append(make_images(case, device))
+        with autocast(device, case.dtype):
+            return list(call(images[0]))
+
+    def infer() -> None:
+        with torch.inference_mode():
+            forward()
+
+    def train() -> None:
+        outputs = forward()
+        if not upstream:
+            upstream.extend(_random_like(outputs, case.seed))
+        torch.autograd.backward(outputs, upstream)
+
+    def release() -> None:
+        images.clear()
+        upstream.clear()
+
+    if case.mode == 'inference':
+        return Step(infer, nothing, release)
+    return Step(train, lambda: forget_gradients(model), release)
+
+
+def _random_like(outputs: Sequence[Tensor], seed: int) -> list[Tensor]:
+    generator = torch.Generator(outputs[0].device).manual_seed(seed)
+    return [torch.empty_like(output).normal_(generator=generator).detach() for output in outputs]
