@@ -9,6 +9,7 @@ import torch
 from mmengine.registry import MODELS
 
 from tests.backbones.contract import ARCH_IDS, ARCHS, MICRO, MICRO_IDS, build, depth_of
+from weightformer_mm.ops import mlp
 
 SIZES = [(33, 47), (64, 2048), (65, 97), (128, 96), (16, 16)]
 
@@ -149,27 +150,44 @@ def test_impossible_outputs_are_refused(backbone, arch, chosen):
         build(backbone, arch, out_indices=chosen)
 
 
+RECOMPUTED = [
+    dict(with_cp=True),
+    dict(memory_efficient=True),
+    dict(with_cp=True, memory_efficient=True),
+]
+
+
+@pytest.mark.parametrize('keep_hidden', [False, True])
+@pytest.mark.parametrize('recomputed', RECOMPUTED, ids='+'.join)
 @pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
-def test_checkpointing_changes_nothing_but_memory(backbone, arch):
+def test_recomputation_changes_nothing_but_memory(
+    backbone, arch, recomputed, keep_hidden, monkeypatch
+):
+    monkeypatch.setattr(mlp, 'KEEP_FROM', 0 if keep_hidden else 10**6)
     image = torch.randn(2, 3, 41, 64)
     results = []
-    for with_cp in (False, True):
-        model = build(backbone, arch, with_cp=with_cp).double()
-        outputs = model(image.double())
+    for options in ({}, recomputed):
+        model = build(backbone, arch, drop_path_rate=0.3, **options).double()
         torch.manual_seed(1)
-        torch.autograd.backward(outputs, [torch.randn_like(output) for output in outputs])
-        results.append((outputs, [parameter.grad for parameter in model.parameters()]))
-    (outputs, gradients), (outputs_cp, gradients_cp) = results
+        outputs = model(image.double())
+        upstream = [torch.randn_like(output) for output in outputs]
+        torch.autograd.backward(outputs, upstream, retain_graph=True)
+        once = [parameter.grad.clone() for parameter in model.parameters()]
+        torch.autograd.backward(outputs, upstream)
+        results.append((outputs, once, [parameter.grad for parameter in model.parameters()]))
+    (outputs, gradients, _), (outputs_cp, *gradients_cp) = results
     assert all(map(torch.equal, outputs, outputs_cp))
-    for gradient, gradient_cp in zip(gradients, gradients_cp):
-        torch.testing.assert_close(gradient, gradient_cp, rtol=1e-10, atol=1e-12)
+    for times, group in enumerate(gradients_cp, start=1):
+        for gradient, gradient_cp in zip(gradients, group):
+            torch.testing.assert_close(times * gradient, gradient_cp, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize('recomputed', RECOMPUTED, ids='+'.join)
 @pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
-def test_checkpointing_keeps_fewer_activations(backbone, arch):
+def test_recomputation_keeps_fewer_activations(backbone, arch, recomputed):
     kept = []
-    for with_cp in (False, True):
-        model = build(backbone, arch, with_cp=with_cp)
+    for options in ({}, recomputed):
+        model = build(backbone, arch, **options)
         seen = {}  # storage -> bytes
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, seen=seen: seen.update({t.untyped_storage().data_ptr(): t.nbytes}) or t,
@@ -179,6 +197,23 @@ def test_checkpointing_keeps_fewer_activations(backbone, arch):
         kept.append(sum(seen.values()))
         del outputs
     assert kept[1] < 0.5 * kept[0]
+
+
+@pytest.mark.parametrize('recomputed', RECOMPUTED, ids='+'.join)
+@pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
+def test_no_activation_outlives_its_graph(backbone, arch, recomputed, monkeypatch):
+    monkeypatch.setattr(mlp, 'KEEP_FROM', 0)
+    model = build(backbone, arch, **recomputed)
+    made = []
+    original = mlp.ResidualMLP.apply
+    stashes = lambda x, plan, stash, *rest: made.append(weakref.ref(stash)) if stash else None  # noqa: E731
+    monkeypatch.setattr(
+        mlp.ResidualMLP, 'apply', lambda *args: (stashes(*args), original(*args))[1]
+    )
+    outputs = model(torch.randn(1, 3, 64, 64))
+    torch.autograd.backward(outputs, [torch.randn_like(output) for output in outputs])
+    assert bool(made) == (recomputed == dict(memory_efficient=True))
+    assert all(stash() is None or stash().hidden is None for stash in made)
 
 
 @pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)

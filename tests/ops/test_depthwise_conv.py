@@ -38,7 +38,8 @@ def test_one_kernel_for_all_images(shape, residual):
     expected = ops.depthwise_conv(x, kernel[:1].repeat(shape[0], 1, 1, 1, 1), bias)
     if residual:
         expected = expected + x
-    assert torch.equal(ops.depthwise_conv(x, kernel[:1], bias, residual=residual), expected)
+    result = ops.depthwise_conv(x, kernel[:1], bias, residual=residual)
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize('shared', [False, True])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from .. import ops
@@ -12,7 +11,7 @@ from .as_built import as_built
 from .attention import SelfAttention
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
-from .primitives import DepthwiseConv2d, LayerNorm, Linear, norm_eps
+from .primitives import DepthwiseConv2d, DropPath, LayerNorm, Linear, norm_eps
 
 MLP_RATIO = 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
+from timm import layers as timm_layers
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
@@ -26,6 +27,19 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, norm_eps())
+
+
+class DropPath(timm_layers.DropPath):
+    """timm's stochastic depth with a rate that ``torch.compile`` takes for a constant, see `norm_eps`."""
+
+    @property
+    def drop_prob(self) -> float:
+        numerator, denominator = self._ratio
+        return numerator / denominator
+
+    @drop_prob.setter
+    def drop_prob(self, rate: float) -> None:
+        self._ratio = float(rate).as_integer_ratio()
 
 
 class Linear(nn.Linear):

@@ -186,7 +186,7 @@ def _formulas() -> dict[torch._ops.OpOverloadPacket, Callable[..., int]]:
         'depthwise_conv_input_grad': _depthwise_conv,
         'depthwise_conv_kernel_grad': _depthwise_conv_kernel_grad,
         'depthwise_conv_norm': _depthwise_conv,
-        'folded_conv': _depthwise_conv,
+        'eager_conv': _depthwise_conv,
         'silu_correlation': _correlation,
     }
     # an older torch does not have all of them

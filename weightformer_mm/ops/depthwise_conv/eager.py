@@ -32,11 +32,8 @@ def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> T
     in_kernel = residual and dtype in (torch.float32, torch.float64)
     if in_kernel:
         kernel = kernel + _identity(kernel)
-    if kernel.shape[0] == 1:
-        convolve = _shared
-    else:
-        convolve = whole.folded_conv if keeps_operators() else folded_conv
-    out = convolve(x.to(dtype), kernel.to(dtype), bias.to(dtype))
+    run = whole.eager_conv if keeps_operators() else convolve
+    out = run(x.to(dtype), kernel.to(dtype), bias.to(dtype))
     return x + out if residual and not in_kernel else out
 
 
@@ -48,32 +45,29 @@ def _identity(kernel: Tensor) -> Tensor:
     return row[:, None] * row
 
 
-def _shared(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    channels = x.shape[-1]
+def convolve(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """With ``kernel (B, C, 1, k, k)`` one convolution of ``B * C`` channels, with ``(1, C, 1, k, k)`` of ``C``."""
+    images, channels = kernel.shape[:2]
     out = F.conv2d(
-        x.permute(0, 3, 1, 2),  # (B, C, H, W), channels-last in memory
-        kernel[0],
-        bias,
+        folded(x, images),
+        kernel.flatten(0, 1),  # (images * C, 1, k, k)
+        bias.repeat(images),
         padding=kernel.shape[-1] // 2,
-        groups=channels,
+        groups=images * channels,
     )
-    return out.permute(0, 2, 3, 1)
+    return unfolded(out, images)
 
 
-def folded_conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """One convolution of ``B * C`` channels; ``kernel`` is ``(B, C, 1, k, k)``."""
-    batch, height, width, channels = x.shape
-    out = F.conv2d(
-        folded(x),
-        kernel.flatten(0, 1),  # (B * C, 1, k, k)
-        bias.repeat(batch),
-        padding=kernel.shape[-1] // 2,
-        groups=batch * channels,
-    )
-    out = out.permute(0, 2, 3, 1).reshape(height, width, batch, channels)
-    return out.permute(2, 0, 1, 3)  # (B, H, W, C)
+def folded(x: Tensor, images: int) -> Tensor:
+    """``(B, H, W, C) -> (B / images, images * C, H, W)``, channels-last in memory; ``images`` is B or 1."""
+    if images > 1:
+        x = x.permute(1, 2, 0, 3).flatten(2).unsqueeze(0)  # (1, H, W, B * C)
+    return x.permute(0, 3, 1, 2)
 
 
-def folded(x: Tensor) -> Tensor:
-    """``(B, H, W, C) -> (1, B * C, H, W)``, channels-last in memory."""
-    return x.permute(1, 2, 0, 3).flatten(2).unsqueeze(0).permute(0, 3, 1, 2)
+def unfolded(x: Tensor, images: int) -> Tensor:
+    """The way back, ``(B / images, images * C, H, W) -> (B, H, W, C)``."""
+    x = x.permute(0, 2, 3, 1)
+    if images > 1:
+        x = x.squeeze(0).unflatten(2, (images, -1)).permute(2, 0, 1, 3)
+    return x

@@ -1,6 +1,7 @@
-"""The folded convolution as one operator, which ``torch.compile`` does not look into.
+"""The convolution as one operator, which ``torch.compile`` does not look into.
 
-Traced step by step, its backward pass is compiled for a layout of the gradient that oneDNN need not return.
+Traced step by step, the backward pass is compiled for a layout of the gradient that oneDNN need not return,
+and the forward pass anew for maps of less than 20 480 elements.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ def _save(ctx, inputs, output) -> None:
 
 
 def _differentiate(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return folded_conv_backward(grad, *ctx.saved_tensors)
+    return eager_conv_backward(grad, *ctx.saved_tensors)
 
 
 @operator(
-    'folded_conv(Tensor x, Tensor kernel, Tensor bias) -> Tensor', _fake, _save, _differentiate
+    'eager_conv(Tensor x, Tensor kernel, Tensor bias) -> Tensor', _fake, _save, _differentiate
 )
-def folded_conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    return eager.folded_conv(x, kernel, bias).contiguous()
+def eager_conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    return eager.convolve(x, kernel, bias).contiguous()
 
 
 def _fake_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,15 +38,16 @@ def _fake_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Ten
 
 
 @operator(
-    'folded_conv_backward(Tensor grad, Tensor x, Tensor kernel) -> (Tensor, Tensor, Tensor)',
+    'eager_conv_backward(Tensor grad, Tensor x, Tensor kernel) -> (Tensor, Tensor, Tensor)',
     _fake_backward,
 )
-def folded_conv_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def eager_conv_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     batch, height, width, channels = x.shape
-    groups, size = batch * channels, kernel.shape[-1]
+    images, size = kernel.shape[0], kernel.shape[-1]
+    groups = images * channels
     x_grad, kernel_grad, bias_grad = torch.ops.aten.convolution_backward(
-        eager.folded(grad),
-        eager.folded(x),
+        eager.folded(grad, images),
+        eager.folded(x, images),
         kernel.flatten(0, 1),
         [groups],
         [1, 1],
@@ -56,6 +58,5 @@ def folded_conv_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tenso
         groups,
         [True, True, True],
     )
-    x_grad = x_grad.permute(0, 2, 3, 1).reshape(height, width, batch, channels)
-    x_grad = x_grad.permute(2, 0, 1, 3).contiguous()  # (B, H, W, C)
-    return x_grad, kernel_grad.reshape(kernel.shape), bias_grad.view(batch, channels).sum(0)
+    x_grad = eager.unfolded(x_grad, images).contiguous()
+    return x_grad, kernel_grad.reshape(kernel.shape), bias_grad.view(images, channels).sum(0)

@@ -21,6 +21,7 @@ __all__ = ['Stash', 'residual_mlp']
 ELEMENTS_ON_CPU = 2**20
 # from this width on, keeping the hidden layer on a CPU is faster than computing it again
 KEEP_FROM = 768
+LEAST_TOKENS = 64
 
 
 def residual_mlp(
@@ -71,7 +72,7 @@ def residual_mlp(
     if stash is None and not on_cpu:
         return reference.residual_mlp(x, *parameters, normed, eps)
     plan = Plan(
-        tokens=max(ELEMENTS_ON_CPU // weight1.shape[2], 64) if on_cpu else None,
+        tokens=max(ELEMENTS_ON_CPU // weight1.shape[2], LEAST_TOKENS) if on_cpu else None,
         keep_hidden=torch.is_grad_enabled() and (not on_cpu or weight1.shape[2] >= KEEP_FROM),
         dtype=product_dtype(x),
         eps=eps,

@@ -1,0 +1,88 @@
+"""Both networks compile whole, for any image size, and give what they give uncompiled."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.backbones.contract import build
+from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
+from weightformer_mm.ops.compat import HAS_CUSTOM_OPS
+
+SMALL = [
+    (
+        PyramidWeightFormer,
+        dict(embed_dims=(32, 64, 96), depths=(1, 2, 1)),
+        dict(out_indices=(0, 2)),
+    ),
+    (WeightFormer, dict(embed_dims=16, depth=3), {}),
+]
+# from 256 pixels on: on a CPU, PyTorch compiles dense convolutions anew for maps of less than 20 480 elements
+SIZES = [
+    (256, 256),
+    (256, 288),
+    (320, 256),
+    (257, 301),
+    (278, 259),
+    (384, 320),
+    (260, 261),
+    (333, 262),
+    (288, 288),
+    (256, 512),
+]
+MODES = {
+    'inference': {},
+    'training': {},
+    'memory_efficient': dict(memory_efficient=True),
+    'with_cp': dict(with_cp=True),
+}
+
+
+class Compilations:
+    """A compiler backend without code generation that counts how often it is called."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, graph, inputs):
+        self.count += 1
+        return torch._dynamo.lookup_backend('aot_eager')(graph, inputs)
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_before():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='needs custom operators, torch >= 2.4')
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize(
+    ('backbone', 'arch', 'options'), SMALL, ids=lambda value: getattr(value, '__name__', '')
+)
+def test_ten_image_sizes_take_two_compilations(backbone, arch, options, mode, batch):
+    model = build(backbone, arch, drop_path_rate=0.2, **options, **MODES[mode])
+    model.train(mode != 'inference')
+    compilations = Compilations()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=compilations)
+    for size in SIZES:
+        image = torch.randn(batch, 3, *size)
+        results = []
+        for function in (compiled, model):
+            model.zero_grad()
+            torch.manual_seed(0)
+            with torch.set_grad_enabled(model.training):
+                outputs = function(image)
+            if model.training:
+                torch.manual_seed(1)
+                torch.autograd.backward(outputs, [torch.randn_like(output) for output in outputs])
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            results.append([*outputs, *gradients])
+        assert len(results[0]) == len(results[1])
+        for result, expected in zip(*results):
+            # sums over all tokens, in another order
+            scale = float(expected.abs().max())
+            assert float((result - expected).abs().max()) <= 1e-4 * scale
+    assert compilations.count <= 2

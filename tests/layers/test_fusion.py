@@ -1,0 +1,89 @@
+"""A block that runs as few operations computes what its modules compute, and lets changed modules run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from weightformer_mm import ops
+from weightformer_mm.layers import AttentionBlock, DynamicBlock, StaticBlock
+from weightformer_mm.layers.primitives import Linear
+
+BLOCKS = [StaticBlock, DynamicBlock, AttentionBlock]
+WATCHED = ('norm2', 'linear1', 'linear2')
+
+
+def run(block, x):
+    torch.manual_seed(1)
+    y = block(x)
+    gradients = torch.autograd.grad(y, [x, *block.parameters()], torch.randn(y.shape).to(y))
+    return [y, *gradients]
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """How often the MLP ran as one operation."""
+    calls = []
+    original = ops.residual_mlp
+    monkeypatch.setattr(ops, 'residual_mlp', lambda *args: calls.append(1) or original(*args))
+    return calls
+
+
+@pytest.mark.parametrize('drop_path', [0.0, 0.5])
+@pytest.mark.parametrize('name', WATCHED)
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_a_hook_is_called_and_changes_nothing(kind, name, drop_path, fused):
+    torch.manual_seed(0)
+    block = kind(8, drop_path_rate=drop_path).double()
+    x = torch.randn(3, 5, 4, 8, dtype=torch.float64, requires_grad=True)
+    expected = run(block, x)
+    assert len(fused) == 1
+    seen = []
+    getattr(block, name).register_forward_hook(lambda *_: seen.append(1))
+    for result, truth in zip(run(block, x), expected):
+        torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-12)
+    assert seen and len(fused) == 1
+
+
+class Adapted(Linear):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_a_replaced_module_runs(kind, fused):
+    torch.manual_seed(0)
+    block = kind(8)
+    x = torch.randn(2, 5, 4, 8)
+    before = block(x)
+    adapted = Adapted(32, 8)
+    adapted.load_state_dict(block.linear2.state_dict())
+    block.linear2 = adapted
+    torch.testing.assert_close(block(x), before + 1)
+    assert len(fused) == 1
+
+
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_dropout_takes_part_in_training_alone(kind, fused):
+    torch.manual_seed(0)
+    block = kind(8, drop_rate=0.5)
+    x = torch.randn(2, 5, 4, 8)
+    assert not torch.equal(block(x), block(x))
+    assert not fused
+    block.eval()
+    assert torch.equal(block(x), block(x))
+    assert len(fused) == 2
+
+
+def test_stochastic_depth_drops_the_branch_of_whole_images():
+    torch.manual_seed(0)
+    block = StaticBlock(8, drop_path_rate=0.5)
+    nn.init.zeros_(block.dwc.weight)
+    nn.init.zeros_(block.dwc.bias)
+    x = torch.randn(16, 3, 3, 8)
+    branch = block(x) - x
+    whole = block.eval()(x) - x
+    dropped = branch.flatten(1).abs().amax(1) < 1e-6
+    assert 0 < dropped.sum() < 16
+    torch.testing.assert_close(branch[~dropped], 2 * whole[~dropped], rtol=1e-4, atol=1e-6)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from weightformer_mm import ops
+from weightformer_mm.ops import mlp
+from weightformer_mm.ops.mlp import reference
+
+CHANNELS, WIDTH = 5, 12
+NAMES = ('x', 'norm_weight', 'norm_bias', 'weight1', 'bias1', 'weight2', 'bias2')
+MAPS = [(1, 1, 1), (3, 1, 7), (1, 6, 1), (2, 5, 3)]  # B, H, W
+SCALES = {'none': lambda batch: None, 'scaled': lambda batch: torch.linspace(0, 2, batch)}
+
+
+@pytest.fixture(params=['recomputed', 'kept'])
+def small_pieces(request, monkeypatch):
+    """Four tokens at a time, the hidden layer computed again or kept."""
+    monkeypatch.setattr(mlp, 'LEAST_TOKENS', 4)
+    monkeypatch.setattr(mlp, 'ELEMENTS_ON_CPU', 1)
+    monkeypatch.setattr(mlp, 'KEEP_FROM', 0 if request.param == 'kept' else WIDTH + 1)
+
+
+def arguments(shape, per_image, dtype=torch.float64):
+    torch.manual_seed(0)
+    batch = shape[0]
+    shapes = [
+        (*shape, CHANNELS),
+        (CHANNELS,),
+        (CHANNELS,),
+        (batch if per_image else 1, CHANNELS, WIDTH),
+        (WIDTH,),
+        (CHANNELS, WIDTH),
+        (CHANNELS,),
+    ]
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+def direct(x, norm_weight, norm_bias, weight1, bias1, weight2, bias2, scale):
+    """Token by token as the formula stands."""
+    mean = x.mean(-1, keepdim=True)
+    deviation = ((x - mean) ** 2).mean(-1, keepdim=True).add(1e-6).sqrt()
+    normed = (x - mean) / deviation * norm_weight + norm_bias
+    hidden = torch.einsum('bhwc,bcd->bhwd', normed, weight1.expand(len(x), -1, -1)) + bias1
+    hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
+    branch = torch.einsum('bhwd,cd->bhwc', hidden, weight2) + bias2
+    return x + branch * (1 if scale is None else scale.view(-1, 1, 1, 1))
+
+
+def results(function, inputs, scale, upstream):
+    output = function(*inputs, scale)
+    return [output.detach(), *torch.autograd.grad(output, inputs, upstream.to(output.dtype))]
+
+
+@pytest.mark.usefixtures('small_pieces')
+@pytest.mark.parametrize('scale', SCALES)
+@pytest.mark.parametrize('per_image', [False, True])
+@pytest.mark.parametrize('shape', MAPS)
+def test_values_and_gradients(shape, per_image, scale):
+    inputs = arguments(shape, per_image)
+    scale = SCALES[scale](shape[0])
+    upstream = torch.randn(*shape, CHANNELS, dtype=torch.float64)
+    expected = results(direct, inputs, scale, upstream)
+    for function in (ops.residual_mlp, reference.residual_mlp):
+        for result, truth in zip(results(function, inputs, scale, upstream), expected):
+            torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.usefixtures('small_pieces')
+@pytest.mark.parametrize('per_image', [False, True])
+def test_gradcheck(per_image):
+    inputs = arguments((2, 2, 3), per_image)
+    scale = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda *args: ops.residual_mlp(*args, scale), inputs)
+
+
+@pytest.mark.usefixtures('small_pieces')
+@pytest.mark.parametrize('autocast', [False, True])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast):
+    if autocast and dtype == torch.float32:
+        pytest.skip('autocast has no float32')
+    shape = (3, 9, 7)
+    inputs = arguments(shape, per_image=True, dtype=torch.float32)
+    if not autocast:
+        inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in inputs]
+    scale = torch.tensor([0.0, 1.0, 2.0], dtype=inputs[0].dtype)
+    upstream = torch.randn(*shape, CHANNELS).bfloat16().half()
+    doubles = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    exact = results(reference.residual_mlp, doubles, scale.double(), upstream)
+    with torch.autocast(
+        'cpu', dtype=torch.bfloat16 if dtype == torch.float32 else dtype, enabled=autocast
+    ):
+        eager = results(reference.residual_mlp, inputs, scale, upstream)
+        ours = results(ops.residual_mlp, inputs, scale, upstream)
+    for name, result, other, truth in zip(('out', *NAMES), ours, eager, exact):
+        assert result.dtype == other.dtype, name
+        error, allowed = (float((value.double() - truth).abs().max()) for value in (result, other))
+        floor = torch.finfo(dtype).eps * float(truth.abs().max())
+        assert error <= 2 * allowed + floor, (name, error, allowed)
+
+
+def test_the_hidden_layer_is_kept_only_where_that_is_asked_for(monkeypatch):
+    inputs = arguments((2, 4, 4), per_image=False)
+
+    def kept():
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: sizes.append(t.numel()) or t, lambda t: t
+        ):
+            ops.residual_mlp(*inputs)
+        return sizes.count(2 * 4 * 4 * WIDTH)
+
+    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH)
+    assert kept() == 1
+    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH + 1)
+    assert kept() == 0
+
+
+def test_wrong_shapes_are_named():
+    x, norm_weight, norm_bias, weight1, bias1, weight2, bias2 = arguments((3, 4, 4), True)
+    with pytest.raises(ValueError, match='got 2 for 3 images'):
+        ops.residual_mlp(x, norm_weight, norm_bias, weight1[:2], bias1, weight2, bias2)
+    with pytest.raises(ValueError, match=r'weight2 of shape \(5, 12\), got \(12, 5\)'):
+        ops.residual_mlp(x, norm_weight, norm_bias, weight1, bias1, weight2.T, bias2)
+    with pytest.raises(ValueError, match='4 channels'):
+        ops.residual_mlp(x, norm_weight, norm_bias, weight1[:, :4], bias1, weight2, bias2)
