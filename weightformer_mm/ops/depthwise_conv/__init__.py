@@ -112,7 +112,8 @@ def depthwise_conv_norm(
     if choose_backend(backend, x) != 'triton':
         out = eager.depthwise_conv(x, kernel, bias, residual)
         return out, reference.layer_norm(out, norm_weight, norm_bias, eps)
-    if kernel.shape[-1] == 3 and x.shape[-1] <= 512:
+    fits = x.shape[-1] <= autograd.NORM_CHANNELS
+    if fits and kernel.shape[-1] == autograd.NORM_KERNEL_SIZE:
         return autograd.conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual)[:2]
     out = autograd.conv(x, kernel, bias, residual)
     with without_autocast(x.device.type):

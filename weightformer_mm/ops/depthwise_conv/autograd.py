@@ -9,6 +9,9 @@ from ..operators import operator
 
 # Triton is imported with the kernels, when one of them first runs.
 
+# What `conv_norm` takes: with more channels, a tile would have too few columns
+NORM_KERNEL_SIZE, NORM_CHANNELS = 3, 512
+
 
 def _like(x: Tensor) -> Tensor:
     return x.new_empty(x.shape)
