@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -29,9 +31,42 @@ def test_depthwise_conv_uses_each_images_kernel(shape, size):
     )
 
 
+@pytest.mark.parametrize('residual', [False, True])
 @pytest.mark.parametrize('shape', MAPS)
-def test_depthwise_conv_gradient(shape):
-    assert torch.autograd.gradcheck(ops.depthwise_conv, arguments(*shape, channels=3))
+def test_one_kernel_for_all_images(shape, residual):
+    x, kernel, bias = arguments(*shape)
+    expected = ops.depthwise_conv(x, kernel[:1].repeat(shape[0], 1, 1, 1, 1), bias)
+    if residual:
+        expected = expected + x
+    assert torch.equal(ops.depthwise_conv(x, kernel[:1], bias, residual=residual), expected)
+
+
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('residual', [False, True])
+@pytest.mark.parametrize('shape', MAPS)
+def test_depthwise_conv_gradient(shape, residual, shared):
+    x, kernel, bias = arguments(*shape, channels=3)
+
+    def function(x, kernel, bias):
+        return ops.depthwise_conv(x, kernel[:1] if shared else kernel, bias, residual)
+
+    assert torch.autograd.gradcheck(function, (x, kernel, bias))
+
+
+@pytest.mark.parametrize('residual', [False, True])
+def test_depthwise_conv_norm(residual):
+    x, kernel, bias = arguments(2, 3, 4)
+    weight, shift = torch.randn(2, 5, dtype=torch.float64)
+    out, normed = ops.depthwise_conv_norm(x, kernel, bias, weight, shift, 1e-6, residual)
+    assert torch.equal(out, ops.depthwise_conv(x, kernel, bias, residual))
+    assert torch.equal(normed, F.layer_norm(out, (5,), weight, shift, 1e-6))
+
+
+def test_depthwise_conv_norm_gradient():
+    args = arguments(2, 3, 2, channels=3)
+    vectors = [torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    function = functools.partial(ops.depthwise_conv_norm, eps=1e-6)
+    assert torch.autograd.gradcheck(function, (*args, *vectors))
 
 
 @pytest.mark.parametrize('shape', MAPS)
@@ -77,8 +112,23 @@ def zeros(*shape):
             r'\(B, H, W, C\)',
         ),
         (
-            lambda: ops.depthwise_conv(zeros(2, 4, 4, 5), zeros(1, 5, 1, 3, 3), zeros(5)),
-            r'\(2, 5, 1, 3, 3\)',
+            lambda: ops.depthwise_conv(zeros(2, 4, 4, 5), zeros(3, 5, 1, 3, 3), zeros(5)),
+            r'\(2, 5, 1, 3, 3\) or \(1, 5, 1, 3, 3\), got \(3, 5, 1, 3, 3\)',
+        ),
+        (lambda: ops.depthwise_conv(zeros(2, 4, 4, 5), zeros(2, 5, 1, 1, 3), zeros(5)), '3, 3'),
+        (lambda: ops.depthwise_conv(zeros(1, 4, 4, 5), zeros(5, 1, 3, 3), zeros(5)), '1, 5, 1, 3'),
+        (lambda: ops.depthwise_conv(zeros(1, 4, 4, 5), zeros(1, 5, 1, 3, 3), zeros(4)), 'bias'),
+        (
+            lambda: ops.depthwise_conv_norm(
+                zeros(1, 4, 4, 5), zeros(1, 5, 1, 3, 3), zeros(5), zeros(5), zeros(4), 1e-6
+            ),
+            r'norm_bias of shape \(5,\), got \(4,\)',
+        ),
+        (
+            lambda: ops.depthwise_conv(
+                zeros(1, 4, 4, 5), zeros(1, 5, 1, 3, 3), zeros(5), backend='triton'
+            ),
+            'GPU',
         ),
         (lambda: ops.depthwise_conv(zeros(2, 4, 4, 5), zeros(2, 5, 1, 2, 2), zeros(5)), 'odd'),
         (

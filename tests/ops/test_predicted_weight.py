@@ -55,6 +55,28 @@ def test_bilateral_update_gradient(shape):
     )
 
 
+@pytest.mark.parametrize('shape', MAPS)
+def test_pool_tokens_gradient(shape):
+    x = torch.randn(*shape, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(ops.pool_tokens, x)
+
+
+@pytest.mark.parametrize('dim', [1, (2, 3)])
+def test_with_bounded_update_gradient(dim):
+    torch.manual_seed(0)
+    update, weight = torch.randn(3, 4, 2, 3).double(), torch.randn(4, 2, 3).double()
+    arguments = (update.requires_grad_(), weight.requires_grad_(), dim)
+    assert torch.autograd.gradcheck(ops.with_bounded_update, arguments)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_the_bounded_weight_is_rounded_once(dtype):
+    torch.manual_seed(0)
+    update, weight = torch.randn(2, 6, 5), torch.randn(6, 5)
+    expected = ops.with_bounded_update(update, weight, dim=1).to(dtype)
+    assert torch.equal(ops.with_bounded_update(update, weight, 1, dtype=dtype), expected)
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_prediction_from_half_inputs_is_computed_in_float32(dtype):
     arguments = [tensor.detach().to(dtype) for tensor in bilateral_arguments(2, 9, 7)]

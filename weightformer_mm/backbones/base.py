@@ -15,8 +15,11 @@ from ..layers import (
     AttentionBlock,
     DynamicBlock,
     StaticBlock,
+    run_recomputed,
+    set_backend,
 )
 from ..layers.primitives import LayerNorm
+from ..ops.compat import is_compiling
 from .arch import is_dynamic, resolve_out_indices
 
 Result = TypeVar('Result')
@@ -38,9 +41,18 @@ class DynamicBackbone(BaseModule):
     least_size: int  # in pixels
     num_blocks: int  # of the whole network, built or not
 
-    def __init__(self, with_cp: bool, frozen_stages: int, init_cfg: dict | list | None):
+    def __init__(
+        self,
+        with_cp: bool,
+        memory_efficient: bool,
+        backend: str,
+        frozen_stages: int,
+        init_cfg: dict | list | None,
+    ):
         super().__init__(init_cfg)
         self.with_cp = with_cp
+        self.memory_efficient = memory_efficient
+        self.backend = backend
         self.frozen_stages = frozen_stages
 
     def init_weights(self) -> None:
@@ -135,6 +147,12 @@ class DynamicBackbone(BaseModule):
         """The modules that lead from the unit before (or the image) to unit ``index``, and its blocks."""
         raise NotImplementedError
 
+    def finish(self) -> None:
+        """What every constructor ends with: norms of the outputs, backend, freezing."""
+        self.add_output_norms()
+        set_backend(self, self.backend)
+        self.freeze()
+
     def add_output_norms(self) -> None:
         """A LayerNorm ``norm{i}`` for each output, and for no other."""
         for index, channels in zip(self.out_indices, self.out_channels):
@@ -202,9 +220,12 @@ class DynamicBackbone(BaseModule):
         return output.contiguous()
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
-        """Run a block, keeping only its input for the backward pass if ``with_cp`` is set."""
+        """Run a block, keeping for the backward pass what ``with_cp`` and ``memory_efficient`` say."""
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(block, x, use_reentrant=False)
+        # a compiler decides itself what to compute again
+        if self.memory_efficient and torch.is_grad_enabled() and not is_compiling():
+            return run_recomputed(block, x)
         return block(x)
 
     def check_image(self, image: Tensor) -> None:

@@ -41,6 +41,10 @@ class PyramidWeightFormer(DynamicBackbone):
         dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
+        memory_efficient: recompute of each block what is cheap (LayerNorm, convolution, prediction, GELU),
+            and keep the product before GELU where that is faster. ``with_cp`` goes further and wins.
+        backend: ``'torch'``, ``'triton'``, or ``'auto'``: what ``WEIGHTFORMER_BACKEND`` says, else Triton on
+            a GPU that has it.
         init_cfg: mmengine's initialisation; without one, the published initialisation holds.
 
     Attributes:
@@ -73,9 +77,11 @@ class PyramidWeightFormer(DynamicBackbone):
         dynamic_every: int = 3,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        memory_efficient: bool = False,
+        backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ):
-        super().__init__(with_cp, frozen_stages, init_cfg)
+        super().__init__(with_cp, memory_efficient, backend, frozen_stages, init_cfg)
         settings = resolve_arch(arch, self.arch_settings)
         widths, depths = tuple(settings['embed_dims']), tuple(settings['depths'])
         if len(widths) != len(depths):
@@ -106,8 +112,7 @@ class PyramidWeightFormer(DynamicBackbone):
             Stage(downsample, blocks[first : first + depth])
             for downsample, first, depth in zip(downsamples, self.first_blocks, depths)
         )
-        self.add_output_norms()
-        self.freeze()
+        self.finish()
 
     @property
     def units(self) -> nn.ModuleList:

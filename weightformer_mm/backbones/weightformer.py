@@ -33,6 +33,10 @@ class WeightFormer(DynamicBackbone):
         dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
         frozen_stages: -1 freezes nothing, 0 the patch embedding, k also the first k blocks.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
+        memory_efficient: recompute of each block what is cheap (LayerNorm, convolution, prediction, GELU),
+            and keep the product before GELU where that is faster. ``with_cp`` goes further and wins.
+        backend: ``'torch'``, ``'triton'``, or ``'auto'``: what ``WEIGHTFORMER_BACKEND`` says, else Triton on
+            a GPU that has it.
         init_cfg: mmengine's initialisation; without one, the published initialisation holds.
 
     Attributes:
@@ -63,9 +67,11 @@ class WeightFormer(DynamicBackbone):
         dynamic_every: int = 3,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        memory_efficient: bool = False,
+        backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ):
-        super().__init__(with_cp, frozen_stages, init_cfg)
+        super().__init__(with_cp, memory_efficient, backend, frozen_stages, init_cfg)
         settings = resolve_arch(arch, self.arch_settings)
         width, depth = settings['embed_dims'], settings['depth']
         self.out_indices = resolve_out_indices(out_indices, depth, 'blocks')
@@ -91,8 +97,7 @@ class WeightFormer(DynamicBackbone):
                 dynamic_every,
             )
         )
-        self.add_output_norms()
-        self.freeze()
+        self.finish()
 
     @property
     def units(self) -> nn.ModuleList:

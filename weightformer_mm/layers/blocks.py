@@ -6,16 +6,19 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from .. import ops
+from ..ops.backend import choose_backend
+from .as_built import as_built
 from .attention import SelfAttention
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
-from .primitives import DepthwiseConv2d, LayerNorm, Linear
+from .primitives import DepthwiseConv2d, LayerNorm, Linear, norm_eps
 
 MLP_RATIO = 4
 
 
 class _Block(nn.Module):
-    """MLP with its residual; FC1 and the modules that mix the tokens before it are the subclass's choice."""
+    """Tokens are mixed, then an MLP with its residual; how they are mixed is the subclass's choice."""
 
     def __init__(
         self,
@@ -31,15 +34,62 @@ class _Block(nn.Module):
         self.norm2 = LayerNorm(channels)
         self.linear1 = linear1
         self.linear2 = Linear(MLP_RATIO * channels, channels)
-        self.drop = nn.Dropout(drop_rate)
+        self.drop = nn.Dropout(drop_rate) if drop_rate > 0 else nn.Identity()
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
-    def mlp(self, x: Tensor) -> Tensor:
-        hidden = self.drop(F.gelu(self.linear1(self.norm2(x))))  # (B, H, W, 4 * C)
-        return x + self.drop_path(self.drop(self.linear2(hidden)))
+    def mlp(self, x: Tensor, normed: Tensor | None = None) -> Tensor:
+        """``x + DropPath(FC2(GELU(FC1(LN(x)))))``; ``normed`` is ``LN(x)``, if that is known."""
+        drops = self.training and not isinstance(self.drop, nn.Identity)
+        if drops or not as_built(self.norm2, self.linear1, self.linear2):
+            hidden = F.gelu(self.linear1(self.norm2(x)))  # (B, H, W, 4 * C)
+            return x + self.drop_path(self.drop(self.linear2(self.drop(hidden))))
+        return ops.residual_mlp(
+            x,
+            self.norm2.weight,
+            self.norm2.bias,
+            self.weight1(x, normed),
+            self.linear1.bias,
+            self.linear2.weight,
+            self.linear2.bias,
+            self.branch_scale(x),
+            normed,
+            norm_eps(),
+        )
+
+    def weight1(self, x: Tensor, normed: Tensor | None) -> Tensor:
+        """FC1's weight, ``(1, C, 4 * C)``, or ``(B, C, 4 * C)`` if it is predicted from ``LN(x)``."""
+        return self.linear1.weight.T.unsqueeze(0)
+
+    def branch_scale(self, x: Tensor) -> Tensor | None:
+        """What stochastic depth multiplies the branch of each image by, ``(B,)``; None for 1."""
+        if not self.training or isinstance(self.drop_path, nn.Identity):
+            return None
+        return self.drop_path(x.new_ones(len(x), 1, 1, 1)).flatten()
 
 
-class StaticBlock(_Block):
+class _ConvBlock(_Block):
+    """A block whose tokens are mixed by a depthwise convolution with a residual."""
+
+    backend = 'auto'
+
+    def mixed(self, x: Tensor) -> Tensor:
+        """``y = x + DWConv(x)``, then the MLP; one kernel convolves and normalises where Triton runs."""
+        fused = choose_backend(self.backend, x) == 'triton'
+        if not fused or not as_built(self.dwc, self.norm2):
+            return self.mlp(self.dwc(x, residual=True))
+        mixed, normed = ops.depthwise_conv_norm(
+            x,
+            self.dwc.kernel(x),
+            self.dwc.bias,
+            self.norm2.weight,
+            self.norm2.bias,
+            norm_eps(),
+            backend=self.backend,
+        )
+        return self.mlp(mixed, normed)
+
+
+class StaticBlock(_ConvBlock):
     """``x = x + DWConv(x)``, then ``x = x + DropPath(FC2(GELU(FC1(LN(x)))))``; parameters as learned.
 
     Args:
@@ -57,10 +107,10 @@ class StaticBlock(_Block):
         super().__init__(linear1, channels, drop_rate, drop_path_rate, dwc=dwc)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(x + self.dwc(x))
+        return self.mixed(x)
 
 
-class DynamicBlock(_Block):
+class DynamicBlock(_ConvBlock):
     """The static block with a predicted convolution kernel and a predicted FC1 weight.
 
     A LayerNorm comes first and *replaces* the residual stream, as published. FC2 stays static.
@@ -92,9 +142,13 @@ class DynamicBlock(_Block):
         super().__init__(linear1, channels, drop_rate, drop_path_rate, dwc=dwc)
         self.norm1 = LayerNorm(channels)
 
+    def weight1(self, x: Tensor, normed: Tensor | None) -> Tensor:
+        if self.linear1.predictor is None:
+            return self.linear1.weight.unsqueeze(0)
+        return self.linear1.predicted_weight(self.norm2(x) if normed is None else normed)
+
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm1(x)
-        return self.mlp(x + self.dwc(x))
+        return self.mixed(self.norm1(x))
 
 
 class AttentionBlock(_Block):

@@ -19,6 +19,8 @@ class DynamicDepthwiseConv2d(nn.Module):
         kernel_size: side of the kernel in pixels, odd.
         strategy: how the addition is predicted, a name in `KERNEL_PREDICTORS`.
 
+    ``forward(x, residual=True)`` returns ``x + conv(x)``.
+
     Shape:
         ``(B, H, W, channels) -> (B, H, W, channels)``.
 
@@ -39,12 +41,16 @@ class DynamicDepthwiseConv2d(nn.Module):
             strategy, channels=channels, kernel_size=kernel_size
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    backend = 'auto'
+
+    def forward(self, x: Tensor, residual: bool = False) -> Tensor:
+        return ops.depthwise_conv(x, self.kernel(x), self.bias, residual, self.backend)
+
+    def kernel(self, x: Tensor) -> Tensor:
+        """That of each image, ``(B, C, 1, k, k)``; ``(1, C, 1, k, k)`` if nothing is predicted."""
         if self.predictor is None:
-            kernel = self.weight.expand(x.shape[0], *self.weight.shape)
-        else:
-            kernel = self.weight + ops.predict(self.predictor, x).unsqueeze(2)  # (B, C, 1, k, k)
-        return ops.depthwise_conv(x, kernel, self.bias)
+            return self.weight.unsqueeze(0)
+        return self.weight + ops.predict(self.predictor, x).unsqueeze(2)
 
     def extra_repr(self) -> str:
         return f'{self.channels}, kernel_size={self.kernel_size}, strategy={self.strategy!r}'

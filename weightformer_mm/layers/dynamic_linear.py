@@ -6,6 +6,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from .. import ops
+from ..ops.compat import product_dtype
 from .predictors import WEIGHT_PREDICTORS
 
 
@@ -41,12 +42,19 @@ class DynamicLinear(nn.Module):
             strategy, in_features=in_features, out_features=out_features, reduction=reduction
         )
 
+    backend = 'auto'
+
     def forward(self, x: Tensor) -> Tensor:
         if self.predictor is None:
             return F.linear(x, self.weight.T, self.bias)
-        # (B, Cin, Cout)
-        weight = ops.with_bounded_update(ops.predict(self.predictor, x), self.weight, dim=1)
-        return ops.predicted_linear(x, weight, self.bias)
+        return ops.predicted_linear(x, self.predicted_weight(x), self.bias)
+
+    def predicted_weight(self, x: Tensor) -> Tensor:
+        """``W0 + dW / (‖dW‖₂ + 1)`` of each image, ``(B, H, W, Cin) -> (B, Cin, Cout)``."""
+        update = ops.predict(self.predictor, x)
+        return ops.with_bounded_update(
+            update, self.weight, dim=1, dtype=product_dtype(x), backend=self.backend
+        )
 
     def extra_repr(self) -> str:
         return f'{self.in_features}, {self.out_features}, strategy={self.strategy!r}'

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
+
+from .. import ops
+
+
+def norm_eps() -> float:
+    """Of every LayerNorm, as published.
+
+    A literal in a function: ``torch.compile(dynamic=True)`` takes floats that it reads from globals and
+    attributes for ones that vary, finds out that they do not, and compiles a second time.
+    """
+    return 1e-6
 
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the channels with the published epsilon, 1e-6."""
 
     def __init__(self, channels: int):
-        super().__init__(channels, eps=1e-6)
+        super().__init__(channels, eps=norm_eps())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, norm_eps())
 
 
 class Linear(nn.Linear):
@@ -30,7 +45,21 @@ class Conv2d(nn.Conv2d):
 
 
 class DepthwiseConv2d(Conv2d):
-    """Depthwise 3x3 convolution, ``(B, H, W, C) -> (B, ceil(H/stride), ceil(W/stride), C)``."""
+    """Depthwise 3x3 convolution, ``(B, H, W, C) -> (B, ceil(H/stride), ceil(W/stride), C)``.
+
+    With stride 1, ``forward(x, residual=True)`` returns ``x + conv(x)``.
+    """
 
     def __init__(self, channels: int, stride: int = 1):
         super().__init__(channels, channels, 3, stride, padding=1, groups=channels)
+
+    backend = 'auto'
+
+    def forward(self, x: Tensor, residual: bool = False) -> Tensor:
+        if not residual:
+            return super().forward(x)
+        return ops.depthwise_conv(x, self.kernel(x), self.bias, residual, self.backend)
+
+    def kernel(self, x: Tensor) -> Tensor:
+        """That of all images, ``(1, C, 1, 3, 3)``."""
+        return self.weight.unsqueeze(0)

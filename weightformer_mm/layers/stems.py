@@ -41,7 +41,8 @@ class ConvStem(nn.Module):
         self.norm2 = LayerNorm(channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = F.gelu(self.norm1(self.conv1(image.permute(0, 2, 3, 1))))
+        # made channels-last while it is small: the convolution's output has the layout of its input
+        x = F.gelu(self.norm1(self.conv1(image.permute(0, 2, 3, 1).contiguous())))
         return self.norm2(self.conv2(x))
 
 

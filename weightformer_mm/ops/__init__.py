@@ -1,7 +1,8 @@
 """Pure functions on tensors. Each folder is one operation; its ``reference`` defines what is right."""
 
 from .attention import attention_as_mlp
-from .depthwise_conv import adaptive_update, depthwise_conv
+from .depthwise_conv import adaptive_update, depthwise_conv, depthwise_conv_norm
+from .mlp import Stash, residual_mlp
 from .precision import predict
 from .predicted_weight import (
     bilateral_update,
@@ -12,13 +13,16 @@ from .predicted_weight import (
 )
 
 __all__ = [
+    'Stash',
     'adaptive_update',
     'attention_as_mlp',
     'bilateral_update',
     'depthwise_conv',
+    'depthwise_conv_norm',
     'pool_tokens',
     'predict',
     'predicted_linear',
+    'residual_mlp',
     'token_correlation',
     'with_bounded_update',
 ]

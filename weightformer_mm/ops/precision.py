@@ -8,8 +8,9 @@ import functools
 import torch
 from torch import Tensor, nn
 
+from .compat import AUTOCAST_DEVICES
+
 _HALF = (torch.float16, torch.bfloat16)
-_AUTOCAST_DEVICES = ('cpu', 'cuda', 'xpu')  # on others torch 2.1 refuses even to switch it off
 
 
 def at_least_float32(function):
@@ -21,7 +22,7 @@ def at_least_float32(function):
 
     @functools.wraps(function)
     def wrapper(x, *args, **kwargs):
-        with _without_autocast(x.device.type):
+        with without_autocast(x.device.type):
             args = [_promote(argument) for argument in args]
             kwargs = {name: _promote(argument) for name, argument in kwargs.items()}
             return function(_promote(x), *args, **kwargs)
@@ -32,19 +33,24 @@ def at_least_float32(function):
 def predict(predictor: nn.Module, x: Tensor) -> Tensor:
     """Call a predictor as `at_least_float32` calls a function: input and parameters in at least float32.
 
+    One with a true attribute ``takes_half`` converts the map itself, while it reads it.
+
     In a predictor in half precision, parameters and buffers are exchanged for float32 copies during the
     call: what it writes to its buffers is lost, and threads must not share it.
     """
     state = {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
-    with _without_autocast(x.device.type):
+    if not getattr(predictor, 'takes_half', False):
+        x = _promote(x)
+    with without_autocast(x.device.type):
         if not any(tensor.dtype in _HALF for tensor in state.values()):
-            return predictor(_promote(x))
+            return predictor(x)
         promoted = {name: _promote(tensor) for name, tensor in state.items()}
-        return torch.func.functional_call(predictor, promoted, (_promote(x),))
+        return torch.func.functional_call(predictor, promoted, (x,))
 
 
-def _without_autocast(device_type: str):
-    if device_type not in _AUTOCAST_DEVICES:
+def without_autocast(device_type: str):
+    """A context in which autocast is off on this kind of device."""
+    if device_type not in AUTOCAST_DEVICES:
         return contextlib.nullcontext()
     return torch.autocast(device_type=device_type, enabled=False)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 import torch.nn.functional as F
 from mmcv.ops import DeformConv2d, ModulatedDeformConv2dPack, RoIAlign, nms
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
+from weightformer_mm import ops
 from weightformer_mm.analysis.complexity import Counts, count_operations
+from weightformer_mm.analysis.complexity.operations import FORMULAS
+from weightformer_mm.ops.compat import HAS_CUSTOM_OPS
+from weightformer_mm.ops.depthwise_conv import autograd
 
 BATCH, HEADS, TOKENS, KEYS, DIM = 2, 4, 10, 6, 8
 WIDE = HEADS * DIM
@@ -107,6 +115,55 @@ def test_product(name):
     counts = count(function, *args)
     assert counts.total == expected
     assert not counts.not_counted
+
+
+needs_operators = pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='PyTorch has no custom operators')
+OURS = {  # on tensors without values: it is not the kernels that are counted
+    'silu_correlation': ((torch.empty(2, 7, 20, device='meta'), 4, 28), 2 * 7 * 4 * 16),
+    'pool_tokens': ((torch.empty(2, 5, 6, 4, device='meta'), torch.float32), 0),
+    'pool_grid': ((torch.empty(2, 5, 6, 4, device='meta'), 3), 0),
+    'bounded_update': (
+        (torch.empty(2, 3, 4, device='meta'), torch.empty(3, 4, device='meta'), torch.float32),
+        0,
+    ),
+}
+
+
+@needs_operators
+@pytest.mark.parametrize('name', OURS)
+def test_operators_of_this_project(name):
+    args, expected = OURS[name]
+    counts = count(getattr(torch.ops.weightformer_mm, name), *args)
+    assert counts.total == expected
+    assert not counts.not_counted
+
+
+@pytest.mark.skipif(find_spec('triton') is None, reason='Triton is not installed')
+@pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='this torch has no custom operators')
+@pytest.mark.parametrize('size', [1, 3, 5])
+@pytest.mark.parametrize('images', [1, 2])
+def test_kernels_for_a_gpu_count_as_much_as_pytorch(images, size):
+    with FakeTensorMode():
+        counts = []
+        for device in ('cpu', 'cuda'):
+            x = torch.randn(2, 7, 9, 4, device=device)
+            kernel = torch.randn(images, 4, 1, size, size, device=device)
+            vectors = torch.randn(3, 4, device=device)
+            conv = count(ops.depthwise_conv, x, kernel, vectors[0])
+            norm = count(lambda *args: ops.depthwise_conv_norm(*args, 1e-6)[1], x, kernel, *vectors)
+            assert not conv.not_counted and not norm.not_counted
+            counts.append((conv.total, norm.total))
+    assert counts == [(2 * 7 * 9 * 4 * size**2,) * 2] * 2
+
+
+@pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='this torch has no custom operators')
+def test_the_gradients_of_the_depthwise_conv_count_twice():
+    with FakeTensorMode():
+        shapes = [(2, 7, 9, 4), (2, 4, 1, 3, 3), (4,)]
+        args = [torch.randn(shape, requires_grad=True) for shape in shapes]
+        with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+            autograd.conv(*args, True).sum().backward()
+    assert counter.get_total_flops() == 2 * 3 * (2 * 7 * 9 * 4 * 9)
 
 
 IMAGE = torch.randn(1, 4, 8, 8)

@@ -1,20 +1,25 @@
 """Which operations are counted, and which count as nothing.
 
 PyTorch's ``FlopCounterMode`` knows convolutions, matrix products and most forms of attention. `FORMULAS`
-adds the matrix products and the attention it lacks. By convention all else that does a few operations per
-element counts as nothing: elementwise operations, activations, norms, pooling, resizing, reductions, sorting,
-and moving or creating data. (mmengine's counter adds a few for norms and resizing, 0.5 G of 267 for a
-Mask R-CNN.) What is in neither list is named in the report.
+adds the matrix products and the attention it lacks, and this package's own operators. By convention all else
+that does a few operations per element counts as nothing: elementwise operations, activations, norms, pooling,
+resizing, reductions, sorting, and moving or creating data. (mmengine's counter adds a few for norms and
+resizing, 0.5 G of 267 for a Mask R-CNN.) What is in neither list is named in the report.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from ... import ops as _ops  # noqa: F401  registers this project's operators
+from ...ops.operators import NAMESPACE
+
 aten = torch.ops.aten
+ours = getattr(torch.ops, NAMESPACE)
 Shape = Sequence[int]
 
 _NORMS = """
@@ -56,6 +61,7 @@ _FREE = frozenset(
         (_NORMS, _ACTIVATIONS, _POOLING, _RESIZING, _REDUCTIONS, _SORTING, _MOVING, _CREATING)
     ).split()
 )
+_OURS_FREE = frozenset('pool_tokens pool_tokens_whole pool_grid bounded_update'.split())
 # they return their input under another shape, and their schema does not say so
 _UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
 
@@ -64,6 +70,8 @@ def is_free(function: torch._ops.OpOverload) -> bool:
     """Whether an operation that has no formula counts as nothing by convention."""
     if _is_pointwise(function) or is_view(function) or _gives_no_tensor(function):
         return True
+    if function.namespace == 'weightformer_mm':
+        return _name(function) in _OURS_FREE
     # zero_ is zero in place, and _softmax what softmax dispatches to
     return function.namespace == 'aten' and _name(function).strip('_') in _FREE
 
@@ -133,11 +141,28 @@ def _add_product(bias: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> 
     return _product(left, right)
 
 
+def _correlation(z: Shape, left: int, *_: Any, **__: Any) -> int:
+    """``(B, Np, P + Q)``: the product of the first ``P = left`` columns and the others, over the tokens."""
+    batch, tokens, width = z
+    return batch * _product((left, tokens), (tokens, width - left))
+
+
 def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
     """``(B, heads, N, d)``: the scores and their product with the values; softmax counts as nothing."""
     *leading, tokens, _dim = query
     scores = (*leading, tokens, key[-2])
     return _product(query, (query[-1], key[-2])) + _product(scores, value)
+
+
+def _depthwise_conv(x: Shape, kernel: Shape, *_: Any, **__: Any) -> int:
+    """``x (B, H, W, C)``, ``kernel (B or 1, C, 1, k, k)``; the gradient of the input costs the same."""
+    return 2 * math.prod(x) * kernel[-1] ** 2
+
+
+def _depthwise_conv_kernel_grad(
+    x: Shape, grad: Shape, images: int, size: int, *_: Any, **__: Any
+) -> int:
+    return 2 * math.prod(x) * size**2
 
 
 def _formulas() -> dict[torch._ops.OpOverloadPacket, Callable[..., int]]:
@@ -156,8 +181,21 @@ def _formulas() -> dict[torch._ops.OpOverloadPacket, Callable[..., int]]:
         '_scaled_dot_product_fused_attention_overrideable': _attention,
         '_scaled_dot_product_attention_math_for_mps': _attention,
     }
+    own = {
+        'depthwise_conv': _depthwise_conv,
+        'depthwise_conv_input_grad': _depthwise_conv,
+        'depthwise_conv_kernel_grad': _depthwise_conv_kernel_grad,
+        'depthwise_conv_norm': _depthwise_conv,
+        'folded_conv': _depthwise_conv,
+        'silu_correlation': _correlation,
+    }
     # an older torch does not have all of them
-    return {getattr(aten, name): rule for name, rule in named.items() if hasattr(aten, name)}
+    return {
+        getattr(library, name): rule
+        for library, rules in ((aten, named), (ours, own))
+        for name, rule in rules.items()
+        if hasattr(library, name)
+    }
 
 
 FORMULAS = _formulas()

@@ -44,6 +44,9 @@ class GapPredictor(nn.Module):
 class _GridMLP(nn.Sequential):
     """The map averaged in as many cells as the kernel has taps, then an MLP: ``K`` before any bound."""
 
+    backend = 'auto'
+    takes_half = True
+
     def __init__(self, channels: int, kernel_size: int):
         super().__init__(
             nn.Conv2d(channels, channels, 1),
@@ -54,7 +57,9 @@ class _GridMLP(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden, _, out = self
-        return ops.adaptive_update(x, self.kernel_size, hidden.weight, hidden.bias, out.weight)
+        return ops.adaptive_update(
+            x, self.kernel_size, hidden.weight, hidden.bias, out.weight, self.backend
+        )
 
 
 @KERNEL_PREDICTORS.register('adaptive')

@@ -67,6 +67,9 @@ class NonlinearPredictor(LinearPredictor):
 class BilateralPredictor(nn.Module):
     """The published strategy: a product of two nonlinear maps of all tokens (arXiv 2605.01711)."""
 
+    backend = 'auto'
+    takes_half = True
+
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__()
         hidden_in, hidden_out = in_features // reduction, out_features // reduction
@@ -79,13 +82,20 @@ class BilateralPredictor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.bilateral_update(
-            x, self.reduce.weight, self.reduce.bias, self.expand_in, self.expand_out
+            x,
+            self.reduce.weight,
+            self.reduce.bias,
+            self.expand_in,
+            self.expand_out,
+            self.backend,
         )
 
 
 @WEIGHT_PREDICTORS.register('deep')
 class DeepPredictor(BilateralPredictor):
     """As `BilateralPredictor`, with a second hidden layer of the same width (Linear, SiLU) on each side."""
+
+    takes_half = False
 
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__(in_features, out_features, reduction)

@@ -5,11 +5,15 @@ Feature maps are channels-last, ``(B, H, W, C)``; ``N = H * W`` tokens; ``r`` is
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from ..backend import choose_backend
 from ..checks import check_map
+from ..compat import keeps_operators
 from ..precision import at_least_float32
-from . import reference
+from . import autograd, reference
+from .whole import pool_tokens_whole
 
 __all__ = [
     'bilateral_update',
@@ -19,8 +23,19 @@ __all__ = [
     'with_bounded_update',
 ]
 
+_with_bounded_update = at_least_float32(reference.with_bounded_update)
 
-def pool_tokens(x: Tensor) -> Tensor:
+
+def _pool_tokens(x: Tensor) -> Tensor:
+    return pool_tokens_whole(x) if keeps_operators() else reference.pool_tokens(x)
+
+
+@at_least_float32
+def _bilateral_update(x: Tensor, *parameters: Tensor) -> Tensor:
+    return reference.update_from_pooled(_pool_tokens(x), x.shape[1] * x.shape[2], *parameters)
+
+
+def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
     """Average non-overlapping 2x2 windows of tokens.
 
     An odd last row or column is dropped, as published; a side of length 1 is not pooled (the published
@@ -28,15 +43,18 @@ def pool_tokens(x: Tensor) -> Tensor:
 
     Args:
         x: ``(B, H, W, C)``.
+        backend: ``'auto'``, ``'torch'`` or ``'triton'``; see `choose_backend`.
 
     Returns:
         ``(B, max(H//2, 1) * max(W//2, 1), C)``.
 
     Raises:
-        ValueError: if ``x`` is not four-dimensional.
+        ValueError: if ``x`` is not four-dimensional, or the backend cannot run on it.
     """
     check_map(x)
-    return reference.pool_tokens(x)
+    if choose_backend(backend, x) == 'triton':
+        return autograd.pool_tokens(x, x.dtype)
+    return _pool_tokens(x)
 
 
 @at_least_float32
@@ -62,9 +80,13 @@ def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
     return reference.token_correlation(left, right, num_tokens)
 
 
-@at_least_float32
 def bilateral_update(
-    x: Tensor, reduce_weight: Tensor, reduce_bias: Tensor, expand_in: Tensor, expand_out: Tensor
+    x: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_in: Tensor,
+    expand_out: Tensor,
+    backend: str = 'auto',
 ) -> Tensor:
     """Predict a weight update from all tokens with the published ``bilateral`` strategy.
 
@@ -77,12 +99,13 @@ def bilateral_update(
         reduce_bias: ``b (Cin//r + Cout//r,)``.
         expand_in: ``E1 (Cin//r, Cin)``.
         expand_out: ``E2 (Cout//r, Cout)``.
+        backend: ``'auto'``, ``'torch'`` or ``'triton'``; see `choose_backend`.
 
     Returns:
         ``dW (B, Cin, Cout)``, float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not fit together, or the backend cannot run on ``x``.
     """
     check_map(x, channels=expand_in.shape[1])
     hidden = expand_in.shape[0] + expand_out.shape[0]
@@ -90,29 +113,43 @@ def bilateral_update(
         raise ValueError(
             f'expected reduce_weight of shape {(hidden, x.shape[-1])}, got {tuple(reduce_weight.shape)}'
         )
-    return reference.bilateral_update(x, reduce_weight, reduce_bias, expand_in, expand_out)
+    parameters = (reduce_weight, reduce_bias, expand_in, expand_out)
+    # asked of x as it comes: the kernels read half precision and add in float32, without a converted copy
+    if choose_backend(backend, x) == 'triton':
+        return autograd.bilateral_update(x, *parameters)
+    return _bilateral_update(x, *parameters)
 
 
-@at_least_float32
-def with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+def with_bounded_update(
+    update: Tensor,
+    weight: Tensor,
+    dim: int | tuple[int, ...],
+    dtype: torch.dtype | None = None,
+    backend: str = 'auto',
+) -> Tensor:
     """Add a predicted update to a static weight: ``weight + update / (‖update‖₂ + 1)``.
 
     Args:
         update: ``(B, *weight.shape)``.
         weight: the static weight.
         dim: axes of ``update`` over which the norm is taken.
+        dtype: of the result, such as that of the product it is for; by default at least float32.
+        backend: ``'auto'``, ``'torch'`` or ``'triton'``; see `choose_backend`.
 
     Returns:
-        One weight per image, ``(B, *weight.shape)``, in at least float32.
+        One weight per image, ``(B, *weight.shape)``; computed in at least float32 and rounded once.
 
     Raises:
-        ValueError: if ``update`` is not ``weight`` with a batch axis in front.
+        ValueError: if ``update`` is not ``weight`` with a batch axis in front, or the backend cannot run.
     """
     if update.shape[1:] != weight.shape:
         raise ValueError(
             f'expected an update of shape (B, {", ".join(map(str, weight.shape))}), got {tuple(update.shape)}'
         )
-    return reference.with_bounded_update(update, weight, dim)
+    if choose_backend(backend, update) == 'triton':
+        return autograd.with_bounded_update(update, weight, dim, dtype or torch.float32)
+    result = _with_bounded_update(update, weight, dim)
+    return result if dtype is None else result.to(dtype)
 
 
 def predicted_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

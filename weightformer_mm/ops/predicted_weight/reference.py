@@ -25,16 +25,28 @@ def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
 def bilateral_update(
     x: Tensor, reduce_weight: Tensor, reduce_bias: Tensor, expand_in: Tensor, expand_out: Tensor
 ) -> Tensor:
-    """``(A E1)ᵀ (D E2) * Cin^-1/2 / N``, computed as ``E1ᵀ (Aᵀ D) E2``.
+    """``(A E1)ᵀ (D E2) * Cin^-1/2 / N`` with ``A, D`` from the pooled map."""
+    parameters = reduce_weight, reduce_bias, expand_in, expand_out
+    return update_from_pooled(pool_tokens(x), x.shape[1] * x.shape[2], *parameters)
+
+
+def update_from_pooled(
+    pooled: Tensor,
+    num_tokens: int,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_in: Tensor,
+    expand_out: Tensor,
+) -> Tensor:
+    """The product computed as ``E1ᵀ (Aᵀ D) E2``.
 
     For Cout = 4 Cin and r = 4 the multiply-adds that grow with N fall from ``2.0625 N Cin²`` to
     ``0.0625 N Cin²``.
     """
-    num_tokens, in_features = x.shape[1] * x.shape[2], x.shape[3]
-    hidden = F.silu(F.linear(pool_tokens(x), reduce_weight, reduce_bias))
+    hidden = F.silu(F.linear(pooled, reduce_weight, reduce_bias))
     left, right = hidden.split([expand_in.shape[0], expand_out.shape[0]], dim=-1)
     core = token_correlation(left, right, num_tokens)  # (B, Cin//r, Cout//r)
-    return expand_in.T @ core @ expand_out * in_features**-0.5
+    return expand_in.T @ core @ expand_out * expand_in.shape[1] ** -0.5
 
 
 def with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:

@@ -1,0 +1,99 @@
+"""Tests that run the Triton kernels: interpreted on the CPU, or compiled where there is a GPU.
+
+Triton reads ``TRITON_INTERPRET`` when it is imported, so the tests of this folder need a process that was
+started with ``TRITON_INTERPRET=1``: `tests/ops/test_interpreted.py` starts one for each file.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+if not (INTERPRETED or torch.cuda.is_available()):
+    collect_ignore_glob = ['test_*.py']
+
+
+def pytest_report_header() -> str:
+    if INTERPRETED:
+        return 'triton: kernels interpreted on the CPU'
+    if torch.cuda.is_available():
+        return f'triton: kernels compiled for {torch.cuda.get_device_name()}'
+    return 'triton: no GPU, so tests/ops/interpreted needs TRITON_INTERPRET=1'
+
+
+@pytest.fixture(scope='session')
+def device() -> torch.device:
+    """Where the kernels run here."""
+    return torch.device('cpu' if INTERPRETED else 'cuda')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def rounding():
+    """Let the interpreter round float32 to the nearest bfloat16, as GPUs do; it cuts off, and is slow."""
+    if not INTERPRETED:
+        yield
+        return
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    original = interpreter._convert_float
+
+    def convert(values, source, target, mode):
+        if (source, target) != (tl.float32, tl.bfloat16):
+            return original(values, source, target, mode)
+        rounded = torch.from_numpy(np.array(values, dtype=np.float32)).bfloat16()
+        return rounded.view(torch.int16).numpy().view(np.uint16)
+
+    interpreter._convert_float = convert
+    yield
+    interpreter._convert_float = original
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quick():
+    """Let the interpreter set ``triton.language`` up once per launch for each device function.
+
+    It does so at each call, which takes most of its time.
+    """
+    if not INTERPRETED:
+        yield
+        return
+    from triton.runtime.interpreter import GridExecutor, InterpretedFunction, _patch_lang
+
+    launch, call, ready = GridExecutor.__call__, InterpretedFunction.__call__, set()
+
+    def quick_launch(self, *args, **kwargs):
+        ready.clear()
+        return launch(self, *args, **kwargs)
+
+    def quick_call(self, *args, **kwargs):
+        if self.fn not in ready:
+            ready.add(self.fn)
+            _patch_lang(self.fn)
+        return self.rewrite()(*args, **kwargs)
+
+    GridExecutor.__call__, InterpretedFunction.__call__ = quick_launch, quick_call
+    yield
+    GridExecutor.__call__, InterpretedFunction.__call__ = launch, call
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch):
+    """Fill uninitialised memory with NaN, or the largest integer, so that what is not written shows."""
+
+    def filled(allocate):
+        def allocation(*args, **kwargs):
+            tensor = allocate(*args, **kwargs)
+            if isinstance(tensor, torch._subclasses.FakeTensor) or tensor.is_meta:
+                return tensor
+            value = float('nan') if tensor.is_floating_point() else torch.iinfo(tensor.dtype).max
+            return tensor.fill_(value)
+
+        return allocation
+
+    for owner, name in [(torch, 'empty'), (torch, 'empty_like'), (torch.Tensor, 'new_empty')]:
+        monkeypatch.setattr(owner, name, filled(getattr(owner, name)))

@@ -1,0 +1,77 @@
+"""The depthwise convolution's kernels compile for a GPU, keep all they need in registers, and do so once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip('triton')
+
+from tests.ops.ahead_of_time import compile_launches, count_compilations  # noqa: E402
+from weightformer_mm.ops.depthwise_conv import kernels  # noqa: E402
+from weightformer_mm.ops.depthwise_conv.kernels.conv import _conv3x3_kernel  # noqa: E402
+from weightformer_mm.ops.depthwise_conv.kernels.kernel_grad import (  # noqa: E402
+    _kernel_grad3x3_kernel,
+)
+from weightformer_mm.ops.depthwise_conv.kernels.norm_grad import _norm_grad_kernel  # noqa: E402
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def launches(dtype, channels, size=3, shape=(2, 40, 40)):
+    """All kernels that a training step with the convolution, and one with its LayerNorm, launches."""
+    x = torch.zeros(*shape, channels, dtype=dtype)
+    kernel = torch.zeros(shape[0], channels, 1, size, size)
+    vector, position = torch.zeros(channels), torch.zeros(shape)
+    compiled = compile_launches(kernels.conv, x, kernel, vector, True)
+    compiled += compile_launches(kernels.conv, x, kernel, None, True, True)
+    compiled += compile_launches(kernels.kernel_grad, x, x, shape[0], size)
+    if size == 3:
+        arguments = (x, kernel, vector, vector, vector, 1e-6, True)
+        compiled += compile_launches(kernels.conv_norm, *arguments)
+        compiled += compile_launches(kernels.norm_grad, x, x, x, position, position, vector)
+    return compiled
+
+
+@pytest.mark.parametrize(('channels', 'size'), [(64, 3), (512, 3), (20, 3), (1, 3), (32, 7)])
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+def test_nothing_spills(dtype, channels, size):
+    compiled = launches(dtype, channels, size)
+    assert len(compiled) == (5 if size == 3 else 3)
+    for kernel in compiled:
+        assert kernel.spilled == 0, f'{kernel.name}: {kernel.spilled} bytes'
+
+
+@pytest.mark.parametrize('channels', [64, 512])
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+def test_a_multiprocessor_holds_sixteen_warps(dtype, channels):
+    for kernel in launches(dtype, channels):
+        assert kernel.registers * 32 * 16 <= 65536, f'{kernel.name}: {kernel.registers} registers'
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'width'), [(torch.float32, 'v4.b32'), (torch.bfloat16, 'v2.b32')], ids=str
+)
+def test_four_elements_are_loaded_and_stored_at_once(dtype, width):
+    for kernel in launches(dtype, 64)[:2]:
+        assert kernel.ptx.count(f'ld.global.{width}') >= 7, kernel.name
+        assert kernel.ptx.count(f'st.global.{width}') == 1, kernel.name
+
+
+def test_no_size_and_no_number_of_images_compiles_again():
+    functions = [_conv3x3_kernel, _kernel_grad3x3_kernel, _norm_grad_kernel]
+    counts = []
+    for shape in [(2, 16, 16), (1, 1, 1), (3, 17, 100), (16, 32, 48), (2, 401, 3)]:
+        launches(torch.bfloat16, 160, shape=shape)
+        counts.append([count_compilations(function) for function in functions])
+    assert counts == counts[:1] * len(counts)
+
+
+def test_every_tile_has_a_program():
+    x = torch.zeros(3, 33, 35, 96, dtype=torch.bfloat16)
+    kernel, vector = torch.zeros(1, 96, 1, 3, 3), torch.zeros(96)
+    (conv,) = compile_launches(kernels.conv, x, kernel, vector, True)
+    (norm,) = compile_launches(kernels.conv_norm, x, kernel, *[vector] * 3, 1e-6, True)
+    strips = 5  # of 8 rows
+    assert conv.grid == (3 * strips * 3 * 3,)  # images, strips, 16 columns, 32 channels
+    assert norm.grid == (3 * strips * 5,)  # images, strips, 8 columns

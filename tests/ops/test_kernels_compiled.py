@@ -1,0 +1,50 @@
+"""The kernels of predicted weights as compiled for a GPU: nothing spilled, nothing per image size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip('triton')
+
+from tests.ops.ahead_of_time import compile_launches, count_compilations  # noqa: E402
+from weightformer_mm.ops.depthwise_conv.kernels import grid  # noqa: E402
+from weightformer_mm.ops.predicted_weight import kernels  # noqa: E402
+
+HALF = torch.bfloat16
+
+
+def launch_all(batch: int, height: int, width: int, channels: int) -> None:
+    """Each launcher once, on a map of this size."""
+    x, hidden = torch.empty(batch, height, width, channels, dtype=HALF), channels // 4
+    pooled = kernels.pool_tokens(x, torch.float32)
+    kernels.pool_tokens_backward(pooled, height, width, HALF)
+    z = torch.empty(batch, pooled.shape[1], hidden + channels)
+    core = kernels.silu_correlation(z, hidden, height * width)
+    kernels.silu_correlation_backward(core, z, hidden, height * width)
+    update = torch.empty(batch, channels, 4 * channels)
+    bounded = kernels.bounded_update(update, update[0], HALF)
+    kernels.bounded_update_backward(bounded, update)
+    grid.pool_grid_backward(grid.pool_grid(x, 3), height, width, HALF)
+
+
+@pytest.mark.parametrize('channels', [20, 96, 768])
+def test_no_register_is_spilled(channels):
+    compiled = compile_launches(launch_all, 2, 64, 80, channels)
+    assert len(compiled) == 9
+    assert {kernel.name: kernel.spilled for kernel in compiled if kernel.spilled} == {}
+
+
+def test_another_image_size_compiles_nothing():
+    every = [
+        kernel
+        for module in (kernels, grid)
+        for name, kernel in vars(module).items()
+        if name.endswith('_kernel')
+    ]
+    compile_launches(launch_all, 2, 64, 80, 32)
+    before = [count_compilations(kernel) for kernel in every]
+    assert len(before) == 9
+    for size in [(1, 64, 80), (16, 2, 2), (3, 33, 47), (2, 100, 17), (1, 256, 1024)]:
+        compile_launches(launch_all, *size, 32)
+    assert [count_compilations(kernel) for kernel in every] == before

@@ -1,0 +1,27 @@
+"""Whether modules are what the layers built, so that an operation may take their parameters directly."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
+from .dynamic_linear import DynamicLinear
+from .primitives import DepthwiseConv2d, LayerNorm, Linear
+
+_BUILT = (DepthwiseConv2d, DynamicDepthwiseConv2d, DynamicLinear, LayerNorm, Linear)
+
+
+def as_built(*modules: nn.Module) -> bool:
+    """False once a module was replaced (adapters, quantisation), parametrised, hooked or wrapped.
+
+    What was added to it then takes part only if the module itself is called.
+    """
+    return all(
+        type(module) in _BUILT
+        and 'forward' not in vars(module)
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and not module._backward_hooks
+        and not module._backward_pre_hooks
+        for module in modules
+    )

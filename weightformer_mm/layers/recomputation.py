@@ -1,0 +1,24 @@
+"""Running a block so that its backward pass needs little memory."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .. import ops
+
+
+def run_recomputed(block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block, keeping for the backward pass its input and what is dear to compute again.
+
+    LayerNorm, convolution, prediction and GELU are computed again. The hidden layer of the MLP before GELU,
+    a matrix product, is kept where that is faster; its second matrix product is not needed again.
+
+    Args:
+        block: one of the blocks of this package.
+        x: ``(B, H, W, C)``.
+
+    Returns:
+        ``(B, H, W, C)``; the same values and gradients as ``block(x)``.
+    """
+    return checkpoint(block, x, use_reentrant=False, context_fn=ops.Stash().contexts)

@@ -1,0 +1,148 @@
+"""Triton kernels of the mean over each cell of a coarse grid, and their launchers.
+
+Cells are those of PyTorch's ``adaptive_avg_pool2d``: cell ``i`` of ``k`` along ``n`` pixels begins at
+``⌊i n / k⌋`` and ends before ``⌈(i + 1) n / k⌉``, so that neighbours may share a pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_BLOCK_ELEMENTS = 2048
+
+
+@triton.jit
+def _cell_start(cell, length, SIZE: tl.constexpr):
+    return cell * length // SIZE
+
+
+@triton.jit
+def _cell_end(cell, length, SIZE: tl.constexpr):
+    return ((cell + 1) * length + SIZE - 1) // SIZE
+
+
+@triton.jit(do_not_specialize=['height', 'width'])
+def _row_sums_kernel(
+    x,  # (B, H, W, C)
+    out,  # (B, H, SIZE, C), float32: sums over the columns of each cell
+    height,
+    width,
+    C: tl.constexpr,
+    SIZE: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    row = tl.program_id(2).to(tl.int64) * height + tl.program_id(1)
+    cell = tl.program_id(0) % SIZE
+    channel = tl.program_id(0) // SIZE * BLOCK_C + tl.arange(0, BLOCK_C)
+    start, end = _cell_start(cell, width, SIZE), _cell_end(cell, width, SIZE)
+    total = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
+    for first in range(start, end, BLOCK_W):
+        column = first + tl.arange(0, BLOCK_W)
+        offset = (row * width + column)[:, None] * C + channel[None, :]
+        mask = (column < end)[:, None] & (channel < C)[None, :]
+        total += tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+    tl.store(out + (row * SIZE + cell) * C + channel, tl.sum(total, axis=0), mask=channel < C)
+
+
+@triton.jit(do_not_specialize=['height', 'width'])
+def _cell_means_kernel(
+    sums,  # (B, H, SIZE, C), float32
+    out,  # (B, SIZE, SIZE, C), float32
+    height,
+    width,
+    C: tl.constexpr,
+    SIZE: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    image = tl.program_id(2).to(tl.int64)
+    i, j = tl.program_id(1) // SIZE, tl.program_id(1) % SIZE
+    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    start, end = _cell_start(i, height, SIZE), _cell_end(i, height, SIZE)
+    total = tl.zeros((BLOCK_H, BLOCK_C), dtype=tl.float32)
+    for first in range(start, end, BLOCK_H):
+        row = first + tl.arange(0, BLOCK_H)
+        offset = ((image * height + row) * SIZE + j)[:, None] * C + channel[None, :]
+        mask = (row < end)[:, None] & (channel < C)[None, :]
+        total += tl.load(sums + offset, mask=mask, other=0.0)
+    columns = _cell_end(j, width, SIZE) - _cell_start(j, width, SIZE)
+    mean = tl.sum(total, axis=0) / ((end - start) * columns).to(tl.float32)
+    tl.store(out + ((image * SIZE + i) * SIZE + j) * C + channel, mean, mask=channel < C)
+
+
+@triton.jit(do_not_specialize=['height', 'width'])
+def _backward_kernel(
+    grad,  # (B, SIZE, SIZE, C)
+    out,  # (B, H, W, C)
+    height,
+    width,
+    C: tl.constexpr,
+    SIZE: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    channel_blocks: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+    row, image = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    column = tl.program_id(0) // channel_blocks * BLOCK_W + tl.arange(0, BLOCK_W)
+    channel = tl.program_id(0) % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    total = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
+    for j in tl.static_range(SIZE):
+        start, end = _cell_start(j, width, SIZE), _cell_end(j, width, SIZE)
+        share = tl.where(
+            (column >= start) & (column < end), 1.0 / (end - start).to(tl.float32), 0.0
+        )
+        for i in tl.static_range(SIZE):
+            top, bottom = _cell_start(i, height, SIZE), _cell_end(i, height, SIZE)
+            inside = (row >= top) & (row < bottom)
+            cell = ((image * SIZE + i) * SIZE + j) * C + channel
+            upstream = tl.load(grad + cell, mask=(channel < C) & inside, other=0.0).to(tl.float32)
+            total += share[:, None] * (upstream / (bottom - top).to(tl.float32))[None, :]
+    offset = ((image * height + row) * width + column)[:, None] * C + channel[None, :]
+    mask = (column < width)[:, None] & (channel < C)[None, :]
+    tl.store(out + offset, total.to(out.dtype.element_ty), mask=mask)
+
+
+def pool_grid(x: Tensor, size: int) -> Tensor:
+    """Means over the cells of a ``size x size`` grid, ``(B, H, W, C) -> (B, size, size, C)``, in float32."""
+    x = x.contiguous()
+    batch, height, width, channels = x.shape
+    sums = torch.empty((batch, height, size, channels), dtype=torch.float32, device=x.device)
+    out = torch.empty((batch, size, size, channels), dtype=torch.float32, device=x.device)
+    if batch == 0:
+        return out
+    block_c = _channel_block(channels)
+    programs = triton.cdiv(channels, block_c)
+    blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}
+    length = _BLOCK_ELEMENTS // block_c
+    _row_sums_kernel[programs * size, height, batch](
+        x, sums, height, width, BLOCK_W=length, **blocks
+    )
+    _cell_means_kernel[programs, size * size, batch](
+        sums, out, height, width, BLOCK_H=length, **blocks
+    )
+    return out
+
+
+def pool_grid_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Gradient ``(B, H, W, C)`` of the map from that of the means ``(B, size, size, C)``."""
+    grad = grad.contiguous()
+    batch, size, _, channels = grad.shape
+    out = torch.empty((batch, height, width, channels), dtype=dtype, device=grad.device)
+    if batch == 0:
+        return out
+    block_c = _channel_block(channels)
+    block_w = _BLOCK_ELEMENTS // block_c
+    programs = triton.cdiv(width, block_w) * triton.cdiv(channels, block_c)
+    _backward_kernel[programs, height, batch](
+        grad, out, height, width, C=channels, SIZE=size, BLOCK_W=block_w, BLOCK_C=block_c
+    )
+    return out
+
+
+def _channel_block(channels: int) -> int:
+    """The widest block of those that leave the fewest channels idle."""
+    return min((128, 64, 32), key=lambda block: triton.cdiv(channels, block) * block)

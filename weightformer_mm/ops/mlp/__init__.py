@@ -1,0 +1,80 @@
+"""The MLP of a block with its LayerNorm and its residual: where most of the network's time and memory goes.
+
+Feature maps are channels-last, ``(B, H, W, C)``; ``D`` is the width of the hidden layer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..checks import check_map
+from ..compat import is_compiling, product_dtype
+from ..precision import without_autocast
+from . import reference
+from .chunked import Plan, ResidualMLP
+from .stash import Stash, current_stash
+
+__all__ = ['Stash', 'residual_mlp']
+
+# of the hidden layer that goes through together on a CPU: 4 MiB in float32
+ELEMENTS_ON_CPU = 2**20
+# from this width on, keeping the hidden layer on a CPU is faster than computing it again
+KEEP_FROM = 768
+
+
+def residual_mlp(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    scale: Tensor | None = None,
+    normed: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)``.
+
+    Args:
+        x: ``(B, H, W, C)``.
+        norm_weight: of the LayerNorm, ``(C,)``.
+        norm_bias: ``(C,)``.
+        weight1: ``(B, C, D)``, one matrix per image, or ``(1, C, D)`` for all images.
+        bias1: ``(D,)``.
+        weight2: ``(C, D)``, as in ``nn.Linear``.
+        bias2: ``(C,)``.
+        scale: of the branch of each image, ``(B,)``, as stochastic depth draws it; not differentiated.
+        normed: ``LN(x)`` if it is there already, ``(B, H, W, C)``; what runs in pieces makes its own.
+        eps: of the LayerNorm.
+
+    Returns:
+        ``(B, H, W, C)``.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+    check_map(x, channels=weight1.shape[1])
+    if weight1.shape[0] not in (1, x.shape[0]):
+        raise ValueError(
+            f'expected one weight1 per image or one for all, got {weight1.shape[0]} for {x.shape[0]} images'
+        )
+    if tuple(weight2.shape) != (x.shape[-1], weight1.shape[2]):
+        raise ValueError(
+            f'expected weight2 of shape {(x.shape[-1], weight1.shape[2])}, got {tuple(weight2.shape)}'
+        )
+    parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2, scale
+    if is_compiling() or torch.jit.is_tracing():  # a compiler fuses for itself
+        return reference.residual_mlp(x, *parameters, normed, eps)
+    stash, on_cpu = current_stash(), x.device.type == 'cpu'
+    if stash is None and not on_cpu:
+        return reference.residual_mlp(x, *parameters, normed, eps)
+    plan = Plan(
+        tokens=max(ELEMENTS_ON_CPU // weight1.shape[2], 64) if on_cpu else None,
+        keep_hidden=torch.is_grad_enabled() and (not on_cpu or weight1.shape[2] >= KEEP_FROM),
+        dtype=product_dtype(x),
+        eps=eps,
+    )
+    with without_autocast(x.device.type):
+        return ResidualMLP.apply(x, plan, stash, *parameters)

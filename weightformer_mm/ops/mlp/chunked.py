@@ -1,0 +1,193 @@
+"""The residual MLP a few tokens at a time, keeping for the backward pass only what it must.
+
+The hidden layer is four times as wide as the map. Where all tokens go through together it is the largest
+tensor of the network, twice (before and after GELU). A piece of it stays in the cache and is gone when the
+next one comes; the backward pass computes it again, or takes the part before GELU if that was kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..precision import without_autocast
+from .stash import Stash
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the MLP runs.
+
+    Attributes:
+        tokens: how many go through together; None for all.
+        keep_hidden: keep the hidden layer before GELU for the backward pass.
+        dtype: of the matrix products.
+        eps: of the LayerNorm.
+    """
+
+    tokens: int | None
+    keep_hidden: bool
+    dtype: torch.dtype
+    eps: float
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the MLP of all images has learned, and what is predicted or drawn for each of them."""
+
+    norm_weight: Tensor  # (C,)
+    norm_bias: Tensor  # (C,)
+    weight1: Tensor  # (1 or B, C, D)
+    bias1: Tensor  # (D,)
+    weight2: Tensor  # (C, D)
+    bias2: Tensor  # (C,)
+    scale: Tensor | None  # (B,)
+
+    @property
+    def per_image(self) -> bool:
+        return self.weight1.shape[0] > 1 or self.scale is not None
+
+
+class ResidualMLP(torch.autograd.Function):
+    """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)``; see `weightformer_mm.ops.residual_mlp`."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, plan: Plan, stash: Stash | None, *parameters: Tensor | None):
+        ctx.plan = plan
+        if stash is not None and stash.recomputing:
+            # the output is known already; the backward pass lacks nothing but its inputs
+            out, hidden = x.new_empty(()).expand_as(x), stash.hidden
+        else:
+            hidden = None
+            if plan.keep_hidden:
+                hidden = x.new_empty(x.shape[:3].numel(), len(parameters[3]), dtype=plan.dtype)
+            out = _forward(x, Parameters(*parameters), plan, hidden)
+            if stash is not None:
+                stash.hidden = hidden
+        ctx.save_for_backward(x, hidden, *parameters)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        x, hidden, *parameters = ctx.saved_tensors
+        with without_autocast(x.device.type):
+            return _Backward(x, Parameters(*parameters), ctx.plan).run(grad, hidden)
+
+
+def _pieces(x: Tensor, parameters: Parameters, plan: Plan) -> Iterator[tuple[int, slice]]:
+    """The image whose parameters hold, and a slice of all ``B * H * W`` tokens."""
+    total = x.shape[:3].numel()
+    span = total // x.shape[0] if parameters.per_image else total
+    step = plan.tokens or span
+    for first in range(0, total, max(span, 1)):
+        for start in range(first, first + span, step):
+            yield first // span, slice(start, min(start + step, first + span))
+
+
+def _of_image(weight: Tensor, image: int) -> Tensor:
+    return weight[image if weight.shape[0] > 1 else 0]
+
+
+def _layer_norm(x: Tensor, parameters: Parameters, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised tokens, mean and reciprocal deviation, in the wider of the two data types."""
+    weight, bias = parameters.norm_weight, parameters.norm_bias
+    wide = torch.promote_types(x.dtype, weight.dtype)
+    return aten.native_layer_norm(x.to(wide), weight.shape, weight.to(wide), bias.to(wide), eps)
+
+
+def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | None) -> Tensor:
+    dtype = plan.dtype
+    weight1, weight2 = parameters.weight1.to(dtype), parameters.weight2.to(dtype)
+    bias1, bias2 = parameters.bias1.to(dtype), parameters.bias2.to(dtype)
+    tokens = x.reshape(-1, x.shape[-1])  # (B * H * W, C)
+    out = torch.empty_like(tokens)
+    pieces = list(_pieces(x, parameters, plan))
+    longest = max((piece.stop - piece.start for _, piece in pieces), default=0)
+    before = None if plan.keep_hidden else x.new_empty(longest, len(bias1), dtype=dtype)
+    after = x.new_empty(longest, len(bias1), dtype=dtype)
+    for image, piece in pieces:
+        count = piece.stop - piece.start
+        normed, _, _ = _layer_norm(tokens[piece], parameters, plan.eps)
+        h = hidden[piece] if plan.keep_hidden else before[:count]
+        torch.addmm(bias1, normed.to(dtype), _of_image(weight1, image), out=h)
+        aten.gelu.out(h, out=after[:count])
+        if dtype == x.dtype and parameters.scale is None:
+            target = torch.add(tokens[piece], bias2, out=out[piece])
+            torch.addmm(target, after[:count], weight2.T, out=target)
+            continue
+        branch = torch.addmm(bias2, after[:count], weight2.T)
+        if parameters.scale is not None:
+            branch = branch * parameters.scale[image].to(dtype)
+        torch.add(tokens[piece], branch, out=out[piece])
+    return out.view(x.shape)
+
+
+class _Backward:
+    """Gradients piece by piece; those of the parameters are summed in at least float32."""
+
+    def __init__(self, x: Tensor, parameters: Parameters, plan: Plan):
+        self.x, self.parameters, self.plan = x, parameters, plan
+        self.weight1 = parameters.weight1.to(plan.dtype)
+        self.weight2 = parameters.weight2.to(plan.dtype)
+        self.bias1 = parameters.bias1.to(plan.dtype)
+        self.sums = {
+            name: torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
+            for name, value in vars(parameters).items()
+            if name != 'scale'
+        }
+
+    def run(self, grad: Tensor, hidden: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Gradients in the order of the arguments of `ResidualMLP.forward`."""
+        tokens = self.x.reshape(-1, self.x.shape[-1])  # (B * H * W, C)
+        upstream = grad.reshape(tokens.shape)
+        out = torch.empty_like(tokens)
+        for image, piece in _pieces(self.x, self.parameters, self.plan):
+            kept = None if hidden is None else hidden[piece]
+            branch = self.branch(image, tokens[piece], upstream[piece], kept)
+            torch.add(upstream[piece], branch, out=out[piece])
+        sums = (total.to(getattr(self.parameters, name).dtype) for name, total in self.sums.items())
+        return out.view(self.x.shape), None, None, *sums, None
+
+    def branch(self, image: int, x: Tensor, upstream: Tensor, hidden: Tensor | None) -> Tensor:
+        """The gradient of the branch's input; the parameters' shares go to the sums."""
+        dtype, scale, sums = self.plan.dtype, self.parameters.scale, self.sums
+        weight1 = _of_image(self.weight1, image)
+        wide, mean, deviation = _layer_norm(x, self.parameters, self.plan.eps)
+        normed = wide.to(dtype)
+        if hidden is None:
+            hidden = torch.addmm(self.bias1, normed, weight1)
+        grad = upstream.to(dtype)
+        if scale is not None:
+            grad = grad * scale[image].to(dtype)
+        _add_product(sums['weight2'], grad.T, aten.gelu(hidden))
+        sums['bias2'] += grad.sum(0, dtype=sums['bias2'].dtype)
+        grad = aten.gelu_backward(grad @ self.weight2, hidden)
+        _add_product(_of_image(sums['weight1'], image), normed.T, grad)
+        sums['bias1'] += grad.sum(0, dtype=sums['bias1'].dtype)
+        return self.norm_backward((grad @ weight1.T).to(wide.dtype), x, mean, deviation)
+
+    def norm_backward(self, grad: Tensor, x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        weight, bias = (
+            value.to(grad.dtype)
+            for value in (self.parameters.norm_weight, self.parameters.norm_bias)
+        )
+        grad, weight_grad, bias_grad = aten.native_layer_norm_backward(
+            grad, x.to(grad.dtype), weight.shape, mean, deviation, weight, bias, [True, True, True]
+        )
+        self.sums['norm_weight'] += weight_grad
+        self.sums['norm_bias'] += bias_grad
+        return grad
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if left.dtype == total.dtype:
+        torch.addmm(total, left, right, out=total)
+    else:
+        total.add_(left @ right)

@@ -1,0 +1,31 @@
+"""The residual MLP of a block, in plain PyTorch."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..predicted_weight.reference import predicted_linear
+
+
+def residual_mlp(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    scale: Tensor | None = None,
+    normed: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)`` with one ``W1`` for all images, or one per image."""
+    if normed is None:
+        normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
+    if weight1.shape[0] == 1:
+        hidden = F.linear(normed, weight1[0].T, bias1)  # (B, H, W, D)
+    else:
+        hidden = predicted_linear(normed, weight1, bias1)
+    branch = F.linear(F.gelu(hidden), weight2, bias2)
+    return x + (branch if scale is None else branch * scale[:, None, None, None])

@@ -1,0 +1,172 @@
+"""The Triton kernels as differentiable operators, and what is computed with them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..operators import operator
+from ..precision import at_least_float32
+
+# Triton is imported with the kernels, when one of them first runs.
+
+
+def bilateral_update(
+    x: Tensor, reduce_weight: Tensor, reduce_bias: Tensor, expand_in: Tensor, expand_out: Tensor
+) -> Tensor:
+    """The same as the reference; ``x`` is read as it is, and all after it is float32."""
+    num_tokens = x.shape[1] * x.shape[2]
+    pooled = pool_tokens(x, torch.float32)
+    return _from_pooled(pooled, num_tokens, reduce_weight, reduce_bias, expand_in, expand_out)
+
+
+def with_bounded_update(
+    update: Tensor, weight: Tensor, dim: int | tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    """The same as the reference, in ``dtype``."""
+    normed = [axis % update.ndim for axis in ((dim,) if isinstance(dim, int) else dim)]
+    order = [0, *normed, *(axis for axis in range(1, update.ndim) if axis not in normed)]
+    update = update.permute(order)  # (B, *normed, *others): as it was for dim=1 of (B, Cin, Cout)
+    static = weight.permute([axis - 1 for axis in order[1:]])
+    length = math.prod(update.shape[1 : len(normed) + 1])
+    result = bounded_update(
+        update.reshape(len(update), length, -1), static.reshape(length, -1), dtype
+    )
+    return result.view(update.shape).permute(sorted(range(update.ndim), key=order.__getitem__))
+
+
+@at_least_float32
+def _from_pooled(
+    pooled: Tensor,
+    num_tokens: int,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_in: Tensor,
+    expand_out: Tensor,
+) -> Tensor:
+    z = F.linear(pooled, reduce_weight, reduce_bias)  # (B, Np, Cin//r + Cout//r)
+    core = silu_correlation(z, expand_in.shape[0], num_tokens)  # (B, Cin//r, Cout//r)
+    return expand_in.T @ core @ expand_out * expand_in.shape[1] ** -0.5
+
+
+def _fake_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+    batch, height, width, channels = x.shape
+    tokens = max(height // 2, 1) * max(width // 2, 1)
+    return x.new_empty((batch, tokens, channels), dtype=dtype)
+
+
+def _save_pool(ctx, inputs, output) -> None:
+    x, _ = inputs
+    ctx.size, ctx.dtype = x.shape[1:3], x.dtype
+
+
+def _differentiate_pool(ctx, grad: Tensor):
+    return pool_tokens_backward(grad, *ctx.size, ctx.dtype), None
+
+
+@operator(
+    'pool_tokens(Tensor x, ScalarType dtype) -> Tensor', _fake_pool, _save_pool, _differentiate_pool
+)
+def pool_tokens(x: Tensor, dtype: torch.dtype) -> Tensor:
+    from . import kernels
+
+    return kernels.pool_tokens(x, dtype)
+
+
+def _fake_pool_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    return grad.new_empty((grad.shape[0], height, width, grad.shape[2]), dtype=dtype)
+
+
+@operator(
+    'pool_tokens_backward(Tensor grad, SymInt height, SymInt width, ScalarType dtype) -> Tensor',
+    _fake_pool_backward,
+)
+def pool_tokens_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    from . import kernels
+
+    return kernels.pool_tokens_backward(grad, height, width, dtype)
+
+
+def _fake_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
+    return z.new_empty((z.shape[0], left, z.shape[2] - left), dtype=torch.float32)
+
+
+def _save_correlation(ctx, inputs, output) -> None:
+    z, ctx.left, ctx.num_tokens = inputs
+    ctx.save_for_backward(z)
+
+
+def _differentiate_correlation(ctx, grad: Tensor):
+    (z,) = ctx.saved_tensors
+    return silu_correlation_backward(grad, z, ctx.left, ctx.num_tokens), None, None
+
+
+@operator(
+    'silu_correlation(Tensor z, SymInt left, SymInt num_tokens) -> Tensor',
+    _fake_correlation,
+    _save_correlation,
+    _differentiate_correlation,
+)
+def silu_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
+    from . import kernels
+
+    return kernels.silu_correlation(z, left, num_tokens)
+
+
+def _fake_correlation_backward(grad: Tensor, z: Tensor, left: int, num_tokens: int) -> Tensor:
+    return z.new_empty(z.shape)
+
+
+@operator(
+    'silu_correlation_backward(Tensor grad, Tensor z, SymInt left, SymInt num_tokens) -> Tensor',
+    _fake_correlation_backward,
+)
+def silu_correlation_backward(grad: Tensor, z: Tensor, left: int, num_tokens: int) -> Tensor:
+    from . import kernels
+
+    return kernels.silu_correlation_backward(grad, z, left, num_tokens)
+
+
+def _fake_bound(update: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    return update.new_empty(update.shape, dtype=dtype)
+
+
+def _save_bound(ctx, inputs, output) -> None:
+    update, weight, _ = inputs
+    ctx.save_for_backward(update)
+    ctx.weight_dtype = weight.dtype
+
+
+def _differentiate_bound(ctx, grad: Tensor):
+    (update,) = ctx.saved_tensors
+    grad_update = bounded_update_backward(grad, update) if ctx.needs_input_grad[0] else None
+    grad_weight = None
+    if ctx.needs_input_grad[1]:
+        grad_weight = grad.sum(0, dtype=torch.float32).to(ctx.weight_dtype)
+    return grad_update, grad_weight, None
+
+
+@operator(
+    'bounded_update(Tensor update, Tensor weight, ScalarType dtype) -> Tensor',
+    _fake_bound,
+    _save_bound,
+    _differentiate_bound,
+)
+def bounded_update(update: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    from . import kernels
+
+    return kernels.bounded_update(update, weight, dtype)
+
+
+def _fake_bound_backward(grad: Tensor, update: Tensor) -> Tensor:
+    return update.new_empty(update.shape)
+
+
+@operator('bounded_update_backward(Tensor grad, Tensor update) -> Tensor', _fake_bound_backward)
+def bounded_update_backward(grad: Tensor, update: Tensor) -> Tensor:
+    from . import kernels
+
+    return kernels.bounded_update_backward(grad, update)

@@ -1,0 +1,372 @@
+"""Triton kernels of a weight predicted from all tokens, and their launchers.
+
+All maps are channels-last and all sums are float32. Offsets into tensors are 64-bit. Widths are known when a
+kernel is compiled, numbers of images and tokens are not: another image size compiles nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_POOL_ELEMENTS = 2048  # of the pooled map, per program
+_BOUND_BLOCK = {'BLOCK_K': 64, 'BLOCK_M': 32}
+# The sum over tokens is cut into parts for this many programs, also on GPUs that run fewer at once: where
+# it is cut decides how it is rounded.
+_CORRELATION_PROGRAMS = 512
+_MIN_TOKENS_PER_SPLIT = 256
+
+
+@triton.jit(do_not_specialize=['height', 'width'])
+def _pool_kernel(
+    x,  # (B, H, W, C)
+    out,  # (B, H // WINDOW_H * W // WINDOW_W, C)
+    height,
+    width,
+    C: tl.constexpr,
+    WINDOW_H: tl.constexpr,
+    WINDOW_W: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    channel_blocks: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+    image = tl.program_id(1).to(tl.int64)
+    rows, columns = height // WINDOW_H, width // WINDOW_W
+    token = tl.program_id(0) // channel_blocks * BLOCK_T + tl.arange(0, BLOCK_T)
+    channel = tl.program_id(0) % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    mask = (token < rows * columns)[:, None] & (channel < C)[None, :]
+    corner = (image * height + token // columns * WINDOW_H) * width + token % columns * WINDOW_W
+    total = tl.zeros((BLOCK_T, BLOCK_C), dtype=tl.float32)
+    for i in tl.static_range(WINDOW_H):
+        for j in tl.static_range(WINDOW_W):
+            offset = (corner + i * width + j)[:, None] * C + channel[None, :]
+            total += tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+    mean = total * (1.0 / (WINDOW_H * WINDOW_W))
+    offset = (image * rows * columns + token)[:, None] * C + channel[None, :]
+    tl.store(out + offset, mean.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=['height', 'width'])
+def _pool_backward_kernel(
+    grad,  # (B, H // WINDOW_H * W // WINDOW_W, C)
+    out,  # (B, H, W, C)
+    height,
+    width,
+    C: tl.constexpr,
+    WINDOW_H: tl.constexpr,
+    WINDOW_W: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    # a token here is a window, cut-off windows at the lower and right edge included: their gradient is zero
+    channel_blocks: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+    image = tl.program_id(1).to(tl.int64)
+    rows, columns = height // WINDOW_H, width // WINDOW_W
+    all_columns = (width + WINDOW_W - 1) // WINDOW_W
+    token = tl.program_id(0) // channel_blocks * BLOCK_T + tl.arange(0, BLOCK_T)
+    channel = tl.program_id(0) % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    row, column = token // all_columns, token % all_columns
+    is_channel = (channel < C)[None, :]
+    offset = (image * rows * columns + row * columns + column)[:, None] * C + channel[None, :]
+    whole = ((row < rows) & (column < columns))[:, None] & is_channel
+    share = tl.load(grad + offset, mask=whole, other=0.0).to(tl.float32)
+    share = (share * (1.0 / (WINDOW_H * WINDOW_W))).to(out.dtype.element_ty)
+    corner = (image * height + row * WINDOW_H) * width + column * WINDOW_W
+    for i in tl.static_range(WINDOW_H):
+        for j in tl.static_range(WINDOW_W):
+            inside = (row * WINDOW_H + i < height) & (column * WINDOW_W + j < width)
+            offset = (corner + i * width + j)[:, None] * C + channel[None, :]
+            tl.store(out + offset, share, mask=inside[:, None] & is_channel)
+
+
+@triton.jit
+def _silu(x):
+    return x * tl.sigmoid(x)
+
+
+@triton.jit
+def _silu_derivative(x):
+    sigmoid = tl.sigmoid(x)
+    return sigmoid * (1.0 + x * (1.0 - sigmoid))
+
+
+@triton.jit(do_not_specialize=['tokens', 'tokens_per_split'])
+def _correlation_kernel(
+    z,  # (B, Np, P + Q)
+    out,  # (splits, B, P, Q), float32: SiLU(z[..., :P])ᵀ SiLU(z[..., P:]) * scale over the tokens of a split
+    tokens,
+    tokens_per_split,
+    scale,
+    P: tl.constexpr,
+    Q: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+):
+    q_blocks: tl.constexpr = (Q + BLOCK_Q - 1) // BLOCK_Q
+    split, image = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
+    p = tl.program_id(0) // q_blocks * BLOCK_P + tl.arange(0, BLOCK_P)
+    q = tl.program_id(0) % q_blocks * BLOCK_Q + tl.arange(0, BLOCK_Q)
+    start = tl.program_id(1) * tokens_per_split
+    end = tl.minimum(start + tokens_per_split, tokens)
+    total = tl.zeros((BLOCK_P, BLOCK_Q), dtype=tl.float32)
+    for first in range(start, end, BLOCK_T):
+        token = first + tl.arange(0, BLOCK_T)
+        here = (token < end)[:, None]
+        row = z + (image * tokens + token)[:, None] * (P + Q)
+        left = tl.load(row + p[None, :], mask=here & (p < P)[None, :], other=0.0)
+        right = tl.load(row + P + q[None, :], mask=here & (q < Q)[None, :], other=0.0)
+        # scaled before the sum: no partial sum exceeds the largest product of the two sides
+        left = _silu(left.to(tl.float32)) * scale
+        total += tl.dot(tl.trans(left), _silu(right.to(tl.float32)), allow_tf32=False)
+    offset = ((split * tl.num_programs(2) + image) * P + p)[:, None] * Q + q[None, :]
+    tl.store(out + offset, total, mask=(p < P)[:, None] & (q < Q)[None, :])
+
+
+@triton.jit
+def _correlation_side(
+    z,  # first row of the image, (Np, WIDTH)
+    core,  # gradient of the image's core; element (own, other) at own * CORE_OWN + other * CORE_OTHER
+    out,  # as z
+    token,
+    tokens,
+    own_block,
+    scale,
+    OWN: tl.constexpr,
+    OTHER: tl.constexpr,
+    OWN_START: tl.constexpr,
+    OTHER_START: tl.constexpr,
+    CORE_OWN: tl.constexpr,
+    CORE_OTHER: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_OWN: tl.constexpr,
+    BLOCK_OTHER: tl.constexpr,
+):
+    """Gradient of one side: ``silu'(z_own) * (SiLU(z_other) @ core) * scale``."""
+    row = token.to(tl.int64)[:, None] * (OWN + OTHER)
+    here = (token < tokens)[:, None]
+    own = own_block * BLOCK_OWN + tl.arange(0, BLOCK_OWN)
+    total = tl.zeros((BLOCK_T, BLOCK_OWN), dtype=tl.float32)
+    for start in range(0, OTHER, BLOCK_OTHER):
+        other = start + tl.arange(0, BLOCK_OTHER)
+        left_mask = here & (other < OTHER)[None, :]
+        left = tl.load(z + row + OTHER_START + other[None, :], mask=left_mask, other=0.0)
+        right = tl.load(
+            core + other[:, None] * CORE_OTHER + own[None, :] * CORE_OWN,
+            mask=(other < OTHER)[:, None] & (own < OWN)[None, :],
+            other=0.0,
+        )
+        # scaled before the sum, as in the forward pass
+        left = _silu(left.to(tl.float32)) * scale
+        total += tl.dot(left, right.to(tl.float32), allow_tf32=False)
+    mask = here & (own < OWN)[None, :]
+    offset = row + OWN_START + own[None, :]
+    total *= _silu_derivative(tl.load(z + offset, mask=mask, other=0.0).to(tl.float32))
+    tl.store(out + offset, total.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=['tokens'])
+def _correlation_backward_kernel(
+    grad,  # (B, P, Q), float32
+    z,  # (B, Np, P + Q)
+    out,  # (B, Np, P + Q)
+    tokens,
+    scale,
+    P: tl.constexpr,
+    Q: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_OWN: tl.constexpr,
+    BLOCK_OTHER: tl.constexpr,
+):
+    # neighbouring programs share tokens, so that memory is read once and the cache for the rest
+    p_blocks: tl.constexpr = (P + BLOCK_OWN - 1) // BLOCK_OWN
+    q_blocks: tl.constexpr = (Q + BLOCK_OWN - 1) // BLOCK_OWN
+    image = tl.program_id(1).to(tl.int64)
+    token = tl.program_id(0) // (p_blocks + q_blocks) * BLOCK_T + tl.arange(0, BLOCK_T)
+    block = tl.program_id(0) % (p_blocks + q_blocks)
+    map_start, core = image * tokens * (P + Q), grad + image * (P * Q)
+    if block < p_blocks:
+        _correlation_side(
+            z + map_start, core, out + map_start, token, tokens, block, scale,
+            P, Q, 0, P, Q, 1, BLOCK_T, BLOCK_OWN, BLOCK_OTHER,
+        )  # fmt: skip
+    else:
+        _correlation_side(
+            z + map_start, core, out + map_start, token, tokens, block - p_blocks, scale,
+            Q, P, P, 0, 1, Q, BLOCK_T, BLOCK_OWN, BLOCK_OTHER,
+        )  # fmt: skip
+
+
+@triton.jit
+def _bound_kernel(
+    update,  # (B, K, M)
+    weight,  # (K, M)
+    out,  # (B, K, M)
+    K: tl.constexpr,
+    M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):
+    start = tl.program_id(1).to(tl.int64) * (K * M)
+    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    squares = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
+    for first in range(0, K, BLOCK_K):
+        k = first + tl.arange(0, BLOCK_K)
+        mask = (k < K)[:, None] & (m < M)[None, :]
+        offset = start + k[:, None] * M + m[None, :]
+        value = tl.load(update + offset, mask=mask, other=0.0).to(tl.float32)
+        squares += value * value
+    scale = 1.0 / (tl.sqrt(tl.sum(squares, axis=0)) + 1.0)  # (BLOCK_M,)
+    for first in range(0, K, BLOCK_K):
+        k = first + tl.arange(0, BLOCK_K)
+        mask = (k < K)[:, None] & (m < M)[None, :]
+        place = k[:, None] * M + m[None, :]
+        value = tl.load(update + start + place, mask=mask, other=0.0).to(tl.float32)
+        static = tl.load(weight + place, mask=mask, other=0.0).to(tl.float32)
+        result = static + value * scale[None, :]
+        tl.store(out + start + place, result.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _bound_backward_kernel(
+    grad,  # (B, K, M)
+    update,  # (B, K, M)
+    out,  # (B, K, M), the gradient of update
+    K: tl.constexpr,
+    M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):
+    # with n = ‖v‖, s = 1 / (n + 1): the gradient of v is g s - v (g · v) s² / n, and g for v = 0
+    start = tl.program_id(1).to(tl.int64) * (K * M)
+    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    squares = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
+    products = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
+    for first in range(0, K, BLOCK_K):
+        k = first + tl.arange(0, BLOCK_K)
+        mask = (k < K)[:, None] & (m < M)[None, :]
+        offset = start + k[:, None] * M + m[None, :]
+        value = tl.load(update + offset, mask=mask, other=0.0).to(tl.float32)
+        squares += value * value
+        products += value * tl.load(grad + offset, mask=mask, other=0.0).to(tl.float32)
+    norm = tl.sqrt(tl.sum(squares, axis=0))  # (BLOCK_M,)
+    scale = 1.0 / (norm + 1.0)
+    # divided by the norm first: the quotient is no longer than the gradient
+    along = tl.sum(products, axis=0) / tl.where(norm > 0.0, norm, 1.0) * scale * scale
+    for first in range(0, K, BLOCK_K):
+        k = first + tl.arange(0, BLOCK_K)
+        mask = (k < K)[:, None] & (m < M)[None, :]
+        offset = start + k[:, None] * M + m[None, :]
+        value = tl.load(update + offset, mask=mask, other=0.0).to(tl.float32)
+        upstream = tl.load(grad + offset, mask=mask, other=0.0).to(tl.float32)
+        result = upstream * scale[None, :] - value * along[None, :]
+        tl.store(out + offset, result.to(out.dtype.element_ty), mask=mask)
+
+
+def pool_tokens(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``(B, H, W, C) -> (B, Np, C)`` in ``dtype``."""
+    x = x.contiguous()
+    batch, height, width, channels = x.shape
+    window_h, window_w = _window(height, width)
+    tokens = (height // window_h) * (width // window_w)
+    out = torch.empty((batch, tokens, channels), dtype=dtype, device=x.device)
+    grid, blocks = _map_grid(batch, tokens, channels)
+    _launch(
+        _pool_kernel, grid, x, out, height, width,
+        C=channels, WINDOW_H=window_h, WINDOW_W=window_w, **blocks,
+    )  # fmt: skip
+    return out
+
+
+def pool_tokens_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Gradient ``(B, H, W, C)`` of the map from that of its means ``(B, Np, C)``."""
+    grad = grad.contiguous()
+    batch, _, channels = grad.shape
+    window_h, window_w = _window(height, width)
+    out = torch.empty((batch, height, width, channels), dtype=dtype, device=grad.device)
+    windows = triton.cdiv(height, window_h) * triton.cdiv(width, window_w)
+    grid, blocks = _map_grid(batch, windows, channels)
+    _launch(
+        _pool_backward_kernel, grid, grad, out, height, width,
+        C=channels, WINDOW_H=window_h, WINDOW_W=window_w, **blocks,
+    )  # fmt: skip
+    return out
+
+
+def silu_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
+    """``SiLU(z[..., :left])ᵀ SiLU(z[..., left:]) / num_tokens``; ``(B, Np, P + Q) -> (B, P, Q)``."""
+    z = z.contiguous()
+    batch, tokens, width = z.shape
+    right = width - left
+    blocks = {'BLOCK_P': _power_of_two(left, 16, 64), 'BLOCK_Q': _power_of_two(right, 16, 64)}
+    tiles = triton.cdiv(left, blocks['BLOCK_P']) * triton.cdiv(right, blocks['BLOCK_Q'])
+    splits = min(
+        triton.cdiv(_CORRELATION_PROGRAMS, max(tiles * batch, 1)),
+        triton.cdiv(tokens, _MIN_TOKENS_PER_SPLIT),
+    )
+    out = torch.empty((splits, batch, left, right), dtype=torch.float32, device=z.device)
+    _launch(
+        _correlation_kernel, (tiles, splits, batch),
+        z, out, tokens, triton.cdiv(tokens, splits), 1.0 / num_tokens,
+        P=left, Q=right, BLOCK_T=16, **blocks,
+    )  # fmt: skip
+    return out.sum(0) if splits > 1 else out[0]
+
+
+def silu_correlation_backward(grad: Tensor, z: Tensor, left: int, num_tokens: int) -> Tensor:
+    """Gradient ``(B, Np, P + Q)`` of ``z`` from that of its correlation ``(B, P, Q)``."""
+    grad, z = grad.contiguous(), z.contiguous()
+    batch, tokens, width = z.shape
+    out = torch.empty_like(z)
+    own = _power_of_two(left, 16, 64)
+    blocks = {'BLOCK_T': 64, 'BLOCK_OWN': own, 'BLOCK_OTHER': 16}
+    columns = triton.cdiv(left, own) + triton.cdiv(width - left, own)
+    _launch(
+        _correlation_backward_kernel, (triton.cdiv(tokens, 64) * columns, batch),
+        grad, z, out, tokens, 1.0 / num_tokens, P=left, Q=width - left, **blocks,
+    )  # fmt: skip
+    return out
+
+
+def bounded_update(update: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """``weight + update / (‖update‖₂ + 1)`` in ``dtype``, the norm over axis 1 of ``(B, K, M)``."""
+    update, weight = update.contiguous(), weight.contiguous()
+    batch, k, m = update.shape
+    out = torch.empty(update.shape, dtype=dtype, device=update.device)
+    grid = (triton.cdiv(m, _BOUND_BLOCK['BLOCK_M']), batch)
+    _launch(_bound_kernel, grid, update, weight, out, K=k, M=m, **_BOUND_BLOCK)
+    return out
+
+
+def bounded_update_backward(grad: Tensor, update: Tensor) -> Tensor:
+    """Gradient of ``update`` from that of the sum, both ``(B, K, M)``."""
+    grad, update = grad.contiguous(), update.contiguous()
+    batch, k, m = update.shape
+    out = torch.empty_like(update)
+    grid = (triton.cdiv(m, _BOUND_BLOCK['BLOCK_M']), batch)
+    _launch(_bound_backward_kernel, grid, grad, update, out, K=k, M=m, **_BOUND_BLOCK)
+    return out
+
+
+def _launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
+    if 0 in grid:  # no image
+        return
+    kernel[grid](*arguments, **constants)
+
+
+def _window(height: int, width: int) -> tuple[int, int]:
+    return min(2, height), min(2, width)
+
+
+def _map_grid(batch: int, tokens: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
+    """Programs of a map kernel and their blocks: the widest that leaves the fewest channels idle."""
+    block_c = min((128, 64, 32), key=lambda block: triton.cdiv(channels, block) * block)
+    block_t = _POOL_ELEMENTS // block_c
+    programs = triton.cdiv(tokens, block_t) * triton.cdiv(channels, block_c)
+    return (programs, batch), {'BLOCK_T': block_t, 'BLOCK_C': block_c}
+
+
+def _power_of_two(size: int, smallest: int, largest: int) -> int:
+    return min(max(triton.next_power_of_2(size), smallest), largest)
