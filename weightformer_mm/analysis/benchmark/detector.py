@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -90,8 +89,7 @@ def _quiet() -> Iterator[None]:
 
 def _train(model: nn.Module, batch: dict[str, Any], device: torch.device, dtype: str) -> None:
     with autocast(device, dtype):
-        # a copy: heads and preprocessors write into the samples
-        data = model.data_preprocessor(copy.deepcopy(batch), training=True)
+        data = model.data_preprocessor(batch, training=True)
         losses = model(**data, mode='loss')
     loss, _ = model.parse_losses(losses)
     loss.backward()
@@ -99,7 +97,7 @@ def _train(model: nn.Module, batch: dict[str, Any], device: torch.device, dtype:
 
 def _predict(model: nn.Module, batch: dict[str, Any], device: torch.device, dtype: str) -> None:
     with torch.inference_mode(), autocast(device, dtype):
-        data = model.data_preprocessor(copy.deepcopy(batch), training=False)
+        data = model.data_preprocessor(batch, training=False)
         model(**data, mode='predict')
 
 

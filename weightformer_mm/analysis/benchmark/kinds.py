@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...ops.operators import NAMESPACE
 from ..complexity.operations import FORMULAS, is_view
 
 MATMUL = 'matrix products'
@@ -40,29 +41,15 @@ _BY_NAME = {
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A module whose operations are of one kind, whatever they are called.
-
-    Attributes:
-        kind: of all its operations; None: of those on `weight_shape`, as below.
-        weight_shape: of a dynamic linear layer, whose operations on such a weight are prediction, but for
-            the product with the map.
-    """
-
-    kind: str | None
-    weight_shape: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
 class Scope:
     """A stretch of the forward pass, by the numbers that autograd gives its operations.
 
     Attributes:
-        layer: the module.
+        kind: of all its operations.
         first, last: numbers of its operations in autograd, ``last`` excluded.
     """
 
-    layer: Layer
+    kind: str
     first: int
     last: int
 
@@ -84,7 +71,8 @@ class KindCounter(TorchDispatchMode):
         self.bytes: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self._formulas = FlopCounterMode(display=False, custom_mapping=FORMULAS).flop_registry
-        self._stack: list[tuple[Layer, int]] = []
+        self._stack: list[tuple[str, int]] = []
+        self._predicted: set[tuple[int, ...]] = set()
         self._scopes: list[Scope] = []
 
     def __torch_dispatch__(
@@ -106,26 +94,27 @@ class KindCounter(TorchDispatchMode):
         """Know of each operation inside the block which layer of ``model`` it belongs to."""
         with ExitStack() as stack:
             for name, module in model.named_modules():
-                layer = layer_of(name, module)
-                if layer is not None:
-                    before = module.register_forward_pre_hook(self._enter(layer))
+                self._predicted |= predicted_shapes(module)
+                kind = kind_of(name, module)
+                if kind is not None:
+                    before = module.register_forward_pre_hook(self._enter(kind))
                     after = module.register_forward_hook(self._leave, always_call=True)
                     stack.callback(before.remove)
                     stack.callback(after.remove)
             yield
 
-    def _enter(self, layer: Layer) -> Callable[..., None]:
+    def _enter(self, kind: str) -> Callable[..., None]:
         def enter(module: nn.Module, args: Any) -> None:
-            self._stack.append((layer, _sequence_number()))
+            self._stack.append((kind, _sequence_number()))
 
         return enter
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        layer, first = self._stack.pop()
-        self._scopes.append(Scope(layer, first, _sequence_number()))
+        kind, first = self._stack.pop()
+        self._scopes.append(Scope(kind, first, _sequence_number()))
 
-    def _layer(self) -> Layer | None:
-        """The innermost layer that the operation running now belongs to."""
+    def _scope(self) -> str | None:
+        """The kind of the innermost layer that the operation running now belongs to."""
         if self._stack:
             return self._stack[-1][0]
         node = torch._C._current_autograd_node()
@@ -134,21 +123,28 @@ class KindCounter(TorchDispatchMode):
         number = node._sequence_nr()
         # inner modules end before outer ones, so that the first match is the innermost
         return next(
-            (scope.layer for scope in self._scopes if scope.first <= number < scope.last), None
+            (scope.kind for scope in self._scopes if scope.first <= number < scope.last), None
         )
 
     def _kind(self, func: Any, args: tuple) -> str:
-        name = func._schema.name.rpartition('::')[2]
-        layer = self._layer()
-        if layer is not None and layer.kind is not None:
-            return layer.kind
-        if layer is not None and name not in _PRODUCTS and _has_shape(args, layer.weight_shape):
-            return PREDICTION
-        if 'convolution' in name or 'conv' in name.split('_'):
-            return DEPTHWISE if _is_depthwise(args) or 'depthwise' in name else CONV
+        namespace, _, name = func._schema.name.rpartition('::')
+        kind = self._scope()
+        if kind is not None:
+            return kind
+        if namespace == NAMESPACE:
+            return DEPTHWISE if 'conv' in name else PREDICTION
+        if 'convolution' in name:
+            return DEPTHWISE if _is_depthwise(args) else CONV
         if 'attention' in name:
             return ATTENTION
-        return _BY_NAME.get(name, ELEMENTWISE)
+        if name in _BY_NAME:
+            return _BY_NAME[name]
+        return PREDICTION if self._is_on_predicted_weight(args) else ELEMENTWISE
+
+    def _is_on_predicted_weight(self, args: tuple) -> bool:
+        """Whether an argument is a weight for each image, as large as one of a dynamic linear layer."""
+        tensors = [leaf for leaf in tree_flatten(args)[0] if isinstance(leaf, Tensor)]
+        return any(x.ndim == 3 and tuple(x.shape[1:]) in self._predicted for x in tensors)
 
     def _work(self, func: Any, args: tuple, kwargs: dict, output: Any) -> int:
         if func._schema.name == 'aten::convolution_backward':
@@ -159,22 +155,19 @@ class KindCounter(TorchDispatchMode):
         return 0 if formula is None else int(formula(*args, **kwargs, out_val=output)) // 2
 
 
-def layer_of(name: str, module: nn.Module) -> Layer | None:
-    """What is known of all operations of a module of that name; None: nothing."""
+def kind_of(name: str, module: nn.Module) -> str | None:
+    """What all operations of a module of that name are; None: it depends on the operation."""
     if name.endswith('.predictor'):
-        return Layer(PREDICTION)
-    if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-        return Layer(DEPTHWISE)
-    if getattr(module, 'predictor', None) is None:
-        return None
-    if module.weight.ndim == 2:
-        return Layer(None, tuple(module.weight.shape))
-    return Layer(DEPTHWISE)
+        return PREDICTION
+    is_conv = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
+    is_dynamic = getattr(module, 'predictor', None) is not None and module.weight.ndim == 4
+    return DEPTHWISE if is_conv or is_dynamic else None
 
 
-def _has_shape(args: tuple, shape: tuple[int, ...] | None) -> bool:
-    tensors = [leaf for leaf in tree_flatten(args)[0] if isinstance(leaf, Tensor)]
-    return any(tuple(tensor.shape[-2:]) == shape for tensor in tensors)
+def predicted_shapes(module: nn.Module) -> set[tuple[int, ...]]:
+    """The shape of the weight that a dynamic linear layer predicts; empty for other modules."""
+    is_dynamic = getattr(module, 'predictor', None) is not None and module.weight.ndim == 2
+    return {tuple(module.weight.shape)} if is_dynamic else set()
 
 
 def _is_depthwise(args: tuple) -> bool:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from .steps import DTYPES, Case, Step
 DIRECTIONS = ('forward', 'backward')
 MLP_RATIO = 4
 PATCH_SIZE = 16
+EPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,10 @@ class Operation:
     """
 
     shapes: Callable[[Stage], list[tuple[int, ...]]]
-    function: Callable[..., Tensor]
+    function: Callable[..., Any]
     multiply_adds: Callable[[Stage], int]
     kept: float = 1.0
-    own: Callable[..., Tensor] | None = None
+    own: Callable[..., Any] | None = None
 
     @property
     def has_backends(self) -> bool:
@@ -77,7 +79,11 @@ class Operation:
 
 
 def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], weight, bias, 1e-6)
+    return F.layer_norm(x, x.shape[-1:], weight, bias, EPS)
+
+
+def _conv_norm(*inputs: Tensor, **options: str) -> tuple[Tensor, Tensor]:
+    return ops.depthwise_conv_norm(*inputs, EPS, **options)
 
 
 def _adaptive_update(
@@ -128,6 +134,19 @@ TABLE: Mapping[str, Operation] = {
         _conv_work,
         own=ops.depthwise_conv,
     ),
+    # with the residual and the LayerNorm that follows: two maps come out
+    'depthwise_conv_norm': Operation(
+        lambda s: [
+            s.shape,
+            (s.batch, s.channels, 1, 3, 3),
+            (s.channels,),
+            (s.channels,),
+            (s.channels,),
+        ],
+        _conv_norm,
+        _conv_work,
+        own=ops.depthwise_conv_norm,
+    ),
     # the backward pass needs the means over the grid, not the map
     'adaptive_update': Operation(
         lambda s: [
@@ -154,6 +173,21 @@ TABLE: Mapping[str, Operation] = {
         ops.predicted_linear,
         _linear_work,
         own=ops.predicted_linear,
+    ),
+    # the residual, LayerNorm, both linear layers and GELU between them
+    'residual_mlp': Operation(
+        lambda s: [
+            s.shape,
+            (s.channels,),
+            (s.channels,),
+            (1, s.channels, s.hidden),
+            (s.hidden,),
+            (s.channels, s.hidden),
+            (s.channels,),
+        ],
+        ops.residual_mlp,
+        lambda s: 2 * _linear_work(s),
+        own=ops.residual_mlp,
     ),
     'layer_norm': Operation(
         lambda s: [s.shape, (s.channels,), (s.channels,)], _layer_norm, lambda s: 0
@@ -292,19 +326,23 @@ def _step(
         function = partial(function, backend=backend)
     if direction == 'forward':
         with torch.no_grad():
-            output = function(*inputs)
+            outputs = _as_tuple(function(*inputs))
 
         def forward() -> None:
             with torch.inference_mode():
                 function(*inputs)
 
-        return Step(forward), _bytes([*inputs, output])
-    output = function(*inputs)
-    upstream = torch.randn_like(output)
+        return Step(forward), _bytes([*inputs, *outputs])
+    outputs = _as_tuple(function(*inputs))
+    upstream = [torch.randn_like(output) for output in outputs]
     features, *parameters = inputs
     # reads what was kept, the parameters and the upstream gradient; writes a gradient for each input
-    moved = int(operation.kept * _bytes([features])) + _bytes([*parameters, upstream, *inputs])
-    return Step(lambda: torch.autograd.grad(output, inputs, upstream, retain_graph=True)), moved
+    moved = int(operation.kept * _bytes([features])) + _bytes([*parameters, *upstream, *inputs])
+    return Step(lambda: torch.autograd.grad(outputs, inputs, upstream, retain_graph=True)), moved
+
+
+def _as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
 def _bytes(tensors: Sequence[Tensor]) -> int:
