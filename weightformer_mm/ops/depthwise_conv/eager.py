@@ -46,7 +46,7 @@ def _identity(kernel: Tensor) -> Tensor:
 
 
 def convolve(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """With ``kernel (B, C, 1, k, k)`` one convolution of ``B * C`` channels, with ``(1, C, 1, k, k)`` of ``C``."""
+    """One convolution of ``B * C`` channels; of ``C`` channels where the images share a kernel."""
     images, channels = kernel.shape[:2]
     out = F.conv2d(
         folded(x, images),
