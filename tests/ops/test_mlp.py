@@ -15,12 +15,17 @@ MAPS = [(1, 1, 1), (3, 1, 7), (1, 6, 1), (2, 5, 3)]  # B, H, W
 SCALES = {'none': lambda batch: None, 'scaled': lambda batch: torch.linspace(0, 2, batch)}
 
 
-@pytest.fixture(params=['recomputed', 'kept'])
+@pytest.fixture(params=[0, 1, 2])
 def small_pieces(request, monkeypatch):
-    """Four tokens at a time, the hidden layer computed again or kept."""
+    """Four tokens at a time; of the hidden layer nothing is kept, or the first or both of its values."""
     monkeypatch.setattr(mlp, 'LEAST_TOKENS', 4)
     monkeypatch.setattr(mlp, 'ELEMENTS_ON_CPU', 1)
-    monkeypatch.setattr(mlp, 'KEEP_FROM', 0 if request.param == 'kept' else WIDTH + 1)
+    keep(request.param, monkeypatch)
+
+
+def keep(count, monkeypatch):
+    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH if count > 0 else WIDTH + 1)
+    monkeypatch.setattr(mlp, 'KEEP_BOTH_FROM', WIDTH if count > 1 else WIDTH + 1)
 
 
 def arguments(shape, per_image, dtype=torch.float64):
@@ -102,21 +107,16 @@ def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast):
         assert error <= 2 * allowed + floor, (name, error, allowed)
 
 
-def test_the_hidden_layer_is_kept_only_where_that_is_asked_for(monkeypatch):
+@pytest.mark.parametrize('count', [0, 1, 2])
+def test_as_much_of_the_hidden_layer_is_kept_as_pays(count, monkeypatch):
     inputs = arguments((2, 4, 4), per_image=False)
-
-    def kept():
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t: sizes.append(t.numel()) or t, lambda t: t
-        ):
-            ops.residual_mlp(*inputs)
-        return sizes.count(2 * 4 * 4 * WIDTH)
-
-    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH)
-    assert kept() == 1
-    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH + 1)
-    assert kept() == 0
+    keep(count, monkeypatch)
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: sizes.append(t.numel()) or t, lambda t: t
+    ):
+        ops.residual_mlp(*inputs)
+    assert sizes.count(2 * 4 * 4 * WIDTH) == count
 
 
 def test_wrong_shapes_are_named():
