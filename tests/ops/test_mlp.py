@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
 import torch
 
 from weightformer_mm import ops
 from weightformer_mm.ops import mlp
-from weightformer_mm.ops.mlp import reference
+from weightformer_mm.ops.mlp import reference, scratch
 
 CHANNELS, WIDTH = 5, 12
 NAMES = ('x', 'norm_weight', 'norm_bias', 'weight1', 'bias1', 'weight2', 'bias2')
@@ -15,17 +16,16 @@ MAPS = [(1, 1, 1), (3, 1, 7), (1, 6, 1), (2, 5, 3)]  # B, H, W
 SCALES = {'none': lambda batch: None, 'scaled': lambda batch: torch.linspace(0, 2, batch)}
 
 
-@pytest.fixture(params=[0, 1, 2])
+@pytest.fixture(params=[False, True], ids=['recomputed', 'kept'])
 def small_pieces(request, monkeypatch):
-    """Four tokens at a time; of the hidden layer nothing is kept, or the first or both of its values."""
+    """Four tokens at a time, the hidden layer computed again or kept."""
     monkeypatch.setattr(mlp, 'LEAST_TOKENS', 4)
     monkeypatch.setattr(mlp, 'ELEMENTS_ON_CPU', 1)
     keep(request.param, monkeypatch)
 
 
-def keep(count, monkeypatch):
-    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH if count > 0 else WIDTH + 1)
-    monkeypatch.setattr(mlp, 'KEEP_BOTH_FROM', WIDTH if count > 1 else WIDTH + 1)
+def keep(hidden, monkeypatch):
+    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH if hidden else WIDTH + 1)
 
 
 def arguments(shape, per_image, dtype=torch.float64):
@@ -107,16 +107,37 @@ def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast):
         assert error <= 2 * allowed + floor, (name, error, allowed)
 
 
-@pytest.mark.parametrize('count', [0, 1, 2])
-def test_as_much_of_the_hidden_layer_is_kept_as_pays(count, monkeypatch):
+@pytest.mark.parametrize('kept', [False, True])
+def test_the_hidden_layer_is_kept_only_where_that_pays(kept, monkeypatch):
     inputs = arguments((2, 4, 4), per_image=False)
-    keep(count, monkeypatch)
+    keep(kept, monkeypatch)
     sizes = []
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: sizes.append(t.numel()) or t, lambda t: t
     ):
         ops.residual_mlp(*inputs)
-    assert sizes.count(2 * 4 * 4 * WIDTH) == count
+    assert sizes.count(2 * 4 * 4 * WIDTH) == kept
+
+
+def test_memory_made_in_inference_mode_serves_training_and_other_threads(monkeypatch):
+    monkeypatch.setattr(scratch, '_held', threading.local())
+    inputs = arguments((2, 5, 3), per_image=True)
+    with torch.inference_mode():
+        expected = ops.residual_mlp(*inputs)
+
+    def train(results):
+        results.append(ops.residual_mlp(*inputs))
+        results[-1].sum().backward()
+
+    results = []
+    threads = [threading.Thread(target=train, args=(results,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    train(results)
+    assert len(results) == 4
+    assert all(torch.equal(result, expected) for result in results)
 
 
 def test_wrong_shapes_are_named():

@@ -17,15 +17,16 @@ from .stash import Stash, current_stash
 
 __all__ = ['Stash', 'residual_mlp']
 
-# Of the hidden layer that goes through together on a CPU: 8 MiB in float32. Between a half and four times
-# that, no size is better by more than 3 %.
-ELEMENTS_ON_CPU = 2**21
+# Of the hidden layer that goes through together on a CPU: 4 MiB in float32. Half or twice that is as fast,
+# within 3 %.
+ELEMENTS_ON_CPU = 2**20
 LEAST_TOKENS = 64
-# Widths of the hidden layer from which a CPU is faster if it keeps the values before GELU for the backward
-# pass, and those after it as well. Forward and backward in float32 on two cores, milliseconds, with nothing,
-# the first, and both kept: 101, 117, 126 (65536 tokens, width 256); 75, 71, 72 (16384, 512);
-# 38, 34, 33 (4096, 768); 95, 85, 83 (4096, 1280). All tokens at once: 165, 86, 35, 88.
-KEEP_FROM, KEEP_BOTH_FROM = 512, 768
+# Width of the hidden layer from which a CPU is faster if it keeps the values before GELU for the backward
+# pass. Forward and backward in float32 on two cores, milliseconds, computed again, kept, all tokens at once:
+# 101 / 117 / 165 (65536 tokens, width 256), 75 / 71 / 86 (16384, 512), 38 / 34 / 35 (4096, 768),
+# 95 / 85 / 88 (4096, 1280). To keep the values after GELU as well pays for none of the networks: fresh memory
+# costs more.
+KEEP_FROM = 512
 
 
 def residual_mlp(
@@ -77,17 +78,9 @@ def residual_mlp(
         return reference.residual_mlp(x, *parameters, normed, eps)
     plan = Plan(
         tokens=max(ELEMENTS_ON_CPU // weight1.shape[2], LEAST_TOKENS) if on_cpu else None,
-        keep=_keep(weight1.shape[2], on_cpu, stash) if torch.is_grad_enabled() else 0,
+        keep_hidden=torch.is_grad_enabled() and (not on_cpu or weight1.shape[2] >= KEEP_FROM),
         dtype=product_dtype(x),
         eps=eps,
     )
     with without_autocast(x.device.type):
         return ResidualMLP.apply(x, plan, stash, *parameters)
-
-
-def _keep(width: int, on_cpu: bool, stash: Stash | None) -> int:
-    """What to keep of the hidden layer, see `Plan`; where memory matters, never the values after GELU."""
-    if not on_cpu:
-        return 1
-    worth = (width >= KEEP_FROM) + (width >= KEEP_BOTH_FROM)
-    return worth if stash is None else min(worth, 1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..precision import without_autocast
+from .scratch import scratch
 from .stash import Stash
 
 aten = torch.ops.aten
@@ -26,14 +27,13 @@ class Plan:
 
     Attributes:
         tokens: how many go through together; None for all.
-        keep: keep nothing of the hidden layer for the backward pass (0), its values before GELU (1), or those
-            after GELU as well (2).
+        keep_hidden: keep the hidden layer before GELU for the backward pass.
         dtype: of the matrix products.
         eps: of the LayerNorm.
     """
 
     tokens: int | None
-    keep: int
+    keep_hidden: bool
     dtype: torch.dtype
     eps: float
 
@@ -63,23 +63,23 @@ class ResidualMLP(torch.autograd.Function):
         ctx.plan = plan
         if stash is not None and stash.recomputing:
             # the output is known already; the backward pass lacks nothing but its inputs
-            out, kept = x.new_empty(()).expand_as(x), stash.kept
+            out, hidden = x.new_empty(()).expand_as(x), stash.hidden
         else:
-            shape = x.shape[:3].numel(), len(parameters[3])  # (B * H * W, D)
-            kept = [x.new_empty(shape, dtype=plan.dtype) for _ in range(plan.keep)]
-            out = _forward(x, Parameters(*parameters), plan, kept)
+            hidden = None
+            if plan.keep_hidden:
+                hidden = x.new_empty(x.shape[:3].numel(), len(parameters[3]), dtype=plan.dtype)
+            out = _forward(x, Parameters(*parameters), plan, hidden)
             if stash is not None:
-                stash.kept = kept
-        ctx.save_for_backward(x, *parameters, *kept)
+                stash.hidden = hidden
+        ctx.save_for_backward(x, hidden, *parameters)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        x, *others = ctx.saved_tensors
-        parameters, kept = Parameters(*others[:7]), others[7:]
+        x, hidden, *parameters = ctx.saved_tensors
         with without_autocast(x.device.type):
-            return _Backward(x, parameters, ctx.plan).run(grad, kept)
+            return _Backward(x, Parameters(*parameters), ctx.plan).run(grad, hidden)
 
 
 def _pieces(x: Tensor, parameters: Parameters, plan: Plan) -> Iterator[tuple[int, slice]]:
@@ -108,11 +108,11 @@ def _layer_norm(x: Tensor, parameters: Parameters, eps: float) -> tuple[Tensor, 
     return aten.native_layer_norm(x.to(wide), weight.shape, weight.to(wide), bias.to(wide), eps)
 
 
-def _buffers(x: Tensor, kept: list[Tensor], plan: Plan, width: int, count: int) -> list[Tensor]:
-    """What is kept, then as many more hidden layers of the longest piece as make ``count``."""
+def _buffers(x: Tensor, hidden: Tensor | None, plan: Plan, width: int, count: int) -> list[Tensor]:
+    """The hidden layer of all tokens if it is kept, and for the rest ones of the longest piece."""
+    kept = [] if hidden is None else [hidden]
     longest = min(plan.tokens or x.shape[0], x.shape[0])
-    more = [x.new_empty(longest, width, dtype=plan.dtype) for _ in range(count - len(kept))]
-    return [*kept, *more]
+    return [*kept, *scratch(x, plan.dtype, longest, width, count - len(kept))]
 
 
 def _part(buffer: Tensor, piece: slice, tokens: int) -> Tensor:
@@ -120,13 +120,13 @@ def _part(buffer: Tensor, piece: slice, tokens: int) -> Tensor:
     return buffer[piece] if len(buffer) == tokens else buffer[: piece.stop - piece.start]
 
 
-def _forward(x: Tensor, parameters: Parameters, plan: Plan, kept: list[Tensor]) -> Tensor:
+def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | None) -> Tensor:
     dtype = plan.dtype
     weight1, weight2 = _row_major(parameters.weight1, dtype), parameters.weight2.to(dtype)
     bias1, bias2 = parameters.bias1.to(dtype), parameters.bias2.to(dtype)
     tokens = x.reshape(-1, x.shape[-1])  # (B * H * W, C)
     out = torch.empty_like(tokens)
-    before, after = _buffers(tokens, kept, plan, len(bias1), 2)
+    before, after = _buffers(tokens, hidden, plan, len(bias1), 2)
     for image, piece in _pieces(x, parameters, plan):
         h, activated = (_part(buffer, piece, len(tokens)) for buffer in (before, after))
         normed, _, _ = _layer_norm(tokens[piece], parameters, plan.eps)
@@ -159,12 +159,12 @@ class _Backward:
             if name != 'scale'
         }
 
-    def run(self, grad: Tensor, kept: list[Tensor]) -> tuple[Tensor | None, ...]:
+    def run(self, grad: Tensor, hidden: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients in the order of the arguments of `ResidualMLP.forward`."""
         tokens = self.x.reshape(-1, self.x.shape[-1])  # (B * H * W, C)
         upstream = grad.reshape(tokens.shape)
         out = torch.empty_like(tokens)
-        buffers = _buffers(tokens, kept, self.plan, len(self.bias1), 3)
+        buffers = _buffers(tokens, hidden, self.plan, len(self.bias1), 3)
         for image, piece in _pieces(self.x, self.parameters, self.plan):
             parts = [_part(buffer, piece, len(tokens)) for buffer in buffers]
             branch = self.branch(image, tokens[piece], upstream[piece], parts)
@@ -179,10 +179,9 @@ class _Backward:
         weight1 = _of_image(self.weight1, image)
         wide, mean, deviation = _layer_norm(x, self.parameters, self.plan.eps)
         normed = wide.to(dtype)
-        if self.plan.keep < 1:
+        if not self.plan.keep_hidden:
             torch.addmm(self.bias1, normed, weight1, out=hidden)
-        if self.plan.keep < 2:
-            aten.gelu.out(hidden, out=activated)
+        aten.gelu.out(hidden, out=activated)
         grad = upstream.to(dtype)
         if scale is not None:
             grad = grad * scale[image].to(dtype)

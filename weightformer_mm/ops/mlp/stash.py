@@ -14,12 +14,12 @@ class Stash:
     """Carries the hidden layer past a checkpoint, and tells the MLP that its output is not needed again.
 
     Attributes:
-        kept: what the MLP keeps of its hidden layer, each ``(B * H * W, D)``.
+        hidden: before GELU, ``(B * H * W, D)``; None if the backward pass computes it again.
         recomputing: the block runs for the second time, for what its backward pass needs.
     """
 
     def __init__(self):
-        self.kept: list[Tensor] = []
+        self.hidden: Tensor | None = None
         self.recomputing = False
 
     def contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
