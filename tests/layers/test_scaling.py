@@ -93,7 +93,7 @@ def linear_formulas(tokens: int, cin: int, cout: int, r: int = 4) -> dict[str, i
     """Multiply-adds of predicting ``dW`` at an even size, as docs/strategies.md has them."""
     pooled = tokens // 4
     bilateral = pooled * (cin * (cin + cout) // r + cin * cout // r**2)
-    expansion = cin * cin * cout // r**2 + cin * cout * cout // r
+    expansion = cin * cout * cout // r**2 + cin * cin * cout // r
     return {
         'static': 0,
         'gap': 8 * cin * (cin + 2 * cout),

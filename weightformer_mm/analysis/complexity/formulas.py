@@ -33,18 +33,18 @@ def bilateral_linear(
 
     With ``Np = max(⌊H/2⌋, 1) max(⌊W/2⌋, 1)``, ``P = ⌊Cin/r⌋``, ``Q = ⌊Cout/r⌋``::
 
-        Np Cin (P + Q)          reduce, on the pooled tokens
-        + Np P Q                Aᵀ D
-        + Cin P Q + Cin Q Cout  E1ᵀ (Aᵀ D) E2
-        + H W Cin Cout          the linear layer itself
+        Np Cin (P + Q)            reduce, on the pooled tokens
+        + Np P Q                  Aᵀ D
+        + P Q Cout + Cin P Cout  E1ᵀ ((Aᵀ D) E2)
+        + H W Cin Cout            the linear layer itself
     """
     pooled = max(height // 2, 1) * max(width // 2, 1)
     left, right = in_features // reduction, out_features // reduction
     predictor = (
         pooled * in_features * (left + right)
         + pooled * left * right
-        + in_features * left * right
-        + in_features * right * out_features
+        + left * right * out_features
+        + in_features * left * out_features
     )
     return predictor + linear(height, width, in_features, out_features)
 

@@ -107,4 +107,4 @@ class DeepPredictor(BilateralPredictor):
         left, right = F.silu(self.reduce(ops.pool_tokens(x))).split(widths, dim=-1)
         left, right = F.silu(self.in_hidden(left)), F.silu(self.out_hidden(right))
         core = ops.token_correlation(left, right, x.shape[1] * x.shape[2])  # (B, Cin//r, Cout//r)
-        return self.expand_in.T @ core @ self.expand_out * x.shape[3] ** -0.5
+        return self.expand_in.T @ (core @ self.expand_out) * x.shape[3] ** -0.5

@@ -49,7 +49,7 @@ def _from_pooled(
 ) -> Tensor:
     z = F.linear(pooled, reduce_weight, reduce_bias)  # (B, Np, Cin//r + Cout//r)
     core = silu_correlation(z, expand_in.shape[0], num_tokens)  # (B, Cin//r, Cout//r)
-    return expand_in.T @ core @ expand_out * expand_in.shape[1] ** -0.5
+    return expand_in.T @ (core @ expand_out) * expand_in.shape[1] ** -0.5
 
 
 def _fake_pool(x: Tensor, dtype: torch.dtype) -> Tensor:

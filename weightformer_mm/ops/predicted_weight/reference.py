@@ -38,15 +38,15 @@ def update_from_pooled(
     expand_in: Tensor,
     expand_out: Tensor,
 ) -> Tensor:
-    """The product computed as ``E1ᵀ (Aᵀ D) E2``.
+    """The product computed as ``E1ᵀ ((Aᵀ D) E2)``.
 
     For Cout = 4 Cin and r = 4 the multiply-adds that grow with N fall from ``2.0625 N Cin²`` to
-    ``0.0625 N Cin²``.
+    ``0.0625 N Cin²``; those that do not are ``2 Cin³``, in the other order ``4.25 Cin³``.
     """
     hidden = F.silu(F.linear(pooled, reduce_weight, reduce_bias))
     left, right = hidden.split([expand_in.shape[0], expand_out.shape[0]], dim=-1)
     core = token_correlation(left, right, num_tokens)  # (B, Cin//r, Cout//r)
-    return expand_in.T @ core @ expand_out * expand_in.shape[1] ** -0.5
+    return expand_in.T @ (core @ expand_out) * expand_in.shape[1] ** -0.5
 
 
 def with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
