@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +59,12 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(runner, mon
     assert last_checkpoint(work_dir) == work_dir / 'epoch_1.pth'
     checkpoint = torch.load(work_dir / 'epoch_1.pth', weights_only=False)
     check_matches(Line(), checkpoint, 'epoch_1.pth')
+
+
+def test_what_the_package_says_is_in_the_log_of_the_run(runner):
+    logging.getLogger('weightformer_mm.ops.backend').info('uses this backend')
+    (log,) = Path(runner.work_dir).rglob('*.log')
+    assert 'uses this backend' in log.read_text()
 
 
 def test_last_checkpoint_after_the_folder_moved(tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -35,6 +37,15 @@ class CheckedRunner(Runner):
             raise UserError(problem) from error
         name_unreadable_images(loader.dataset)
         return loader
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        # what the package says for itself, such as which backend runs, goes where the run's messages go
+        package = logging.getLogger('weightformer_mm')
+        package.setLevel(logging.INFO)
+        package.handlers = list(logger.handlers)
+        package.propagate = False
+        return logger
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if '://' in str(out_dir):

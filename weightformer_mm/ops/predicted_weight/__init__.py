@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..backend import choose_backend
 from ..checks import check_map
-from ..compat import keeps_operators
+from ..compat import is_compiling, keeps_operators
 from ..precision import at_least_float32
 from . import autograd, reference
+from .eager import BoundedUpdate
 from .whole import pool_tokens_whole
 
 __all__ = [
@@ -23,7 +24,12 @@ __all__ = [
     'with_bounded_update',
 ]
 
-_with_bounded_update = at_least_float32(reference.with_bounded_update)
+
+@at_least_float32
+def _with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    if is_compiling() or torch.jit.is_tracing() or dim != 1 or update.ndim != 3:
+        return reference.with_bounded_update(update, weight, dim)
+    return BoundedUpdate.apply(update, weight)
 
 
 def _pool_tokens(x: Tensor) -> Tensor:

@@ -1,0 +1,32 @@
+"""The fastest form of the bound in PyTorch alone.
+
+Forward and backward on two CPU cores in float32, for one image: 0.69 ms as the reference has it and @A@ ms so
+for a weight of 192x768, 6.2 and @B@ ms for 512x2048.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class BoundedUpdate(torch.autograd.Function):
+    """``weight + update / (‖update‖₂ + 1)`` with the norm over axis 1, ``update (B, Cin, Cout)``."""
+
+    @staticmethod
+    def forward(ctx, update: Tensor, weight: Tensor) -> Tensor:
+        norm = update.square().sum(1, keepdim=True).sqrt_()  # (B, 1, Cout)
+        share = (norm + 1).reciprocal_()
+        ctx.save_for_backward(update, norm, share)
+        return torch.addcmul(weight, update, share)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        update, norm, share = ctx.saved_tensors
+        along = (grad * update).sum(1, keepdim=True)  # (B, 1, Cout)
+        # an update of length 0 has no direction to lose
+        correction = torch.where(norm > 0, along * share.square() / norm, 0)
+        update_grad = (grad * share).addcmul_(update, correction, value=-1)
+        return update_grad, grad.sum(0)
