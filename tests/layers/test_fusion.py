@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from weightformer_mm import ops
-from weightformer_mm.layers import AttentionBlock, DynamicBlock, StaticBlock
+from weightformer_mm.layers import AttentionBlock, DynamicBlock, StaticBlock, run_recomputed
 from weightformer_mm.layers.primitives import Linear
 
 BLOCKS = [StaticBlock, DynamicBlock, AttentionBlock]
@@ -87,3 +87,88 @@ def test_stochastic_depth_drops_the_branch_of_whole_images():
     dropped = branch.flatten(1).abs().amax(1) < 1e-6
     assert 0 < dropped.sum() < 16
     torch.testing.assert_close(branch[~dropped], 2 * whole[~dropped], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_dropout_that_trains_alone_takes_part(kind, fused):
+    block = kind(8, drop_rate=0.5).eval()
+    block.drop.train()
+    x = torch.randn(2, 5, 4, 8)
+    assert not torch.equal(block(x), block(x))
+    assert not fused
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_a_replaced_drop_path_sees_the_branch(kind, training, fused):
+    torch.manual_seed(0)
+    block = kind(8).train(training)
+    x = torch.randn(2, 5, 4, 8)
+    block.drop_path = nn.Identity()
+    nn.init.ones_(block.linear2.bias)
+    once = block(x)
+    assert len(fused) == 1
+    block.drop_path = Doubled()
+    assert not torch.allclose(block(x), once)
+    assert len(fused) == 1
+
+
+@pytest.mark.parametrize('kind', [StaticBlock, DynamicBlock])
+def test_a_replaced_convolution_gets_its_residual(kind):
+    torch.manual_seed(0)
+    block = kind(8)
+    x = torch.randn(2, 5, 4, 8)
+    nn.init.zeros_(block.linear2.weight)
+    block.dwc = Doubled()
+    start = block.norm1(x) if kind is DynamicBlock else x
+    torch.testing.assert_close(block(x), 3 * start)
+
+
+class Scaled(StaticBlock):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.gamma = nn.Parameter(torch.full((channels,), 0.5))
+
+    def forward(self, x):
+        return self.gamma * super().forward(x)
+
+
+def hooked(channels):
+    block = StaticBlock(channels)
+    block.register_forward_hook(lambda module, inputs, output: output.square())
+    return block
+
+
+DERIVED = {
+    'subclass': Scaled,
+    'hook': hooked,
+    'norm after it': lambda channels: nn.Sequential(StaticBlock(channels), nn.LayerNorm(channels)),
+    'two in one': lambda channels: nn.Sequential(StaticBlock(channels), StaticBlock(channels)),
+}
+
+
+@pytest.mark.parametrize('kept', [False, True])
+@pytest.mark.parametrize('name', DERIVED)
+def test_what_comes_after_the_mlp_is_recomputed_as_well(name, kept, monkeypatch):
+    monkeypatch.setattr(ops.mlp, 'KEEP_FROM', 0 if kept else 10**6)
+    torch.manual_seed(0)
+    block = DERIVED[name](8).double()
+    x = torch.randn(2, 5, 4, 8, dtype=torch.float64, requires_grad=True)
+    expected = run(block, x)
+    torch.manual_seed(1)
+    y = run_recomputed(block, x)
+    gradients = torch.autograd.grad(y, [x, *block.parameters()], torch.randn(y.shape).to(y))
+    for result, truth in zip([y, *gradients], expected):
+        torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-12)
+
+
+def test_an_empty_batch_passes():
+    block = StaticBlock(8, drop_path_rate=0.5)
+    x = torch.randn(0, 5, 4, 8, requires_grad=True)
+    block(x).sum().backward()
+    assert x.grad.shape == x.shape

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from weightformer_mm import ops
+from weightformer_mm.ops.depthwise_conv import reference
 
 MAPS = [(1, 1, 1), (3, 1, 7), (1, 6, 1), (2, 2, 3), (3, 10, 7)]  # B, H, W
 
@@ -28,6 +29,31 @@ def test_depthwise_conv_uses_each_images_kernel(shape, size):
     expected = torch.stack(images).permute(0, 2, 3, 1)
     torch.testing.assert_close(
         ops.depthwise_conv(x, kernel, bias), expected, rtol=1e-12, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('residual', [False, True])
+@pytest.mark.parametrize('size', [1, 3, 5])
+@pytest.mark.parametrize('shape', MAPS)
+def test_the_reference_defines_it(shape, size, residual, shared):
+    x, kernel, bias = arguments(*shape, channels=2, size=size)
+    kernel = kernel[:1] if shared else kernel
+    result = ops.depthwise_conv(x, kernel, bias, residual)
+    expected = reference.depthwise_conv(x, kernel, bias, residual)
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-13)
+    if size == 3:
+        assert torch.autograd.gradcheck(
+            lambda *args: reference.depthwise_conv(*args, residual), (x, kernel.detach(), bias)
+        )
+
+
+def test_a_residual_in_the_kernel_keeps_the_digits_of_the_map():
+    x, kernel, bias = (tensor.detach().float() for tensor in arguments(1, 5, 4))
+    kernel, bias = kernel.bfloat16(), bias.bfloat16()
+    result = ops.depthwise_conv(x, kernel, bias, residual=True)
+    torch.testing.assert_close(
+        result, x + ops.depthwise_conv(x, kernel, bias), rtol=1e-5, atol=1e-5
     )
 
 

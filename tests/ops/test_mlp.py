@@ -140,6 +140,60 @@ def test_memory_made_in_inference_mode_serves_training_and_other_threads(monkeyp
     assert all(torch.equal(result, expected) for result in results)
 
 
+def test_the_default_device_does_not_matter(monkeypatch):
+    monkeypatch.setattr(scratch, '_held', threading.local())
+    inputs = arguments((2, 5, 3), per_image=True)
+    with torch.device('meta'):
+        output = ops.residual_mlp(*inputs)
+    assert output.device.type == 'cpu'
+    assert torch.equal(ops.residual_mlp(*inputs), output)
+
+
+@pytest.mark.parametrize('kept', [False, True])
+@pytest.mark.parametrize('scale', SCALES)
+@pytest.mark.parametrize('per_image', [False, True])
+def test_all_tokens_at_once_as_on_a_gpu(per_image, scale, kept):
+    shape = (3, 5, 4)
+    inputs = arguments(shape, per_image)
+    scale = SCALES[scale](shape[0])
+    upstream = torch.randn(*shape, CHANNELS, dtype=torch.float64)
+    plan = mlp.Plan(tokens=None, keep_hidden=kept, dtype=torch.float64, eps=1e-6)
+
+    def function(x, *parameters):
+        return mlp.ResidualMLP.apply(x, plan, None, *parameters)
+
+    expected = results(direct, inputs, scale, upstream)
+    for result, truth in zip(results(function, inputs, scale, upstream), expected):
+        torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-11)
+
+
+def test_a_frozen_block_keeps_nothing(monkeypatch):
+    keep(True, monkeypatch)
+    plans = []
+    original = mlp.ResidualMLP.apply
+    monkeypatch.setattr(
+        mlp.ResidualMLP,
+        'apply',
+        lambda x, plan, *rest: plans.append(plan) or original(x, plan, *rest),
+    )
+    inputs = arguments((2, 4, 4), per_image=False)
+    ops.residual_mlp(*inputs)
+    ops.residual_mlp(*(tensor.detach() for tensor in inputs))
+    with torch.no_grad():
+        ops.residual_mlp(*inputs)
+    assert [plan.keep_hidden for plan in plans] == [True, False, False]
+
+
+def test_transforms_of_functions_see_plain_operations():
+    inputs = arguments((2, 3, 3), per_image=False)
+    rest = [tensor.detach() for tensor in inputs[1:]]
+    gradient = torch.func.grad(lambda x: ops.residual_mlp(x, *rest).square().sum())(
+        inputs[0].detach()
+    )
+    (expected,) = torch.autograd.grad(ops.residual_mlp(*inputs).square().sum(), inputs[:1])
+    torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-11)
+
+
 def test_wrong_shapes_are_named():
     x, norm_weight, norm_bias, weight1, bias1, weight2, bias2 = arguments((3, 4, 4), True)
     with pytest.raises(ValueError, match='got 2 for 3 images'):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from weightformer_mm import ops
+from weightformer_mm.ops.predicted_weight import reference
 
 FLOAT16_MAX = torch.finfo(torch.float16).max
 MAPS = [(1, 1, 1), (3, 1, 7), (1, 6, 1), (2, 5, 4), (3, 8, 8)]  # B, H, W
@@ -168,3 +169,21 @@ def zeros(*shape):
 def test_wrong_shapes_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_update_of_length_zero_has_a_gradient():
+    update = torch.zeros(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 4, dtype=torch.float64)
+    grad = torch.randn(2, 3, 4, dtype=torch.float64)
+    ops.with_bounded_update(update, weight, dim=1).backward(grad)
+    torch.testing.assert_close(update.grad, grad)
+
+
+def test_the_reference_of_the_bilateral_update_defines_it():
+    torch.manual_seed(0)
+    shapes = [(2, 5, 7, 8), (10, 8), (10,), (2, 8), (8, 32)]
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    torch.testing.assert_close(
+        ops.bilateral_update(*inputs), reference.bilateral_update(*inputs), rtol=1e-12, atol=1e-13
+    )
+    assert torch.autograd.gradcheck(reference.bilateral_update, inputs)

@@ -18,6 +18,8 @@ from .config import innermost_dataset
 from .errors import UserError
 from .image_guard import name_unreadable_images
 
+_forwarded: list[logging.Handler] = []
+
 
 class CheckedRunner(Runner):
     """``mmengine.runner.Runner`` with errors for the user and atomic checkpoints; nothing else differs."""
@@ -40,11 +42,7 @@ class CheckedRunner(Runner):
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
-        # what the package says for itself, such as which backend runs, goes where the run's messages go
-        package = logging.getLogger('weightformer_mm')
-        package.setLevel(logging.INFO)
-        package.handlers = list(logger.handlers)
-        package.propagate = False
+        _forward_messages(logger)
         return logger
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -64,6 +62,17 @@ class CheckedRunner(Runner):
 def build_runner(cfg: Config) -> Runner:
     """The runner that ``cfg.runner_type`` names, else :class:`CheckedRunner`."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else CheckedRunner.from_cfg(cfg)
+
+
+def _forward_messages(logger: MMLogger) -> None:
+    """What the package says for itself, such as which backend runs, goes to the log of the latest run."""
+    package = logging.getLogger('weightformer_mm')
+    package.setLevel(logging.INFO)
+    for handler in _forwarded:
+        package.removeHandler(handler)
+    _forwarded[:] = logger.handlers
+    for handler in _forwarded:
+        package.addHandler(handler)
 
 
 def _annotations(dataloader: Any) -> str:

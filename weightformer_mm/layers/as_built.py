@@ -6,9 +6,18 @@ from torch import nn
 
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
 from .dynamic_linear import DynamicLinear
-from .primitives import DepthwiseConv2d, LayerNorm, Linear
+from .primitives import DepthwiseConv2d, DropPath, LayerNorm, Linear
 
-_BUILT = (DepthwiseConv2d, DynamicDepthwiseConv2d, DynamicLinear, LayerNorm, Linear)
+_BUILT = (
+    DepthwiseConv2d,
+    DropPath,
+    DynamicDepthwiseConv2d,
+    DynamicLinear,
+    LayerNorm,
+    Linear,
+    nn.Dropout,
+    nn.Identity,
+)
 
 
 def as_built(*modules: nn.Module) -> bool:
@@ -18,10 +27,18 @@ def as_built(*modules: nn.Module) -> bool:
     """
     return all(
         type(module) in _BUILT
-        and 'forward' not in vars(module)
+        and untouched(module)
+        and all(type(parameter) is nn.Parameter for parameter in module.parameters(recurse=False))
+        for module in modules
+    )
+
+
+def untouched(module: nn.Module) -> bool:
+    """Whether calling the module is nothing but its class's ``forward``."""
+    return (
+        'forward' not in vars(module)
         and not module._forward_hooks
         and not module._forward_pre_hooks
         and not module._backward_hooks
         and not module._backward_pre_hooks
-        for module in modules
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..ops.backend import check_backend
+from ..ops.backend import BACKENDS, check_backend
 
 
 def set_backend(model: nn.Module, backend: str) -> None:
@@ -18,5 +18,5 @@ def set_backend(model: nn.Module, backend: str) -> None:
     """
     check_backend(backend)
     for module in model.modules():
-        if isinstance(getattr(module, 'backend', None), str):
+        if getattr(module, 'backend', None) in BACKENDS:
             module.backend = backend

@@ -38,8 +38,7 @@ class _Block(nn.Module):
 
     def mlp(self, x: Tensor, normed: Tensor | None = None) -> Tensor:
         """``x + DropPath(FC2(GELU(FC1(LN(x)))))``; ``normed`` is ``LN(x)``, if that is known."""
-        drops = self.training and not isinstance(self.drop, nn.Identity)
-        if drops or not as_built(self.norm2, self.linear1, self.linear2):
+        if not self.fusible():
             hidden = F.gelu(self.linear1(self.norm2(x)))  # (B, H, W, 4 * C)
             return x + self.drop_path(self.drop(self.linear2(self.drop(hidden))))
         return ops.residual_mlp(
@@ -55,13 +54,19 @@ class _Block(nn.Module):
             norm_eps(),
         )
 
+    def fusible(self) -> bool:
+        """Whether the MLP may run as one operation around its modules."""
+        drops = self.drop.training and not isinstance(self.drop, nn.Identity)
+        parts = self.norm2, self.linear1, self.linear2, self.drop, self.drop_path
+        return not drops and as_built(*parts)
+
     def weight1(self, x: Tensor, normed: Tensor | None) -> Tensor:
         """FC1's weight, ``(1, C, 4 * C)``, or ``(B, C, 4 * C)`` if it is predicted from ``LN(x)``."""
         return self.linear1.weight.T.unsqueeze(0)
 
     def branch_scale(self, x: Tensor) -> Tensor | None:
         """What stochastic depth multiplies the branch of each image by, ``(B,)``; None for 1."""
-        if not self.training or isinstance(self.drop_path, nn.Identity):
+        if isinstance(self.drop_path, nn.Identity) or not self.drop_path.training:
             return None
         return self.drop_path(x.new_ones(len(x), 1, 1, 1)).flatten()
 
@@ -73,8 +78,10 @@ class _ConvBlock(_Block):
 
     def mixed(self, x: Tensor) -> Tensor:
         """``y = x + DWConv(x)``, then the MLP; one kernel convolves and normalises where Triton runs."""
-        fused = choose_backend(self.backend, x) == 'triton'
-        if not fused or not as_built(self.dwc, self.norm2):
+        if not as_built(self.dwc):
+            return self.mlp(x + self.dwc(x))
+        fused = choose_backend(self.backend, x) == 'triton' and not ops.recomputes()
+        if not fused or not self.fusible():
             return self.mlp(self.dwc(x, residual=True))
         mixed, normed = ops.depthwise_conv_norm(
             x,

@@ -20,7 +20,7 @@ def norm_eps() -> float:
 
 
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels with the published epsilon, 1e-6."""
+    """LayerNorm over the channels with the published epsilon, 1e-6, whatever ``eps`` is set to later."""
 
     def __init__(self, channels: int):
         super().__init__(channels, eps=norm_eps())
@@ -72,6 +72,8 @@ class DepthwiseConv2d(Conv2d):
     def forward(self, x: Tensor, residual: bool = False) -> Tensor:
         if not residual:
             return super().forward(x)
+        if self.stride != (1, 1):
+            raise ValueError(f'expected stride 1 with residual=True, got {self.stride}')
         return ops.depthwise_conv(x, self.kernel(x), self.bias, residual, self.backend)
 
     def kernel(self, x: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .. import ops
+from .as_built import untouched
+from .blocks import AttentionBlock, DynamicBlock, StaticBlock
 
 
 def run_recomputed(block: nn.Module, x: Tensor) -> Tensor:
@@ -15,10 +17,14 @@ def run_recomputed(block: nn.Module, x: Tensor) -> Tensor:
     a matrix product, is kept where that is faster; its second matrix product is not needed again.
 
     Args:
-        block: one of the blocks of this package.
+        block: one of the blocks of this package; what is derived from one, or hooked, is computed again as a
+            whole.
         x: ``(B, H, W, C)``.
 
     Returns:
         ``(B, H, W, C)``; the same values and gradients as ``block(x)``.
     """
+    if type(block) not in (AttentionBlock, DynamicBlock, StaticBlock) or not untouched(block):
+        # something may come after the MLP, and needs its output again
+        return checkpoint(block, x, use_reentrant=False)
     return checkpoint(block, x, use_reentrant=False, context_fn=ops.Stash().contexts)

@@ -2,7 +2,7 @@
 
 from .attention import attention_as_mlp
 from .depthwise_conv import adaptive_update, depthwise_conv, depthwise_conv_norm
-from .mlp import Stash, residual_mlp
+from .mlp import Stash, recomputes, residual_mlp
 from .precision import predict
 from .predicted_weight import (
     bilateral_update,
@@ -22,6 +22,7 @@ __all__ = [
     'pool_tokens',
     'predict',
     'predicted_linear',
+    'recomputes',
     'residual_mlp',
     'token_correlation',
     'with_bounded_update',

@@ -17,7 +17,7 @@ ENVIRONMENT = 'WEIGHTFORMER_BACKEND'
 _HAS_TRITON = find_spec('triton') is not None
 _INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_default = os.environ.get(ENVIRONMENT, 'auto')
+_default = os.environ.get(ENVIRONMENT) or 'auto'
 _said: set[str] = set()
 _logger = logging.getLogger(__name__)
 
@@ -47,11 +47,14 @@ def choose_backend(backend: str, x: Tensor) -> str:
         raise ValueError(f'{ENVIRONMENT}={requested}: choose one of {", ".join(BACKENDS)}')
     if requested == 'torch':
         return 'torch'
+    if requested == 'auto' and torch.jit.is_tracing():
+        return 'torch'
     obstacle = _obstacle(x, interpreted=_INTERPRETED and requested == 'triton')
     if obstacle is None:
         return 'triton'
     if requested == 'triton':
-        raise ValueError(f"backend 'triton': {obstacle}; use 'auto' or 'torch' instead")
+        asked = "backend 'triton'" if backend != 'auto' else f'{ENVIRONMENT}=triton'
+        raise ValueError(f"{asked}: {obstacle}; use 'auto' or 'torch' instead")
     _say_once(f"backend 'auto' uses PyTorch's own operations: {obstacle}")
     return 'torch'
 
@@ -64,6 +67,11 @@ def _obstacle(x: Tensor, interpreted: bool) -> str | None:
         return f'the Triton kernels need a GPU, and the tensor is on {x.device.type!r}'
     if x.dtype not in _DTYPES:
         return f'the Triton kernels take float32, bfloat16 and float16, not {x.dtype}'
+    if x.device.type == 'cuda' and torch.version.hip is None and torch.cuda.is_available():
+        least = (8, 0) if x.dtype == torch.bfloat16 else (7, 0)
+        capability = torch.cuda.get_device_capability(x.device)
+        if capability < least:
+            return f'{x.dtype} kernels need compute capability {least}, this GPU has {capability}'
     return None
 
 

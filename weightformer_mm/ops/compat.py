@@ -18,8 +18,13 @@ def is_compiling() -> bool:
     return torch._dynamo.is_compiling()
 
 
+def is_traced() -> bool:
+    """Whether this call is compiled, exported, traced or transformed, and must be plain PyTorch."""
+    return is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+
+
 def keeps_operators() -> bool:
-    """Whether ``torch.compile`` traces this call and keeps the operators of this package; not for export."""
+    """Whether ``torch.compile`` traces this call and keeps the operators of this package whole."""
     return HAS_CUSTOM_OPS and torch.compiler.is_dynamo_compiling()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .compat import HAS_CUSTOM_OPS
 
@@ -56,6 +57,10 @@ def operator(
 def _autograd_function(name, function, setup_context, backward) -> Callable:
     if backward is None:
         return function
-    methods = {'forward': function, 'setup_context': setup_context, 'backward': backward}
+    methods = {
+        'forward': function,
+        'setup_context': setup_context,
+        'backward': once_differentiable(backward),
+    }
     static = {key: staticmethod(method) for key, method in methods.items()}
     return type(name, (torch.autograd.Function,), static).apply

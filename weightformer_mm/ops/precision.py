@@ -33,13 +33,13 @@ def at_least_float32(function):
 def predict(predictor: nn.Module, x: Tensor) -> Tensor:
     """Call a predictor as `at_least_float32` calls a function: input and parameters in at least float32.
 
-    One with a true attribute ``takes_half`` converts the map itself, while it reads it.
+    One whose own class has a true attribute ``takes_half`` converts the map itself, while it reads it.
 
     In a predictor in half precision, parameters and buffers are exchanged for float32 copies during the
     call: what it writes to its buffers is lost, and threads must not share it.
     """
     state = {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
-    if not getattr(predictor, 'takes_half', False):
+    if not vars(type(predictor)).get('takes_half', False):
         x = _promote(x)
     with without_autocast(x.device.type):
         if not any(tensor.dtype in _HALF for tensor in state.values()):

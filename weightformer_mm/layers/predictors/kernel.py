@@ -45,7 +45,6 @@ class _GridMLP(nn.Sequential):
     """The map averaged in as many cells as the kernel has taps, then an MLP: ``K`` before any bound."""
 
     backend = 'auto'
-    takes_half = True
 
     def __init__(self, channels: int, kernel_size: int):
         super().__init__(
@@ -65,6 +64,8 @@ class _GridMLP(nn.Sequential):
 @KERNEL_PREDICTORS.register('adaptive')
 class AdaptivePredictor(_GridMLP):
     """The published strategy: cell ``(i, j)`` of the averaged map gives tap ``(i, j)``."""
+
+    takes_half = True
 
     def forward(self, x: Tensor) -> Tensor:
         return bounded(super().forward(x))

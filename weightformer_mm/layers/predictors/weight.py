@@ -40,13 +40,15 @@ class GapPredictor(nn.Module):
 class LinearPredictor(nn.Module):
     """The correlation of two linear maps of all tokens: ``dW = (P Wa)ᵀ (P Wb) * Cin^-1/2 / N``."""
 
+    backend = 'auto'
+
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__()
         self.to_in = Linear(in_features, in_features, bias=False)
         self.to_out = Linear(in_features, out_features, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = ops.pool_tokens(x)
+        tokens = ops.pool_tokens(x, self.backend)
         # computed as Waᵀ (Pᵀ P) Wb: nothing of the size of a wider map
         core = ops.token_correlation(tokens, tokens, x.shape[1] * x.shape[2])  # (B, Cin, Cin)
         return self.to_in.weight @ core @ self.to_out.weight.T * x.shape[3] ** -0.5
@@ -57,7 +59,7 @@ class NonlinearPredictor(LinearPredictor):
     """As `LinearPredictor` with SiLU on both maps: ``dW = SiLU(P Wa)ᵀ SiLU(P Wb) * Cin^-1/2 / N``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = ops.pool_tokens(x)
+        tokens = ops.pool_tokens(x, self.backend)
         left, right = F.silu(self.to_in(tokens)), F.silu(self.to_out(tokens))
         update = ops.token_correlation(left, right, x.shape[1] * x.shape[2])
         return update * x.shape[3] ** -0.5
@@ -95,8 +97,6 @@ class BilateralPredictor(nn.Module):
 class DeepPredictor(BilateralPredictor):
     """As `BilateralPredictor`, with a second hidden layer of the same width (Linear, SiLU) on each side."""
 
-    takes_half = False
-
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__(in_features, out_features, reduction)
         self.in_hidden = Linear(in_features // reduction, in_features // reduction)
@@ -104,7 +104,7 @@ class DeepPredictor(BilateralPredictor):
 
     def forward(self, x: Tensor) -> Tensor:
         widths = [len(self.expand_in), len(self.expand_out)]
-        left, right = F.silu(self.reduce(ops.pool_tokens(x))).split(widths, dim=-1)
+        left, right = F.silu(self.reduce(ops.pool_tokens(x, self.backend))).split(widths, dim=-1)
         left, right = F.silu(self.in_hidden(left)), F.silu(self.out_hidden(right))
         core = ops.token_correlation(left, right, x.shape[1] * x.shape[2])  # (B, Cin//r, Cout//r)
         return self.expand_in.T @ (core @ self.expand_out) * x.shape[3] ** -0.5

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..compat import keeps_operators, product_dtype
-from . import whole
+from . import compiled
 
 
 def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> Tensor:
@@ -31,8 +31,9 @@ def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> T
     dtype = product_dtype(x)
     in_kernel = residual and dtype in (torch.float32, torch.float64)
     if in_kernel:
+        kernel = kernel.to(dtype)
         kernel = kernel + _identity(kernel)
-    run = whole.eager_conv if keeps_operators() else convolve
+    run = compiled.eager_conv if keeps_operators() else convolve
     out = run(x.to(dtype), kernel.to(dtype), bias.to(dtype))
     return x + out if residual and not in_kernel else out
 

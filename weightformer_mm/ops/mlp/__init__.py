@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..checks import check_map
-from ..compat import is_compiling, product_dtype
+from ..compat import is_traced, product_dtype
 from ..precision import without_autocast
 from . import reference
 from .chunked import Plan, ResidualMLP
-from .stash import Stash, current_stash
+from .stash import Stash, current_stash, recomputes
 
-__all__ = ['Stash', 'residual_mlp']
+__all__ = ['Stash', 'recomputes', 'residual_mlp']
 
 # Of the hidden layer that goes through together on a CPU: 4 MiB in float32. Half or twice that is as fast,
 # within 3 %.
@@ -56,7 +56,7 @@ def residual_mlp(
         eps: of the LayerNorm.
 
     Returns:
-        ``(B, H, W, C)``.
+        ``(B, H, W, C)``. There are no second derivatives where it runs in pieces.
 
     Raises:
         ValueError: if the shapes do not fit together.
@@ -71,16 +71,22 @@ def residual_mlp(
             f'expected weight2 of shape {(x.shape[-1], weight1.shape[2])}, got {tuple(weight2.shape)}'
         )
     parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2, scale
-    if is_compiling() or torch.jit.is_tracing():  # a compiler fuses for itself
+    if is_traced():  # a compiler fuses for itself
         return reference.residual_mlp(x, *parameters, normed, eps)
     stash, on_cpu = current_stash(), x.device.type == 'cpu'
     if stash is None and not on_cpu:
         return reference.residual_mlp(x, *parameters, normed, eps)
     plan = Plan(
         tokens=max(ELEMENTS_ON_CPU // weight1.shape[2], LEAST_TOKENS) if on_cpu else None,
-        keep_hidden=torch.is_grad_enabled() and (not on_cpu or weight1.shape[2] >= KEEP_FROM),
+        keep_hidden=_trains(x, *parameters) and (not on_cpu or weight1.shape[2] >= KEEP_FROM),
         dtype=product_dtype(x),
         eps=eps,
     )
     with without_autocast(x.device.type):
         return ResidualMLP.apply(x, plan, stash, *parameters)
+
+
+def _trains(*tensors: Tensor | None) -> bool:
+    """Whether there will be a backward pass; a block that is checkpointed does not know at first."""
+    required = any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    return required and torch.is_grad_enabled()

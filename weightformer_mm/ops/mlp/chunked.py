@@ -52,7 +52,13 @@ class Parameters:
 
     @property
     def per_image(self) -> bool:
-        return self.weight1.shape[0] > 1 or self.scale is not None
+        return self.weight1.shape[0] > 1
+
+    def token_scale(self, x: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """The scale of each token, ``(B * H * W, 1)``."""
+        if self.scale is None:
+            return None
+        return self.scale.to(dtype).repeat_interleave(x.shape[1] * x.shape[2]).unsqueeze(1)
 
 
 class ResidualMLP(torch.autograd.Function):
@@ -85,8 +91,8 @@ class ResidualMLP(torch.autograd.Function):
 def _pieces(x: Tensor, parameters: Parameters, plan: Plan) -> Iterator[tuple[int, slice]]:
     """The image whose parameters hold, and a slice of all ``B * H * W`` tokens."""
     total = x.shape[:3].numel()
-    span = total // x.shape[0] if parameters.per_image else total
-    step = plan.tokens or span
+    span = total // x.shape[0] if parameters.per_image and total else total
+    step = plan.tokens or max(span, 1)
     for first in range(0, total, max(span, 1)):
         for start in range(first, first + span, step):
             yield first // span, slice(start, min(start + step, first + span))
@@ -108,11 +114,13 @@ def _layer_norm(x: Tensor, parameters: Parameters, eps: float) -> tuple[Tensor, 
     return aten.native_layer_norm(x.to(wide), weight.shape, weight.to(wide), bias.to(wide), eps)
 
 
-def _buffers(x: Tensor, hidden: Tensor | None, plan: Plan, width: int, count: int) -> list[Tensor]:
+def _buffers(
+    hidden: Tensor | None, pieces: list[tuple[int, slice]], like: Tensor, count: int
+) -> list[Tensor]:
     """The hidden layer of all tokens if it is kept, and for the rest ones of the longest piece."""
     kept = [] if hidden is None else [hidden]
-    longest = min(plan.tokens or x.shape[0], x.shape[0])
-    return [*kept, *scratch(x, plan.dtype, longest, width, count - len(kept))]
+    longest = max((piece.stop - piece.start for _, piece in pieces), default=0)
+    return [*kept, *scratch(like, longest, len(like), count - len(kept))]
 
 
 def _part(buffer: Tensor, piece: slice, tokens: int) -> Tensor:
@@ -126,19 +134,21 @@ def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | Non
     bias1, bias2 = parameters.bias1.to(dtype), parameters.bias2.to(dtype)
     tokens = x.reshape(-1, x.shape[-1])  # (B * H * W, C)
     out = torch.empty_like(tokens)
-    before, after = _buffers(tokens, hidden, plan, len(bias1), 2)
-    for image, piece in _pieces(x, parameters, plan):
+    scale = parameters.token_scale(x, dtype)
+    pieces = list(_pieces(x, parameters, plan))
+    before, after = _buffers(hidden, pieces, bias1, 2)
+    for image, piece in pieces:
         h, activated = (_part(buffer, piece, len(tokens)) for buffer in (before, after))
         normed, _, _ = _layer_norm(tokens[piece], parameters, plan.eps)
         torch.addmm(bias1, normed.to(dtype), _of_image(weight1, image), out=h)
         aten.gelu.out(h, out=activated)
-        if dtype == x.dtype and parameters.scale is None:
+        if dtype == x.dtype and scale is None:
             target = torch.add(tokens[piece], bias2, out=out[piece])
             torch.addmm(target, activated, weight2.T, out=target)
             continue
         branch = torch.addmm(bias2, activated, weight2.T)
-        if parameters.scale is not None:
-            branch = branch * parameters.scale[image].to(dtype)
+        if scale is not None:
+            branch = branch * scale[piece]
         torch.add(tokens[piece], branch, out=out[piece])
     return out.view(x.shape)
 
@@ -164,17 +174,22 @@ class _Backward:
         tokens = self.x.reshape(-1, self.x.shape[-1])  # (B * H * W, C)
         upstream = grad.reshape(tokens.shape)
         out = torch.empty_like(tokens)
-        buffers = _buffers(tokens, hidden, self.plan, len(self.bias1), 3)
-        for image, piece in _pieces(self.x, self.parameters, self.plan):
+        scale = self.parameters.token_scale(self.x, self.plan.dtype)
+        pieces = list(_pieces(self.x, self.parameters, self.plan))
+        buffers = _buffers(hidden, pieces, self.bias1, 3)
+        for image, piece in pieces:
             parts = [_part(buffer, piece, len(tokens)) for buffer in buffers]
-            branch = self.branch(image, tokens[piece], upstream[piece], parts)
+            branch_grad = upstream[piece].to(self.plan.dtype)
+            if scale is not None:
+                branch_grad = branch_grad * scale[piece]
+            branch = self.branch(image, tokens[piece], branch_grad, parts)
             torch.add(upstream[piece], branch, out=out[piece])
         sums = (total.to(getattr(self.parameters, name).dtype) for name, total in self.sums.items())
         return out.view(self.x.shape), None, None, *sums, None
 
-    def branch(self, image: int, x: Tensor, upstream: Tensor, parts: list[Tensor]) -> Tensor:
+    def branch(self, image: int, x: Tensor, grad: Tensor, parts: list[Tensor]) -> Tensor:
         """The gradient of the branch's input; the parameters' shares go to the sums."""
-        dtype, scale, sums = self.plan.dtype, self.parameters.scale, self.sums
+        dtype, sums = self.plan.dtype, self.sums
         hidden, activated, hidden_grad = parts
         weight1 = _of_image(self.weight1, image)
         wide, mean, deviation = _layer_norm(x, self.parameters, self.plan.eps)
@@ -182,9 +197,6 @@ class _Backward:
         if not self.plan.keep_hidden:
             torch.addmm(self.bias1, normed, weight1, out=hidden)
         aten.gelu.out(hidden, out=activated)
-        grad = upstream.to(dtype)
-        if scale is not None:
-            grad = grad * scale[image].to(dtype)
         _add_product(sums['weight2'], grad.T, activated)
         sums['bias2'] += grad.sum(0, dtype=sums['bias2'].dtype)
         torch.mm(grad, self.weight2, out=hidden_grad)

@@ -28,4 +28,4 @@ def residual_mlp(
     else:
         hidden = predicted_linear(normed, weight1, bias1)
     branch = F.linear(F.gelu(hidden), weight2, bias2)
-    return x + (branch if scale is None else branch * scale[:, None, None, None])
+    return x + (branch if scale is None else branch * scale.to(branch.dtype)[:, None, None, None])

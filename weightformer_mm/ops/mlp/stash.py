@@ -7,6 +7,8 @@ from contextvars import ContextVar
 
 from torch import Tensor
 
+from ..compat import is_compiling
+
 _current: ContextVar[Stash | None] = ContextVar('stash', default=None)
 
 
@@ -39,6 +41,11 @@ class _Run(AbstractContextManager):
 
     def __exit__(self, *exception: object) -> None:
         _current.reset(self._token)
+
+
+def recomputes() -> bool:
+    """Whether a block runs whose backward pass computes it again."""
+    return not is_compiling() and _current.get() is not None
 
 
 def current_stash() -> Stash | None:

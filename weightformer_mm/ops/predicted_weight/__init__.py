@@ -10,11 +10,11 @@ from torch import Tensor
 
 from ..backend import choose_backend
 from ..checks import check_map
-from ..compat import is_compiling, keeps_operators
+from ..compat import is_traced, keeps_operators
 from ..precision import at_least_float32
 from . import autograd, reference
+from .compiled import pool_tokens_whole
 from .eager import BoundedUpdate
-from .whole import pool_tokens_whole
 
 __all__ = [
     'bilateral_update',
@@ -27,7 +27,7 @@ __all__ = [
 
 @at_least_float32
 def _with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    if is_compiling() or torch.jit.is_tracing() or dim != 1 or update.ndim != 3:
+    if is_traced() or dim != 1 or update.ndim != 3:
         return reference.with_bounded_update(update, weight, dim)
     return BoundedUpdate.apply(update, weight)
 

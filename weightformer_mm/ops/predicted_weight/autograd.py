@@ -32,8 +32,9 @@ def with_bounded_update(
     update = update.permute(order)  # (B, *normed, *others): as it was for dim=1 of (B, Cin, Cout)
     static = weight.permute([axis - 1 for axis in order[1:]])
     length = math.prod(update.shape[1 : len(normed) + 1])
+    rest = math.prod(update.shape[len(normed) + 1 :])
     result = bounded_update(
-        update.reshape(len(update), length, -1), static.reshape(length, -1), dtype
+        update.reshape(len(update), length, rest), static.reshape(length, rest), dtype
     )
     return result.view(update.shape).permute(sorted(range(update.ndim), key=order.__getitem__))
 

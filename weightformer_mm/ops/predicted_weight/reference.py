@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compat import product_dtype
+
 
 def pool_tokens(x: Tensor) -> Tensor:
     """Average 2x2 windows; ``(B, H, W, C) -> (B, H//2 * W//2, C)``, a side of length 1 staying as it is."""
@@ -56,6 +58,7 @@ def with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ..
 
 def predicted_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x weight + bias`` with one matrix per image."""
+    dtype = product_dtype(x)
     tokens = x.flatten(1, 2)  # (B, H * W, Cin)
-    out = torch.baddbmm(bias.to(x.dtype), tokens, weight.to(x.dtype))
+    out = torch.baddbmm(bias.to(dtype), tokens.to(dtype), weight.to(dtype))
     return out.unflatten(1, x.shape[1:3])  # (B, H, W, Cout)
