@@ -1,7 +1,7 @@
 """The fastest form of the bound in PyTorch alone.
 
-Forward and backward on two CPU cores in float32, for one image: 0.69 ms as the reference has it and 0.38 ms so
-for a weight of 192x768, 6.2 and 2.9 ms for 512x2048.
+Forward and backward on two CPU cores in float32, for one image: 0.69 ms as the reference has it and 0.38 ms
+so for a weight of 192x768, 6.2 and 2.9 ms for 512x2048.
 """
 
 from __future__ import annotations
