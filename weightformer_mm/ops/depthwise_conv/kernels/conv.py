@@ -9,8 +9,8 @@ from torch import Tensor
 
 from .tiles import RUN_TIME, TILE, WARPS, blocks, load, locate, split
 
-# With the LayerNorm a tile holds all channels, of at least 4 columns: of fewer, more would be read for the
-# neighbours than the LayerNorm saves.
+# With the LayerNorm a tile holds all channels, of at least 4 columns. Of fewer, by the count of bytes, more
+# would be read for the neighbours than is saved: one of four passes over the map.
 NORM_TILE, NORM_COLUMNS = 1024, 4
 
 
