@@ -184,6 +184,21 @@ def test_a_frozen_block_keeps_nothing(monkeypatch):
     assert [plan.keep_hidden for plan in plans] == [True, False, False]
 
 
+@pytest.mark.parametrize(('least', 'calls'), [(WIDTH, 1), (WIDTH + 1, 2)])
+def test_wide_layers_train_with_plain_operations(least, calls, monkeypatch):
+    monkeypatch.setattr(mlp, 'PLAIN_FROM', least)
+    made = []
+    original = mlp.ResidualMLP.apply
+    monkeypatch.setattr(mlp.ResidualMLP, 'apply', lambda *args: made.append(1) or original(*args))
+    inputs = arguments((2, 4, 4), per_image=False)
+    trained = ops.residual_mlp(*inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            ops.residual_mlp(*inputs), trained.detach(), rtol=1e-12, atol=1e-12
+        )
+    assert len(made) == calls
+
+
 def test_transforms_of_functions_see_plain_operations():
     inputs = arguments((2, 3, 3), per_image=False)
     rest = [tensor.detach() for tensor in inputs[1:]]

@@ -24,9 +24,12 @@ LEAST_TOKENS = 64
 # Width of the hidden layer from which a CPU is faster if it keeps the values before GELU for the backward
 # pass. Forward and backward in float32 on two cores, milliseconds, computed again, kept, all tokens at once:
 # 101 / 117 / 165 (65536 tokens, width 256), 75 / 71 / 86 (16384, 512), 38 / 34 / 35 (4096, 768),
-# 95 / 85 / 88 (4096, 1280). To keep the values after GELU as well pays for none of the networks: fresh memory
-# costs more.
+# 95 / 85 / 88 (4096, 1280).
 KEEP_FROM = 512
+# Width from which it is faster still to train with plain operations, where memory does not matter: a step of
+# the whole network at 1024x1024 takes 697 instead of 728 ms (WeightFormer tiny, width 768) and 2441 instead of
+# 2566 (PyramidWeightFormer tiny, from its third stage on).
+PLAIN_FROM = 768
 
 
 def residual_mlp(
@@ -73,12 +76,13 @@ def residual_mlp(
     parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2, scale
     if is_traced():  # a compiler fuses for itself
         return reference.residual_mlp(x, *parameters, normed, eps)
-    stash, on_cpu = current_stash(), x.device.type == 'cpu'
-    if stash is None and not on_cpu:
+    stash, on_cpu, width = current_stash(), x.device.type == 'cpu', weight1.shape[2]
+    trains = _trains(x, *parameters)
+    if stash is None and (not on_cpu or (trains and width >= PLAIN_FROM)):
         return reference.residual_mlp(x, *parameters, normed, eps)
     plan = Plan(
-        tokens=max(ELEMENTS_ON_CPU // weight1.shape[2], LEAST_TOKENS) if on_cpu else None,
-        keep_hidden=_trains(x, *parameters) and (not on_cpu or weight1.shape[2] >= KEEP_FROM),
+        tokens=max(ELEMENTS_ON_CPU // width, LEAST_TOKENS) if on_cpu else None,
+        keep_hidden=trains and (not on_cpu or width >= KEEP_FROM),
         dtype=product_dtype(x),
         eps=eps,
     )
