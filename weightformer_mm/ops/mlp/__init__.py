@@ -27,8 +27,8 @@ LEAST_TOKENS = 64
 # 95 / 85 / 88 (4096, 1280).
 KEEP_FROM = 512
 # Width from which it is faster still to train with plain operations, where memory does not matter: a step of
-# the whole network at 1024x1024 takes 697 instead of 728 ms (WeightFormer tiny, width 768) and 2441 instead of
-# 2566 (PyramidWeightFormer tiny, from its third stage on).
+# the whole network at 1024x1024 takes 697 instead of 728 ms (WeightFormer tiny, width 768) and 2441 instead
+# of 2566 (PyramidWeightFormer tiny, from its third stage on).
 PLAIN_FROM = 768
 
 
