@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..launch import channel_block
+
 _POOL_ELEMENTS = 2048  # of the pooled map, per program
 _BOUND_BLOCK = {'BLOCK_K': 64, 'BLOCK_M': 32}
 # The sum over tokens is cut into parts for this many programs, also on GPUs that run fewer at once: where
@@ -360,8 +362,8 @@ def _window(height: int, width: int) -> tuple[int, int]:
 
 
 def _map_grid(batch: int, tokens: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """Programs of a map kernel and their blocks: the widest that leaves the fewest channels idle."""
-    block_c = min((128, 64, 32), key=lambda block: triton.cdiv(channels, block) * block)
+    """Programs of a map kernel and their blocks."""
+    block_c = channel_block(channels)
     block_t = _POOL_ELEMENTS // block_c
     programs = triton.cdiv(tokens, block_t) * triton.cdiv(channels, block_c)
     return (programs, batch), {'BLOCK_T': block_t, 'BLOCK_C': block_c}

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...launch import channel_block
+
 _BLOCK_ELEMENTS = 2048
 
 
@@ -118,7 +120,7 @@ def pool_grid(x: Tensor, size: int) -> Tensor:
     out = torch.empty((batch, size, size, channels), dtype=torch.float32, device=x.device)
     if batch == 0:
         return out
-    block_c = _channel_block(channels)
+    block_c = channel_block(channels)
     programs = triton.cdiv(channels, block_c)
     blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}
     length = _BLOCK_ELEMENTS // block_c
@@ -136,15 +138,10 @@ def pool_grid_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype
     out = torch.empty((batch, height, width, channels), dtype=dtype, device=grad.device)
     if batch == 0:
         return out
-    block_c = _channel_block(channels)
+    block_c = channel_block(channels)
     block_w = _BLOCK_ELEMENTS // block_c
     programs = triton.cdiv(width, block_w) * triton.cdiv(channels, block_c)
     _backward_kernel[(programs * height * batch,)](
         grad, out, height, width, C=channels, SIZE=size, BLOCK_W=block_w, BLOCK_C=block_c
     )
     return out
-
-
-def _channel_block(channels: int) -> int:
-    """The widest block of those that leave the fewest channels idle."""
-    return min((128, 64, 32), key=lambda block: triton.cdiv(channels, block) * block)
