@@ -17,6 +17,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
+import weightformer_mm  # noqa: F401  registers the constructor and the backbones
+
 CONFIGS = Path(__file__).parents[2] / 'configs/shapes'
 CONSTRUCTOR = 'LayerDecayOptimWrapperConstructor'
 LR, DECAY, RATE = 1.0, 0.5, 0.5  # powers of two: every product is exact
