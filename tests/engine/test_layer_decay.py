@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import os
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -16,6 +20,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
 import weightformer_mm  # noqa: F401  registers the constructor and the backbones
 
@@ -321,6 +327,44 @@ def test_wrapped_for_distributed_training(detector, one_process):
     assert names == EXPECTED
 
 
+def shard(rank: int, results: str) -> None:
+    """One of two processes that hold a half of every parameter each."""
+    store = torch.distributed.FileStore(f'{results}/store', 2)
+    torch.distributed.init_process_group('gloo', store=store, rank=rank, world_size=2)
+    backbone = dict(detector_cfg()['backbone'], out_indices=(1,))
+    model = Fixed(MODELS.build(backbone))
+    policy = functools.partial(size_based_auto_wrap_policy, min_num_params=4000)
+    sharded = FullyShardedDataParallel(
+        model,
+        auto_wrap_policy=policy,
+        device_id=torch.device('cpu'),
+        use_orig_params=True,
+    )
+    assert {parameter.ndim for parameter in sharded.parameters()} == {1}
+    given = settings(sharded, wrap(sharded))
+    names = {name.replace('_fsdp_wrapped_module.', ''): value for name, value in given.items()}
+    Path(results, str(rank)).write_text(json.dumps(names))
+    torch.distributed.destroy_process_group()
+
+
+def test_sharded(tmp_path):
+    """Under FSDP every parameter has one dimension, and its name the wrappers' in it."""
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), *sys.path])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(tmp_path)],
+            env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+        )
+        for rank in (0, 1)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    backbone = ('backbone.stages', 'backbone.norm1')
+    expected = {n: list(value) for n, value in EXPECTED.items() if n.startswith(backbone)}
+    for rank in ('0', '1'):
+        assert json.loads((tmp_path / rank).read_text()) == expected
+
+
 def test_compiled_backbone():
     model = build(detector_cfg(), 'mmdet')
     blocks = model.backbone.stages[1].blocks
@@ -530,3 +574,7 @@ def test_a_run_with_scheduler_scaled_rate_and_resume(tmp_path):
     second.train()
     assert second.iter == 2
     assert settings(second.model, second.optim_wrapper) == times(2)
+
+
+if __name__ == '__main__':
+    shard(int(sys.argv[1]), sys.argv[2])
