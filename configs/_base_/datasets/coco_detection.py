@@ -1,5 +1,5 @@
-# COCO 2017 with boxes, mmdet's protocol: 118287 training images, of which the 117266 with objects are used, and
-# 5000 validation images. 2 images on each of 8 GPUs = batch 16: 117266 / 16 = 7330 iterations an epoch.
+# COCO 2017 with boxes, mmdet's protocol: 118287 training images, of which the 117266 with objects are used,
+# and 5000 validation images. 2 images on each of 8 GPUs = batch 16: 117266 / 16 = 7330 iterations an epoch.
 dataset_type = 'CocoDataset'
 data_root = 'data/coco/'
 

@@ -1,7 +1,7 @@
 _base_ = './mask-rcnn_fpn.py'
 
-# Three stages of rising IoU, heads of four convolutions and one linear layer, and GIoU loss, as Swin and ConvNeXt
-# have Cascade Mask R-CNN. The mask head of each stage is Mask R-CNN's.
+# Three stages of rising IoU, heads of four convolutions and one linear layer, and GIoU loss, as in the Cascade
+# Mask R-CNN of Swin and ConvNeXt. The mask head of each stage is Mask R-CNN's.
 box_heads = [
     dict(
         type='Shared4Conv1FCBBoxHead',

@@ -1,5 +1,5 @@
-# DINO with four scales as mmdet's dino-4scale_r50 has it: outputs of strides 8, 16 and 32, and one of stride 64.
-# A config adds the backbone and the neck's in_channels.
+# DINO with four scales as mmdet's dino-4scale_r50 has it: outputs of strides 8, 16 and 32, and one of stride
+# 64. A config adds the backbone and the neck's in_channels.
 _base_ = '../detection.py'
 
 model = dict(

@@ -1,12 +1,12 @@
-# The pyramid of each size and the channels of its four outputs, strides 4 to 32, under any head. A config says
+# The pyramid of each size and the channels of its outputs, strides 4 to 32, under any head. A config says
 #     model = dict(
 #         backbone=_base_.pyramid_weightformer_tiny,
 #         neck=dict(in_channels=_base_.pyramid_weightformer_tiny_channels),
 #     )
 # Drop path is that of Swin's detectors.
 #
-# The pyramid has no released weights: it begins with random ones. To begin with a classifier of configs/imagenet,
-# which has the last of the four output norms only:
+# The pyramid has no released weights: it begins with random ones. To begin with a classifier that was trained
+# with configs/imagenet (it has the last of the four output norms only):
 #     --cfg-options load_from.checkpoint=work_dirs/pyramid-weightformer-tiny_8xb128_in1k/epoch_300.pth
 #         load_from.allow_missing=norm*
 pyramid_weightformer_tiny = dict(type='PyramidWeightFormer', arch='tiny', drop_path_rate=0.2)

@@ -1,5 +1,5 @@
-# RetinaNet as mmdet's retinanet_r50_fpn has it, on the outputs of strides 8, 16 and 32. A config adds the backbone
-# and the neck's in_channels.
+# RetinaNet as mmdet's retinanet_r50_fpn has it, on the outputs of strides 8, 16 and 32. A config adds the
+# backbone and the neck's in_channels.
 _base_ = '../detection.py'
 
 model = dict(

@@ -1,5 +1,5 @@
-# RTMDet-Ins with neck and heads of mmdet's large model, on the outputs of strides 8, 16 and 32; GroupNorm and RGB
-# images as mmdet's RTMDet with Swin has them. A config adds the backbone and the neck's in_channels.
+# RTMDet-Ins with neck and heads of mmdet's large model, on the outputs of strides 8, 16 and 32; GroupNorm and
+# RGB images as mmdet's RTMDet with Swin has them. A config adds the backbone and the neck's in_channels.
 _base_ = '../detection.py'
 
 norm_cfg = dict(type='GN', num_groups=32)
