@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -72,6 +74,32 @@ def test_named_device_computes_in_bf16(monkeypatch):
     with wrapper.optim_context(net):
         net(torch.ones(1, 3, 2, 2))
     assert net.backbone.computed == [torch.bfloat16]
+
+
+def test_deformable_attention_samples_in_float32(monkeypatch):
+    operator = import_module('mmcv.ops.multi_scale_deform_attn')
+    sample, seen = operator.multi_scale_deformable_attn_pytorch, []
+
+    def noting(value, shapes, locations, weights):
+        seen.append((value.dtype, locations.dtype, weights.dtype))
+        return sample(value, shapes, locations, weights)
+
+    monkeypatch.setattr(operator, 'multi_scale_deformable_attn_pytorch', noting)
+    monkeypatch.setattr('weightformer_mm.engine.amp.get_device', lambda: 'cpu')
+    net = nn.Module()
+    net.encoder = operator.MultiScaleDeformableAttention(32, num_heads=4, num_levels=1)
+    wrapper = Bf16OptimWrapper(torch.optim.SGD(net.parameters(), lr=0.1))
+    tokens = torch.randn(6, 1, 32)
+    with wrapper.optim_context(net):
+        output = net.encoder(
+            tokens,
+            value=tokens,
+            reference_points=torch.rand(1, 6, 1, 2),
+            spatial_shapes=torch.tensor([[2, 3]]),
+            level_start_index=torch.tensor([0]),
+        )
+    wrapper.update_params(output.square().sum())
+    assert seen == [(torch.float32,) * 3]
 
 
 def amp(device: str, monkeypatch, **wrapper: object) -> Config:

@@ -17,14 +17,18 @@ from torch import nn
 from .config import type_name
 from .errors import UserError
 
+# the last two are of mmcv's MultiScaleDeformableAttention, and go into its operator
+_FLOAT32_PARTS = ('backbone', 'neck', 'value_proj', 'attention_weights')
+
 
 @OPTIM_WRAPPERS.register_module()
 class Bf16OptimWrapper(OptimWrapper):
     """bfloat16 autocast without loss scaling, on the CPU too.
 
     mmengine's ``AmpOptimWrapper`` refuses to be built without a GPU. bfloat16 has the range of float32, so
-    there is nothing to scale. mmcv's operators (RoIAlign, NMS) know no bfloat16; between them and the network
-    stand the outputs of backbone, neck and heads, which are therefore given in float32.
+    there is nothing to scale. mmcv's operators (RoIAlign, NMS, deformable attention) know no bfloat16;
+    between them and the network stand the outputs of backbone, neck and heads and the values and weights of
+    deformable attention, which are therefore given in float32.
 
     Args:
         device_types: devices on which to compute in bfloat16, such as ``['cuda']``; on every other it is an
@@ -59,7 +63,7 @@ def _give_float32(model: nn.Module) -> None:
         parts = [
             part for part in name.split('.') if not part.isdigit()
         ]  # the heads of a cascade are a list
-        if parts and (parts[-1] in ('backbone', 'neck') or parts[-1].endswith('_head')):
+        if parts and (parts[-1] in _FLOAT32_PARTS or parts[-1].endswith('_head')):
             module.forward = _returning_float32(module.forward)
 
 
