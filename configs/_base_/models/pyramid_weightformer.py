@@ -1,11 +1,12 @@
-# The pyramid and the channels of its four outputs at strides 4, 8, 16, 32, on top of any head. A config says
+# The pyramid of each size and the channels of its outputs, strides 4 to 32, under any head. A config says
 #     model = dict(
-#         backbone=_base_.pyramid_weightformer_tiny, neck=dict(in_channels=_base_.pyramid_weightformer_tiny_channels)
+#         backbone=_base_.pyramid_weightformer_tiny,
+#         neck=dict(in_channels=_base_.pyramid_weightformer_tiny_channels),
 #     )
-# Drop path is that of Swin in mmdet and in its own detectors: 0.2, 0.2, 0.3.
+# Drop path is that of Swin's detectors.
 #
-# There are no ImageNet weights of the pyramid yet: it begins with random ones. A classifier that was trained with
-# configs/imagenet is one option of tools/train.py away; it has the last of the four output norms only:
+# The pyramid has no released weights: it begins with random ones. To begin with a classifier that was trained
+# with configs/imagenet (it has the last of the four output norms only):
 #     --cfg-options load_from.checkpoint=work_dirs/pyramid-weightformer-tiny_8xb128_in1k/epoch_300.pth
 #         load_from.allow_missing=norm*
 pyramid_weightformer_tiny = dict(type='PyramidWeightFormer', arch='tiny', drop_path_rate=0.2)
