@@ -25,6 +25,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU'
     )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the batch over the config's auto_scale_lr.base_batch_size",
+    )
     add_config_options(parser)
     add_launcher(parser)
     return parser.parse_args()
@@ -33,7 +38,15 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from weightformer_mm.engine.training import train
 
-    train(args.config, args.work_dir, args.resume, args.amp, args.cfg_options, args.launcher)
+    train(
+        args.config,
+        args.work_dir,
+        args.resume,
+        args.amp,
+        args.cfg_options,
+        args.launcher,
+        args.auto_scale_lr,
+    )
 
 
 if __name__ == '__main__':
