@@ -15,14 +15,15 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-# labels are loaded last: the prediction is resized to them, not they to the image
+# Labels are loaded last: the prediction is resized to them, not they to the image.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=test_scale, keep_ratio=True),
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-# ratios of the test scale, as in the published multi-scale results; mmseg 1.x takes them of the image's own size
+# Ratios of the test scale, as in the published multi-scale results; mmseg 1.x takes them of the image's own
+# size.
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

@@ -1,7 +1,7 @@
-# Cityscapes with fine annotations, 19 classes: 2 975 training and 500 validation images of 1024x2048 pixels, from
-# https://www.cityscapes-dataset.com. The label PNGs *_gtFine_labelTrainIds.png are made from the polygons with
+# Cityscapes with fine annotations, 19 classes: 2 975 training and 500 validation images of 1024x2048 pixels,
+# from https://www.cityscapes-dataset.com. Crops are as large as the images. The label PNGs
+# *_gtFine_labelTrainIds.png are made from the polygons by
 #     pip install cityscapesscripts && CITYSCAPES_DATASET=data/cityscapes csCreateTrainIdLabelImgs
-# Crops are as large as the images.
 dataset_type = 'CityscapesDataset'
 data_root = 'data/cityscapes/'
 crop_size = (1024, 2048)

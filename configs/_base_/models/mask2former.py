@@ -1,5 +1,5 @@
-# Mask2Former as mmseg has it, with parts of mmdet. A config adds the backbone, the head's in_channels and, for
-# other data than ADE20K, the number of classes and class_weight.
+# Mask2Former as mmseg has it, with parts of mmdet, which its custom_imports must name. A config adds the
+# backbone, the head's in_channels and, for other data than ADE20K, the number of classes and class_weight.
 _base_ = './segmentor.py'
 
 num_classes = 150

@@ -1,5 +1,5 @@
-# SegFormer's head: all maps to one width, fused by one 1x1 convolution. A config adds the backbone, the head's
-# in_channels and, for other data than ADE20K, the number of classes.
+# SegFormer's head: all maps to one width, fused by one 1x1 convolution. A config adds the backbone, the
+# head's in_channels and, for other data than ADE20K, the number of classes.
 _base_ = './segmentor.py'
 
 model = dict(

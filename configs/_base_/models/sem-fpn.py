@@ -1,5 +1,5 @@
-# Semantic FPN as mmseg's fpn_r50 has it. A config adds the backbone, the neck's in_channels and, for other data
-# than ADE20K, the number of classes.
+# Semantic FPN as mmseg's fpn_r50 has it. A config adds the backbone, the neck's in_channels and, for other
+# data than ADE20K, the number of classes.
 _base_ = './segmentor.py'
 
 model = dict(

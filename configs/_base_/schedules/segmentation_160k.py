@@ -1,10 +1,11 @@
 # Swin's protocol for UPerNet on ADE20K: AdamW, 160 000 iterations of 16 images, 1 500 of warm-up, then linear
-# decay to 0. On a GPU forward and backward pass run in bfloat16.
+# decay to 0.
 _base_ = '../segmentation.py'
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
+# bfloat16 on a GPU, float32 on a CPU; float32 on both: --cfg-options optim_wrapper.device_types=[]
 optim_wrapper = dict(
     type='Bf16OptimWrapper',
     device_types=['cuda'],
