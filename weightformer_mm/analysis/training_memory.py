@@ -83,7 +83,7 @@ def _tracker():
         tools = import_module('torch.distributed._tools.mem_tracker')
     except ImportError as error:
         raise UserError(
-            f'torch {torch.__version__} has no MemTracker; install torch 2.5 or later for this'
+            f'torch {torch.__version__} has no MemTracker, which this needs; take a newer torch'
         ) from error
     return tools.MemTracker()
 
