@@ -82,7 +82,7 @@ def test_a_real_step_keeps_what_was_worked_out():
     from weightformer_mm.analysis.benchmark.detector import Detector, make_batch
     from weightformer_mm.analysis.benchmark.steps import Case
 
-    options = (*MICRO, 'model.backbone.with_cp=True')
+    options = (*MICRO, 'model.backbone.with_cp=True', 'model.data_preprocessor.size=(256,256)')
     model = Detector(TINY, options).build().train()
     weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     saved = {}

@@ -45,12 +45,15 @@ def training_memory(
     require(cfg, ('model', 'optim_wrapper'), 'training')
     if cfg.get('default_scope') != 'mmseg':
         raise UserError(f'{config}: training memory is worked out for segmentors of mmseg only')
-    shape = shape or cfg.model.data_preprocessor.get('size')
+    padded = cfg.model.data_preprocessor.get('size')
+    shape = tuple(shape or padded or ()) or None
     if shape is None:
         raise UserError(f'{config} has no model.data_preprocessor.size; give --shape HEIGHT WIDTH')
     if min(batch, *shape) < 1:
         raise UserError(f'expected positive numbers, got --batch {batch}, --shape {shape}')
     tracker = _tracker()
+    if padded is not None:  # or smaller images would be padded to the config's size
+        options = [*options, f'model.data_preprocessor.size=({shape[0]},{shape[1]})']
     model = Detector(config, tuple(options)).build().to('meta').train()
     with quiet():
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
