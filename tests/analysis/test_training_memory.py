@@ -30,15 +30,17 @@ pytest.importorskip('torch.distributed._tools.mem_tracker', reason='this torch h
 def test_parameters_and_optimizer_state_are_known_exactly():
     from weightformer_mm.analysis.benchmark.detector import Detector
 
-    found = training_memory(TINY, 1, (64, 64), MICRO)
+    found = training_memory(TINY, 1, (512, 512), MICRO)
     weights = sum(p.numel() * 4 for p in Detector(TINY, MICRO).build().parameters()) / MEBI
     assert found['Parameter'] == pytest.approx(weights, rel=0.02)  # blocks of 512 bytes
     assert found['Optstate'] == pytest.approx(2 * weights, rel=0.02)
 
 
 def test_activations_are_proportional_to_the_pixels():
-    one, four = (training_memory(TINY, 1, (side, side), MICRO)['Activation'] for side in (256, 512))
-    assert four / one == pytest.approx(4, rel=0.02)
+    one, four = (
+        training_memory(TINY, 1, (side, side), MICRO)['Activation'] for side in (1024, 2048)
+    )
+    assert four / one == pytest.approx(4, rel=0.02)  # predicted weights do not grow
 
 
 def test_recomputation_saves_memory():
