@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from .config import innermost_dataset
 from .errors import UserError
 from .image_guard import name_unreadable_images
+from .randomness import seed_samples
 
 _forwarded: list[logging.Handler] = []
 
@@ -38,6 +39,7 @@ class CheckedRunner(Runner):
                 raise
             raise UserError(problem) from error
         name_unreadable_images(loader.dataset)
+        seed_samples(loader)
         return loader
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:

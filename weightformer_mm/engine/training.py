@@ -23,6 +23,7 @@ from .initial_weights import (
 )
 from .launch import use_launcher
 from .libraries import require_libraries
+from .randomness import SeedIterationsHook, resume_seed, use_positions
 from .runner import build_runner
 from .weight_sources import load_weights, use_safe_loading
 
@@ -67,6 +68,8 @@ def train(
         saved = load_weights(checkpoint)
         check_resumable(saved, checkpoint)
         cfg.load_from = str(checkpoint)
+        resume_seed(cfg, saved)
+    use_positions(cfg)
     initial = InitialWeights.of_config(cfg)
     use_launcher(cfg, launcher)
     runner = build_runner(cfg)
@@ -116,7 +119,7 @@ def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Path | None:
 
 def _add_hooks(runner: Runner) -> None:
     present = {type(hook) for hook in runner.hooks}
-    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook):
+    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook, SeedIterationsHook):
         if kind not in present:
             runner.register_hook(kind())
 
