@@ -12,8 +12,8 @@ import torch
 
 from tests.tools.commands import DETECTION, SEGMENTATION, Result
 
-# The real thing, at a known iteration: the process gets no chance to put anything in order. Workers of its data
-# loader that were writing to it would wait forever, so it leaves a note of them.
+# The real thing, at a known iteration: the process gets no chance to put anything in order. Workers of its
+# data loader that were writing to it would wait forever, so it leaves a note of them.
 KILLING_HOOK = """
 import multiprocessing
 import os

@@ -12,7 +12,7 @@ from .errors import UserError
 from .tool import run_tool
 
 if find_spec('mmengine') is not None:
-    from . import amp, hooks, optimizers, randomness  # noqa: F401
+    from . import amp, fsdp, hooks, optimizers, randomness  # noqa: F401
     from .weight_sources import register_hub
 
     register_hub()

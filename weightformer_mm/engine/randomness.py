@@ -1,10 +1,10 @@
 """Random numbers that depend on the seed and on the place in the schedule alone.
 
-A run draws them from generators whose state is part of no checkpoint, and those of data loading workers cannot
-be read at all. So each sample and each iteration begins with generators seeded from where it stands: a run that
-continues from a checkpoint then sees the same images, augmented in the same way, and drops the same paths, as if
-it had never stopped, with any number of workers. The augmentation of a sample is the same for any number of
-processes too.
+A run draws them from generators whose state is part of no checkpoint, and those of data loading workers
+cannot be read at all. So each sample and each iteration begins with generators seeded from where it stands: a
+run that continues from a checkpoint then sees the same images, augmented in the same way, and drops the same
+paths, as if it had never stopped, with any number of workers. The augmentation of a sample is the same for
+any number of processes too.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def seed_samples(loader: DataLoader) -> None:
 
 
 def seed_generators(place: Sequence[int]) -> None:
-    """Seed the global generators of Python, numpy and torch, of every device, from whole numbers from 0 on."""
+    """Seed the global generators of Python, numpy and torch, on every device, from whole numbers >= 0."""
     seeds = np.random.SeedSequence(place).generate_state(3).tolist()
     random.seed(seeds[0])
     np.random.seed(seeds[1])
