@@ -17,7 +17,11 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.optim import BaseOptimWrapper, build_optim_wrapper
 from mmengine.registry import FUNCTIONS, STRATEGIES
 from torch import Tensor, nn
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp import (
+    FullOptimStateDictConfig,
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+)
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from ..layers import AttentionBlock, DynamicBlock, StaticBlock
@@ -50,7 +54,7 @@ class ShardedStrategy(FSDPStrategy):
                 'the config shards the model over several processes (strategy): start them with '
                 'torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch'
             )
-        super().__init__(**{**kwargs, 'state_dict_cfg': 'full'})
+        super().__init__(**{**kwargs, 'state_dict_cfg': _whole_on_main_process()})
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         wrapper = dict(self.model_wrapper or {})
@@ -121,6 +125,16 @@ class ShardedStrategy(FSDPStrategy):
         names = {p: _plain(name) for name, p in self.model.named_parameters()}
         groups = self.optim_wrapper.optimizer.param_groups
         return [names[parameter] for group in groups for parameter in group['params']]
+
+
+def _whole_on_main_process() -> dict[str, Any]:
+    """What a checkpoint holds. To offload from CPU to CPU would free the memory that is yet to be read."""
+    options = {'rank0_only': True, 'offload_to_cpu': torch.device(get_device()).type != 'cpu'}
+    return {
+        'state_dict_type': 'FULL_STATE_DICT',
+        'state_dict_config': FullStateDictConfig(**options),
+        'optim_state_dict_config': FullOptimStateDictConfig(**options),
+    }
 
 
 def _plain(name: str) -> str:
