@@ -24,7 +24,7 @@ from .libraries import require_libraries
 from .predictions import DumpClasses
 from .runner import build_runner
 from .training import default_work_dir
-from .tta import use_tta
+from .tta import BOXES_ALONE, use_tta
 from .weight_sources import load_weights, use_safe_loading
 
 # argument of each evaluator that makes it write its predictions, and where to
@@ -88,7 +88,7 @@ def evaluate(
         runner = build_runner(cfg, trains=False)
         check_matches(runner.model, weights, checkpoint, ignore=dropped)
         del weights  # the runner reads the file again
-        if dropped:
+        if dropped or type_name(cfg.model) == BOXES_ALONE:
             runner.logger.warning(
                 'Test-time augmentation merges boxes only: masks are not predicted and not evaluated.'
             )
