@@ -1,6 +1,6 @@
-# Fully sharded data parallel: weights, gradients and the optimizer's state are spread over the processes, and
-# each block of the backbone is gathered when it runs. Shards and their sums are float32; what runs in bfloat16
-# is decided by the optimizer wrapper, as without sharding. Checkpoints hold the whole model.
+# Fully sharded data parallel: weights, gradients and the state of the optimizer lie spread over the processes;
+# each block of the backbone is gathered when it runs. Shards and their sums are float32; what is bfloat16 is
+# up to the optimizer wrapper, as without sharding. Checkpoints hold the whole model.
 runner_type = 'FlexibleRunner'
 strategy = dict(
     type='ShardedStrategy',

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
@@ -26,6 +28,11 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class KillHook(Hook):
+    def after_train_epoch(self, runner):
+        image = os.environ.get('TRUNCATE')
+        if image:
+            Path(image).write_bytes(Path(image).read_bytes()[:-100])
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter + 1 == int(os.environ.get('KILL_AFTER', 0)):
             workers = (str(process.pid) for process in multiprocessing.active_children())
@@ -69,10 +76,10 @@ INFINITE = "sampler=dict(type='InfiniteSampler'),"
 def train(tools, tmp_path):
     (tmp_path / 'killing_hook.py').write_text(KILLING_HOOK)
 
-    def run(config: str, *arguments: object, kill_after: int = 0) -> Result:
+    def run(config: str, *arguments: object, kill_after: int = 0, truncate: object = '') -> Result:
         (tmp_path / 'config.py').write_text(config)
-        kill = {'KILL_AFTER': str(kill_after)}
-        return tools.run('train', tmp_path / 'config.py', *arguments, env=kill)
+        harm = {'KILL_AFTER': str(kill_after), 'TRUNCATE': str(truncate)}
+        return tools.run('train', tmp_path / 'config.py', *arguments, env=harm)
 
     return run
 
@@ -127,3 +134,33 @@ def test_killed_run_ends_like_one_that_never_stopped(
         if not torch.equal(weight, found['state_dict'][name])
     ]
     assert not different
+
+
+@pytest.fixture
+def jpegs(shapes, tmp_path) -> Path:
+    """The data set with JPEG files for images."""
+    folder = Path(shutil.copytree(shapes, tmp_path / 'jpegs'))
+    for png in folder.glob('images/train/*.png'):
+        cv2.imwrite(str(png.with_suffix('.jpg')), cv2.imread(str(png)))
+        png.unlink()
+    file = folder / 'annotations/instances_train.json'
+    file.write_text(file.read_text().replace('.png', '.jpg'))
+    return folder
+
+
+def test_image_that_breaks_in_the_middle_of_a_run_costs_no_checkpoint(train, jpegs, tmp_path):
+    config = COMMON.format(
+        folder=str(tmp_path), base=str(DETECTION), workers=1, root=f'{jpegs}/', sampler=''
+    )
+    config += BY_EPOCH
+    image, work_dir = jpegs / 'images/train/000005.jpg', tmp_path / 'work'
+    whole = image.read_bytes()
+    # the workers of the loader live on, so the epoch in which it breaks is the second of one run
+    line = train(config, '--work-dir', work_dir, truncate=image).error_line()
+    assert f'cannot read the image {image}: not an image, or damaged; ' in line
+    assert line.endswith(f'--resume continues from {work_dir}/epoch_1.pth')
+    assert [path.name for path in work_dir.glob('*.pth')] == ['epoch_1.pth']
+
+    image.write_bytes(whole)
+    train(config, '--work-dir', work_dir, '--resume').ok()
+    assert state(work_dir, 'epoch_2')['meta']['iter'] == 8

@@ -61,7 +61,10 @@ class ShardedStrategy(FSDPStrategy):
         if torch.device(get_device()).type == 'cpu':
             wrapper['device_id'] = torch.device('cpu')  # mmengine would name a GPU by its number
         self.model_wrapper = wrapper
-        return super()._wrap_model(model)
+        model = super()._wrap_model(model)
+        units = len(FullyShardedDataParallel.fsdp_modules(model))
+        self.logger.info(f'The model is sharded in {units} units')
+        return model
 
     def build_whole_optim_wrapper(self, optim_wrapper: Any, model: nn.Module) -> BaseOptimWrapper:
         """The optimizer wrapper of a config for the model before it is sharded."""
