@@ -246,8 +246,9 @@ def test_sharded_training_equals_one_process_and_leaves_a_whole_checkpoint(
     # another epoch: on two processes again, and on one that shards nothing
     more = ('--cfg-options', 'train_cfg.max_epochs=2')
     arguments = ('--resume', checkpoint, '--work-dir', folder / 'on', *more)
-    for result in processes(2, folder / 'config.py', '--launcher', 'pytorch', *arguments):
-        assert f'resumed epoch: 1, iter: {STEPS}' in result.ok()
+    results = processes(2, folder / 'config.py', '--launcher', 'pytorch', *arguments)
+    said = ''.join(result.ok() for result in results)
+    assert f'resumed epoch: 1, iter: {STEPS}' in said
     single = ('runner_type=Runner', 'strategy=None', 'train_dataloader.batch_size=2')
     arguments = ('--resume', checkpoint, '--work-dir', folder / 'one', *more, *single)
     tools.run('train', folder / 'config.py', *arguments).ok()
