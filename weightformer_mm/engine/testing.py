@@ -85,7 +85,7 @@ def evaluate(
         if show_dir is not None:
             show_folder = make_folder(show_dir, '--show-dir')
             use_visualizer(cfg)
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, trains=False)
         check_matches(runner.model, weights, checkpoint, ignore=dropped)
         del weights  # the runner reads the file again
         if dropped or type_name(cfg.model) == BOXES_ALONE:

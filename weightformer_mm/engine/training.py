@@ -23,7 +23,9 @@ from .initial_weights import (
 )
 from .launch import use_launcher
 from .libraries import require_libraries
+from .randomness import SeedIterationsHook, resume_seed, use_positions
 from .runner import build_runner
+from .translate import explain
 from .weight_sources import load_weights, use_safe_loading
 
 RESUME_LAST = 'last'
@@ -71,6 +73,8 @@ def train(
         saved = load_weights(checkpoint)
         check_resumable(saved, checkpoint)
         cfg.load_from = str(checkpoint)
+        resume_seed(cfg, saved)
+    use_positions(cfg)
     initial = InitialWeights.of_config(cfg)
     use_launcher(cfg, launcher)
     runner = build_runner(cfg)
@@ -85,6 +89,8 @@ def train(
         runner.train()
     except KeyboardInterrupt as interrupt:
         raise Interrupted(_how_to_go_on(cfg.work_dir)) from interrupt
+    except UserError as error:
+        raise _with_way_on(error, cfg.work_dir) from error
 
 
 def default_work_dir(cfg: Config) -> str:
@@ -129,7 +135,7 @@ def _use_auto_scale_lr(cfg: Config) -> None:
 
 def _add_hooks(runner: Runner) -> None:
     present = {type(hook) for hook in runner.hooks}
-    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook):
+    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook, SeedIterationsHook):
         if kind not in present:
             runner.register_hook(kind())
 
@@ -142,6 +148,17 @@ def _say_what_happens(runner: Runner, checkpoint: Path | None) -> None:
             f'{runner.work_dir} holds checkpoints of an earlier run; this run starts anew and replaces those '
             'of the same name. To continue instead: --resume'
         )
+
+
+def _with_way_on(error: UserError, work_dir: str) -> UserError:
+    """What is wrong with the data, and that the training so far is not lost."""
+    problem = explain(error)
+    note = Path(work_dir, 'last_checkpoint')
+    if type(problem) is not UserError or not note.is_file():
+        return problem
+    return UserError(
+        f'{problem}; once that is put right, --resume continues from {note.read_text()}'
+    )
 
 
 def _how_to_go_on(work_dir: str) -> str:
