@@ -48,6 +48,7 @@ def evaluate(
     options: Sequence[str] = (),
     launcher: str = 'none',
     score_thr: float = 0.3,
+    data_root: str | None = None,
 ) -> dict[str, float]:
     """Evaluate ``checkpoint`` on the test split and return the metrics.
 
@@ -62,12 +63,13 @@ def evaluate(
         options: ``KEY=VALUE`` changes to the config.
         launcher: one of none, pytorch, slurm, mpi.
         score_thr: detections below it are not drawn.
+        data_root: folder that takes the place of the config's ``data_root``.
 
     Raises:
         UserError: bad input, found before the evaluation starts wherever that is possible.
     """
     use_safe_loading()
-    cfg = load_config(config, options)
+    cfg = load_config(config, options, data_root)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     require_libraries(cfg.get('default_scope', 'mmengine'))
     weights = load_weights(checkpoint)
