@@ -77,7 +77,8 @@ def evaluate(
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
     cfg.load_from = str(checkpoint)
     cfg.resume = False
-    dropped = use_tta(cfg) if tta else []
+    if tta:
+        use_tta(cfg)
     use_launcher(cfg, launcher)
     with ExitStack() as stack:
         if out is not None:
@@ -88,12 +89,8 @@ def evaluate(
             show_folder = make_folder(show_dir, '--show-dir')
             use_visualizer(cfg)
         runner = build_runner(cfg)
-        check_matches(runner.model, weights, checkpoint, ignore=dropped)
+        check_matches(runner.model, weights, checkpoint)
         del weights  # the runner reads the file again
-        if dropped:
-            runner.logger.warning(
-                'Test-time augmentation merges boxes only: masks are not predicted and not evaluated.'
-            )
         if show_dir is not None:
             runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg), score_thr))
         metrics = _run(runner)
