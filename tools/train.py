@@ -26,6 +26,11 @@ def parse_args() -> argparse.Namespace:
         '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU'
     )
     add_data_root(parser)
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the batch over the config's auto_scale_lr.base_batch_size",
+    )
     add_config_options(parser)
     add_launcher(parser)
     return parser.parse_args()
@@ -42,6 +47,7 @@ def main(args: argparse.Namespace) -> None:
         args.cfg_options,
         args.launcher,
         args.data_root,
+        args.auto_scale_lr,
     )
 
 

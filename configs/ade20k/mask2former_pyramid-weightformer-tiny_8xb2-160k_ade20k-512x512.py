@@ -1,5 +1,6 @@
 _base_ = [
     '../_base_/models/mask2former.py',
+    '../_base_/models/pyramid_weightformer.py',
     '../_base_/datasets/ade20k.py',
     '../_base_/schedules/segmentation_160k.py',
 ]
@@ -7,8 +8,8 @@ custom_imports = dict(imports=['weightformer_mm', 'mmdet.models'])
 
 # 160 000 iterations * batch 16 (8 GPUs * 2) / 20 210 images = 126.7 epochs
 model = dict(
-    backbone=dict(type='PyramidWeightFormer', arch='tiny', drop_path_rate=0.2),
-    decode_head=dict(in_channels=[64, 128, 320, 512]),
+    backbone=_base_.pyramid_weightformer_tiny,
+    decode_head=dict(in_channels=_base_.pyramid_weightformer_tiny_channels),
 )
 
 # The short side is one of 16 lengths from 256 to 1024 pixels, as mmseg has it for this head.

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
+import os
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +20,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
+
+import weightformer_mm  # noqa: F401  registers the constructor and the backbones
 
 CONFIGS = Path(__file__).parents[2] / 'configs/shapes'
 CONSTRUCTOR = 'LayerDecayOptimWrapperConstructor'
@@ -235,8 +244,7 @@ class log_of:  # noqa: N801
 def test_the_groups_are_logged_once_as_a_table(detector, caplog):
     with log_of(caplog):
         wrap(detector)
-    assert len(caplog.records) == 1, [r.getMessage() for r in caplog.records]
-    (record,) = caplog.records
+    (record,) = [r for r in caplog.records if 'Layer decay' in r.getMessage()]
     title, head, *rows = record.getMessage().splitlines()
     assert record.levelno == logging.INFO
     assert title == 'Layer decay 0.5 of PyramidWeightFormer:'
@@ -319,6 +327,44 @@ def test_wrapped_for_distributed_training(detector, one_process):
     assert names == EXPECTED
 
 
+def shard(rank: int, results: str) -> None:
+    """One of two processes that hold a half of every parameter each."""
+    store = torch.distributed.FileStore(f'{results}/store', 2)
+    torch.distributed.init_process_group('gloo', store=store, rank=rank, world_size=2)
+    backbone = dict(detector_cfg()['backbone'], out_indices=(1,))
+    model = Fixed(MODELS.build(backbone))
+    policy = functools.partial(size_based_auto_wrap_policy, min_num_params=4000)
+    sharded = FullyShardedDataParallel(
+        model,
+        auto_wrap_policy=policy,
+        device_id=torch.device('cpu'),
+        use_orig_params=True,
+    )
+    assert {parameter.ndim for parameter in sharded.parameters()} == {1}
+    given = settings(sharded, wrap(sharded))
+    names = {name.replace('_fsdp_wrapped_module.', ''): value for name, value in given.items()}
+    Path(results, str(rank)).write_text(json.dumps(names))
+    torch.distributed.destroy_process_group()
+
+
+def test_sharded(tmp_path):
+    """Under FSDP every parameter has one dimension, and its name the wrappers' in it."""
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), *sys.path])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(tmp_path)],
+            env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+        )
+        for rank in (0, 1)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    backbone = ('backbone.stages', 'backbone.norm1')
+    expected = {n: list(value) for n, value in EXPECTED.items() if n.startswith(backbone)}
+    for rank in ('0', '1'):
+        assert json.loads((tmp_path / rank).read_text()) == expected
+
+
 def test_compiled_backbone():
     model = build(detector_cfg(), 'mmdet')
     blocks = model.backbone.stages[1].blocks
@@ -399,11 +445,8 @@ def test_segmentor_and_classifier(config, scope, layers):
     given = settings(model, wrap(model))
     assert set(given) == set(dict(model.named_parameters()))
     rates = {name: lr for name, (lr, _) in given.items()}
-    stem = rates.keys() & {
-        'backbone.patch_embed.weight',
-        'backbone.stages.0.downsample.conv1.weight',
-    }
-    assert [rates[name] for name in stem] == [LR * RATE ** (layers - 1)]
+    stem = {lr for n, lr in rates.items() if 'patch_embed' in n or 'stages.0.downsample' in n}
+    assert stem == {LR * RATE ** (layers - 1)}
     assert {lr for name, lr in rates.items() if not name.startswith('backbone.')} == {LR}
     assert {lr for lr, _ in given.values()} == {LR * RATE**power for power in range(layers)}
     matrices = {name for name, p in model.named_parameters() if p.ndim > 1}
@@ -488,7 +531,10 @@ def runner(work_dir: Path, iterations: int, **options) -> Runner:
         model=model,
         work_dir=str(work_dir),
         train_dataloader=dict(
-            dataset=Noise(), batch_size=2, sampler=dict(type='InfiniteSampler', shuffle=False)
+            dataset=Noise(),
+            batch_size=2,
+            sampler=dict(type='InfiniteSampler', shuffle=False),
+            collate_fn=dict(type='default_collate'),
         ),
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=iterations),
         optim_wrapper=dict(
@@ -497,7 +543,7 @@ def runner(work_dir: Path, iterations: int, **options) -> Runner:
             optimizer=dict(type='SGD', lr=LR, weight_decay=DECAY),
             paramwise_cfg=dict(layer_decay_rate=RATE),
         ),
-        param_scheduler=dict(type='MultiStepLR', by_epoch=False, milestones=[1], gamma=0.25),
+        param_scheduler=dict(type='LinearLR', by_epoch=False, start_factor=0.25, end=3),
         auto_scale_lr=dict(enable=True, base_batch_size=1),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=False)),
         experiment_name=f'decay_{work_dir.name}_{iterations}',
@@ -508,25 +554,27 @@ def runner(work_dir: Path, iterations: int, **options) -> Runner:
 
 def test_a_run_with_scheduler_scaled_rate_and_resume(tmp_path):
     first = runner(tmp_path, 1)
-    before = {name: p.detach().clone() for name, p in first.model.named_parameters()}
-    first.train()
-    # one step of the scheduler; the batch is twice the base batch
-    scheduled = {
-        f'backbone.{name}': (value[0] * 2 * 0.25, value[1])
-        for name, value in settings(first.model.backbone, first.optim_wrapper).items()
-    }
-    expected = {name: value for name, value in EXPECTED.items() if name in scheduled}
-    assert settings(first.model, first.optim_wrapper) == {
-        name: (lr * 2 * 0.25, decay) for name, (lr, decay) in expected.items()
-    }
-    # a step of SGD is lr * (gradient + decay * weight)
+    before, gradients = {}, {}
     for name, parameter in first.model.named_parameters():
-        lr, decay = expected[name]
-        step = 2 * lr * (parameter.grad + decay * before[name])
-        torch.testing.assert_close(before[name] - parameter.detach(), step, rtol=1e-4, atol=1e-6)
+        before[name] = parameter.detach().clone()
+        parameter.register_hook(functools.partial(gradients.__setitem__, name))
+    first.train()
+    expected = {name: EXPECTED[name] for name in before}
+
+    def times(factor: float) -> dict[str, tuple[float, float]]:
+        return {name: (lr * factor, decay) for name, (lr, decay) in expected.items()}
+
+    # a batch of twice the base batch; the scheduler begins at 1/4 and reaches 1 after two steps
+    assert settings(first.model, first.optim_wrapper) == times(2 * 0.625)
+    for name, (lr, decay) in times(2 * 0.25).items():  # a step of SGD
+        step = lr * (gradients[name] + decay * before[name])
+        after = first.model.get_parameter(name).detach()
+        torch.testing.assert_close(before[name] - after, step, rtol=1e-4, atol=1e-6)
     second = runner(tmp_path, 2, resume=True, load_from=str(tmp_path / 'iter_1.pth'))
     second.train()
     assert second.iter == 2
-    assert settings(second.model, second.optim_wrapper) == settings(
-        first.model, first.optim_wrapper
-    )
+    assert settings(second.model, second.optim_wrapper) == times(2)
+
+
+if __name__ == '__main__':
+    shard(int(sys.argv[1]), sys.argv[2])

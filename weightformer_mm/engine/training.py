@@ -37,6 +37,7 @@ def train(
     options: Sequence[str] = (),
     launcher: str = 'none',
     data_root: str | None = None,
+    auto_scale_lr: bool = False,
 ) -> None:
     """Run the training that ``config`` describes; everything it makes lies in the work folder.
 
@@ -50,6 +51,7 @@ def train(
         options: ``KEY=VALUE`` changes to the config.
         launcher: one of none, pytorch, slurm, mpi.
         data_root: folder that takes the place of the config's ``data_root``.
+        auto_scale_lr: scale the learning rate by the real batch over ``auto_scale_lr.base_batch_size``.
 
     Raises:
         UserError: bad input, found before the training starts wherever that is possible.
@@ -63,6 +65,8 @@ def train(
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
     if amp:
         use_amp(cfg)
+    if auto_scale_lr:
+        _use_auto_scale_lr(cfg)
     checkpoint = _checkpoint_to_resume(cfg, resume)
     cfg.resume = checkpoint is not None
     if checkpoint is not None:
@@ -114,6 +118,15 @@ def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Path | None:
     if resume is None:
         return None
     return last_checkpoint(cfg.work_dir) if resume == RESUME_LAST else Path(resume).expanduser()
+
+
+def _use_auto_scale_lr(cfg: Config) -> None:
+    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+        raise UserError(
+            f'--auto-scale-lr: {cfg.filename} does not say for which batch its learning rate is: '
+            'add auto_scale_lr = dict(base_batch_size=16)'
+        )
+    cfg.auto_scale_lr.enable = True
 
 
 def _add_hooks(runner: Runner) -> None:

@@ -1,7 +1,7 @@
 _base_ = './coco_instance.py'
 
 # Large-scale jitter as ViTDet's: 0.1 to 2 times the image at 1024 pixels, then a crop of 1024x1024. Training
-# and test images are padded to that square: with zeros after normalisation, and with the mean colour before it.
+# and test images are padded to that square: with zeros after normalisation, or the mean colour before it.
 # 8 images on each of 8 GPUs = batch 64: 117266 / 64 = 1833 iterations an epoch.
 image_size = (1024, 1024)
 mean_colour = (104, 116, 124)  # blue, green, red

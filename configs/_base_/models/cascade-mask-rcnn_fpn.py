@@ -1,6 +1,6 @@
 _base_ = './mask-rcnn_fpn.py'
 
-# Three stages of rising IoU, heads of four convolutions and one linear layer, and GIoU loss, as in the Cascade
+# Three stages of rising IoU, heads of four convolutions and one linear layer, and GIoU loss, as in Cascade
 # Mask R-CNN of Swin and ConvNeXt. The mask head of each stage is Mask R-CNN's.
 box_heads = [
     dict(
