@@ -15,9 +15,7 @@ SHAPES = str(CONFIGS / 'shapes/upernet_pyramid-weightformer-micro_shapes.py')
 CITYSCAPES = CONFIGS / 'cityscapes'
 SMALL_CARD = 24 * 2**30 / MEBI
 
-pytest.importorskip(
-    'torch.distributed._tools.mem_tracker', reason='MemTracker came with torch 2.5'
-)
+pytest.importorskip('torch.distributed._tools.mem_tracker', reason='MemTracker came with torch 2.5')
 
 
 def test_parameters_and_optimizer_state_are_known_exactly():
@@ -31,16 +29,18 @@ def test_parameters_and_optimizer_state_are_known_exactly():
 
 
 def test_activations_are_proportional_to_the_pixels():
-    one, four = (
-        training_memory(SHAPES, 1, (side, side))['Activation'] for side in (256, 512)
-    )
+    one, four = (training_memory(SHAPES, 1, (side, side))['Activation'] for side in (256, 512))
     assert four / one == pytest.approx(4, rel=0.02)
 
 
 def test_recomputation_saves_memory():
     kept, efficient, recomputed = (
         training_memory(SHAPES, 1, (256, 256), options)['Total']
-        for options in ((), ('model.backbone.memory_efficient=True',), ('model.backbone.with_cp=True',))
+        for options in (
+            (),
+            ('model.backbone.memory_efficient=True',),
+            ('model.backbone.with_cp=True',),
+        )
     )
     assert recomputed < efficient < kept
 
@@ -86,7 +86,9 @@ def test_a_real_step_keeps_what_was_worked_out():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        data = model.data_preprocessor(make_batch('mmseg', Case('train', 'float32', 1, 256, 256)), True)
+        data = model.data_preprocessor(
+            make_batch('mmseg', Case('train', 'float32', 1, 256, 256)), True
+        )
         loss, _ = model.parse_losses(model(**data, mode='loss'))
     expected = training_memory(SHAPES, 1, (256, 256), options)['Activation']
     assert sum(saved.values()) / MEBI == pytest.approx(expected, rel=0.15)
