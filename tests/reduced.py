@@ -35,10 +35,10 @@ _WITHOUT_LENGTHS = (
 )
 
 
-def reduce_sizes(cfg: Config, factor: float) -> None:
+def reduce_sizes(cfg: Config, factor: float, tta_factor: float | None = None) -> None:
     """Multiply every size in pixels of the config's pipelines, preprocessor and sliding windows.
 
-    Test-time augmentation has many views; their sizes are half as large again.
+    ``tta_factor`` is for the views of test-time augmentation, of which there are many.
 
     Raises:
         ValueError: a transform of which it is not known whether it has a size.
@@ -53,12 +53,14 @@ def reduce_sizes(cfg: Config, factor: float) -> None:
     for node in _dicts(cfg._cfg_dict):
         for key, value in node.items():
             if key.endswith('pipeline') and isinstance(value, list):
-                part = factor / 2 if key == 'tta_pipeline' else factor
+                part = tta_factor or factor if key == 'tta_pipeline' else factor
                 _reduce_transforms(value, partial(scale, factor=part), done)
     preprocessor = cfg.model.data_preprocessor
     for part in [preprocessor, *(preprocessor.get('batch_augments') or ())]:
         if 'size' in part:
             part.size = scale(part.size)
+        if part.get('pad_size_divisor', 0) > STEP:
+            part.pad_size_divisor = scale(part.pad_size_divisor)
     test_cfg = cfg.model.get('test_cfg') or {}
     for key in ('crop_size', 'stride'):
         if key in test_cfg:

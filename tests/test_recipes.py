@@ -25,8 +25,9 @@ from weightformer_mm.engine.runner import build_runner
 from weightformer_mm.engine.testing import evaluate
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
-# each with the factor that brings its images to about 128 pixels
-FACTORS = {'coco': 0.12, 'ade20k': 0.1875, 'cityscapes': 0.0625}
+# each with the factor that brings its images to about 128 pixels, and the one for the views of TTA
+FACTORS = {'coco': (0.12, 0.12), 'ade20k': (0.1875, 0.1), 'cityscapes': (0.0625, 0.03)}
+LARGEST = 256
 FILES = sorted(path for folder in FACTORS for path in CONFIGS.glob(f'{folder}/*.py'))
 every_recipe = pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
 
@@ -61,7 +62,7 @@ def reduced(path: Path, root: Path, work_dir: Path) -> Config:
     """The recipe on small images: one batch to train with and then one image to validate with."""
     cfg = Config.fromfile(path)
     use_data_root(cfg, root)
-    reduce_sizes(cfg, FACTORS[path.parent.name])
+    reduce_sizes(cfg, *FACTORS[path.parent.name])
     cfg.work_dir = str(work_dir)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
@@ -75,18 +76,18 @@ def reduced(path: Path, root: Path, work_dir: Path) -> Config:
         cfg.train_cfg = dict(type=cfg.train_cfg.type, max_iters=1, val_interval=1)
     cfg.param_scheduler = None  # the first steps of a warm-up are too small to be seen
     cfg.model.backbone.drop_path_rate = 0.0  # a block that is left out learns nothing
+    cfg.randomness = dict(seed=0)
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint.interval = 1
     cfg.default_hooks.checkpoint.save_optimizer = False
-    for part in ('train_cfg', 'test_cfg'):
-        reduce_counts(cfg.model.get(part) or {})
+    reduce_counts(cfg.model)
     use_local_weights(cfg, work_dir)
     return cfg
 
 
 def reduce_counts(part: dict) -> None:
     """As many boxes as a small image needs, and of those all, since an untrained detector is sure of none."""
-    counts = dict(nms_pre=50, max_per_img=50, num=32)
+    counts = dict(nms_pre=50, max_per_img=50, num_queries=50)
     for key, value in part.items():
         if key == 'score_thr':
             part[key] = 0.0
@@ -110,9 +111,10 @@ def use_local_weights(cfg: Config, folder: Path) -> None:
 
 
 class FirstValues(Hook):
-    """Keep what backbone and neck begin with."""
+    """Keep what backbone and neck begin with; see that the images are small."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        assert max(max(image.shape) for image in data_batch['inputs']) <= LARGEST
         self.values = {name: p.detach().clone() for name, p in learned(runner.model).items()}
 
 
@@ -215,6 +217,13 @@ def test_heads_fit_the_data_and_the_backbone(path):
         else:
             index = head.get('in_index', list(range(len(channels))))
             assert as_list(head.in_channels) == [channels[i] for i in as_list(index)]
+
+
+def test_a_transform_of_unknown_size_is_refused():
+    pipeline = [dict(type='RandomChoice', transforms=[[dict(type='RandomShift', pixels=32)]])]
+    cfg = Config(dict(train_pipeline=pipeline, model=dict(data_preprocessor=dict())))
+    with pytest.raises(ValueError, match='RandomShift'):
+        reduce_sizes(cfg, 0.5)
 
 
 def find(node, key):

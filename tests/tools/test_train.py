@@ -50,6 +50,43 @@ def test_checkpoints_hold_tensors_and_plain_values_alone(task_run, no_safe_globa
     assert {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'} <= set(checkpoint)
 
 
+def test_averaged_weights_and_tensorboard_are_one_option_each(tools, shapes, tmp_path):
+    pytest.importorskip('tensorboard')
+    changes = options(
+        SEGMENTATION,
+        shapes,
+        default_hooks__ema__type='EMAHook',
+        visualizer__vis_backends__1__type='TensorboardVisBackend',
+    )
+    tools.run('train', SEGMENTATION, '--work-dir', tmp_path, *changes).ok()
+    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    averaged, latest = checkpoint['state_dict'], checkpoint['ema_state_dict']
+    learned = {name for name in averaged if name.endswith('weight')}
+    differing = {n for n in learned if not torch.equal(averaged[n], latest[f'module.{n}'])}
+    assert len(differing) > len(learned) / 2
+    assert list(tmp_path.glob('*/vis_data/scalars.json'))
+    assert list(tmp_path.glob('*/vis_data/*tfevents*'))
+
+    evaluated = options(SEGMENTATION, shapes)
+    tools.run(
+        'test', SEGMENTATION, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, *evaluated
+    ).ok()
+    changes[-1:] = [*changes[-1:], 'train_cfg.max_epochs=2']
+    again = tools.run('train', SEGMENTATION, '--work-dir', tmp_path, '--resume', *changes).ok()
+    assert 'Continuing from' in again
+
+
+def test_logger_whose_package_is_missing_is_said_in_one_line(tools, shapes, tmp_path):
+    folder = tmp_path / 'hidden' / 'wandb'
+    folder.mkdir(parents=True)
+    (folder / '__init__.py').write_text("raise ImportError('no wandb here')")
+    changes = options(SEGMENTATION, shapes, visualizer__vis_backends__1__type='WandbVisBackend')
+    arguments = ('--work-dir', tmp_path / 'work', *changes)
+    path = os.pathsep.join([str(folder.parent), os.environ.get('PYTHONPATH', '')])
+    line = tools.fresh('train', SEGMENTATION, *arguments, env={'PYTHONPATH': path}).error_line()
+    assert 'visualizer.vis_backends: WandbVisBackend: ' in line and 'pip install wandb' in line
+
+
 def press_ctrl_c(process: subprocess.Popen) -> str:
     """Send what Ctrl-C does, to the loader's workers too; again if Python was busy in a destructor."""
     while True:
