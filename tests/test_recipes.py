@@ -91,6 +91,8 @@ def reduce_counts(part: dict) -> None:
     for key, value in part.items():
         if key == 'score_thr':
             part[key] = 0.0
+        elif key == 'allowed_border':
+            part[key] = -1  # the anchors of coarse levels lie within large images only
         elif key in counts:
             part[key] = min(value, counts[key])
         elif isinstance(value, (dict, list)):
