@@ -13,6 +13,8 @@ from mmengine.structures import InstanceData
 # the dimensions of a mask that a flip turns around
 _FLIPPED = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
 
+_TURNED = 'flip_hidden_from_detector'  # name of a view's flip while its detector runs
+
 
 @MODELS.register_module()
 class InstanceTTAModel(BaseTTAModel):
@@ -28,6 +30,19 @@ class InstanceTTAModel(BaseTTAModel):
     def __init__(self, tta_cfg: dict, **options: Any) -> None:
         super().__init__(**options)
         self.tta_cfg = tta_cfg
+
+    def test_step(self, data: dict) -> list[Any]:
+        """Predict on all views of a batch and merge; arguments and result as of ``BaseTTAModel``.
+
+        The detector is not told of flips: mmdet's cascades would turn their masks back alone, and fail.
+        """
+        for view in data['data_samples']:
+            for sample in view:
+                flip = (
+                    sample.metainfo.get('flip_direction') if sample.metainfo.get('flip') else None
+                )
+                sample.set_metainfo({'flip': False, _TURNED: flip})
+        return super().test_step(data)
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[Any]]) -> list[Any]:
         """Merge predictions.
@@ -64,9 +79,12 @@ def _turned_back(view: Any) -> InstanceData:
     instances = InstanceData(bboxes=found.bboxes, scores=found.scores, labels=found.labels)
     if 'masks' in found:
         instances.masks = found.masks
-    if not view.metainfo.get('flip'):
+    direction = view.metainfo.get(_TURNED)
+    if view.metainfo.get('flip'):
+        direction = view.metainfo['flip_direction']
+    if direction is None:
         return instances
-    dims = _FLIPPED[view.metainfo['flip_direction']]
+    dims = _FLIPPED[direction]
     height, width = view.metainfo['ori_shape'][:2]
     x0, y0, x1, y1 = instances.bboxes.unbind(-1)
     if -1 in dims:
