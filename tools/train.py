@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from command_line import add_config, add_config_options, add_launcher, run
+from command_line import add_config, add_config_options, add_data_root, add_launcher, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,6 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU'
     )
+    add_data_root(parser)
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -45,6 +46,7 @@ def main(args: argparse.Namespace) -> None:
         args.amp,
         args.cfg_options,
         args.launcher,
+        args.data_root,
         args.auto_scale_lr,
     )
 

@@ -7,7 +7,7 @@ _base_ = [
 
 # 100 epochs * 117266 images / batch 64 = 183300 iterations
 model = dict(
-    data_preprocessor=dict(batch_augments=_base_.batch_augments),
+    data_preprocessor=_base_.pad,
     backbone=_base_.weightformer_tiny,
     neck=dict(in_channels=192),
 )

@@ -24,7 +24,7 @@ MICRO = (
 )
 SMALL_CARD = 24 * 1024  # MiB
 
-pytest.importorskip('torch.distributed._tools.mem_tracker', reason='this torch has no MemTracker')
+pytest.importorskip('torch.distributed._tools.mem_tracker', reason='MemTracker came with torch 2.5')
 
 
 def test_parameters_and_optimizer_state_are_known_exactly():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.tools.commands import (
     CLASSIFICATION,
@@ -207,6 +208,23 @@ def test_base_part_is_no_training_config(tools):
     part = DETECTION.parents[1] / '_base_/models/mask-rcnn_fpn.py'
     line = tools.run('train', part).error_line()
     assert f'{part} has no train_dataloader' in line
+
+
+def test_data_root_is_used_and_dumped(tools, shapes, tmp_path):
+    small = options(SEGMENTATION, 'unused', train_dataloader__dataset__indices=4)
+    small = [option for option in small if 'data_root' not in option]
+    arguments = ('--work-dir', tmp_path, '--data-root', shapes)
+    tools.run('train', SEGMENTATION, *arguments, *small).ok()
+    dumped = Config.fromfile(tmp_path / SEGMENTATION.name)
+    assert dumped.data_root == dumped.val_dataloader.dataset.data_root == f'{shapes}/'
+    result = tools.run('test', SEGMENTATION, tmp_path / 'epoch_1.pth', *arguments)
+    assert 'mIoU: ' in result.ok()
+
+
+def test_data_root_that_is_not_there(tools, tmp_path):
+    line = tools.run('train', SEGMENTATION, '--data-root', tmp_path / 'none').error_line()
+    assert f'{tmp_path}/none not found' in line
+    assert f'make it with: python tools/make_shapes.py --out {tmp_path}/none' in line
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def train(
     amp: bool = False,
     options: Sequence[str] = (),
     launcher: str = 'none',
+    data_root: str | None = None,
     auto_scale_lr: bool = False,
 ) -> None:
     """Run the training that ``config`` describes; everything it makes lies in the work folder.
@@ -51,13 +52,14 @@ def train(
         amp: mixed precision.
         options: ``KEY=VALUE`` changes to the config.
         launcher: one of none, pytorch, slurm, mpi.
+        data_root: folder that takes the place of the config's ``data_root``.
         auto_scale_lr: scale the learning rate by the real batch over ``auto_scale_lr.base_batch_size``.
 
     Raises:
         UserError: bad input, found before the training starts wherever that is possible.
     """
     use_safe_loading()
-    cfg = load_config(config, options)
+    cfg = load_config(config, options, data_root)
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     require_libraries(cfg.get('default_scope', 'mmengine'))
     refuse_lenient_loading(cfg)
