@@ -14,6 +14,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .annotation_guard import check_categories, checked_coco_files
 from .config import innermost_dataset
 from .errors import UserError
 from .image_guard import name_unreadable_images
@@ -29,7 +30,8 @@ class CheckedRunner(Runner):
         dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
     ) -> Any:
         try:
-            loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+            with checked_coco_files():
+                loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         except json.JSONDecodeError as error:
             raise UserError(f'{_annotations(dataloader)} is not valid JSON: {error}') from error
         except ValueError as error:
@@ -37,6 +39,7 @@ class CheckedRunner(Runner):
             if problem is None:
                 raise
             raise UserError(problem) from error
+        check_categories(loader.dataset)
         name_unreadable_images(loader.dataset)
         return loader
 
