@@ -1,0 +1,7 @@
+_base_ = './upernet_pyramid-weightformer-tiny_8xb2-160k_ade20k-512x512.py'
+
+model = dict(
+    backbone=dict(arch='small', drop_path_rate=0.3),
+    decode_head=dict(in_channels=[96, 192, 384, 640]),
+    auxiliary_head=dict(in_channels=384),
+)
