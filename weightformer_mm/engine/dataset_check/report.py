@@ -48,9 +48,9 @@ class Report:
         """Something that a training passes over, and that a user should know."""
         self._add(WARNING, check, what, where)
 
-    def note(self, check: str, what: str) -> None:
+    def note(self, check: str, what: str, where: str = '') -> None:
         """A fact."""
-        self._add(NOTE, check, what, '')
+        self._add(NOTE, check, what, where)
 
     def count(self, level: str) -> int:
         """Number of kinds of findings of a level."""

@@ -39,7 +39,7 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
     chosen = sample(pairs, everything)
     report.looked('images read', len(chosen), len(items))
     report.looked('labels read', len(chosen), len(items))
-    _labels(report, dataset, _readable(report, dataset, chosen))
+    _labels(report, dataset, _readable(report, dataset, chosen), len(chosen) == len(items))
 
 
 def _pairs(report: Report, items: list[dict]) -> list[dict]:
@@ -81,7 +81,7 @@ def _readable(report: Report, dataset: Any, items: list[dict]) -> list[tuple[dic
     return list(read)
 
 
-def _labels(report: Report, dataset: Any, items: list[tuple[dict, Any]]) -> None:
+def _labels(report: Report, dataset: Any, items: list[tuple[dict, Any]], every: bool) -> None:
     load = loaders(dataset, 'with_seg')
     allowed = LabelRange.of(dataset)
     if not load or not items or items[0][0].get('seg_map_path') is None:
@@ -113,14 +113,15 @@ def _labels(report: Report, dataset: Any, items: list[tuple[dict, Any]]) -> None
             report.warning(
                 'labels read', 'unlabelled: every pixel is ignored', item['seg_map_path']
             )
-    _seen(report, dataset.metainfo['classes'], pixels)
+    _seen(report, dataset.metainfo['classes'], pixels, every)
 
 
-def _seen(report: Report, names: Any, images: Counter) -> None:
+def _seen(report: Report, names: Any, images: Counter, every: bool) -> None:
     report.looked('classes', len(names))
+    tell = report.warning if every else report.note  # a sample need not hold rare classes
     for index, name in enumerate(names):
         if not images[index]:
-            report.warning('classes', 'seen in none of the label images that were read', str(name))
+            tell('classes', 'seen in none of the label images that were read', str(name))
 
 
 def _split(path: str, problem: str) -> tuple[str, str]:
