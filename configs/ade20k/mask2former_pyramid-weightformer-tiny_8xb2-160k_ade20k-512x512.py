@@ -27,7 +27,11 @@ depths = (3, 3, 15, 3)
 backbone_norms = (
     ['norm']
     + [f'stages.{stage}.downsample.norm' for stage in range(len(depths))]
-    + [f'stages.{stage}.blocks.{block}.norm' for stage, n in enumerate(depths) for block in range(n)]
+    + [
+        f'stages.{stage}.blocks.{block}.norm'
+        for stage, n in enumerate(depths)
+        for block in range(n)
+    ]
 )
 custom_keys = dict(
     backbone=dict(lr_mult=0.1),

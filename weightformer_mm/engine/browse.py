@@ -92,7 +92,7 @@ def _fed(cfg: Config, split: str, number: int, seed: int) -> Iterator[tuple[np.n
                 if late:
                     image = _at_original_size(image, sample)
                 annotated = draw_truth(visualizer, image, sample)
-                yield np.hstack([image, _like(annotated, image)]), _caption(image, sample)
+                yield _beside(image, annotated), _caption(image, sample)
                 bar.update()
                 if bar.n == number:
                     return
@@ -126,10 +126,12 @@ def _at_original_size(image: np.ndarray, sample: Any) -> np.ndarray:
     return cv2.resize(image[:height, :width], sample.ori_shape[1::-1])
 
 
-def _like(picture: np.ndarray, image: np.ndarray) -> np.ndarray:
-    if picture.shape == image.shape:
-        return picture
-    return cv2.resize(picture, image.shape[1::-1], interpolation=cv2.INTER_AREA)
+def _beside(image: np.ndarray, annotated: np.ndarray) -> np.ndarray:
+    """Both side by side, in the size of the annotated one: a small image is enlarged for its text."""
+    if image.shape != annotated.shape:
+        image = cv2.resize(image, annotated.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    gap = np.full((len(image), max(2, image.shape[1] // 80), 3), 255, np.uint8)
+    return np.hstack([image, gap, annotated])
 
 
 def _caption(image: np.ndarray, sample: Any) -> str:

@@ -14,7 +14,9 @@ test_dataloader = val_dataloader
 tta_pipeline = _base_.tta_pipeline
 tta_pipeline[1].transforms[0] = [
     dict(
-        type='Resize', scale=(int(ratio * test_scale[0]), int(ratio * test_scale[1])), keep_ratio=True
+        type='Resize',
+        scale=(int(ratio * test_scale[0]), int(ratio * test_scale[1])),
+        keep_ratio=True,
     )
     for ratio in _base_.tta_ratios
 ]
