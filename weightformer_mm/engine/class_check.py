@@ -33,7 +33,7 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for place, node in innermost_datasets(
-            loader and loader.get('dataset'), f'{split}_dataloader'
+            loader and loader.get('dataset'), f'{split}_dataloader.dataset'
         ):
             dataset = build_unloaded(node)
             classes = classes_of(dataset)

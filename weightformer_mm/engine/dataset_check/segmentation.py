@@ -35,14 +35,14 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
     if is_remote(items[0]['img_path']):
         report.note('images', 'on another file system: not looked at')
         return
-    pairs = _pairs(report, items)
+    pairs = _pairs(report, items, dataset.seg_map_suffix)
     chosen = sample(pairs, everything)
     report.looked('images read', len(chosen), len(items))
     report.looked('labels read', len(chosen), len(items))
     _labels(report, dataset, _readable(report, dataset, chosen), len(chosen) == len(items))
 
 
-def _pairs(report: Report, items: list[dict]) -> list[dict]:
+def _pairs(report: Report, items: list[dict], suffix: str) -> list[dict]:
     folders, pairs = Folders(), []
     for item in items:
         label = item.get('seg_map_path')
@@ -53,22 +53,18 @@ def _pairs(report: Report, items: list[dict]) -> list[dict]:
         else:
             pairs.append(item)
     report.looked('labels', len(pairs))
-    _spare_labels(report, items)
+    _spare_labels(report, items, suffix)
     return pairs
 
 
-def _spare_labels(report: Report, items: list[dict]) -> None:
+def _spare_labels(report: Report, items: list[dict], suffix: str) -> None:
     wanted = {item['seg_map_path'] for item in items if item.get('seg_map_path')}
     spare = 0
     for folder in {os.path.dirname(path) for path in wanted}:
         if os.path.isdir(folder):
-            suffix = Path(next(path for path in wanted if os.path.dirname(path) == folder)).suffix
             with os.scandir(folder) as entries:
-                names = (entry.name for entry in entries)
-                spare += sum(
-                    name.endswith(suffix) and os.path.join(folder, name) not in wanted
-                    for name in names
-                )
+                names = [entry.name for entry in entries if entry.name.endswith(suffix)]
+            spare += sum(os.path.join(folder, name) not in wanted for name in names)
     if spare:
         report.note('labels', f'{spare} files in the label folders belong to no image of the list')
 
