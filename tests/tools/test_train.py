@@ -360,7 +360,7 @@ def test_annotation_file_without_the_classes(tools, data_copy, tmp_path):
 
 
 def test_a_jpeg_cut_off_in_the_second_epoch_costs_no_checkpoint(tools, data_copy, tmp_path):
-    """A set of two images; the second is damaged by a training that is in its second epoch."""
+    """The image is whole in the first epoch, and damaged when the training goes on."""
     file = data_copy / 'annotations/instances_train.json'
     content = json.loads(file.read_text())
     cut = data_copy / 'images/train/cut.jpg'
