@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from mmengine.config import Config
@@ -393,6 +394,52 @@ def test_annotation_file_without_the_classes(tools, data_copy, tmp_path):
     )
     line = tools.run('train', DETECTION, '--work-dir', tmp_path, *settings).error_line()
     assert f'no image of {file} is left to use' in line
+
+
+def test_a_jpeg_cut_off_in_the_second_epoch_costs_no_checkpoint(tools, data_copy, tmp_path):
+    """The image is whole in the first epoch, and damaged when the training goes on."""
+    file = data_copy / 'annotations/instances_train.json'
+    content = json.loads(file.read_text())
+    cut = data_copy / 'images/train/cut.jpg'
+    cv2.imwrite(str(cut), cv2.imread(str(data_copy / 'images/train/000003.png')))
+    content['images'][3]['file_name'] = cut.name
+    file.write_text(json.dumps(content))
+    settings = options(DETECTION, data_copy, train_cfg__val_interval=9)
+    result = tools.run('train', DETECTION, '--work-dir', tmp_path / 'work', *settings)
+    result.ok()
+    truncate(cut)
+    more = options(DETECTION, data_copy, train_cfg__val_interval=9, train_cfg__max_epochs=2)
+    arguments = ('--work-dir', tmp_path / 'work', '--resume')
+    line = [
+        line
+        for line in tools.run('train', DETECTION, *arguments, *more).err.splitlines()
+        if 'error: ' in line
+    ]
+    assert len(line) == 1 and f'cannot read the image {cut}: ' in line[0]
+    torch.load(tmp_path / 'work/epoch_1.pth', weights_only=True)
+
+
+def test_what_is_wrong_with_the_data_is_said_before_the_first_iteration(tools, data_copy, tmp_path):
+    file = data_copy / 'annotations/instances_train.json'
+    content = json.loads(file.read_text())
+    wrong = options(DETECTION, data_copy, model__roi_head__bbox_head__num_classes=80)
+    arguments = ('train', DETECTION, '--work-dir', tmp_path)
+    line = tools.run(*arguments, *wrong).error_line()
+    assert 'bbox_head (Shared2FCBBoxHead) has num_classes=80, but CocoDataset' in line
+    content['images'].append(dict(content['images'][2], file_name='other.png'))
+    file.write_text(json.dumps(content))
+    line = tools.run(*arguments, *options(DETECTION, data_copy)).error_line()
+    assert f'{file}: image id twice: 2 (000002.png and other.png)' in line
+
+
+def test_a_label_that_is_no_class_is_named_with_its_file(tools, data_copy, tmp_path):
+    path = data_copy / 'annotations/train/000003.png'
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    labels[40:50] = 200
+    cv2.imwrite(str(path), labels)
+    settings = options(SEGMENTATION, data_copy, train_dataloader__num_workers=1)
+    line = tools.run('train', SEGMENTATION, '--work-dir', tmp_path, *settings).error_line()
+    assert f'{path}: label 200 is no class: 7 classes are numbered from 1 to 7' in line
 
 
 def test_launcher_that_does_not_fit(tools, shapes):

@@ -74,6 +74,18 @@ def innermost_dataset(dataloader: Any) -> Any:
             return dataset
 
 
+def innermost_datasets(dataset: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Place and config of every data set inside wrappers (RepeatDataset, ConcatDataset, ...)."""
+    if not isinstance(dataset, dict):
+        return
+    wrapped = [('dataset', dataset['dataset'])] if 'dataset' in dataset else []
+    wrapped += [(f'datasets.{i}', item) for i, item in enumerate(dataset.get('datasets') or [])]
+    if not wrapped:
+        yield place, dataset
+    for key, inner in wrapped:
+        yield from innermost_datasets(inner, f'{place}.{key}')
+
+
 def type_name(node: Any) -> str:
     """``type`` of a config node, be it a class or a name, without its scope."""
     kind = node['type']

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 
+from .annotation_guard import check_categories, checked_coco_files
 from .config import innermost_dataset
 from .errors import UserError
 from .image_guard import name_unreadable_images
@@ -35,7 +36,8 @@ class _Checked:
         dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
     ) -> Any:
         try:
-            loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+            with checked_coco_files():
+                loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         except json.JSONDecodeError as error:
             raise UserError(f'{_annotations(dataloader)} is not valid JSON: {error}') from error
         except ValueError as error:
@@ -43,6 +45,7 @@ class _Checked:
             if problem is None:
                 raise
             raise UserError(problem) from error
+        check_categories(loader.dataset)
         name_unreadable_images(loader.dataset)
         seed_samples(loader)
         return loader

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from .amp import use_amp
 from .checkpoint_check import check_matches, check_resumable
+from .class_check import check_classes
 from .config import load_config, require
 from .data_check import check_data
 from .errors import Interrupted, UserError
@@ -80,6 +81,7 @@ def train(
     initial = InitialWeights.of_config(cfg)
     use_launcher(cfg, launcher)
     runner = build_runner(cfg)
+    check_classes(cfg, runner.model, ('train', 'val'))
     if checkpoint is not None:
         check_matches(runner.model, saved, checkpoint)
         del saved
