@@ -98,27 +98,29 @@ def compare(compiled, model, image):
 
 
 class DynamicLayers(nn.Module):
-    """Both dynamic layers on a map whose sides are computed, as those of every padded image are."""
+    """Both dynamic layers behind a patch embedding, where the sides of the map are expressions."""
 
     def __init__(self):
         super().__init__()
+        self.embed = nn.Conv2d(3, 6, kernel_size=8, stride=8)
         self.conv = DynamicDepthwiseConv2d(6)
         self.linear = DynamicLinear(6, 12)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter)
 
     def forward(self, image):
         padded = F.pad(image, (0, -image.shape[3] % 8, 0, -image.shape[2] % 8))
-        x = padded[:, :, ::8, ::8].permute(0, 2, 3, 1).contiguous()  # (B, H/8, W/8, C)
-        return [self.linear(self.conv(x))]
+        return [self.linear(self.conv(self.embed(padded).permute(0, 2, 3, 1)))]
 
 
 @pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='needs custom operators, torch >= 2.4')
 @pytest.mark.timeout(900)  # compiles C++
-@pytest.mark.parametrize('training', [False, True], ids=['inference', 'training'])
-def test_inductor_computes_the_same_on_maps_that_grow(training):
+def test_inductor_computes_the_same_on_maps_that_grow():
     """What the first compilation took for granted of the size shows on a later, larger map."""
     torch.manual_seed(0)
-    model = DynamicLayers().train(training)
+    model = DynamicLayers().eval()
     compiled = torch.compile(model, fullgraph=True, dynamic=True)
     for size in [(64, 96), (80, 112), (49, 151)]:
-        for result, expected in zip(*compare(compiled, model, torch.randn(2, 6, *size))):
-            torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+        for result, expected in zip(*compare(compiled, model, torch.randn(2, 3, *size))):
+            # sums of at most 192 terms, and of 9
+            assert float((result - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
