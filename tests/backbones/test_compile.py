@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests import needs
 from tests.backbones.contract import build
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
-from weightformer_mm.ops.compat import HAS_CUSTOM_OPS
 
 SMALL = [
     (
@@ -56,7 +56,7 @@ def nothing_compiled_before():
     torch._dynamo.reset()
 
 
-@pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='needs custom operators, torch >= 2.4')
+@needs.custom_operators
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize(
