@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -28,3 +31,18 @@ float16 = pytest.param(
         torch.__version__ < (2, 3), reason='needs float16 on a CPU, torch >= 2.3'
     ),
 )
+
+
+def locked(*packages: str) -> pytest.MarkDecorator:
+    """For what follows from the exact versions of ``packages``: those of requirements/lock.txt."""
+    lock = Path(__file__).resolve().parents[1] / 'requirements' / 'lock.txt'
+    pins = dict(line.split('==') for line in lock.read_text().splitlines() if '==' in line)
+    others = [f'{name} {pins[name]}' for name in packages if _installed(name) != pins[name]]
+    return pytest.mark.skipif(bool(others), reason=f'needs {", ".join(others)} of the lock')
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
