@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from tests import needs
 from tests.backbones.contract import build
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
+from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
 
 SMALL = [
     (
@@ -68,21 +71,54 @@ def test_ten_image_sizes_take_two_compilations(backbone, arch, options, mode, ba
     compilations = Compilations()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=compilations)
     for size in SIZES:
-        image = torch.randn(batch, 3, *size)
-        results = []
-        for function in (compiled, model):
-            model.zero_grad()
-            torch.manual_seed(0)
-            with torch.set_grad_enabled(model.training):
-                outputs = function(image)
-            if model.training:
-                torch.manual_seed(1)
-                torch.autograd.backward(outputs, [torch.randn_like(output) for output in outputs])
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            results.append([*outputs, *gradients])
-        assert len(results[0]) == len(results[1])
+        results = compare(compiled, model, torch.randn(batch, 3, *size))
         for result, expected in zip(*results):
             # sums over all tokens, in another order
             scale = float(expected.abs().max())
             assert float((result - expected).abs().max()) <= 1e-4 * scale
     assert compilations.count <= 2
+
+
+def compare(compiled, model, image):
+    """Outputs, and in training the gradients, of both."""
+    results = []
+    for function in (compiled, model):
+        model.zero_grad()
+        torch.manual_seed(0)
+        with torch.set_grad_enabled(model.training):
+            outputs = function(image)
+        if model.training:
+            torch.manual_seed(1)
+            torch.autograd.backward(outputs, [torch.randn_like(output) for output in outputs])
+        outputs = [output.detach() for output in outputs]
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        results.append([*outputs, *gradients])
+    assert len(results[0]) == len(results[1])
+    return results
+
+
+class DynamicLayers(nn.Module):
+    """Both dynamic layers on a map whose sides are computed, as those of every padded image are."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = DynamicDepthwiseConv2d(6)
+        self.linear = DynamicLinear(6, 12)
+
+    def forward(self, image):
+        padded = F.pad(image, (0, -image.shape[3] % 8, 0, -image.shape[2] % 8))
+        x = padded[:, :, ::8, ::8].permute(0, 2, 3, 1).contiguous()  # (B, H/8, W/8, C)
+        return [self.linear(self.conv(x))]
+
+
+@needs.custom_operators
+@pytest.mark.timeout(900)  # compiles C++
+@pytest.mark.parametrize('training', [False, True], ids=['inference', 'training'])
+def test_inductor_computes_the_same_on_maps_that_grow(training):
+    """What the first compilation took for granted of the size shows on a later, larger map."""
+    torch.manual_seed(0)
+    model = DynamicLayers().train(training)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    for size in [(64, 96), (80, 112), (49, 151)]:
+        for result, expected in zip(*compare(compiled, model, torch.randn(2, 6, *size))):
+            torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)

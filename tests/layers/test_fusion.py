@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from weightformer_mm import ops
 from weightformer_mm.layers import AttentionBlock, DynamicBlock, StaticBlock, run_recomputed
@@ -12,6 +15,12 @@ from weightformer_mm.layers.primitives import Linear
 
 BLOCKS = [StaticBlock, DynamicBlock, AttentionBlock]
 WATCHED = ('norm2', 'linear1', 'linear2')
+HOOKS = {
+    'forward': nn.Module.register_forward_hook,
+    'before forward': nn.Module.register_forward_pre_hook,
+    'backward': nn.Module.register_full_backward_hook,
+    'before backward': nn.Module.register_full_backward_pre_hook,
+}
 
 
 def run(block, x):
@@ -30,17 +39,18 @@ def fused(monkeypatch):
     return calls
 
 
+@pytest.mark.parametrize('hook', HOOKS)
 @pytest.mark.parametrize('drop_path', [0.0, 0.5])
 @pytest.mark.parametrize('name', WATCHED)
 @pytest.mark.parametrize('kind', BLOCKS)
-def test_a_hook_is_called_and_changes_nothing(kind, name, drop_path, fused):
+def test_a_hook_is_called_and_changes_nothing(kind, name, drop_path, hook, fused):
     torch.manual_seed(0)
     block = kind(8, drop_path_rate=drop_path).double()
     x = torch.randn(3, 5, 4, 8, dtype=torch.float64, requires_grad=True)
     expected = run(block, x)
     assert len(fused) == 1
     seen = []
-    getattr(block, name).register_forward_hook(lambda *_: seen.append(1))
+    HOOKS[hook](getattr(block, name), lambda *_: seen.append(1))
     for result, truth in zip(run(block, x), expected):
         torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-12)
     assert seen and len(fused) == 1
@@ -49,6 +59,35 @@ def test_a_hook_is_called_and_changes_nothing(kind, name, drop_path, fused):
 class Adapted(Linear):
     def forward(self, x):
         return super().forward(x) + 1
+
+
+@pytest.mark.parametrize('kind', [StaticBlock, DynamicBlock])
+def test_a_hook_sees_the_convolution_without_the_residual(kind):
+    torch.manual_seed(0)
+    block = kind(8)
+    x = torch.randn(2, 5, 4, 8)
+    expected = block(x)
+    seen = []
+    handle = block.dwc.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    torch.testing.assert_close(block(x), expected)
+    handle.remove()
+    torch.testing.assert_close(seen, [block.dwc(block.norm1(x) if kind is DynamicBlock else x)])
+
+
+@pytest.mark.parametrize('name', WATCHED)
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_a_parametrised_module_runs(kind, name, fused):
+    torch.manual_seed(0)
+    block = kind(8)
+    other = copy.deepcopy(block)
+    with torch.no_grad():
+        getattr(other, name).weight.mul_(2)
+    x = torch.randn(2, 5, 4, 8)
+    expected = other(x)
+    assert len(fused) == 1
+    parametrize.register_parametrization(getattr(block, name), 'weight', Doubled())
+    torch.testing.assert_close(block(x), expected)
+    assert len(fused) == 1
 
 
 @pytest.mark.parametrize('kind', BLOCKS)

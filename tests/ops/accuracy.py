@@ -24,7 +24,10 @@ def run(function: Callable, arguments: list[Tensor]) -> list[Tensor]:
 
 
 def check(
-    function: Callable, arguments: list[Tensor], magnitudes: list[float] | None = None
+    function: Callable,
+    arguments: list[Tensor],
+    magnitudes: list[float] | None = None,
+    cancelled: float = 1.0,
 ) -> None:
     """Compare the backends of ``function(*arguments, backend=...)`` with PyTorch in float64.
 
@@ -34,17 +37,19 @@ def check(
     Args:
         magnitudes: the largest sum of absolute terms behind an element of each result; without it, the
             largest element. Where terms cancel, it is the sum that says how exact a result can be.
+        cancelled: what that sum is, without ``magnitudes``, as a multiple of the largest element.
     """
     exact = run(lambda *args: function(*args, backend='torch'), [arg.double() for arg in arguments])
     eager = run(lambda *args: function(*args, backend='torch'), arguments)
     kernel = run(lambda *args: function(*args, backend='triton'), arguments)
     largest = [float(result.abs().max()) for result in exact]
+    sums = magnitudes or [cancelled * element for element in largest]
     for index, (result, other, truth) in enumerate(zip(kernel, eager, exact)):
         assert result.dtype == other.dtype, f'result {index}: {result.dtype}, not {other.dtype}'
         assert result.shape == truth.shape, f'result {index}: {result.shape}, not {truth.shape}'
         error, allowed = (float((x.double() - truth).abs().max()) for x in (result, other))
         floor = torch.finfo(result.dtype).eps / 2 * largest[index]
-        floor += 2 * FLOAT32 * (magnitudes or largest)[index]
+        floor += 2 * FLOAT32 * sums[index]
         assert error <= 2 * allowed + floor, (
             f'result {index}: error {error:.3g}, eager {allowed:.3g}, floor {floor:.3g}'
         )

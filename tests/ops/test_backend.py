@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from tests import needs
-from weightformer_mm.layers import DynamicBlock, set_backend
 from weightformer_mm.ops import backend
 from weightformer_mm.ops.backend import choose_backend
 
@@ -64,8 +63,6 @@ def test_interpreted_kernels_run_only_when_asked_for(monkeypatch):
 def test_unknown_names_list_the_valid_ones(monkeypatch):
     with pytest.raises(ValueError, match="'cuda'; choose one of auto, torch, triton"):
         choose_backend('cuda', ON_CPU)
-    with pytest.raises(ValueError, match='auto, torch, triton'):
-        set_backend(DynamicBlock(8), 'cuda')
     monkeypatch.setattr(backend, '_default', 'fast')
     with pytest.raises(ValueError, match='WEIGHTFORMER_BACKEND=fast: choose one of auto'):
         choose_backend('auto', ON_CPU)
@@ -88,12 +85,3 @@ def test_environment_decides_for_auto_alone(value, expected):
         [sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == expected
-
-
-def test_every_layer_of_a_block_gets_the_backend():
-    block = DynamicBlock(8)
-    set_backend(block, 'triton')
-    for layer in (block, block.dwc, block.dwc.predictor, block.linear1, block.linear1.predictor):
-        assert layer.backend == 'triton'
-    with pytest.raises(ValueError, match="backend 'triton'"):
-        block(torch.zeros(1, 4, 4, 8))

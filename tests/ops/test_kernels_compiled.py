@@ -38,6 +38,12 @@ def test_no_register_is_spilled(channels):
     assert {kernel.name: kernel.spilled for kernel in compiled if kernel.spilled} == {}
 
 
+@pytest.mark.parametrize('size', [(1, 70000, 1), (1, 1, 70000)])
+def test_a_launch_of_any_map_keeps_to_the_limits_of_cuda(size):
+    for kernel in compile_launches(launch_all, *size, 4):
+        assert all(programs <= 65535 for programs in kernel.grid[1:]), kernel.name
+
+
 def test_another_image_size_compiles_nothing():
     every = [
         kernel

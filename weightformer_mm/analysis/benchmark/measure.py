@@ -231,19 +231,15 @@ def _rows(
     first: str, entrants: Mapping[str, Entrant], samples: Samples, method: Method
 ) -> list[dict[str, Any]]:
     """One row for each contender that completed a round."""
+    batches = {name: entrant.case.batch for name, entrant in entrants.items()}
     rows = []
     for name, times in samples.times.items():
         if not times:
             continue
         entrant = entrants[name]
         case = entrant.case
-        cells = {**quantiles(times), 'rounds': len(times)}
+        cells = time_cells(samples, name, first, batches)
         cells['parameters'] = sum(weight.numel() for weight in entrant.model.parameters())
-        cells['images_per_s'] = case.batch / cells['median_ms'] * 1e3
-        if samples.times.get(first):
-            images = case.batch / entrants[first].case.batch
-            cells['speed_ratio'] = speed_ratio(times, samples.times[first], images)
-            cells['ratio_to'] = first
         if entrant.peak is not None:
             cells.update(asdict(entrant.peak))
         work = entrant.subject.multiply_adds(case)
@@ -251,6 +247,24 @@ def _rows(
             cells.update(work_cells(work, None, cells['median_ms'], method.ceilings))
         rows.append(row(name, case, method, **cells))
     return rows
+
+
+def time_cells(
+    samples: Samples, name: str, first: str, batches: Mapping[str, int]
+) -> dict[str, Any]:
+    """The cells that follow from the times of ``name`` and, if that completed a round, of ``first``.
+
+    Args:
+        batches: images per step of each.
+    """
+    times = samples.times[name]
+    cells: dict[str, Any] = {**quantiles(times), 'rounds': len(times)}
+    cells['images_per_s'] = batches[name] / cells['median_ms'] * 1e3
+    if samples.times.get(first):
+        images = batches[name] / batches[first]
+        cells['speed_ratio'] = speed_ratio(times, samples.times[first], images)
+        cells['ratio_to'] = first
+    return cells
 
 
 def work_cells(

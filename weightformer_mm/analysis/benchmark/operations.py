@@ -17,9 +17,9 @@ from ...backbones import PyramidWeightFormer, WeightFormer
 from ...engine.errors import Interrupted, UserError
 from ...ops.backend import check_backend
 from ..complexity import formulas
-from .clock import clock_of, interleave, quantiles, speed_ratio
+from .clock import clock_of, interleave
 from .failures import failure_of
-from .measure import Method, row, work_cells
+from .measure import Method, row, time_cells, work_cells
 from .results import Results
 from .steps import DTYPES, Case, Step
 
@@ -295,11 +295,7 @@ def _measure(
     for label, times in samples.times.items():
         if not times:
             continue
-        cells = {**quantiles(times), 'rounds': len(times)}
-        cells['images_per_s'] = stage.batch / cells['median_ms'] * 1e3
-        if first in samples.times:
-            cells['speed_ratio'] = speed_ratio(times, samples.times[first])
-            cells['ratio_to'] = first
+        cells = time_cells(samples, label, first, dict.fromkeys(steps, stage.batch))
         cells.update(work_cells(work, moved, cells['median_ms'], method.ceilings))
         rows.append(row(label, case, method, **cells))
     results.add(rows)

@@ -69,7 +69,9 @@ _FREE = frozenset(
         )
     ).split()
 )
-_OURS_FREE = frozenset('pool_tokens pool_tokens_whole pool_grid bounded_update'.split())
+_OURS_FREE = frozenset(
+    'pool_tokens pool_tokens_whole pool_grid pool_grid_whole bounded_update'.split()
+)
 # they return their input under another shape, and their schema does not say so
 _UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
 

@@ -9,12 +9,18 @@ from torch import Tensor
 
 from ..backend import choose_backend
 from ..checks import check_map
+from ..compat import keeps_operators
 from ..precision import at_least_float32, without_autocast
 from . import autograd, eager, grid, reference
+from .compiled import pool_grid_whole
 
 __all__ = ['adaptive_update', 'depthwise_conv', 'depthwise_conv_norm']
 
-_adaptive_update = at_least_float32(reference.adaptive_update)
+
+@at_least_float32
+def _adaptive_update(x: Tensor, size: int, *parameters: Tensor) -> Tensor:
+    pool = pool_grid_whole if keeps_operators() else reference.pool_grid
+    return reference.update_from_grid(pool(x, size), *parameters)
 
 
 def adaptive_update(

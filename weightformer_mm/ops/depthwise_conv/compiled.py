@@ -1,7 +1,9 @@
-"""The convolution as one operator, which ``torch.compile`` does not look into.
+"""Convolution and grid of means as operators that ``torch.compile`` does not look into.
 
-Traced step by step, the backward pass is compiled for a layout of the gradient that oneDNN need not return,
-and the forward pass anew for maps of less than 20 480 elements.
+Traced step by step, the backward pass of the convolution is compiled for a layout of the gradient that oneDNN
+need not return, and its forward pass anew for maps of less than 20 480 elements. Where the sides of the map
+are computed, Inductor on a CPU compiles ``adaptive_avg_pool2d`` for the cells of the first size and uses them
+for larger maps too, whose means are then wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..operators import operator
-from . import eager
+from . import eager, reference
 
 
 def _fake(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
@@ -60,3 +62,37 @@ def eager_conv_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor
     )
     x_grad = eager.unfolded(x_grad, images).contiguous()
     return x_grad, kernel_grad.reshape(kernel.shape), bias_grad.view(images, channels).sum(0)
+
+
+def _fake_grid(x: Tensor, size: int) -> Tensor:
+    return x.new_empty((x.shape[0], size, size, x.shape[3]))
+
+
+def _save_grid(ctx, inputs, output) -> None:
+    x, _ = inputs
+    ctx.size = x.shape[1:3]
+
+
+def _differentiate_grid(ctx, grad: Tensor):
+    return pool_grid_whole_backward(grad, *ctx.size), None
+
+
+@operator(
+    'pool_grid_whole(Tensor x, SymInt size) -> Tensor', _fake_grid, _save_grid, _differentiate_grid
+)
+def pool_grid_whole(x: Tensor, size: int) -> Tensor:
+    return reference.pool_grid(x, size).contiguous()
+
+
+def _fake_grid_backward(grad: Tensor, height: int, width: int) -> Tensor:
+    return grad.new_empty((grad.shape[0], height, width, grad.shape[3]))
+
+
+@operator(
+    'pool_grid_whole_backward(Tensor grad, SymInt height, SymInt width) -> Tensor',
+    _fake_grid_backward,
+)
+def pool_grid_whole_backward(grad: Tensor, height: int, width: int) -> Tensor:
+    x = _fake_grid_backward(grad, height, width)  # its shape alone counts
+    grad, x = grad.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
+    return torch.ops.aten._adaptive_avg_pool2d_backward(grad, x).permute(0, 2, 3, 1).contiguous()

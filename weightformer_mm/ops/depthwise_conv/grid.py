@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..operators import operator
 from ..precision import at_least_float32
+from . import reference
 
 # Triton is imported with the kernels, when one of them first runs.
+
+_update_from_grid = at_least_float32(reference.update_from_grid)
 
 
 def adaptive_update(
     x: Tensor, size: int, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor
 ) -> Tensor:
     """The same as the reference; ``x`` is read as it is, and all after it is float32."""
-    return _from_grid(pool_grid(x, size), hidden_weight, hidden_bias, out_weight)
-
-
-@at_least_float32
-def _from_grid(
-    grid: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor
-) -> Tensor:
-    hidden = F.gelu(F.linear(grid, hidden_weight.flatten(1), hidden_bias))  # (B, k, k, C)
-    return F.linear(hidden, out_weight.flatten(1)).permute(0, 3, 1, 2)  # (B, C, k, k)
+    return _update_from_grid(pool_grid(x, size), hidden_weight, hidden_bias, out_weight)
 
 
 def _fake(x: Tensor, size: int) -> Tensor:

@@ -10,8 +10,20 @@ def adaptive_update(
     x: Tensor, size: int, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor
 ) -> Tensor:
     """Average the map in a ``size x size`` grid; each cell's two-layer MLP gives that tap of the kernel."""
-    grid = F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), size)  # (B, C, k, k)
-    return F.conv2d(F.gelu(F.conv2d(grid, hidden_weight, hidden_bias)), out_weight)
+    return update_from_grid(pool_grid(x, size), hidden_weight, hidden_bias, out_weight)
+
+
+def pool_grid(x: Tensor, size: int) -> Tensor:
+    """Means over the cells of a grid; ``(B, H, W, C) -> (B, size, size, C)``."""
+    return F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+
+
+def update_from_grid(
+    grid: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor
+) -> Tensor:
+    """The two 1x1 convolutions on the grid; ``(B, k, k, C) -> (B, C, k, k)``."""
+    hidden = F.gelu(F.linear(grid, hidden_weight.flatten(1), hidden_bias))
+    return F.linear(hidden, out_weight.flatten(1)).permute(0, 3, 1, 2)
 
 
 def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = False) -> Tensor:

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..launch import channel_block
+
 _POOL_ELEMENTS = 2048  # of the pooled map, per program
 _BOUND_BLOCK = {'BLOCK_K': 64, 'BLOCK_M': 32}
 # The sum over tokens is cut into parts for this many programs, also on GPUs that run fewer at once: where
@@ -200,6 +202,13 @@ def _correlation_backward_kernel(
 
 
 @triton.jit
+def _rows_of(start, first, m, K: tl.constexpr, M: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Offsets and mask of ``BLOCK_K`` rows from ``first`` on, columns ``m``, of a ``(K, M)`` at ``start``."""
+    k = first + tl.arange(0, BLOCK_K)
+    return start + k[:, None] * M + m[None, :], (k < K)[:, None] & (m < M)[None, :]
+
+
+@triton.jit
 def _bound_kernel(
     update,  # (B, K, M)
     weight,  # (K, M)
@@ -213,16 +222,12 @@ def _bound_kernel(
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     squares = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
     for first in range(0, K, BLOCK_K):
-        k = first + tl.arange(0, BLOCK_K)
-        mask = (k < K)[:, None] & (m < M)[None, :]
-        offset = start + k[:, None] * M + m[None, :]
+        offset, mask = _rows_of(start, first, m, K, M, BLOCK_K)
         value = tl.load(update + offset, mask=mask, other=0.0).to(tl.float32)
         squares += value * value
     scale = 1.0 / (tl.sqrt(tl.sum(squares, axis=0)) + 1.0)  # (BLOCK_M,)
     for first in range(0, K, BLOCK_K):
-        k = first + tl.arange(0, BLOCK_K)
-        mask = (k < K)[:, None] & (m < M)[None, :]
-        place = k[:, None] * M + m[None, :]
+        place, mask = _rows_of(0, first, m, K, M, BLOCK_K)
         value = tl.load(update + start + place, mask=mask, other=0.0).to(tl.float32)
         static = tl.load(weight + place, mask=mask, other=0.0).to(tl.float32)
         result = static + value * scale[None, :]
@@ -245,9 +250,7 @@ def _bound_backward_kernel(
     squares = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
     products = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
     for first in range(0, K, BLOCK_K):
-        k = first + tl.arange(0, BLOCK_K)
-        mask = (k < K)[:, None] & (m < M)[None, :]
-        offset = start + k[:, None] * M + m[None, :]
+        offset, mask = _rows_of(start, first, m, K, M, BLOCK_K)
         value = tl.load(update + offset, mask=mask, other=0.0).to(tl.float32)
         squares += value * value
         products += value * tl.load(grad + offset, mask=mask, other=0.0).to(tl.float32)
@@ -256,9 +259,7 @@ def _bound_backward_kernel(
     # divided by the norm first: the quotient is no longer than the gradient
     along = tl.sum(products, axis=0) / tl.where(norm > 0.0, norm, 1.0) * scale * scale
     for first in range(0, K, BLOCK_K):
-        k = first + tl.arange(0, BLOCK_K)
-        mask = (k < K)[:, None] & (m < M)[None, :]
-        offset = start + k[:, None] * M + m[None, :]
+        offset, mask = _rows_of(start, first, m, K, M, BLOCK_K)
         value = tl.load(update + offset, mask=mask, other=0.0).to(tl.float32)
         upstream = tl.load(grad + offset, mask=mask, other=0.0).to(tl.float32)
         result = upstream * scale[None, :] - value * along[None, :]
@@ -361,8 +362,8 @@ def _window(height: int, width: int) -> tuple[int, int]:
 
 
 def _map_grid(batch: int, tokens: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """Programs of a map kernel and their blocks: the widest that leaves the fewest channels idle."""
-    block_c = min((128, 64, 32), key=lambda block: triton.cdiv(channels, block) * block)
+    """Programs of a map kernel and their blocks."""
+    block_c = channel_block(channels)
     block_t = _POOL_ELEMENTS // block_c
     programs = triton.cdiv(tokens, block_t) * triton.cdiv(channels, block_c)
     return (programs, batch), {'BLOCK_T': block_t, 'BLOCK_C': block_c}

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ...launch import channel_block
+
 _BLOCK_ELEMENTS = 2048
 
 
@@ -24,20 +26,21 @@ def _cell_end(cell, length, SIZE: tl.constexpr):
     return ((cell + 1) * length + SIZE - 1) // SIZE
 
 
-@triton.jit(do_not_specialize=['height', 'width'])
+@triton.jit(do_not_specialize=['width'])
 def _row_sums_kernel(
     x,  # (B, H, W, C)
     out,  # (B, H, SIZE, C), float32: sums over the columns of each cell
-    height,
     width,
     C: tl.constexpr,
     SIZE: tl.constexpr,
     BLOCK_W: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    row = tl.program_id(2).to(tl.int64) * height + tl.program_id(1)
-    cell = tl.program_id(0) % SIZE
-    channel = tl.program_id(0) // SIZE * BLOCK_C + tl.arange(0, BLOCK_C)
+    per_row: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C * SIZE
+    row = (tl.program_id(0) // per_row).to(tl.int64)  # of all images
+    block = tl.program_id(0) % per_row
+    cell = block % SIZE
+    channel = block // SIZE * BLOCK_C + tl.arange(0, BLOCK_C)
     start, end = _cell_start(cell, width, SIZE), _cell_end(cell, width, SIZE)
     total = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
     for first in range(start, end, BLOCK_W):
@@ -86,9 +89,12 @@ def _backward_kernel(
     BLOCK_C: tl.constexpr,
 ):
     channel_blocks: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
-    row, image = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    column = tl.program_id(0) // channel_blocks * BLOCK_W + tl.arange(0, BLOCK_W)
-    channel = tl.program_id(0) % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    per_row = tl.cdiv(width, BLOCK_W) * channel_blocks
+    row_of_all = tl.program_id(0) // per_row  # of all images
+    row, image = row_of_all % height, (row_of_all // height).to(tl.int64)
+    block = tl.program_id(0) % per_row
+    column = block // channel_blocks * BLOCK_W + tl.arange(0, BLOCK_W)
+    channel = block % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
     total = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
     for j in tl.static_range(SIZE):
         start, end = _cell_start(j, width, SIZE), _cell_end(j, width, SIZE)
@@ -101,7 +107,7 @@ def _backward_kernel(
             cell = ((image * SIZE + i) * SIZE + j) * C + channel
             upstream = tl.load(grad + cell, mask=(channel < C) & inside, other=0.0).to(tl.float32)
             total += share[:, None] * (upstream / (bottom - top).to(tl.float32))[None, :]
-    offset = ((image * height + row) * width + column)[:, None] * C + channel[None, :]
+    offset = (row_of_all.to(tl.int64) * width + column)[:, None] * C + channel[None, :]
     mask = (column < width)[:, None] & (channel < C)[None, :]
     tl.store(out + offset, total.to(out.dtype.element_ty), mask=mask)
 
@@ -114,13 +120,11 @@ def pool_grid(x: Tensor, size: int) -> Tensor:
     out = torch.empty((batch, size, size, channels), dtype=torch.float32, device=x.device)
     if batch == 0:
         return out
-    block_c = _channel_block(channels)
+    block_c = channel_block(channels)
     programs = triton.cdiv(channels, block_c)
     blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}
     length = _BLOCK_ELEMENTS // block_c
-    _row_sums_kernel[programs * size, height, batch](
-        x, sums, height, width, BLOCK_W=length, **blocks
-    )
+    _row_sums_kernel[(programs * size * height * batch,)](x, sums, width, BLOCK_W=length, **blocks)
     _cell_means_kernel[programs, size * size, batch](
         sums, out, height, width, BLOCK_H=length, **blocks
     )
@@ -134,15 +138,10 @@ def pool_grid_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype
     out = torch.empty((batch, height, width, channels), dtype=dtype, device=grad.device)
     if batch == 0:
         return out
-    block_c = _channel_block(channels)
+    block_c = channel_block(channels)
     block_w = _BLOCK_ELEMENTS // block_c
     programs = triton.cdiv(width, block_w) * triton.cdiv(channels, block_c)
-    _backward_kernel[programs, height, batch](
+    _backward_kernel[(programs * height * batch,)](
         grad, out, height, width, C=channels, SIZE=size, BLOCK_W=block_w, BLOCK_C=block_c
     )
     return out
-
-
-def _channel_block(channels: int) -> int:
-    """The widest block of those that leave the fewest channels idle."""
-    return min((128, 64, 32), key=lambda block: triton.cdiv(channels, block) * block)
