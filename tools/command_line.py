@@ -22,6 +22,14 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help="where the data lie (default: the config's data_root)",
+    )
+
+
 def add_score_threshold(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--score-thr',

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from command_line import add_config, add_config_options, add_launcher, add_score_threshold, run
+from command_line import (
+    add_config,
+    add_config_options,
+    add_data_root,
+    add_launcher,
+    add_score_threshold,
+    run,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,6 +33,7 @@ def parse_args() -> argparse.Namespace:
         '--tta', action='store_true', help='test-time augmentation (tta_model of the config)'
     )
     add_score_threshold(parser)
+    add_data_root(parser)
     add_config_options(parser)
     add_launcher(parser)
     return parser.parse_args()
@@ -44,6 +52,7 @@ def main(args: argparse.Namespace) -> None:
         args.cfg_options,
         args.launcher,
         args.score_thr,
+        args.data_root,
     )
 
 

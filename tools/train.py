@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from command_line import add_config, add_config_options, add_launcher, run
+from command_line import add_config, add_config_options, add_data_root, add_launcher, run
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,6 +25,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU'
     )
+    add_data_root(parser)
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate by the batch over the config's auto_scale_lr.base_batch_size",
+    )
     add_config_options(parser)
     add_launcher(parser)
     return parser.parse_args()
@@ -33,7 +39,16 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from weightformer_mm.engine.training import train
 
-    train(args.config, args.work_dir, args.resume, args.amp, args.cfg_options, args.launcher)
+    train(
+        args.config,
+        args.work_dir,
+        args.resume,
+        args.amp,
+        args.cfg_options,
+        args.launcher,
+        args.data_root,
+        args.auto_scale_lr,
+    )
 
 
 if __name__ == '__main__':

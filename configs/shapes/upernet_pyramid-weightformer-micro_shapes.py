@@ -1,4 +1,5 @@
 _base_ = [
+    '../_base_/segmentation.py',
     '../_base_/models/upernet.py',
     '../_base_/models/from_scratch.py',
     '../_base_/datasets/shapes_segmentation.py',
@@ -8,6 +9,7 @@ _base_ = [
 # Narrow heads, and GroupNorm because a batch is four images.
 norm_cfg = dict(type='GN', num_groups=8, requires_grad=True)
 model = dict(
+    data_preprocessor=dict(size=None, size_divisor=32),
     backbone=dict(type='PyramidWeightFormer', arch='micro', init_cfg=_base_.scratch_init),
     decode_head=dict(in_channels=[32, 64, 128, 192], channels=32, num_classes=7, norm_cfg=norm_cfg),
     auxiliary_head=dict(

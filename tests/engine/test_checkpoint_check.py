@@ -73,10 +73,6 @@ def test_what_differs_is_named():
         check_matches(Model(), saved(Model(extra=True)), 'a.pth')
 
 
-def test_parts_left_out_on_purpose_are_ignored():
-    check_matches(Model(), saved(Model(extra=True)), 'a.pth', ignore=['mask_head.'])
-
-
 @pytest.mark.parametrize('checkpoint', [{}, {'state_dict': 3}, {'a': 1}, {'state_dict': {'a': 1}}])
 def test_no_weights(checkpoint):
     with pytest.raises(UserError, match='a.pth holds no weights of a model'):

@@ -52,6 +52,15 @@ def test_option_is_applied(option, place, value):
         assert node[0].metric == ['bbox', 'segm']
 
 
+def test_an_index_after_the_last_appends_to_a_list():
+    cfg = config()
+    apply_options(cfg, ['test_evaluator.1.type=DumpResults', 'test_evaluator.1.out.path=a.json'])
+    added = {'type': 'DumpResults', 'out': {'path': 'a.json'}}
+    assert cfg.to_dict()['test_evaluator'] == [*config().to_dict()['test_evaluator'], added]
+    with pytest.raises(UserError, match='Index 3 exceeds'):
+        apply_options(cfg, ['test_evaluator.3.type=DumpResults'])
+
+
 @pytest.mark.parametrize(
     ('option', 'message'),
     [

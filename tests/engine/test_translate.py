@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import re
+import sys
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import MODELS, Registry
+from mmengine.registry import MODELS, VISBACKENDS, Registry
 
 import weightformer_mm.backbones  # noqa: F401  registers them
 from weightformer_mm.engine import UserError, run_tool
@@ -32,6 +34,22 @@ def test_registry_and_constructor_errors():
     assert 'huge' in str(arch) and 'tiny' in str(arch) and 'base' in str(arch)
     kind = explain(caught(MODELS.build, {'type': 'WeightFormer', 'arch': 3}))
     assert 'expected arch to be a name or a dict' in str(kind)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'package', 'hidden'),
+    [
+        ('TensorboardVisBackend', 'tensorboard', 'torch.utils.tensorboard'),
+        ('WandbVisBackend', 'wandb', 'wandb'),
+    ],
+)
+def test_logger_whose_package_is_missing(kind, package, hidden, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, hidden, None)  # importing it fails
+    backend = VISBACKENDS.build({'type': kind, 'save_dir': str(tmp_path)})
+    problem = explain(caught(backend.add_scalar, 'loss', 1.0))
+    assert isinstance(problem, UserError)
+    assert str(problem).startswith(f'visualizer.vis_backends: {kind}: ')
+    assert re.search(rf'pip install .*{package}', str(problem))
 
 
 def test_files():

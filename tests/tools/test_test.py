@@ -112,14 +112,17 @@ def test_classification_writes_classes_metrics_and_pictures(tools, classificatio
     assert not np.array_equal(picture, cv2.resize(image, (224, 224)))
 
 
-def test_detection_tta_evaluates_boxes_and_says_so(tools, detection, tmp_path):
+def test_detection_tta_merges_boxes_and_masks(tools, detection, tmp_path):
     out = tmp_path / 'out'
     arguments = ('--tta', '--work-dir', tmp_path / 'work', '--out', out)
-    settings = detection.options()
-    log = tools.run('test', DETECTION, detection.checkpoint, *arguments, *settings).ok()
-    assert 'masks are not predicted and not evaluated' in log
+    settings = detection.options(model__test_cfg__rcnn__score_thr=0.0)
+    tools.run('test', DETECTION, detection.checkpoint, *arguments, *settings).ok()
     metrics = json.loads((out / 'metrics.json').read_text())
-    assert 'coco/bbox_mAP' in metrics and 'coco/segm_mAP' not in metrics
+    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(metrics)
+    boxes, masks = (
+        json.loads((out / f'detections.{kind}.json').read_text()) for kind in ('bbox', 'segm')
+    )
+    assert len(boxes) == len(masks) > 0
 
 
 def test_segmentation_tta(tools, segmentation, tmp_path):

@@ -12,8 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.tools.commands import (
     CLASSIFICATION,
@@ -47,6 +49,43 @@ def test_trains_every_task(task_run):
 def test_checkpoints_hold_tensors_and_plain_values_alone(task_run, no_safe_globals):
     checkpoint = torch.load(task_run.checkpoint, weights_only=True)
     assert {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'} <= set(checkpoint)
+
+
+def test_averaged_weights_and_tensorboard_are_one_option_each(tools, shapes, tmp_path):
+    pytest.importorskip('tensorboard')
+    changes = options(
+        SEGMENTATION,
+        shapes,
+        default_hooks__ema__type='EMAHook',
+        visualizer__vis_backends__1__type='TensorboardVisBackend',
+    )
+    tools.run('train', SEGMENTATION, '--work-dir', tmp_path, *changes).ok()
+    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    averaged, latest = checkpoint['state_dict'], checkpoint['ema_state_dict']
+    learned = {name for name in averaged if name.endswith('weight')}
+    differing = {n for n in learned if not torch.equal(averaged[n], latest[f'module.{n}'])}
+    assert len(differing) > len(learned) / 2
+    assert list(tmp_path.glob('*/vis_data/scalars.json'))
+    assert list(tmp_path.glob('*/vis_data/*tfevents*'))
+
+    evaluated = options(SEGMENTATION, shapes)
+    tools.run(
+        'test', SEGMENTATION, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, *evaluated
+    ).ok()
+    changes[-1:] = [*changes[-1:], 'train_cfg.max_epochs=2']
+    again = tools.run('train', SEGMENTATION, '--work-dir', tmp_path, '--resume', *changes).ok()
+    assert 'Continuing from' in again
+
+
+def test_logger_whose_package_is_missing_is_said_in_one_line(tools, shapes, tmp_path):
+    folder = tmp_path / 'hidden' / 'wandb'
+    folder.mkdir(parents=True)
+    (folder / '__init__.py').write_text("raise ImportError('no wandb here')")
+    changes = options(SEGMENTATION, shapes, visualizer__vis_backends__1__type='WandbVisBackend')
+    arguments = ('--work-dir', tmp_path / 'work', *changes)
+    path = os.pathsep.join([str(folder.parent), os.environ.get('PYTHONPATH', '')])
+    line = tools.fresh('train', SEGMENTATION, *arguments, env={'PYTHONPATH': path}).error_line()
+    assert 'visualizer.vis_backends: WandbVisBackend: ' in line and 'pip install wandb' in line
 
 
 def press_ctrl_c(process: subprocess.Popen) -> str:
@@ -170,6 +209,23 @@ def test_base_part_is_no_training_config(tools):
     part = DETECTION.parents[1] / '_base_/models/mask-rcnn_fpn.py'
     line = tools.run('train', part).error_line()
     assert f'{part} has no train_dataloader' in line
+
+
+def test_data_root_is_used_and_dumped(tools, shapes, tmp_path):
+    small = options(SEGMENTATION, 'unused', train_dataloader__dataset__indices=4)
+    small = [option for option in small if 'data_root' not in option]
+    arguments = ('--work-dir', tmp_path, '--data-root', shapes)
+    tools.run('train', SEGMENTATION, *arguments, *small).ok()
+    dumped = Config.fromfile(tmp_path / SEGMENTATION.name)
+    assert dumped.data_root == dumped.val_dataloader.dataset.data_root == f'{shapes}/'
+    result = tools.run('test', SEGMENTATION, tmp_path / 'epoch_1.pth', *arguments)
+    assert 'mIoU: ' in result.ok()
+
+
+def test_data_root_that_is_not_there(tools, tmp_path):
+    line = tools.run('train', SEGMENTATION, '--data-root', tmp_path / 'none').error_line()
+    assert f'{tmp_path}/none not found' in line
+    assert f'make it with: python tools/make_shapes.py --out {tmp_path}/none' in line
 
 
 @pytest.mark.parametrize(
@@ -338,6 +394,52 @@ def test_annotation_file_without_the_classes(tools, data_copy, tmp_path):
     )
     line = tools.run('train', DETECTION, '--work-dir', tmp_path, *settings).error_line()
     assert f'no image of {file} is left to use' in line
+
+
+def test_a_jpeg_cut_off_in_the_second_epoch_costs_no_checkpoint(tools, data_copy, tmp_path):
+    """The image is whole in the first epoch, and damaged when the training goes on."""
+    file = data_copy / 'annotations/instances_train.json'
+    content = json.loads(file.read_text())
+    cut = data_copy / 'images/train/cut.jpg'
+    cv2.imwrite(str(cut), cv2.imread(str(data_copy / 'images/train/000003.png')))
+    content['images'][3]['file_name'] = cut.name
+    file.write_text(json.dumps(content))
+    settings = options(DETECTION, data_copy, train_cfg__val_interval=9)
+    result = tools.run('train', DETECTION, '--work-dir', tmp_path / 'work', *settings)
+    result.ok()
+    truncate(cut)
+    more = options(DETECTION, data_copy, train_cfg__val_interval=9, train_cfg__max_epochs=2)
+    arguments = ('--work-dir', tmp_path / 'work', '--resume')
+    line = [
+        line
+        for line in tools.run('train', DETECTION, *arguments, *more).err.splitlines()
+        if 'error: ' in line
+    ]
+    assert len(line) == 1 and f'cannot read the image {cut}: ' in line[0]
+    torch.load(tmp_path / 'work/epoch_1.pth', weights_only=True)
+
+
+def test_what_is_wrong_with_the_data_is_said_before_the_first_iteration(tools, data_copy, tmp_path):
+    file = data_copy / 'annotations/instances_train.json'
+    content = json.loads(file.read_text())
+    wrong = options(DETECTION, data_copy, model__roi_head__bbox_head__num_classes=80)
+    arguments = ('train', DETECTION, '--work-dir', tmp_path)
+    line = tools.run(*arguments, *wrong).error_line()
+    assert 'bbox_head (Shared2FCBBoxHead) has num_classes=80, but CocoDataset' in line
+    content['images'].append(dict(content['images'][2], file_name='other.png'))
+    file.write_text(json.dumps(content))
+    line = tools.run(*arguments, *options(DETECTION, data_copy)).error_line()
+    assert f'{file}: image id twice: 2 (000002.png and other.png)' in line
+
+
+def test_a_label_that_is_no_class_is_named_with_its_file(tools, data_copy, tmp_path):
+    path = data_copy / 'annotations/train/000003.png'
+    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    labels[40:50] = 200
+    cv2.imwrite(str(path), labels)
+    settings = options(SEGMENTATION, data_copy, train_dataloader__num_workers=1)
+    line = tools.run('train', SEGMENTATION, '--work-dir', tmp_path, *settings).error_line()
+    assert f'{path}: label 200 is no class: 7 classes are numbered from 1 to 7' in line
 
 
 def test_launcher_that_does_not_fit(tools, shapes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from weightformer_mm.datasets.miniatures import LAYOUTS, MiniatureError, make_miniature
 from weightformer_mm.datasets.shapes import (
     CLASSES,
     CONTEXT_CLASSES,
@@ -23,6 +24,8 @@ __all__ = [
     'CONTEXT_CLASSES',
     'CONTEXT_SEG_CLASSES',
     'CONTEXT_SEG_PALETTE',
+    'LAYOUTS',
+    'MiniatureError',
     'PALETTE',
     'SEG_CLASSES',
     'SEG_PALETTE',
@@ -30,6 +33,7 @@ __all__ = [
     'ContextRules',
     'ShapesConfig',
     'ShapesError',
+    'make_miniature',
     'make_shapes',
     'render_sample',
 ]

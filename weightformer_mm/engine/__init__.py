@@ -1,6 +1,7 @@
 """Training, testing and inference on top of mmengine: what the command lines in ``tools/`` call.
 
-Importing this package registers its hooks and optimizer wrapper in mmengine's root registries, and ``hf://``.
+Importing this package registers its hooks, optimizer wrapper, sampler, sharding strategy and the constructor
+for layer-wise learning rate decay in mmengine's root registries, and ``hf://``.
 Without mmengine the import still works, so that a tool can say what is missing.
 """
 
@@ -12,7 +13,7 @@ from .errors import UserError
 from .tool import run_tool
 
 if find_spec('mmengine') is not None:
-    from . import amp, hooks, optimizers  # noqa: F401
+    from . import amp, fsdp, hooks, layer_decay, optimizers, randomness  # noqa: F401
     from .weight_sources import register_hub
 
     register_hub()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,26 +17,42 @@ from torch import nn
 from .config import type_name
 from .errors import UserError
 
+# the last two are of mmcv's MultiScaleDeformableAttention, and go into its operator
+_FLOAT32_PARTS = ('backbone', 'neck', 'value_proj', 'attention_weights')
+
 
 @OPTIM_WRAPPERS.register_module()
 class Bf16OptimWrapper(OptimWrapper):
     """bfloat16 autocast without loss scaling, on the CPU too.
 
     mmengine's ``AmpOptimWrapper`` refuses to be built without a GPU. bfloat16 has the range of float32, so
-    there is nothing to scale. mmcv's operators (RoIAlign, NMS) know no bfloat16; between them and the network
-    stand the outputs of backbone, neck and heads, which are therefore given in float32.
+    there is nothing to scale. mmcv's operators (RoIAlign, NMS, deformable attention) know no bfloat16;
+    between them and the network stand the outputs of backbone, neck and heads and the values and weights of
+    deformable attention, which are therefore given in float32.
+
+    Args:
+        device_types: devices on which to compute in bfloat16, such as ``['cuda']``; on every other it is an
+            ``OptimWrapper``, in float32. None: on every device; an empty list: on none.
+        args, kwargs: those of ``OptimWrapper``.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, device_types: Sequence[str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._device_types = device_types
         self._prepared = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
+        device = torch.device(get_device()).type
+        if self._device_types is not None and device not in self._device_types:
+            with super().optim_context(model):
+                yield
+            return
         if not self._prepared:
             _give_float32(model)
             self._prepared = True
-        device = torch.device(get_device()).type
         with super().optim_context(model), torch.autocast(device, torch.bfloat16):
             yield
 
@@ -47,7 +63,7 @@ def _give_float32(model: nn.Module) -> None:
         parts = [
             part for part in name.split('.') if not part.isdigit()
         ]  # the heads of a cascade are a list
-        if parts and (parts[-1] in ('backbone', 'neck') or parts[-1].endswith('_head')):
+        if parts and (parts[-1] in _FLOAT32_PARTS or parts[-1].endswith('_head')):
             module.forward = _returning_float32(module.forward)
 
 
@@ -72,7 +88,8 @@ def _float32(value: Any) -> Any:
 def use_amp(cfg: Config) -> None:
     """Switch ``cfg.optim_wrapper`` to mixed precision.
 
-    CUDA: mmengine's ``AmpOptimWrapper`` with dynamic loss scale (or as the config has it). CPU: bfloat16.
+    CUDA: mmengine's ``AmpOptimWrapper`` with dynamic loss scale (or as the config has it). CPU: bfloat16. A
+    ``Bf16OptimWrapper`` in the config stays one, on whatever device there is.
 
     Raises:
         UserError: the config uses an optimizer wrapper of its own, or the device has no autocast.
@@ -83,6 +100,7 @@ def use_amp(cfg: Config) -> None:
         raise UserError(f'--amp cannot be combined with optim_wrapper.type={kind} of the config')
     device = torch.device(get_device()).type
     if kind == 'Bf16OptimWrapper':
+        wrapper.pop('device_types', None)
         return
     if device == 'cuda':
         wrapper.type = 'AmpOptimWrapper'

@@ -42,25 +42,15 @@ def get_state_dict(
     return {k[len(prefix) :] if k.startswith(prefix) else k: v for k, v in weights.items()}
 
 
-def check_matches(
-    model: nn.Module,
-    checkpoint: dict[str, Any],
-    path: str | os.PathLike,
-    ignore: Sequence[str] = (),
-) -> None:
-    """Raise UserError unless the checkpoint has exactly the weights of ``model``.
-
-    Args:
-        ignore: name prefixes of weights that may be in excess: of parts taken out of the model on purpose.
-    """
+def check_matches(model: nn.Module, checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
+    """Raise UserError unless the checkpoint has exactly the weights of ``model``."""
     model = unwrapped(model)
     found = get_state_dict(checkpoint, path)
     wanted = model.state_dict()
     counters = [name for name in wanted if is_counter(name)]
-    differences = compare(wanted, found, counters, [f'{prefix}*' for prefix in ignore])
+    differences = compare(wanted, found, counters)
     if not differences:
         return
-    found = {name: found[name] for name in found if not name.startswith(tuple(ignore))}
     if converts(model, found):
         return
     raise UserError(

@@ -11,17 +11,21 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .data_root import use_data_root
 from .errors import UserError
 from .options import apply_options
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
-def load_config(path: str | os.PathLike, options: Sequence[str] = ()) -> Config:
-    """Read a config and apply ``KEY=VALUE`` options.
+def load_config(
+    path: str | os.PathLike, options: Sequence[str] = (), data_root: str | os.PathLike | None = None
+) -> Config:
+    """Read a config, apply ``KEY=VALUE`` options and then move its data to ``data_root``.
 
     Raises:
-        UserError: the file or one of its bases is missing or wrong, or an option does not fit.
+        UserError: the file or one of its bases is missing or wrong, an option does not fit, or there is no
+            ``data_root`` to replace.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -37,6 +41,8 @@ def load_config(path: str | os.PathLike, options: Sequence[str] = ()) -> Config:
             raise
         raise problem from error
     apply_options(cfg, options)
+    if data_root is not None:
+        use_data_root(cfg, data_root)
     return cfg
 
 
@@ -66,6 +72,18 @@ def innermost_dataset(dataloader: Any) -> Any:
             dataset = dataset['datasets'][0]
         else:
             return dataset
+
+
+def innermost_datasets(dataset: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Place and config of every data set inside wrappers (RepeatDataset, ConcatDataset, ...)."""
+    if not isinstance(dataset, dict):
+        return
+    wrapped = [('dataset', dataset['dataset'])] if 'dataset' in dataset else []
+    wrapped += [(f'datasets.{i}', item) for i, item in enumerate(dataset.get('datasets') or [])]
+    if not wrapped:
+        yield place, dataset
+    for key, inner in wrapped:
+        yield from innermost_datasets(inner, f'{place}.{key}')
 
 
 def type_name(node: Any) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
-from .config import as_list
+from .config import as_list, innermost_datasets
 from .errors import UserError
 
 
@@ -23,13 +22,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         UserError: something is missing or a folder is empty; names the command that makes the data where
             the config has it as ``prepare_data``.
     """
-    missing = []
-    for place, path in _needed(cfg, splits):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                missing.append(f'{path.absolute()} is empty ({place})')
-        elif not path.exists():
-            missing.append(f'{path.absolute()} not found ({place})')
+    missing = [text for _, text in missing_data(cfg, splits)]
     if missing:
         more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
         command = cfg.get('prepare_data')
@@ -37,25 +30,34 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         raise UserError(f'data set: {missing[0]}{more}; {remedy}')
 
 
+def missing_data(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Split and description of each file or folder that is missing, and of each folder that is empty."""
+    for place, path in _needed(cfg, splits):
+        split = place.partition('_')[0]
+        if path.is_dir():
+            if not any(path.iterdir()):
+                yield split, f'{path.absolute()} is empty ({place})'
+        elif not path.exists():
+            yield split, f'{path.absolute()} not found ({place})'
+
+
 def _needed(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, Path]]:
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is None:
             continue
-        yield from _dataset_paths(loader.get('dataset'), f'{split}_dataloader.dataset')
+        for place, dataset in innermost_datasets(
+            loader.get('dataset'), f'{split}_dataloader.dataset'
+        ):
+            yield from _dataset_paths(dataset, place)
         for evaluator in as_list(cfg.get(f'{split}_evaluator')):
             if _is_local(evaluator) and evaluator.get('ann_file'):
                 yield f'{split}_evaluator.ann_file', Path(evaluator['ann_file'])
 
 
-def _dataset_paths(dataset: Any, place: str) -> Iterator[tuple[str, Path]]:
-    """Paths of a data set config, through wrappers such as RepeatDataset and ConcatDataset."""
-    if not isinstance(dataset, dict) or not _is_local(dataset):
+def _dataset_paths(dataset: dict, place: str) -> Iterator[tuple[str, Path]]:
+    if not _is_local(dataset):
         return
-    if 'dataset' in dataset:
-        yield from _dataset_paths(dataset['dataset'], f'{place}.dataset')
-    for index, inner in enumerate(dataset.get('datasets') or []):
-        yield from _dataset_paths(inner, f'{place}.datasets.{index}')
     root = dataset.get('data_root') or ''
     entries = {'ann_file': dataset.get('ann_file')}
     prefixes = dataset.get('data_prefix')  # mmpretrain also takes one string

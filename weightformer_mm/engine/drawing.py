@@ -67,6 +67,22 @@ def draw(
         paint(out_file=str(unfinished), **arguments)
 
 
+def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
+    """The image with its annotations on it: ``(H, W, 3)`` uint8, RGB; enlarged where ``draw`` enlarges.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB, in the size that the annotations are in.
+        sample: of one of the data sets of mmdet, mmseg or mmpretrain.
+    """
+    arguments = {'draw_gt': True, 'draw_pred': False, 'show': False}
+    if hasattr(visualizer, 'visualize_cls'):
+        least = max(_LEAST_SIDE, min(image.shape[:2]))
+        visualizer.visualize_cls(image, sample, resize=least, **arguments)
+    else:
+        visualizer.add_datasample('truth', image, sample, **arguments)
+    return visualizer.get_image()
+
+
 def picture_name(path: Path) -> Path:
     """Name of the picture of an image: the same, in a format that can be written."""
     return path if path.suffix.lower() in _WRITABLE else path.with_suffix(path.suffix + '.png')

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..checkpoints.differences import compare, usable
 from ..checkpoints.pretrained import CONTAINERS, PREFIX, SHOWN, log_left_out, matching_weights
@@ -142,10 +143,12 @@ class InitialWeightsHook(Hook):
         self.weights = weights
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        own = unwrapped(runner.model).state_dict()
+        # of a sharded model each process has parts alone
+        is_sharded = isinstance(runner.model, FullyShardedDataParallel)
+        own = {} if is_sharded else unwrapped(runner.model).state_dict()
         checkpoint.clear()
-        converts_names = not self.weights.keys() <= own.keys()
-        checkpoint['state_dict'] = self.weights if converts_names else {**own, **self.weights}
+        takes_all = self.weights.keys() <= own.keys()
+        checkpoint['state_dict'] = {**own, **self.weights} if takes_all else self.weights
         self.weights = {}
 
 

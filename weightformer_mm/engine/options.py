@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
 from .errors import UserError
@@ -31,12 +31,17 @@ _OTHER_KEYS = {
 def apply_options(cfg: Config, options: Sequence[str]) -> None:
     """Merge ``KEY=VALUE`` strings into ``cfg``, values as mmengine's ``DictAction`` reads them.
 
+    A list grows by one entry where a key names the index after its last:
+    ``visualizer.vis_backends.1.type=TensorboardVisBackend``.
+
     Raises:
         UserError: an option is malformed, its key is misspelt, or setting it would have no effect.
     """
     parsed = _parse(options)
     for key in parsed:
         _check_key(cfg, key)
+    for key in parsed:
+        _grow_list(cfg, key)
     try:
         cfg.merge_from_dict(parsed)
     except (KeyError, TypeError) as error:
@@ -81,6 +86,17 @@ def _child(node: Any, part: str) -> Any:
     if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
         return node[int(part)]
     return None
+
+
+def _grow_list(cfg: Config, key: str) -> None:
+    """Append an empty dict for an option to fill in, where ``key`` asks for one entry more than there is."""
+    parts = key.split('.')
+    node: Any = cfg.get(parts[0])
+    for depth, part in enumerate(parts[1:-1], start=1):
+        if isinstance(node, list) and part == str(len(node)):
+            cfg.merge_from_dict({'.'.join(parts[:depth]): [*node, ConfigDict()]})
+            return
+        node = _child(node, part)
 
 
 def _suggest(name: str, known: Any) -> str:

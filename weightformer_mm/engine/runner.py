@@ -1,4 +1,4 @@
-"""mmengine's runner, with data errors that name the file and checkpoints that appear whole or not at all."""
+"""mmengine's runners, with data errors that name the file and checkpoints that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,28 +8,36 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.runner._flexible_runner import FlexibleRunner
+from torch import nn
 
+from .annotation_guard import check_categories, checked_coco_files
 from .config import innermost_dataset
 from .errors import UserError
 from .image_guard import name_unreadable_images
+from .randomness import seed_samples
 
 _forwarded: list[logging.Handler] = []
 
 
-class CheckedRunner(Runner):
-    """``mmengine.runner.Runner`` with errors for the user and atomic checkpoints; nothing else differs."""
+class _Checked:
+    """What both runners have besides: errors for the user and atomic checkpoints."""
 
     @staticmethod
     def build_dataloader(
         dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
     ) -> Any:
         try:
-            loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+            with checked_coco_files():
+                loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         except json.JSONDecodeError as error:
             raise UserError(f'{_annotations(dataloader)} is not valid JSON: {error}') from error
         except ValueError as error:
@@ -37,13 +45,10 @@ class CheckedRunner(Runner):
             if problem is None:
                 raise
             raise UserError(problem) from error
+        check_categories(loader.dataset)
         name_unreadable_images(loader.dataset)
+        seed_samples(loader)
         return loader
-
-    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        logger = super().build_logger(*args, **kwargs)
-        _forward_messages(logger)
-        return logger
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if '://' in str(out_dir):
@@ -59,9 +64,63 @@ class CheckedRunner(Runner):
                 Path(out_dir, partial).unlink(missing_ok=True)
 
 
-def build_runner(cfg: Config) -> Runner:
-    """The runner that ``cfg.runner_type`` names, else :class:`CheckedRunner`."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else CheckedRunner.from_cfg(cfg)
+class CheckedRunner(_Checked, Runner):
+    """``mmengine.runner.Runner`` with errors for the user and atomic checkpoints."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        _forward_messages(logger)
+        return logger
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if self.distributed and torch.device(get_device()).type == 'cpu':
+            model = without_sync_batchnorm(model, self.logger)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+
+class CheckedFlexibleRunner(_Checked, FlexibleRunner):
+    """``mmengine.runner.FlexibleRunner`` with errors for the user and atomic checkpoints.
+
+    The model is built at once, not when the training starts, so that it can be looked at before.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _forward_messages(self.logger)
+        self.model = self.strategy.build_model(self.model)
+        if torch.device(get_device()).type == 'cpu':
+            self.model = without_sync_batchnorm(self.model, self.logger)
+
+    def train(self) -> nn.Module:
+        if hasattr(self.strategy, 'build_whole_optim_wrapper'):
+            self.optim_wrapper = self.strategy.build_whole_optim_wrapper(
+                self.optim_wrapper, self.model
+            )
+        return super().train()
+
+
+def build_runner(cfg: Config, trains: bool = True) -> Runner | FlexibleRunner:
+    """The runner that ``cfg.runner_type`` names, else :class:`CheckedRunner`.
+
+    Args:
+        trains: False for a run that needs no strategy of training; every checkpoint holds a whole model.
+    """
+    kind = cfg.get('runner_type', 'Runner')
+    if kind == 'Runner' or not trains:
+        return CheckedRunner.from_cfg(cfg)
+    if kind == 'FlexibleRunner':
+        return CheckedFlexibleRunner.from_cfg(cfg)
+    return RUNNERS.build(cfg)
+
+
+def without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
+    """``model`` with BatchNorm for SyncBatchNorm, which torch has for GPUs only; says so if there is any."""
+    if any('SyncBatchNorm' in type(module).__name__ for module in model.modules()):
+        logger.warning(
+            'SyncBatchNorm works on GPUs only: on the CPU each process normalises by the statistics of its '
+            'own images (BatchNorm)'
+        )
+    return revert_sync_batchnorm(model)
 
 
 def _forward_messages(logger: MMLogger) -> None:

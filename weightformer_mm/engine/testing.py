@@ -48,6 +48,7 @@ def evaluate(
     options: Sequence[str] = (),
     launcher: str = 'none',
     score_thr: float = 0.3,
+    data_root: str | None = None,
 ) -> dict[str, float]:
     """Evaluate ``checkpoint`` on the test split and return the metrics.
 
@@ -62,12 +63,13 @@ def evaluate(
         options: ``KEY=VALUE`` changes to the config.
         launcher: one of none, pytorch, slurm, mpi.
         score_thr: detections below it are not drawn.
+        data_root: folder that takes the place of the config's ``data_root``.
 
     Raises:
         UserError: bad input, found before the evaluation starts wherever that is possible.
     """
     use_safe_loading()
-    cfg = load_config(config, options)
+    cfg = load_config(config, options, data_root)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     require_libraries(cfg.get('default_scope', 'mmengine'))
     weights = load_weights(checkpoint)
@@ -75,7 +77,8 @@ def evaluate(
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
     cfg.load_from = str(checkpoint)
     cfg.resume = False
-    dropped = use_tta(cfg) if tta else []
+    if tta:
+        use_tta(cfg)
     use_launcher(cfg, launcher)
     with ExitStack() as stack:
         if out is not None:
@@ -85,13 +88,9 @@ def evaluate(
         if show_dir is not None:
             show_folder = make_folder(show_dir, '--show-dir')
             use_visualizer(cfg)
-        runner = build_runner(cfg)
-        check_matches(runner.model, weights, checkpoint, ignore=dropped)
+        runner = build_runner(cfg, trains=False)
+        check_matches(runner.model, weights, checkpoint)
         del weights  # the runner reads the file again
-        if dropped:
-            runner.logger.warning(
-                'Test-time augmentation merges boxes only: masks are not predicted and not evaluated.'
-            )
         if show_dir is not None:
             runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg), score_thr))
         metrics = _run(runner)

@@ -32,6 +32,7 @@ def explain(error: Exception) -> UserError | None:
     """The error in the user's terms; None for a programming error, which keeps its traceback."""
     for translate in (
         _own,
+        _vis_backend,
         _import,
         _unknown_type,
         _bad_argument,
@@ -56,6 +57,17 @@ def _own(error: Exception) -> UserError | None:
 
 def _qualified(kind: type) -> str:
     return f'{kind.__module__}.{kind.__qualname__}'
+
+
+def _vis_backend(error: Exception) -> UserError | None:
+    """mmengine's visualizer backends, which ask for the package that they log to and name no module."""
+    frames = list(_frames(error))
+    if not isinstance(error, ImportError) or not frames:
+        return None
+    if not _in_library(frames[-1], 'mmengine', 'visualization'):
+        return None
+    backend = type(frames[-1].tb_frame.f_locals.get('self')).__name__
+    return UserError(f'visualizer.vis_backends: {backend}: {error}')
 
 
 def _import(error: Exception) -> UserError | None:

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmengine.config import Config, ConfigDict
 
-from .config import as_list, innermost_dataset, require, type_name
-from .errors import UserError
-
-_MASK_PARTS = ('mask_head', 'mask_roi_extractor')
+from . import instance_tta  # noqa: F401
+from .config import innermost_dataset, require, type_name
 
 
-def use_tta(cfg: Config) -> list[str]:
+def use_tta(cfg: Config) -> None:
     """Replace model and test pipeline by the config's ``tta_model`` and ``tta_pipeline``.
 
-    mmdet's ``DetTTAModel`` merges boxes and refuses masks: of an instance segmentor the mask head is left
-    out and the boxes alone are evaluated.
-
-    Returns:
-        Name prefixes of the weights that the model therefore no longer has; empty where nothing was left out.
+    mmdet's ``DetTTAModel``, which refuses masks, is replaced by ``InstanceTTAModel``, which merges them too.
 
     Raises:
-        UserError: the config has no test-time augmentation, or the model's masks cannot be left out.
+        UserError: the config has no test-time augmentation.
     """
     require(cfg, ('tta_model', 'tta_pipeline'), '--tta')
-    dropped = []
-    if type_name(cfg.tta_model) == 'DetTTAModel':
-        dropped = _drop_masks(cfg)
     innermost_dataset(cfg.test_dataloader).pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    return dropped
-
-
-def _drop_masks(cfg: Config) -> list[str]:
-    roi_head: Any = cfg.model.get('roi_head') or {}
-    dropped = [f'roi_head.{part}.' for part in _MASK_PARTS if roi_head.pop(part, None) is not None]
-    for evaluator in as_list(cfg.test_evaluator):
-        metrics = as_list(evaluator.get('metric'))
-        if 'segm' not in metrics:
-            continue
-        if not dropped:
-            raise UserError(
-                f'--tta: DetTTAModel merges boxes only and cannot serve the masks of {type_name(cfg.model)}; '
-                'test without --tta'
-            )
-        evaluator.metric = [metric for metric in metrics if metric != 'segm']
-    return dropped
+    model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    if type_name(model) == 'DetTTAModel':
+        model.type = 'InstanceTTAModel'
+    cfg.model = model

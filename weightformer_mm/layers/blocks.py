@@ -41,11 +41,12 @@ class _Block(nn.Module):
         if not self.fusible():
             hidden = F.gelu(self.linear1(self.norm2(x)))  # (B, H, W, 4 * C)
             return x + self.drop_path(self.drop(self.linear2(self.drop(hidden))))
+        weight1, normed = self.weight1(x, normed)
         return ops.residual_mlp(
             x,
             self.norm2.weight,
             self.norm2.bias,
-            self.weight1(x, normed),
+            weight1,
             self.linear1.bias,
             self.linear2.weight,
             self.linear2.bias,
@@ -60,9 +61,12 @@ class _Block(nn.Module):
         parts = self.norm2, self.linear1, self.linear2, self.drop, self.drop_path
         return not drops and as_built(*parts)
 
-    def weight1(self, x: Tensor, normed: Tensor | None) -> Tensor:
-        """FC1's weight, ``(1, C, 4 * C)``, or ``(B, C, 4 * C)`` if it is predicted from ``LN(x)``."""
-        return self.linear1.weight.T.unsqueeze(0)
+    def weight1(self, x: Tensor, normed: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """FC1's weight, ``(1, C, 4 * C)``, or ``(B, C, 4 * C)`` if ``LN(x)`` predicts it; and ``LN(x)``.
+
+        The latter is None if nothing has needed it so far.
+        """
+        return self.linear1.weight.T.unsqueeze(0), normed
 
     def branch_scale(self, x: Tensor) -> Tensor | None:
         """What stochastic depth multiplies the branch of each image by, ``(B,)``; None for 1."""
@@ -148,10 +152,11 @@ class DynamicBlock(_ConvBlock):
         super().__init__(linear1, channels, drop_rate, drop_path_rate, dwc=dwc)
         self.norm1 = LayerNorm(channels)
 
-    def weight1(self, x: Tensor, normed: Tensor | None) -> Tensor:
+    def weight1(self, x: Tensor, normed: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self.linear1.predictor is None:
-            return self.linear1.weight.unsqueeze(0)
-        return self.linear1.predicted_weight(self.norm2(x) if normed is None else normed)
+            return self.linear1.weight.unsqueeze(0), normed
+        normed = self.norm2(x) if normed is None else normed
+        return self.linear1.predicted_weight(normed), normed
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mixed(self.norm1(x))

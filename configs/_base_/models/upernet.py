@@ -1,19 +1,9 @@
 # UPerNet with an auxiliary FCN head as mmseg's upernet_swin has it. A config adds the backbone, the heads'
 # in_channels and, for other data than ADE20K, the number of classes.
-_base_ = '../segmentation.py'
+_base_ = './segmentor.py'
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size_divisor=32,
-    ),
     decode_head=dict(
         type='UPerHead',
         in_index=[0, 1, 2, 3],
@@ -37,7 +27,4 @@ model = dict(
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
 )
-tta_model = dict(type='SegTTAModel')

@@ -128,6 +128,19 @@ def test_detector_whose_queries_are_parameters(tmp_path):
     assert not any('no part' in note for note in result.notes)
 
 
+def test_each_stage_of_a_cascade_predicts_as_many_masks_as_mask_rcnn():
+    folder = Path(__file__).parents[3] / 'configs/coco'
+    cost = {}
+    for head in ('mask-rcnn', 'cascade-mask-rcnn'):
+        path = folder / f'{head}_pyramid-weightformer-tiny_fpn_ms-crop-3x_coco.py'
+        options = ['model.backbone.arch=micro', 'model.neck.in_channels=[32,64,128,192]']
+        model, (result,) = complexity_of_config(str(path), [(96, 96)], options=options)
+        cost[head] = {module.name: module.multiply_adds for module in result.modules}
+        assert 'roi_head.mask_head' in dict(model.named_modules())
+    masks, three_times = (cost[head]['roi_head.mask_head'] for head in cost)
+    assert three_times == 3 * masks > 0
+
+
 def test_padding_is_said():
     _, (result,) = complexity_of_config(str(CONFIGS[0]), [(65, 96)])
     assert result.input_shape == (1, 3, 96, 96)

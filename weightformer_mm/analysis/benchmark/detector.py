@@ -62,7 +62,7 @@ class Detector:
             model = MODELS.build(ConfigDict(for_counting(cfg.model.to_dict())))
             if getattr(model, 'data_preprocessor', None) is None:
                 raise UserError(f'{self.config}: its model is no whole detector or segmentor')
-            with _quiet():
+            with quiet():
                 model.init_weights()
         model.benchmark_scope = scope
         return revert_sync_batchnorm(model)
@@ -76,8 +76,8 @@ class Detector:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Initialisation logs every parameter."""
+def quiet() -> Iterator[None]:
+    """Initialisation and optimizers log every parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)

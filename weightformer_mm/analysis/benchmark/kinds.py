@@ -91,13 +91,15 @@ class KindCounter(TorchDispatchMode):
 
     @contextmanager
     def watch(self, model: nn.Module) -> Iterator[None]:
-        """Know of each operation inside the block which layer of ``model`` it belongs to."""
+        """Know of each operation inside the block whether it belongs to a predictor of ``model``.
+
+        Nothing else is hooked: with a hook on it, a layer is not fused with those around it.
+        """
         with ExitStack() as stack:
             for name, module in model.named_modules():
                 self._predicted |= predicted_shapes(module)
-                kind = kind_of(name, module)
-                if kind is not None:
-                    before = module.register_forward_pre_hook(self._enter(kind))
+                if name.endswith('.predictor'):
+                    before = module.register_forward_pre_hook(self._enter(PREDICTION))
                     after = module.register_forward_hook(self._leave, always_call=True)
                     stack.callback(before.remove)
                     stack.callback(after.remove)
@@ -153,15 +155,6 @@ class KindCounter(TorchDispatchMode):
             return gradient.numel() * weight[0].numel() * (mask[0] + mask[1])
         formula = self._formulas.get(func._overloadpacket)
         return 0 if formula is None else int(formula(*args, **kwargs, out_val=output)) // 2
-
-
-def kind_of(name: str, module: nn.Module) -> str | None:
-    """What all operations of a module of that name are; None: it depends on the operation."""
-    if name.endswith('.predictor'):
-        return PREDICTION
-    is_conv = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-    is_dynamic = getattr(module, 'predictor', None) is not None and module.weight.ndim == 4
-    return DEPTHWISE if is_conv or is_dynamic else None
 
 
 def predicted_shapes(module: nn.Module) -> set[tuple[int, ...]]:

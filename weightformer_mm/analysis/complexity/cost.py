@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from .counter import Counts, count_operations
 
 _SEED = 0
+_MASKS = 100  # of how many boxes mmdet's StandardRoIHead predicts masks in mode='tensor'
 SCRATCH = 'one random image, random weights'
 
 
@@ -201,6 +202,8 @@ def _proposals(model: nn.Module) -> Iterator[list[str]]:
         most = ((model.test_cfg or {}).get('rpn') or {}).get('max_per_img')
         limit = '' if most is None else f' (test_cfg.rpn.max_per_img={most})'
         notes.append(f'{found} proposals after NMS{limit}')
+        if isinstance(getattr(head, 'mask_head', None), nn.ModuleList):
+            return _cascade(head, forward, features, proposals, *args, **kwargs)
         return forward(features, proposals, *args, **kwargs)
 
     head.forward = noted
@@ -208,6 +211,25 @@ def _proposals(model: nn.Module) -> Iterator[list[str]]:
         yield notes
     finally:
         del head.forward
+
+
+def _cascade(
+    head: Any, forward: Any, features: Any, proposals: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """A cascade with masks of the first boxes alone, as mmdet's other heads and all published numbers.
+
+    mmdet's ``CascadeRoIHead`` would give each proposal a mask in each stage, ten times as many as there are
+    objects to find.
+    """
+    boxes = torch.cat([result.bboxes for result in proposals])[:_MASKS]
+    rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
+    mask_head, head.mask_head = head.mask_head, None
+    try:
+        results = forward(features, proposals, *args, **kwargs)
+    finally:
+        head.mask_head = mask_head
+    masks = [head._mask_forward(stage, features, rois) for stage in range(head.num_stages)]
+    return (*results, masks)
 
 
 def _roll_up(model: nn.Module, counts: Counts) -> Iterator[ModuleCost]:

@@ -80,7 +80,7 @@ def is_free(function: torch._ops.OpOverload) -> bool:
     """Whether an operation that has no formula counts as nothing by convention."""
     if _is_pointwise(function) or is_view(function) or _gives_no_tensor(function):
         return True
-    if function.namespace == 'weightformer_mm':
+    if function.namespace == NAMESPACE:
         return _name(function) in _OURS_FREE
     # zero_ is zero in place, and _softmax what softmax dispatches to
     return function.namespace == 'aten' and _name(function).strip('_') in _FREE

@@ -13,9 +13,9 @@ from weightformer_mm.datasets.shapes.classes import (
 )
 from weightformer_mm.datasets.shapes.context import STATIC_REACH, ContextRules
 from weightformer_mm.datasets.shapes.errors import ShapesError
-from weightformer_mm.datasets.shapes.folder import make_shapes
 from weightformer_mm.datasets.shapes.manifest import ShapesConfig
 from weightformer_mm.datasets.shapes.scene import Sample, render_sample
+from weightformer_mm.datasets.shapes.writer import make_shapes
 
 __all__ = [
     'CLASSES',

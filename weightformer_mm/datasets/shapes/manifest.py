@@ -1,34 +1,29 @@
-"""What a set on disk says about itself, and whether it is true."""
+"""What to make, and which files on disk are the generator's."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from weightformer_mm.datasets.generated import Generator
 from weightformer_mm.datasets.shapes.classes import CLASSES, CONTEXT_CLASSES
 from weightformer_mm.datasets.shapes.context import STATIC_REACH, ContextRules
 from weightformer_mm.datasets.shapes.errors import ShapesError
 
-GENERATOR = 'weightformer_mm.datasets.shapes'
-VERSION = 1  # raise it whenever the same parameters give other files
-MANIFEST = 'manifest.json'
-MARKER = 'GENERATED.txt'
-MARKER_TEXT = (
-    f'Made by {GENERATOR}.\n'
-    'tools/make_shapes.py may delete and remake this folder: keep nothing else here.\n'
-)
-
 MIN_SIDE, MAX_SIDE = 64, 8192
 MAX_IMAGES = 1_000_000  # file names have six digits
 
-_OURS = re.compile(
-    r'GENERATED\.txt|manifest\.json|images|annotations|(images|annotations)/(train|val)'
-    r'|(images|annotations)/(train|val)/\d{6}\.png|annotations/instances_(train|val)\.json'
-    r'|annotations/classes_(train|val)\.txt'
+GENERATOR = Generator(
+    name='weightformer_mm.datasets.shapes',
+    short_name='shapes',
+    version=1,
+    tool='tools/make_shapes.py',
+    error=ShapesError,
+    files=re.compile(
+        r'images|annotations|(images|annotations)/(train|val)'
+        r'|(images|annotations)/(train|val)/\d{6}\.png|annotations/instances_(train|val)\.json'
+        r'|annotations/classes_(train|val)\.txt'
+    ),
 )
 
 
@@ -92,64 +87,3 @@ class ShapesConfig:
             for name in ('context', 'reach', 'cue_area'):
                 del values[name]
         return values
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """All entries below a folder, outer ones first, read no further than the caller goes."""
-    entries = sorted(folder.iterdir())
-    yield from entries
-    for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():
-            yield from _walk(entry)
-
-
-def find_foreign(folder: Path) -> str | None:
-    """Why a folder is not the generator's work alone, as words to follow its name.
-
-    None if nothing speaks against it; an empty folder passes.
-    """
-    if not folder.is_dir():
-        return 'is not a folder'
-    names = (path.relative_to(folder).as_posix() for path in _walk(folder))
-    strange = next((name for name in names if not _OURS.fullmatch(name)), None)
-    if strange is not None:
-        return f'holds {strange}, which this generator did not write'
-    if any(folder.iterdir()) and not (folder / MARKER).is_file():
-        return f'has no {MARKER}, so this generator did not make it'
-    return None
-
-
-def write_marker(folder: Path) -> None:
-    (folder / MARKER).write_text(MARKER_TEXT, encoding='utf-8')
-
-
-def checksum(folder: Path) -> str:
-    """SHA-256 over the names and digests of the generator's files, the manifest aside."""
-    files = {path.relative_to(folder).as_posix(): path for path in _walk(folder)}
-    total = hashlib.sha256()
-    for name in sorted(files):
-        if name != MANIFEST and _OURS.fullmatch(name) and files[name].is_file():
-            digest = hashlib.sha256(files[name].read_bytes()).hexdigest()
-            total.update(f'{digest}  {name}\n'.encode())
-    return total.hexdigest()
-
-
-def write_manifest(folder: Path, config: ShapesConfig) -> None:
-    manifest = {
-        'generator': GENERATOR,
-        'version': VERSION,
-        'parameters': config.parameters(),
-        'checksum': checksum(folder),
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')
-
-
-def read_manifest(folder: Path) -> dict | None:
-    """The manifest of a set, or None where there is none that this generator wrote."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    if not isinstance(manifest, dict) or manifest.get('generator') != GENERATOR:
-        return None
-    return manifest

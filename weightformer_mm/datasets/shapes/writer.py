@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
+from weightformer_mm.datasets.generated import make_folder_once, write_image, write_json
 from weightformer_mm.datasets.shapes.classes import CLASSES
 from weightformer_mm.datasets.shapes.coco import annotate, categories
-from weightformer_mm.datasets.shapes.manifest import ShapesConfig
+from weightformer_mm.datasets.shapes.manifest import GENERATOR, ShapesConfig
 from weightformer_mm.datasets.shapes.scene import SPLITS, render_sample
+
+
+def make_shapes(
+    out: str | os.PathLike, config: ShapesConfig, force: bool = False, progress: bool = True
+) -> bool:
+    """Make the set ``config`` in the folder ``out`` unless it is already there.
+
+    Returns:
+        True if the set was made, False if it was there.
+
+    Raises:
+        ShapesError: ``out`` holds something else, or another run is writing it.
+        OSError: a file cannot be written.
+    """
+    return make_folder_once(
+        out,
+        GENERATOR,
+        config.parameters(),
+        lambda folder: write_files(folder, config, progress),
+        force,
+    )
 
 
 def write_files(folder: Path, config: ShapesConfig, progress: bool = True) -> None:
@@ -40,8 +60,8 @@ def _write_split(
             config.seed, split, index, config.size, config.single, config.context_rules()
         )
         file_name = f'{index:06d}.png'
-        _write_png(folder / 'images' / split / file_name, sample.image)
-        _write_png(folder / 'annotations' / split / file_name, sample.labels)
+        write_image(folder / 'images' / split / file_name, sample.image)
+        write_image(folder / 'annotations' / split / file_name, sample.labels)
         images.append(
             {'id': index, 'file_name': file_name, 'width': config.size, 'height': config.size}
         )
@@ -54,14 +74,7 @@ def _write_split(
         'annotations': annotations,
         'categories': categories(config.class_names()),
     }
-    path = folder / 'annotations' / f'instances_{split}.json'
-    path.write_text(json.dumps(content), encoding='utf-8')
+    write_json(folder / 'annotations' / f'instances_{split}.json', content)
     if config.single:  # as mmpretrain's CustomDataset reads them: name and class, from 0 on
         path = folder / 'annotations' / f'classes_{split}.txt'
         path.write_text(''.join(classes), encoding='utf-8')
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    # Not cv2.imwrite, which returns False where a full disk should raise.
-    _, data = cv2.imencode('.png', image)
-    path.write_bytes(data.tobytes())

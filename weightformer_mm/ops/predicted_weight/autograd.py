@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..operators import operator
 from ..precision import at_least_float32
+from . import reference
 
 # Triton is imported with the kernels, when one of them first runs.
 
@@ -55,7 +56,7 @@ def _from_pooled(
 
 def _fake_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
     batch, height, width, channels = x.shape
-    tokens = max(height // 2, 1) * max(width // 2, 1)
+    tokens = math.prod(reference.pooled_size(height, width))
     return x.new_empty((batch, tokens, channels), dtype=dtype)
 
 

@@ -6,6 +6,8 @@ costs a compilation.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from ..operators import operator
@@ -14,11 +16,7 @@ from . import reference
 
 def _fake_pool(x: Tensor) -> Tensor:
     batch, height, width, channels = x.shape
-    return x.new_empty((batch, _halved(height) * _halved(width), channels))
-
-
-def _halved(side: int) -> int:
-    return side // 2 if side > 1 else 1
+    return x.new_empty((batch, math.prod(reference.pooled_size(height, width)), channels))
 
 
 def _save(ctx, inputs, output) -> None:
@@ -46,8 +44,9 @@ def pool_tokens_whole_backward(grad: Tensor, height: int, width: int) -> Tensor:
     batch, _, channels = grad.shape
     x = grad.new_zeros((batch, height, width, channels))
     rows, columns = min(2, height), min(2, width)
-    share = grad.unflatten(1, (_halved(height), 1, _halved(width), 1)) / (rows * columns)
+    pooled_rows, pooled_columns = reference.pooled_size(height, width)
+    share = grad.unflatten(1, (pooled_rows, 1, pooled_columns, 1)) / (rows * columns)
     share = share.expand(-1, -1, rows, -1, columns, -1)  # (B, Hp, 2, Wp, 2, C)
-    covered = x[:, : rows * _halved(height), : columns * _halved(width)]
+    covered = x[:, : rows * pooled_rows, : columns * pooled_columns]
     covered.unflatten(1, (-1, rows)).unflatten(3, (-1, columns)).copy_(share)
     return x

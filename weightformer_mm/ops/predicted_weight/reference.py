@@ -16,6 +16,11 @@ def pool_tokens(x: Tensor) -> Tensor:
     return pooled.permute(0, 2, 3, 1).flatten(1, 2)  # (B, Hp * Wp, C)
 
 
+def pooled_size(height: int, width: int) -> tuple[int, int]:
+    """Sides of the map that `pool_tokens` makes."""
+    return max(height // 2, 1), max(width // 2, 1)
+
+
 def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
     """``leftᵀ right / num_tokens``; ``(B, Np, P), (B, Np, Q) -> (B, P, Q)``.
 

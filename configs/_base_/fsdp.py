@@ -1,0 +1,13 @@
+# Fully sharded data parallel: weights, gradients and the optimizer's state lie spread over the processes;
+# each block of the backbone is gathered when it runs. Shards and their sums are float32; what is bfloat16 is
+# up to the optimizer wrapper, as without sharding. Checkpoints hold the whole model.
+runner_type = 'FlexibleRunner'
+strategy = dict(
+    type='ShardedStrategy',
+    model_wrapper=dict(
+        type='MMFullyShardedDataParallel',
+        sharding_strategy='FULL_SHARD',
+        auto_wrap_policy='wrap_blocks',
+        use_orig_params=True,
+    ),
+)

@@ -1,0 +1,7 @@
+_base_ = './upernet_pyramid-weightformer-tiny_8xb2-160k_ade20k-512x512.py'
+
+model = dict(
+    backbone=_base_.pyramid_weightformer_base,
+    decode_head=dict(in_channels=_base_.pyramid_weightformer_base_channels),
+    auxiliary_head=dict(in_channels=_base_.pyramid_weightformer_base_channels[2]),
+)

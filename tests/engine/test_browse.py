@@ -1,0 +1,76 @@
+"""The sheet shows the images as they are fed."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from tests.tools.commands import CLASSIFICATION, DETECTION, SEGMENTATION
+from weightformer_mm.engine import UserError
+from weightformer_mm.engine.browse import _visible, browse
+
+TASKS = [(DETECTION, 'shapes'), (SEGMENTATION, 'shapes'), (CLASSIFICATION, 'single_shapes')]
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.parametrize(('config', 'data'), TASKS)
+def test_each_task(config, data, split, request, tmp_path):
+    root = request.getfixturevalue(data)
+    sheets = [
+        browse(config, str(tmp_path / name), split, 3, seed, data_root=str(root))
+        for name, seed in (('a.png', 0), ('b.png', 0), ('c.png', 1))
+    ]
+    first, same, other = (cv2.imread(str(sheet)) for sheet in sheets)
+    assert first.std() > 10
+    assert np.array_equal(first, same)
+    if split == 'train':
+        assert first.shape != other.shape or not np.array_equal(first, other)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.png', 'b.png', 'c.png']
+
+
+@pytest.mark.parametrize('config', [config for config, _ in TASKS])
+def test_normalisation_is_undone(config):
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    bgr = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    if cfg.default_scope == 'mmpretrain':
+        values = preprocessor({'inputs': bgr[None]})['inputs'][0]
+    else:
+        samples = [MODELS_SAMPLES[cfg.default_scope]()]
+        values = preprocessor({'inputs': [bgr], 'data_samples': samples}, False)['inputs'][0]
+    assert np.array_equal(_visible(values, preprocessor), bgr.flip(0).permute(1, 2, 0).numpy())
+
+
+def det_sample():
+    from mmdet.structures import DetDataSample
+
+    return DetDataSample(metainfo={'img_shape': (32, 32)})
+
+
+def seg_sample():
+    from mmseg.structures import SegDataSample
+
+    return SegDataSample(metainfo={'img_shape': (32, 32)})
+
+
+MODELS_SAMPLES = {'mmdet': det_sample, 'mmseg': seg_sample}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'),
+    [
+        (dict(out='sheet.gif'), 'a picture ends in .png'),
+        (dict(out='sheet.png', number=0), 'at least one image'),
+        (dict(out='sheet.png', data_root='none'), 'none not found'),
+    ],
+)
+def test_bad_input(arguments, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=expected):
+        browse(DETECTION, **arguments)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,27 @@
+"""What ``--tta`` changes in a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from weightformer_mm.engine.config import innermost_dataset, type_name
+from weightformer_mm.engine.tta import use_tta
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+FILES = sorted(
+    path for name in ('coco', 'ade20k', 'cityscapes') for path in CONFIGS.glob(f'{name}/*.py')
+)
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_model_and_metrics_stay_and_the_pipeline_changes(path):
+    cfg, before = Config.fromfile(path), Config.fromfile(path)
+    use_tta(cfg)
+    assert type_name(cfg.model) in ('InstanceTTAModel', 'SegTTAModel')
+    assert cfg.model.module == before.model
+    assert cfg.model.get('tta_cfg') == before.tta_model.get('tta_cfg')
+    assert cfg.test_evaluator == before.test_evaluator
+    assert innermost_dataset(cfg.test_dataloader).pipeline == before.tta_pipeline

@@ -1,0 +1,239 @@
+"""Every recipe trains a step, evaluates and predicts, on small images; a new one joins by being there.
+
+Model, losses, augmentations, optimizer and evaluator are those of the file.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from torch import nn
+
+from tests.reduced import reduce_sizes
+from weightformer_mm.datasets import make_miniature
+from weightformer_mm.engine.config import as_list, innermost_dataset
+from weightformer_mm.engine.data_root import use_data_root
+from weightformer_mm.engine.runner import build_runner
+from weightformer_mm.engine.testing import evaluate
+
+CONFIGS = Path(__file__).parent.parent / 'configs'
+# each with the factor that brings its images to about 128 pixels, and the one for the views of TTA
+FACTORS = {'coco': (0.12, 0.12), 'ade20k': (0.1875, 0.1), 'cityscapes': (0.0625, 0.03)}
+LARGEST = 256
+FILES = sorted(path for folder in FACTORS for path in CONFIGS.glob(f'{folder}/*.py'))
+every_recipe = pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+
+
+@pytest.fixture(autouse=True)
+def plain_config_text(monkeypatch):
+    """A config is written several times in each run, which yapf would make the most of a test's time."""
+    text = property(lambda cfg: '\n'.join(f'{k} = {v!r}' for k, v in cfg.to_dict().items()))
+    monkeypatch.setattr(Config, 'pretty_text', text)
+
+
+@pytest.fixture(scope='session')
+def data(tmp_path_factory):
+    """A function that gives the root of a small set in a folder's layout."""
+    root = tmp_path_factory.mktemp('miniatures')
+
+    def make(layout: str) -> Path:
+        make_miniature(layout, root / layout, train=4, val=3, size=(96, 128), progress=False)
+        return root / layout
+
+    return make
+
+
+def scope_of(cfg: Config) -> str:
+    """The library of a recipe, imported."""
+    for part in ('models', 'datasets', 'evaluation'):
+        import_module(f'{cfg.default_scope}.{part}')
+    return cfg.default_scope
+
+
+def reduced(path: Path, root: Path, work_dir: Path) -> Config:
+    """The recipe on small images: one batch to train with and then one image to validate with."""
+    cfg = Config.fromfile(path)
+    use_data_root(cfg, root)
+    reduce_sizes(cfg, *FACTORS[path.parent.name])
+    cfg.work_dir = str(work_dir)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.num_workers, loader.persistent_workers = 0, False
+        loader.batch_size = min(2, loader.batch_size)
+        # of COCO: images in landscape format, which are batched together, one of them with a crowd
+        innermost_dataset(loader).indices = [0, 2][: loader.batch_size] if split == 'train' else [2]
+    if 'max_epochs' in cfg.train_cfg:
+        cfg.train_cfg = dict(type=cfg.train_cfg.type, max_epochs=1, val_interval=1)
+    else:
+        cfg.train_cfg = dict(type=cfg.train_cfg.type, max_iters=1, val_interval=1)
+    cfg.param_scheduler = None  # the first steps of a warm-up are too small to be seen
+    cfg.model.backbone.drop_path_rate = 0.0  # a block that is left out learns nothing
+    cfg.pop('auto_scale_lr', None)  # nor are the rates for such a small batch seen in every weight
+    cfg.randomness = dict(seed=0)
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint.interval = 1
+    cfg.default_hooks.checkpoint.save_optimizer = False
+    reduce_counts(cfg.model)
+    use_local_weights(cfg, work_dir)
+    return cfg
+
+
+def reduce_counts(part: dict) -> None:
+    """As many boxes as a small image needs, and of those all, since an untrained detector is sure of none."""
+    counts = dict(nms_pre=50, max_per_img=50, num_queries=50)
+    for key, value in part.items():
+        if key == 'score_thr':
+            part[key] = 0.0
+        elif key == 'allowed_border':
+            part[key] = -1  # the anchors of coarse levels lie within large images only
+        elif key in counts:
+            part[key] = min(value, counts[key])
+        elif isinstance(value, (dict, list)):
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    reduce_counts(item)
+
+
+def use_local_weights(cfg: Config, folder: Path) -> None:
+    """Have released weights replaced by a file of the same names and shapes."""
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    if init_cfg is None:
+        return
+    assert init_cfg.type == 'Pretrained' and init_cfg.checkpoint.startswith('hf://')
+    backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
+    init_cfg.checkpoint = str(folder / 'released.pth')
+    torch.save({'state_dict': backbone.state_dict()}, init_cfg.checkpoint)
+
+
+class FirstValues(Hook):
+    """Keep what backbone and neck begin with; see that the images are small."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        assert max(max(image.shape) for image in data_batch['inputs']) <= LARGEST
+        self.values = {name: p.detach().clone() for name, p in learned(runner.model).items()}
+
+
+def learned(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of backbone and neck."""
+    parts = ('backbone.', 'neck.')
+    return {name: p for name, p in model.named_parameters() if name.startswith(parts)}
+
+
+def train_a_step(cfg: Config) -> Path:
+    """Train one step, validate, and return the checkpoint."""
+    scheduler = Config.fromfile(cfg.filename).param_scheduler
+    runner = build_runner(cfg)
+    first = FirstValues()
+    runner.register_hook(first)
+    runner.train()
+    assert runner.iter == 1
+    values = learned(runner.model)
+    assert not [name for name, old in first.values.items() if torch.equal(values[name], old)]
+    assert all(torch.isfinite(value).all() for value in values.values())
+    runner.build_param_scheduler(scheduler)
+    checkpoint = Path(Path(cfg.work_dir, 'last_checkpoint').read_text())
+    del runner, first, values
+    gc.collect()  # a runner and its hooks hold each other
+    return checkpoint
+
+
+def logged(work_dir: Path) -> dict:
+    lines = next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()
+    return {name: value for line in lines for name, value in json.loads(line).items()}
+
+
+def metric_names(cfg: Config) -> set[str]:
+    evaluator = as_list(cfg.test_evaluator)[0]
+    if evaluator.type == 'IoUMetric':
+        return {'mIoU'}
+    return {f'coco/{metric}_mAP' for metric in as_list(evaluator.metric)}
+
+
+def test_there_are_recipes_for_every_layout():
+    assert {path.parent.name for path in FILES} == set(FACTORS)
+
+
+@every_recipe
+def test_trains_a_step_evaluates_and_predicts(path, data, tmp_path):
+    cfg = reduced(path, data(path.parent.name), tmp_path)
+    scope_of(cfg)
+    checkpoint = train_a_step(cfg)
+    values = logged(tmp_path)
+    assert values['loss'] > 0
+    assert metric_names(cfg) <= set(values)
+
+    cfg.model.backbone.pop('init_cfg', None)
+    cfg.dump(tmp_path / 'recipe.py')
+    for tta in (False, True):
+        out, show = tmp_path / f'out_{tta}', tmp_path / f'show_{tta}'
+        metrics = evaluate(
+            str(tmp_path / 'recipe.py'),
+            str(checkpoint),
+            work_dir=str(tmp_path / 'test'),
+            out=str(out),
+            show_dir=str(show),
+            tta=tta,
+        )
+        assert metric_names(cfg) <= set(metrics)
+        written = {str(file.relative_to(out)) for file in out.rglob('*') if file.is_file()}
+        names = {file.stem for file in show.rglob('*') if file.is_file()}
+        assert len(names) == 1
+        if cfg.default_scope == 'mmdet':
+            kinds = as_list(cfg.test_evaluator.metric)
+            assert written == {'metrics.json', *(f'detections.{kind}.json' for kind in kinds)}
+            for kind in kinds:
+                found = json.loads((out / f'detections.{kind}.json').read_text())
+                assert {entry['image_id'] for entry in found} == {int(name) for name in names}
+        else:
+            assert written == {'metrics.json', f'labels/{names.pop()}.png'}
+
+
+@every_recipe
+def test_heads_fit_the_data_and_the_backbone(path):
+    cfg = Config.fromfile(path)
+    scope, dataset = scope_of(cfg), innermost_dataset(cfg.train_dataloader)
+    with DefaultScope.overwrite_default_scope(scope):
+        classes = DATASETS.get(f'{scope}.{dataset.type}').METAINFO['classes']
+        backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
+        declared = set(find(cfg.model, 'num_classes'))
+        assert declared == {len(classes)}
+        channels = list(backbone.out_channels)
+        if 'neck' in cfg.model:
+            neck_in = cfg.model.neck.in_channels
+            assert list(neck_in) == channels if isinstance(neck_in, list) else [neck_in] == channels
+            neck = MODELS.build(cfg.model.neck)
+            channels = getattr(neck, 'out_channels', cfg.model.neck.out_channels)
+    for name in ('decode_head', 'auxiliary_head', 'rpn_head', 'bbox_head'):
+        head = cfg.model.get(name)
+        if head is None or 'in_channels' not in head:
+            continue
+        if isinstance(channels, int) or ('in_index' not in head and name != 'decode_head'):
+            assert set(as_list(head.in_channels)) == set(as_list(channels))
+        else:
+            index = head.get('in_index', list(range(len(channels))))
+            assert as_list(head.in_channels) == [channels[i] for i in as_list(index)]
+
+
+def test_a_transform_of_unknown_size_is_refused():
+    pipeline = [dict(type='RandomChoice', transforms=[[dict(type='RandomShift', pixels=32)]])]
+    cfg = Config(dict(train_pipeline=pipeline, model=dict(data_preprocessor=dict())))
+    with pytest.raises(ValueError, match='RandomShift'):
+        reduce_sizes(cfg, 0.5)
+
+
+def find(node, key):
+    """All values of a key in a config."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from [value] if name == key else find(value, key)
+    elif isinstance(node, (list, tuple)):
+        for item in node:
+            yield from find(item, key)

@@ -1,0 +1,166 @@
+"""COCO 2017: ``{train,val}2017/*.jpg`` and ``annotations/instances_{train,val}2017.json``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from weightformer_mm.datasets.generated import write_image, write_json
+from weightformer_mm.datasets.miniatures.config import MiniatureConfig, MiniatureError
+from weightformer_mm.datasets.miniatures.scene import Picture, draw_ground, draw_picture, sizes
+
+FILES = re.compile(
+    r'annotations|annotations/instances_(train|val)2017\.json|(train|val)2017'
+    r'|(train|val)2017/\d{12}\.jpg'
+)
+# the 80 categories have the ids from 1 to 90 without these
+UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+CATEGORY_IDS = tuple(number for number in range(1, 91) if number not in UNUSED_IDS)
+
+# Of eight pictures two have crowds and two nothing on them; every sixth is grey. One of the eight has
+# crowds alone, which leaves a detector nothing to learn from it.
+_PERIOD, _CROWD, _EMPTY, _CROWDS_ALONE = 8, (2, 5), (3, 7), (5,)
+_GREY_PERIOD, _GREY = 6, 2
+_FIRST_IMAGE_ID = {'train': 9, 'val': 139}
+_IMAGE_ID_STEP = 16
+_LEAST_AREA = 16  # pixels; what is seen of an object is a polygon at all
+_LICENCE = 1
+
+
+def category_names() -> tuple[str, ...]:
+    """The names of the 80 categories, in the order of their ids, as mmdet has them.
+
+    Raises:
+        MiniatureError: mmdet cannot be imported.
+    """
+    try:
+        from mmdet.datasets import CocoDataset
+    except ImportError as error:
+        raise MiniatureError(
+            f"COCO's category names come from mmdet, which cannot be imported: {error}"
+        ) from error
+    return tuple(CocoDataset.METAINFO['classes'])
+
+
+def write_files(folder: Path, config: MiniatureConfig, progress_bar: tqdm) -> None:
+    names = category_names()
+    for split in ('train', 'val'):
+        _write_split(folder, split, config, names, progress_bar)
+
+
+def _write_split(
+    folder: Path, split: str, config: MiniatureConfig, names: tuple[str, ...], progress_bar: tqdm
+) -> None:
+    (folder / f'{split}2017').mkdir(parents=True)
+    (folder / 'annotations').mkdir(exist_ok=True)
+    images, annotations = [], []
+    formats = sizes(*config.size)
+    for index in range(getattr(config, split)):
+        height, width = formats[index % len(formats)]
+        picture = None
+        if index % _PERIOD in _EMPTY:
+            image = draw_ground(config.seed, split, index, height, width)
+        else:
+            picture = draw_picture(config.seed, split, index, height, width, len(names))
+            image = picture.image
+        image_id = _FIRST_IMAGE_ID[split] + _IMAGE_ID_STEP * index
+        file_name = f'{image_id:012d}.jpg'
+        if index % _GREY_PERIOD == _GREY:
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        write_image(folder / f'{split}2017' / file_name, image)
+        images.append(
+            {
+                'license': _LICENCE,
+                'file_name': file_name,
+                'coco_url': '',
+                'height': height,
+                'width': width,
+                'date_captured': '2017-01-01 00:00:00',
+                'flickr_url': '',
+                'id': image_id,
+            }
+        )
+        # From 1 on: COCO's evaluator takes an annotation of id 0 for "no match".
+        if picture is not None:
+            annotations += _annotate(picture, index, image_id, first_id=len(annotations) + 1)
+        progress_bar.update()
+    content = _describe(images, annotations, names)
+    write_json(folder / 'annotations' / f'instances_{split}2017.json', content)
+
+
+def _describe(images: list[dict], annotations: list[dict], names: tuple[str, ...]) -> dict:
+    return {
+        'info': {
+            'description': 'Generated data in the layout of COCO 2017',
+            'url': '',
+            'version': '1.0',
+            'year': 2017,
+            'contributor': 'weightformer_mm',
+            'date_created': '2017/01/01',
+        },
+        'licenses': [{'url': '', 'id': _LICENCE, 'name': 'Generated, no rights reserved'}],
+        'images': images,
+        'annotations': annotations,
+        'categories': [
+            {'supercategory': 'miniature', 'id': number, 'name': name}
+            for number, name in zip(CATEGORY_IDS, names)
+        ],
+    }
+
+
+def _annotate(picture: Picture, index: int, image_id: int, first_id: int) -> list[dict]:
+    """Annotations of all objects of a picture; its number says which of them are crowds."""
+    annotations: list[dict] = []
+    for number, kind in enumerate(picture.classes, start=1):
+        mask = picture.instances == number
+        first = not annotations
+        crowd = index % _PERIOD in _CROWDS_ALONE or (index % _PERIOD in _CROWD and first)
+        shape = _crowd(mask) if crowd else _polygons(mask)
+        if shape is not None:
+            annotations.append(
+                {
+                    'segmentation': shape[0],
+                    'area': float(coco_mask.area(shape[1])),
+                    'iscrowd': int(crowd),
+                    'image_id': image_id,
+                    'bbox': [float(value) for value in coco_mask.toBbox(shape[1])],
+                    'category_id': CATEGORY_IDS[kind],
+                    'id': first_id + len(annotations),
+                }
+            )
+    return annotations
+
+
+def _polygons(mask: np.ndarray) -> tuple[list, dict] | None:
+    """Outlines of a bool ``(H, W)`` mask as COCO has them, with their run-length code; None if too small."""
+    contours, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    polygons = [
+        contour.ravel().astype(float).tolist()
+        for contour in contours
+        if cv2.contourArea(contour) >= _LEAST_AREA
+    ]
+    if not polygons:
+        return None
+    code = coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))
+    return polygons, code
+
+
+def _crowd(mask: np.ndarray) -> tuple[dict, dict] | None:
+    """A bool ``(H, W)`` mask as an uncompressed run-length code, as COCO's crowds have it, and compressed."""
+    if np.count_nonzero(mask) < _LEAST_AREA:
+        return None
+    pixels = mask.ravel(order='F')
+    changes = np.flatnonzero(np.diff(pixels)) + 1
+    ends = [0, *changes.tolist(), pixels.size]
+    counts = np.diff(ends).tolist()
+    if pixels[0]:
+        counts = [0, *counts]
+    segmentation = {'counts': counts, 'size': list(mask.shape)}
+    return segmentation, coco_mask.frPyObjects(segmentation, *mask.shape)

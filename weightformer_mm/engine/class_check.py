@@ -1,0 +1,89 @@
+"""Do the heads have as many classes as the data set?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+from torch import nn
+
+from .config import innermost_datasets
+from .errors import UserError
+
+# parts of a model that have classes of their own
+_OTHER_CLASSES = {'backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher'}
+
+
+def check_classes(cfg: Config, model: nn.Module, splits: Sequence[str]) -> None:
+    """Compare the heads of a built model with the data sets of the config; no annotation is read.
+
+    Raises:
+        UserError: the numbers differ; names the head and the data set.
+    """
+    for problem in class_problems(cfg, model, splits):
+        raise UserError(problem)
+
+
+def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[str]:
+    """A line for each pair of a head and a data set whose numbers of classes differ."""
+    heads = list(_heads(model))
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        for place, node in innermost_datasets(
+            loader and loader.get('dataset'), f'{split}_dataloader.dataset'
+        ):
+            dataset = build_unloaded(node)
+            classes = classes_of(dataset)
+            if classes is None or getattr(dataset, 'return_classes', False):
+                continue  # an open vocabulary has no fixed number
+            for name, kind, number in heads:
+                if number != len(classes):
+                    yield (
+                        f'model.{name} ({kind}) has num_classes={number}, but {type(dataset).__name__} '
+                        f'({place}) has {len(classes)} classes: {_few(classes)}; set num_classes or metainfo'
+                    )
+                    break
+
+
+def build_unloaded(node: dict) -> Any:
+    """The data set of a config without its annotations: paths, class names and pipeline.
+
+    Raises:
+        UserError: its class names or colours contradict those of its type.
+    """
+    try:
+        return DATASETS.build({**node, 'lazy_init': True})
+    except ValueError as error:
+        if 'class' not in str(error):
+            raise
+        text = ' '.join(str(error).split())
+        raise UserError(f'data set {node.get("type")}, metainfo: {text[:300]}') from error
+
+
+def classes_of(dataset: Any) -> Sequence[str] | None:
+    """Class names of a data set; None where it has none.
+
+    Raises:
+        UserError: they are one string, for want of a comma.
+    """
+    classes = dataset.metainfo.get('classes') if isinstance(dataset, BaseDataset) else None
+    if isinstance(classes, str):
+        raise UserError(
+            f"data set {type(dataset).__name__}: metainfo.classes is the string '{classes}'; "
+            f"one class is written ('{classes}',)"
+        )
+    return classes or None
+
+
+def _heads(model: nn.Module) -> Iterator[tuple[str, str, int]]:
+    for name, module in model.named_modules():
+        number = getattr(module, 'num_classes', None)
+        if name and isinstance(number, int) and not _OTHER_CLASSES.intersection(name.split('.')):
+            yield name, type(module).__name__, number
+
+
+def _few(names: Sequence[str]) -> str:
+    return ', '.join(map(str, names[:5])) + (', ...' if len(names) > 5 else '')
