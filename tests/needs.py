@@ -24,6 +24,9 @@ triton = pytest.mark.skipif(TRITON_OBSTACLE is not None, reason=str(TRITON_OBSTA
 triton_internals = pytest.mark.skipif(
     TRITON_INTERNALS_OBSTACLE is not None, reason=str(TRITON_INTERNALS_OBSTACLE)
 )
+sharding_on_cpu = pytest.mark.skipif(
+    torch.__version__ < (2, 2), reason='needs FSDP on a CPU, torch >= 2.2'
+)
 # torch 2.1 has neither autocast nor products in float16 on a CPU, torch 2.2 no norms
 float16 = pytest.param(
     torch.float16,
