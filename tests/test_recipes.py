@@ -21,6 +21,7 @@ from tests.reduced import reduce_sizes
 from weightformer_mm.datasets import make_miniature
 from weightformer_mm.engine.config import as_list, innermost_dataset
 from weightformer_mm.engine.data_root import use_data_root
+from weightformer_mm.engine.hooks import PlainCheckpointHook
 from weightformer_mm.engine.runner import build_runner
 from weightformer_mm.engine.testing import evaluate
 
@@ -133,6 +134,9 @@ def train_a_step(cfg: Config) -> Path:
     runner = build_runner(cfg)
     first = FirstValues()
     runner.register_hook(first)
+    runner.register_hook(
+        PlainCheckpointHook()
+    )  # as tools/train.py does: torch < 2.4 reads no others
     runner.train()
     assert runner.iter == 1
     values = learned(runner.model)

@@ -87,27 +87,35 @@ def test_every_folder_with_code_is_packaged(distribution):
 # Lock files
 
 
-def locked() -> list:
+LOCKS = {
+    'lock*.txt': ('onedl', 'pretrain', 'triton', 'dev'),
+    'official.txt': ('openmmlab', 'dev'),
+}
+
+
+def locked(files: str) -> list:
     lines = [
         line
-        for file in sorted((ROOT / 'requirements').glob('lock*.txt'))
+        for file in sorted((ROOT / 'requirements').glob(files))
         for line in file.read_text().splitlines()
     ]
     return [line for line in lines if not line.startswith('#')]
 
 
-def test_lock_pins_every_line_once():
-    for line in locked():
+@pytest.mark.parametrize('files', LOCKS)
+def test_lock_pins_every_line_once(files):
+    for line in locked(files):
         assert re.fullmatch(r'[A-Za-z0-9._-]+==[A-Za-z0-9.]+', line), line
-    names = [canonicalize_name(Requirement(line).name) for line in locked()]
+    names = [canonicalize_name(Requirement(line).name) for line in locked(files)]
     assert len(set(names)) == len(names)
 
 
-def test_lock_has_the_requirements_and_extras(distribution):
-    pins = dict(line.split('==') for line in locked())
+@pytest.mark.parametrize('files', LOCKS)
+def test_lock_has_the_requirements_and_extras(distribution, files):
+    pins = dict(line.split('==') for line in locked(files))
     pins = {canonicalize_name(name): version for name, version in pins.items()}
     wanted = list(distribution.install_requires)
-    for extra in ('onedl', 'pretrain', 'triton', 'dev'):
+    for extra in LOCKS[files]:
         wanted += distribution.extras_require[extra]
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])

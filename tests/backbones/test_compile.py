@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests import needs
 from tests.backbones.contract import build
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
-from weightformer_mm.ops.compat import HAS_CUSTOM_OPS
 
 SMALL = [
     (
@@ -59,7 +59,7 @@ def nothing_compiled_before():
     torch._dynamo.reset()
 
 
-@pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='needs custom operators, torch >= 2.4')
+@needs.custom_operators
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ class DynamicLayers(nn.Module):
         return [self.linear(self.conv(self.embed(padded).permute(0, 2, 3, 1)))]
 
 
-@pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='needs custom operators, torch >= 2.4')
+@needs.custom_operators
 @pytest.mark.timeout(900)  # compiles C++
 def test_inductor_computes_the_same_on_maps_that_grow():
     """What the first compilation took for granted of the size shows on a later, larger map."""

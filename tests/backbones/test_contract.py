@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from tests import needs
 from tests.backbones.contract import ARCH_IDS, ARCHS, MICRO, MICRO_IDS, build, depth_of
 from weightformer_mm.ops import mlp
 
@@ -307,7 +308,7 @@ def test_unknown_options_are_refused(backbone, arch):
         backbone(arch=arch, dynamic_conv='magic')
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [needs.float16, torch.bfloat16])
 @pytest.mark.parametrize('scale', [1e-3, 1e3])
 @pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
 def test_finite_under_autocast(backbone, arch, scale, dtype):

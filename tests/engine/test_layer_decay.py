@@ -24,6 +24,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
 
 import weightformer_mm  # noqa: F401  registers the constructor and the backbones
+from tests import needs
 
 CONFIGS = Path(__file__).parents[2] / 'configs/shapes'
 CONSTRUCTOR = 'LayerDecayOptimWrapperConstructor'
@@ -347,6 +348,7 @@ def shard(rank: int, results: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@needs.sharding_on_cpu
 def test_sharded(tmp_path):
     """Under FSDP every parameter has one dimension, and its name the wrappers' in it."""
     root = Path(__file__).parents[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests import needs
 from weightformer_mm.layers import (
     KERNEL_PREDICTORS,
     WEIGHT_PREDICTORS,
@@ -66,7 +67,7 @@ def test_a_far_pixel_changes_the_output(layer, sizes, strategy):
     assert difference > 1e-3
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [needs.float16, torch.bfloat16])
 @pytest.mark.parametrize('scale', [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize(('layer', 'sizes', 'strategy'), LAYERS)
 def test_finite_under_autocast_at_any_scale(layer, sizes, strategy, scale, dtype):
@@ -81,7 +82,7 @@ def test_finite_under_autocast_at_any_scale(layer, sizes, strategy, scale, dtype
         assert torch.isfinite(parameter.grad).all()
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [needs.float16, torch.bfloat16])
 @pytest.mark.parametrize(('layer', 'sizes', 'strategy'), PREDICTING)
 def test_a_layer_in_half_precision_predicts_in_float32_and_stays_what_it_is(
     layer, sizes, strategy, dtype

@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-triton = pytest.importorskip('triton')
-tl = triton.language
+from tests import needs
+
+if needs.TRITON_INTERNALS_OBSTACLE is not None:
+    pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
+
+import triton  # noqa: E402
+import triton.language as tl  # noqa: E402
 
 from tests.ops.ahead_of_time import compile_launches, count_compilations  # noqa: E402
 

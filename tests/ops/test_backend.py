@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from tests import needs
 from weightformer_mm.ops import backend
 from weightformer_mm.ops.backend import choose_backend
 
@@ -31,19 +32,18 @@ def test_auto_falls_back_and_says_so_once(case, caplog):
     with caplog.at_level(logging.INFO, logger=backend.__name__):
         assert [choose_backend('auto', x) for _ in range(3)] == ['torch'] * 3
     assert len(caplog.messages) == 1
-    if backend._HAS_TRITON:
-        assert reason in caplog.text
+    assert (needs.TRITON_OBSTACLE or reason) in caplog.text
 
 
 @pytest.mark.parametrize('case', OBSTACLES)
 def test_triton_that_cannot_run_is_an_error(case):
     x, reason = OBSTACLES[case]
-    with pytest.raises(ValueError, match=reason if backend._HAS_TRITON else 'not installed'):
+    with pytest.raises(ValueError, match=needs.TRITON_OBSTACLE or reason):
         choose_backend('triton', x)
 
 
 def test_without_triton(monkeypatch, caplog):
-    monkeypatch.setattr(backend, '_HAS_TRITON', False)
+    monkeypatch.setattr(backend, '_WITHOUT_TRITON', 'Triton is not installed')
     with pytest.raises(ValueError, match='Triton is not installed'):
         choose_backend('triton', ON_CPU)
     with caplog.at_level(logging.INFO, logger=backend.__name__):
@@ -51,7 +51,7 @@ def test_without_triton(monkeypatch, caplog):
     assert 'Triton is not installed' in caplog.text
 
 
-@pytest.mark.skipif(not backend._HAS_TRITON, reason='Triton is not installed')
+@needs.triton
 def test_interpreted_kernels_run_only_when_asked_for(monkeypatch):
     monkeypatch.setattr(backend, '_INTERPRETED', True)
     assert choose_backend('triton', ON_CPU) == 'triton'

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-pytest.importorskip('triton')
+from tests import needs
+
+if needs.TRITON_INTERNALS_OBSTACLE is not None:
+    pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
 
 from tests.ops.ahead_of_time import compile_launches, count_compilations  # noqa: E402
 from weightformer_mm.ops.depthwise_conv import kernels  # noqa: E402

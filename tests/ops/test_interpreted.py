@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
+from tests import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'tests' / 'ops' / 'interpreted'
@@ -39,7 +40,7 @@ def check(result: subprocess.CompletedProcess, report: Path) -> None:
     assert tests > skipped == 0, f'{tests} tests, {skipped} skipped\n{result.stdout}'
 
 
-@pytest.mark.skipif(find_spec('triton') is None, reason='Triton is not installed')
+@needs.triton_internals
 @pytest.mark.parametrize('name', FILES)
 def test_interpreted(name, tmp_path):
     report = tmp_path / 'report.xml'

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests import needs
 from weightformer_mm import ops
 from weightformer_mm.ops.predicted_weight import reference
 
@@ -86,7 +87,7 @@ def test_prediction_from_half_inputs_is_computed_in_float32(dtype):
     assert torch.equal(ops.bilateral_update(*arguments), expected)
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [needs.float16, torch.bfloat16])
 def test_prediction_ignores_autocast(dtype):
     arguments = bilateral_arguments(2, 9, 7, dtype=torch.float32)
     expected = ops.bilateral_update(*arguments)

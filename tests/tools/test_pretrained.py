@@ -89,7 +89,7 @@ class Hub:
         last = folder / 'work/epoch_1.pth'
         if not last.is_file():
             return result, None
-        weights = torch.load(last, weights_only=True, mmap=True)['state_dict']
+        weights = torch.load(str(last), weights_only=True, mmap=True)['state_dict']
         return result, weights
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import needs
 from tests.tools.commands import DETECTION, ROOT, SEGMENTATION, Result, Tools, options
 
 ISOTROPIC = SEGMENTATION.with_name('upernet_weightformer-micro_sfp_shapes.py')
@@ -231,6 +232,7 @@ def test_sync_batch_norm_gives_way_to_batch_norm_on_the_cpu(train):
     assert 'SyncBatchNorm works on GPUs only' in (folder / 'log').read_text()
 
 
+@needs.sharding_on_cpu
 def test_sharded_training_equals_one_process_and_leaves_a_whole_checkpoint(
     train, alone, processes, tools, images
 ):

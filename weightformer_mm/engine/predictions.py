@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
 
 
+@METRICS.register_module()
 class DumpClasses(BaseMetric):
     """Write the predicted class of every image; gives no metric.
 

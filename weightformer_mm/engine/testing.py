@@ -115,7 +115,8 @@ def _write_predictions(cfg: Config, folder: Path) -> None:
         if argument == 'output_dir':
             (folder / name).mkdir()  # IoUMetric makes it on the first of several processes only
     if any(type_name(evaluator) in _OF_CLASSES for evaluator in as_list(cfg.test_evaluator)):
-        dump = {'type': DumpClasses, 'path': str(folder / 'classes.json')}
+        # by name: the official mmengine cannot print a config that holds a class
+        dump = {'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')}
         cfg.test_evaluator = [*as_list(cfg.test_evaluator), dump]
 
 

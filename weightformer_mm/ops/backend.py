@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from .compat import is_compiling
+from .compat import is_compiling, triton_obstacle
 
 BACKENDS = ('auto', 'torch', 'triton')
 ENVIRONMENT = 'WEIGHTFORMER_BACKEND'
 
-_HAS_TRITON = find_spec('triton') is not None
+_WITHOUT_TRITON = triton_obstacle()
 _INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _default = os.environ.get(ENVIRONMENT) or 'auto'
@@ -32,7 +31,8 @@ def choose_backend(backend: str, x: Tensor) -> str:
     """``'torch'`` or ``'triton'``: what runs an operation on ``x``.
 
     ``'auto'`` is what the environment variable ``WEIGHTFORMER_BACKEND`` says and, without it, Triton for
-    tensors on a GPU where Triton is installed, PyTorch for all others; the log says once why not Triton.
+    tensors on a GPU where Triton 3.0 or later is installed, PyTorch for all others; the log says once why
+    not Triton.
 
     Args:
         backend: ``'auto'``, ``'torch'`` or ``'triton'``.
@@ -61,8 +61,8 @@ def choose_backend(backend: str, x: Tensor) -> str:
 
 def _obstacle(x: Tensor, interpreted: bool) -> str | None:
     """Why Triton cannot run on ``x``; None if it can. Interpreted kernels also run on the CPU."""
-    if not _HAS_TRITON:
-        return 'Triton is not installed'
+    if _WITHOUT_TRITON is not None:
+        return _WITHOUT_TRITON
     if x.device.type != 'cuda' and not (interpreted and x.device.type == 'cpu'):
         return f'the Triton kernels need a GPU, and the tensor is on {x.device.type!r}'
     if x.dtype not in _DTYPES:

@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from tests import needs
 from weightformer_mm import ops
 from weightformer_mm.ops import operators
-from weightformer_mm.ops.compat import HAS_CUSTOM_OPS
 from weightformer_mm.ops.depthwise_conv import autograd
-
-custom_ops = pytest.mark.skipif(not HAS_CUSTOM_OPS, reason='this torch has no custom operators')
 
 
 def conv_arguments(device, batch=2, height=3, width=4, channels=5, images=2, dtype=torch.float32):
@@ -50,7 +48,7 @@ def operator_calls(device):
     }
 
 
-@custom_ops
+@needs.custom_operators
 @pytest.mark.parametrize('name', operator_calls('cpu'))
 def test_operator_is_well_formed(name, device):
     operator, args = operator_calls(device)[name]
@@ -60,7 +58,7 @@ def test_operator_is_well_formed(name, device):
 SIZES = [(3, 4), (5, 6), (4, 9)]
 
 
-@custom_ops
+@needs.custom_operators
 def test_compiled_whole_for_every_size(device):
     def function(x, kernel, bias, weight, shift):
         out = ops.depthwise_conv(x, kernel, bias, residual=True, backend='triton')

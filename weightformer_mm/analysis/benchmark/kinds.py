@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
-from torch.utils.flop_counter import FlopCounterMode
 
+from ...ops.compat import flop_formulas
 from ...ops.operators import NAMESPACE
 from ..complexity.operations import FORMULAS, is_view
 
@@ -70,7 +70,7 @@ class KindCounter(TorchDispatchMode):
         self.multiply_adds: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
-        self._formulas = FlopCounterMode(display=False, custom_mapping=FORMULAS).flop_registry
+        self._formulas = flop_formulas(FORMULAS)
         self._stack: list[tuple[str, int]] = []
         self._predicted: set[tuple[int, ...]] = set()
         self._scopes: list[Scope] = []

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
@@ -171,12 +172,22 @@ def _tracked(name: str, forward: Callable, counts: Counts, stack: list[str]) -> 
     return tracked
 
 
+class _PassOn(TorchFunctionMode):
+    """Overrides every function with itself."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def _no_fused_transformer_layers() -> Iterator[None]:
     """PyTorch's own transformer layers would run as one operation that hides what is in it."""
     backend = getattr(torch.backends, 'mha', None)
-    if backend is None:  # an older torch; the operation is then named as not counted
-        yield
+    if backend is None:  # torch < 2.3 has no switch, but leaves alone what somebody overrides
+        with _PassOn():
+            yield
         return
     enabled = backend.get_fastpath_enabled()
     try:

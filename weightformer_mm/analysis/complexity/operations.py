@@ -31,6 +31,11 @@ _ACTIVATIONS = """
     softmax log_softmax safe_softmax glu prelu_kernel rrelu_with_noise native_dropout hardswish leaky_relu
     log_sigmoid_forward floor_divide
 """
+# elementwise as well, which torch 2.1 does not say of them
+_UNTAGGED = """
+    celu elu hardshrink hardsigmoid hardtanh isfinite isinf mish rad2deg relu6 rrelu selu silu softplus
+    softshrink threshold
+"""
 _POOLING = """
     avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d max_pool2d_with_indices
     max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d mkldnn_max_pool2d
@@ -58,7 +63,10 @@ _CREATING = """
 """
 _FREE = frozenset(
     ' '.join(
-        (_NORMS, _ACTIVATIONS, _POOLING, _RESIZING, _REDUCTIONS, _SORTING, _MOVING, _CREATING)
+        (
+            *(_NORMS, _ACTIVATIONS, _UNTAGGED, _POOLING, _RESIZING),
+            *(_REDUCTIONS, _SORTING, _MOVING, _CREATING),
+        )
     ).split()
 )
 _OURS_FREE = frozenset(

@@ -53,7 +53,7 @@ def convolve(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         folded(x, images),
         kernel.flatten(0, 1),  # (images * C, 1, k, k)
         bias.repeat(images),
-        padding=kernel.shape[-1] // 2,
+        padding=[kernel.shape[-1] // 2] * 2,  # a single one cannot be traced by torch 2.1
         groups=images * channels,
     )
     return unfolded(out, images)
