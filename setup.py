@@ -40,7 +40,7 @@ setup(
         'openmmlab': ['mmengine>=0.10', 'mmcv>=2.0', 'mmdet>=3.1', 'mmsegmentation>=1.1'],
         # for configs/imagenet; with the official builds: pip install 'mmpretrain>=1.0'
         'pretrain': ['onedl-mmpretrain>=1.3'],
-        'triton': ['triton>=2.1'],
+        'triton': ['triton>=3.0'],
         'onnx': ['onnx', 'onnxruntime'],
         'dev': ['pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
     },

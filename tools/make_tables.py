@@ -1,0 +1,31 @@
+"""Write the metafiles of the recipes, and the tables of README.md and docs/model_zoo.md from them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from command_line import run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--measure',
+        action='store_true',
+        help='count every model anew, also those of peers, and write the metafiles (minutes)',
+    )
+    parser.add_argument(
+        '--check', action='store_true', help='write nothing; exit with 2 if a table is stale'
+    )
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from weightformer_mm.model_zoo.command import make_tables
+
+    make_tables(Path(__file__).resolve().parents[1], args.measure, args.check)
+
+
+if __name__ == '__main__':
+    run(parse_args, main)

@@ -1,0 +1,126 @@
+"""What ``tools/make_tables.py`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..engine.errors import UserError
+from . import metafile, tables
+from .cost import Cost, cost_of
+from .pages import with_table, write_page
+from .recipes import FAMILIES, Family, find_recipes
+
+PAGE = Path('docs/model_zoo.md')
+MEASURED_PEERS = Path('docs/peers_measured.yml')
+README = Path('README.md')
+# what the README compares: method and schedule, as file names have them
+COMPARED = {'coco': ('mask-rcnn', '1x'), 'ade20k': ('upernet', '160k')}
+
+
+def make_tables(root: Path, measure: bool = False, check: bool = False) -> None:
+    """Write the metafiles, their index and the tables of the pages.
+
+    Args:
+        root: the repository.
+        measure: count every model again; else the metafiles' numbers stay, and a recipe without one is an
+            error.
+        check: write nothing, and raise if something would change.
+
+    Raises:
+        UserError: something is stale, missing or wrong.
+    """
+    if measure:
+        _measure(root)
+    stale = [page for page, text in _pages(root).items() if _differs(root / page, text)]
+    if check:
+        if stale:
+            names = ', '.join(str(page) for page in stale)
+            raise UserError(f'stale: {names}; write anew with: python tools/make_tables.py')
+        return
+    for page, text in _pages(root).items():
+        if write_page(root / page, text):
+            print(page)
+
+
+def _measure(root: Path) -> None:
+    recipes = [recipe for family in FAMILIES for recipe in find_recipes(root, family)]
+    costs: dict[str, Cost] = {}
+    with tqdm(recipes, desc='count', unit='model') as bar:
+        for recipe in bar:
+            bar.set_postfix_str(recipe.name)
+            costs[recipe.name] = cost_of(str(root / recipe.path), recipe.shape)
+    for family in FAMILIES:
+        own = [recipe for recipe in recipes if recipe.family == family]
+        metafile.write(root / metafile.metafile_path(family), metafile.metafile(own, costs))
+    metafile.write(root / metafile.INDEX, metafile.index())
+    peers = {family.folder: _measure_peers(family) for family in FAMILIES if _peers(family)}
+    metafile.write(root / MEASURED_PEERS, peers)
+
+
+def _measure_peers(family: Family) -> dict[str, list[int]]:
+    """Parameters and multiply-adds of each peer whose config an installed package brings."""
+    configs = {peer['backbone']: peer['config'] for peer in _peers(family) if 'config' in peer}
+    measured = {}
+    for backbone in tqdm(configs, desc=f'count peers, {family.folder}', unit='model'):
+        cost = _cost_of_peer(configs[backbone], family)
+        measured[backbone] = [cost.parameters, cost.multiply_adds]
+    return measured
+
+
+def _cost_of_peer(config: dict[str, Any], family: Family) -> Cost:
+    spec = find_spec(config['package'])
+    if spec is None or spec.origin is None:
+        raise UserError(f'{config["package"]} is not installed: its Swin is counted beside ours')
+    path = Path(spec.origin).parent / '.mim/configs' / config['file']
+    return cost_of(str(path), family.shape, config.get('options', []))
+
+
+def _peers(family: Family) -> list[dict[str, Any]]:
+    return metafile.read(tables.PEERS).get(family.folder, [])
+
+
+def _pages(root: Path) -> dict[Path, str]:
+    """Each page as it should be."""
+    pages = {page: (root / page).read_text(encoding='utf-8') for page in (README, PAGE)}
+    for family in FAMILIES:
+        for page, name, table in _tables(root, family):
+            pages[page] = with_table(pages[page], name, table, page)
+    return pages
+
+
+def _tables(root: Path, family: Family) -> Iterator[tuple[Path, str, str]]:
+    """Page, name and text of each table of a folder's recipes."""
+    contents = metafile.read(root / metafile.metafile_path(family))
+    _check_complete(root, family, contents)
+    yield PAGE, family.folder, tables.recipe_table(family, contents, root='../')
+    peers = _peers(family)
+    if not peers:
+        return
+    measured = {
+        backbone: Cost(*numbers)
+        for backbone, numbers in metafile.read(root / MEASURED_PEERS)[family.folder].items()
+    }
+    yield PAGE, f'{family.folder}-peers', tables.peer_table(family, peers, measured)
+    method, schedule = COMPARED[family.folder]
+    table = tables.comparison_table(family, contents, peers, measured, method, schedule)
+    yield README, f'{family.folder}-comparison', table
+
+
+def _check_complete(root: Path, family: Family, contents: dict[str, Any]) -> None:
+    known = {model['Config'] for model in contents['Models']}
+    own = {recipe.path.as_posix() for recipe in find_recipes(root, family)}
+    if known != own:
+        names = ', '.join(sorted(known ^ own))
+        raise UserError(
+            f'{metafile.metafile_path(family)} and configs/{family.folder} differ in {names}; '
+            'count anew with: python tools/make_tables.py --measure'
+        )
+
+
+def _differs(page: Path, text: str) -> bool:
+    return page.read_text(encoding='utf-8') != text
