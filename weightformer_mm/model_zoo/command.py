@@ -12,14 +12,17 @@ from tqdm import tqdm
 from ..engine.errors import UserError
 from . import metafile, tables
 from .cost import Cost, cost_of
-from .pages import with_table, write_page
+from .pages import differs, with_table, write_page
 from .recipes import FAMILIES, Family, find_recipes
 
 PAGE = Path('docs/model_zoo.md')
 MEASURED_PEERS = Path('docs/peers_measured.yml')
 README = Path('README.md')
-# what the README compares: method and schedule, as file names have them
-COMPARED = {'coco': ('mask-rcnn', '1x'), 'ade20k': ('upernet', '160k')}
+# what the README compares: method, schedule of the peers, and how the names of the recipes end
+COMPARED = {
+    'coco': ('mask-rcnn', '1x', '_1x_coco'),
+    'ade20k': ('upernet', '160k', '-160k_ade20k-512x512'),
+}
 
 
 def make_tables(root: Path, measure: bool = False, check: bool = False) -> None:
@@ -36,15 +39,13 @@ def make_tables(root: Path, measure: bool = False, check: bool = False) -> None:
     """
     if measure:
         _measure(root)
-    stale = [page for page, text in _pages(root).items() if _differs(root / page, text)]
-    if check:
-        if stale:
-            names = ', '.join(str(page) for page in stale)
-            raise UserError(f'stale: {names}; write anew with: python tools/make_tables.py')
-        return
-    for page, text in _pages(root).items():
-        if write_page(root / page, text):
-            print(page)
+    stale = {page: text for page, text in _pages(root).items() if differs(root / page, text)}
+    if check and stale:
+        names = ', '.join(map(str, stale))
+        raise UserError(f'stale: {names}; write anew with: python tools/make_tables.py')
+    for page, text in stale.items():
+        write_page(root / page, text)
+        print(page)
 
 
 def _measure(root: Path) -> None:
@@ -53,11 +54,12 @@ def _measure(root: Path) -> None:
     with tqdm(recipes, desc='count', unit='model') as bar:
         for recipe in bar:
             bar.set_postfix_str(recipe.name)
-            costs[recipe.name] = cost_of(str(root / recipe.path), recipe.shape)
+            costs[recipe.name] = cost_of(str(root / recipe.path), recipe.shape, recipe.options)
     for family in FAMILIES:
         own = [recipe for recipe in recipes if recipe.family == family]
-        metafile.write(root / metafile.metafile_path(family), metafile.metafile(own, costs))
-    metafile.write(root / metafile.INDEX, metafile.index())
+        path = root / metafile.metafile_path(family)
+        before = metafile.read(path) if path.is_file() else None
+        metafile.write(path, metafile.metafile(own, costs, before))
     peers = {family.folder: _measure_peers(family) for family in FAMILIES if _peers(family)}
     metafile.write(root / MEASURED_PEERS, peers)
 
@@ -85,18 +87,35 @@ def _peers(family: Family) -> list[dict[str, Any]]:
 
 
 def _pages(root: Path) -> dict[Path, str]:
-    """Each page as it should be."""
+    """Each generated file as it should be, with the costs that the metafiles have."""
     pages = {page: (root / page).read_text(encoding='utf-8') for page in (README, PAGE)}
+    pages[Path(metafile.INDEX)] = metafile.render(metafile.index())
     for family in FAMILIES:
-        for page, name, table in _tables(root, family):
+        contents = _contents(root, family)
+        pages[metafile.metafile_path(family)] = metafile.render(contents)
+        for page, name, table in _tables(root, family, contents):
             pages[page] = with_table(pages[page], name, table, page)
     return pages
 
 
-def _tables(root: Path, family: Family) -> Iterator[tuple[Path, str, str]]:
+def _contents(root: Path, family: Family) -> dict[str, Any]:
+    """The metafile of a folder as its recipes are now, with the costs that it has."""
+    path = metafile.metafile_path(family)
+    before, recipes = metafile.read(root / path), list(find_recipes(root, family))
+    costs = metafile.costs_in(before)
+    different = costs.keys() ^ {recipe.name for recipe in recipes}
+    if different:
+        raise UserError(
+            f'{path} and configs/{family.folder} differ in {", ".join(sorted(different))}; '
+            'count anew with: python tools/make_tables.py --measure'
+        )
+    return metafile.metafile(recipes, costs, before)
+
+
+def _tables(
+    root: Path, family: Family, contents: dict[str, Any]
+) -> Iterator[tuple[Path, str, str]]:
     """Page, name and text of each table of a folder's recipes."""
-    contents = metafile.read(root / metafile.metafile_path(family))
-    _check_complete(root, family, contents)
     yield PAGE, family.folder, tables.recipe_table(family, contents, root='../')
     peers = _peers(family)
     if not peers:
@@ -106,21 +125,5 @@ def _tables(root: Path, family: Family) -> Iterator[tuple[Path, str, str]]:
         for backbone, numbers in metafile.read(root / MEASURED_PEERS)[family.folder].items()
     }
     yield PAGE, f'{family.folder}-peers', tables.peer_table(family, peers, measured)
-    method, schedule = COMPARED[family.folder]
-    table = tables.comparison_table(family, contents, peers, measured, method, schedule)
+    table = tables.comparison_table(family, contents, peers, measured, *COMPARED[family.folder])
     yield README, f'{family.folder}-comparison', table
-
-
-def _check_complete(root: Path, family: Family, contents: dict[str, Any]) -> None:
-    known = {model['Config'] for model in contents['Models']}
-    own = {recipe.path.as_posix() for recipe in find_recipes(root, family)}
-    if known != own:
-        names = ', '.join(sorted(known ^ own))
-        raise UserError(
-            f'{metafile.metafile_path(family)} and configs/{family.folder} differ in {names}; '
-            'count anew with: python tools/make_tables.py --measure'
-        )
-
-
-def _differs(page: Path, text: str) -> bool:
-    return page.read_text(encoding='utf-8') != text

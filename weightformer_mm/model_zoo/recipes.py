@@ -27,25 +27,21 @@ class Family:
     Attributes:
         folder: its name.
         dataset: name of the training data.
-        task: as model indices call it.
         metrics: what a recipe is judged by, in the order of a table's columns.
         shape: height and width at which its models are counted; None: that of the training crops.
     """
 
     folder: str
     dataset: str
-    task: str
     metrics: tuple[str, ...]
     shape: tuple[int, int] | None
 
 
 FAMILIES = (
-    Family('coco', 'COCO', 'Object Detection', ('box AP', 'mask AP'), (800, 1280)),
-    Family('ade20k', 'ADE20K', 'Semantic Segmentation', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
-    Family(
-        'cityscapes', 'Cityscapes', 'Semantic Segmentation', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)
-    ),
-    Family('imagenet', 'ImageNet-1k', 'Image Classification', ('top-1',), None),
+    Family('coco', 'COCO', ('box AP', 'mask AP'), (800, 1280)),
+    Family('ade20k', 'ADE20K', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
+    Family('cityscapes', 'Cityscapes', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
+    Family('imagenet', 'ImageNet-1k', ('top-1',), None),
 )
 
 
@@ -56,23 +52,21 @@ class Recipe:
     Attributes:
         path: the file, relative to the repository.
         family: its folder.
-        method: head or detector, as the file's name begins; empty for a classifier.
         backbone: class of the backbone.
-        arch: its size.
         length: ``{'Epochs': 12}`` or ``{'Iterations': 160000}``.
         batch_size: images of one iteration over all processes.
         shape: height and width at which the model is counted.
+        options: changes to the config for the count.
         weights: where trained weights are; None: not trained yet.
     """
 
     path: Path
     family: Family
-    method: str
     backbone: str
-    arch: str
     length: dict[str, int]
     batch_size: int
     shape: tuple[int, int]
+    options: tuple[str, ...]
     weights: str | None
 
     @property
@@ -90,7 +84,6 @@ def read_recipe(path: Path, root: Path, family: Family) -> Recipe:
     """Read the recipe ``root / path``."""
     cfg = load_config(root / path)
     backbone = cfg.model.backbone
-    method, _, _ = path.stem.partition('_')
     classifier = family.folder == 'imagenet'
     loop = cfg.train_cfg
     length = (
@@ -99,12 +92,11 @@ def read_recipe(path: Path, root: Path, family: Family) -> Recipe:
     return Recipe(
         path=path,
         family=family,
-        method='' if classifier else method,
         backbone=type_name(backbone),
-        arch=backbone.arch,
         length=length,
         batch_size=cfg.auto_scale_lr.base_batch_size,
         shape=family.shape or _crop(cfg),
+        options=_unpadded(cfg),
         weights=_released(root, backbone) if classifier else None,
     )
 
@@ -115,6 +107,12 @@ def _crop(cfg: Any) -> tuple[int, int]:
         if type_name(transform) == 'RandomResizedCrop':
             return (transform.scale, transform.scale)
     raise ValueError(f'{cfg.filename}: no RandomResizedCrop in the training pipeline')
+
+
+def _unpadded(cfg: Any) -> tuple[str, ...]:
+    """Where images are padded to a large square, options that count them at the size that is stated."""
+    divisor = cfg.model.get('data_preprocessor', {}).get('pad_size_divisor', 1)
+    return ('model.data_preprocessor.pad_size_divisor=32',) if divisor > 32 else ()
 
 
 def _released(root: Path, backbone: Any) -> str | None:

@@ -48,14 +48,15 @@ def comparison_table(
     measured: dict[str, Cost],
     method: str,
     schedule: str,
+    ending: str,
 ) -> str:
-    """Recipes and peers with one method and schedule, the cheapest first.
+    """Recipes whose names end so, and peers of the same method and schedule, the cheapest first.
 
     The cost of a recipe, and of a peer in ``measured``, is counted here; of other peers it is as published.
     """
     rows = []
     for model in metafile['Models']:
-        if model['Name'].startswith(f'{method}_') and schedule in model['Name']:
+        if model['Name'].startswith(f'{method}_') and model['Name'].endswith(ending):
             cost = _cost(model)
             name = f'[{_backbone(model["Name"])}]({model["Config"]})'
             results = _results(model, family)
@@ -65,8 +66,9 @@ def comparison_table(
     for peer in peers:
         if peer['method'] != method or peer['schedule'] != schedule:
             continue
-        cost = measured.get(peer['backbone']) or published_cost(peer)
-        cells = ['', ''] if cost is None else _cells(cost)
+        counted, published = measured.get(peer['backbone']), published_cost(peer)
+        cells = _published_cells(published) if counted is None else _cells(counted)
+        cost = counted or published
         key = float('inf') if cost is None else cost.multiply_adds
         rows.append((key, [peer['backbone'], *cells, *_published(peer), peer['source']]))
     head = ['backbone', 'parameters', 'multiply-adds', *family.metrics, 'source of the accuracy']
@@ -79,13 +81,13 @@ def peer_table(family: Family, peers: Iterable[dict[str, Any]], measured: dict[s
     head += [*family.metrics, 'source']
     rows = []
     for peer in peers:
-        cost, counted = published_cost(peer), measured.get(peer['backbone'])
+        counted = measured.get(peer['backbone'])
         rows.append(
             [
                 peer['backbone'],
                 _METHODS[peer['method']],
                 peer['schedule'],
-                *(['', ''] if cost is None else _cells(cost, digits=0)),
+                *_published_cells(published_cost(peer)),
                 '' if counted is None else ', '.join(_cells(counted)),
                 *_published(peer),
                 peer['source'],
@@ -103,6 +105,11 @@ def published_cost(peer: dict[str, Any]) -> Cost | None:
 
 def _cost(model: dict[str, Any]) -> Cost:
     return Cost(model['Metadata']['Parameters'], model['Metadata']['FLOPs'])
+
+
+def _published_cells(cost: Cost | None) -> list[str]:
+    """Whole numbers, as they are published."""
+    return ['', ''] if cost is None else _cells(cost, digits=0)
 
 
 def _cells(cost: Cost, digits: int = 1) -> list[str]:
