@@ -53,4 +53,4 @@ def test_parameters(family, path):
 @pytest.mark.parametrize(('family', 'path'), CHEAP)
 def test_multiply_adds(family, path):
     recipe = read_recipe(path.relative_to(ROOT), ROOT, family)
-    assert stated(family)[path.stem] == cost_of(str(path), recipe.shape, recipe.options)
+    assert stated(family)[path.stem] == cost_of(str(path), recipe.shape)

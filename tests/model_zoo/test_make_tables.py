@@ -140,6 +140,23 @@ def test_results_written_by_hand_stay_and_are_shown(tree):
     assert '| 12.5 | 10.25 | https://example.org/mask-rcnn.pth |' in zoo
 
 
+def test_one_recipe_is_counted_anew_and_the_others_stay(tree, monkeypatch):
+    monkeypatch.setattr(command, 'cost_of', lambda config, shape: Cost(1, 2))
+    make_tables(tree, measure=[Path(ADE20K).stem])
+    contents = metafile.read(tree / 'configs/ade20k/metafile.yml')
+    costs = metafile.costs_in(contents)
+    assert costs.pop(Path(ADE20K).stem) == Cost(1, 2)
+    assert len(costs) == 2 and set(costs.values()) == {COST}
+    make_tables(tree, check=True)
+
+
+def test_a_recipe_that_is_not_there_is_not_counted(tree):
+    before = files(tree)
+    with pytest.raises(UserError, match='no recipe is called mask-rcn$'):
+        make_tables(tree, measure=['mask-rcn'])
+    assert files(tree) == before
+
+
 def test_each_size_stands_once_beside_its_peers(made):
     """The recipe of 640x640 crops is another protocol."""
     text = (made / 'README.md').read_text()

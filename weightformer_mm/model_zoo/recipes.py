@@ -28,7 +28,8 @@ class Family:
         folder: its name.
         dataset: name of the training data.
         metrics: what a recipe is judged by, in the order of a table's columns.
-        shape: height and width at which its models are counted; None: that of the training crops.
+        shape: height and width at which its models are counted, unless they pad all images to one square;
+            None: that of the training crops.
     """
 
     folder: str
@@ -56,7 +57,6 @@ class Recipe:
         length: ``{'Epochs': 12}`` or ``{'Iterations': 160000}``.
         batch_size: images of one iteration over all processes.
         shape: height and width at which the model is counted.
-        options: changes to the config for the count.
         weights: where trained weights are; None: not trained yet.
     """
 
@@ -66,7 +66,6 @@ class Recipe:
     length: dict[str, int]
     batch_size: int
     shape: tuple[int, int]
-    options: tuple[str, ...]
     weights: str | None
 
     @property
@@ -95,24 +94,20 @@ def read_recipe(path: Path, root: Path, family: Family) -> Recipe:
         backbone=type_name(backbone),
         length=length,
         batch_size=cfg.auto_scale_lr.base_batch_size,
-        shape=family.shape or _crop(cfg),
-        options=_unpadded(cfg),
+        shape=_shape(cfg, family),
         weights=_released(root, backbone) if classifier else None,
     )
 
 
-def _crop(cfg: Any) -> tuple[int, int]:
-    """Side of the square images that a classifier trains on."""
+def _shape(cfg: Any, family: Family) -> tuple[int, int]:
+    """Height and width at which a recipe's model is counted."""
+    side = cfg.model.data_preprocessor.get('pad_size_divisor') or 1
+    if family.shape is not None:
+        return (side, side) if side > min(family.shape) else family.shape
     for transform in cfg.train_dataloader.dataset.pipeline:
         if type_name(transform) == 'RandomResizedCrop':
             return (transform.scale, transform.scale)
     raise ValueError(f'{cfg.filename}: no RandomResizedCrop in the training pipeline')
-
-
-def _unpadded(cfg: Any) -> tuple[str, ...]:
-    """Where images are padded to a large square, options that count them at the size that is stated."""
-    divisor = cfg.model.get('data_preprocessor', {}).get('pad_size_divisor', 1)
-    return ('model.data_preprocessor.pad_size_divisor=32',) if divisor > 32 else ()
 
 
 def _released(root: Path, backbone: Any) -> str | None:

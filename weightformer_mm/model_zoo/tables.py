@@ -33,8 +33,9 @@ def recipe_table(family: Family, metafile: dict[str, Any], root: str = '') -> st
     for model in metafile['Models']:
         metadata = model['Metadata']
         parameters, multiply_adds = _cells(_cost(model))
-        if family.shape is None:
-            multiply_adds += ' at {}x{}'.format(*metadata['FLOPs Shape'])
+        height, width = metadata['FLOPs Shape']
+        if (height, width) != family.shape:
+            multiply_adds += f' at {height}x{width}'
         name = f'[{model["Name"]}]({root}{model["Config"]})'
         cells = [name, _schedule(metadata), parameters, multiply_adds]
         rows.append([*cells, *_results(model, family), model['Weights']])
@@ -48,15 +49,15 @@ def comparison_table(
     measured: dict[str, Cost],
     method: str,
     schedule: str,
-    ending: str,
 ) -> str:
-    """Recipes whose names end so, and peers of the same method and schedule, the cheapest first.
+    """Recipes and peers with one method and schedule, the cheapest first.
 
-    The cost of a recipe, and of a peer in ``measured``, is counted here; of other peers it is as published.
+    A recipe has the schedule at the end of its name, ``1x_coco``; a peer says the part before ``_``. The cost
+    of a recipe, and of a peer in ``measured``, is counted here; of other peers it is as published.
     """
     rows = []
     for model in metafile['Models']:
-        if model['Name'].startswith(f'{method}_') and model['Name'].endswith(ending):
+        if model['Name'].startswith(f'{method}_') and model['Name'].endswith(schedule):
             cost = _cost(model)
             name = f'[{_backbone(model["Name"])}]({model["Config"]})'
             results = _results(model, family)
@@ -64,11 +65,11 @@ def comparison_table(
                 (cost.multiply_adds, [name, *_cells(cost), *results, _source(model, results)])
             )
     for peer in peers:
-        if peer['method'] != method or peer['schedule'] != schedule:
+        if peer['method'] != method or peer['schedule'] != schedule.partition('_')[0]:
             continue
-        counted, published = measured.get(peer['backbone']), published_cost(peer)
-        cells = _published_cells(published) if counted is None else _cells(counted)
-        cost = counted or published
+        counted = measured.get(peer['backbone'])
+        cost = counted or published_cost(peer)
+        cells = ['', ''] if cost is None else _cells(cost, digits=1 if counted else 0)
         key = float('inf') if cost is None else cost.multiply_adds
         rows.append((key, [peer['backbone'], *cells, *_published(peer), peer['source']]))
     head = ['backbone', 'parameters', 'multiply-adds', *family.metrics, 'source of the accuracy']
@@ -81,13 +82,13 @@ def peer_table(family: Family, peers: Iterable[dict[str, Any]], measured: dict[s
     head += [*family.metrics, 'source']
     rows = []
     for peer in peers:
-        counted = measured.get(peer['backbone'])
+        cost, counted = published_cost(peer), measured.get(peer['backbone'])
         rows.append(
             [
                 peer['backbone'],
                 _METHODS[peer['method']],
                 peer['schedule'],
-                *_published_cells(published_cost(peer)),
+                *(['', ''] if cost is None else _cells(cost, digits=0)),
                 '' if counted is None else ', '.join(_cells(counted)),
                 *_published(peer),
                 peer['source'],
@@ -105,11 +106,6 @@ def published_cost(peer: dict[str, Any]) -> Cost | None:
 
 def _cost(model: dict[str, Any]) -> Cost:
     return Cost(model['Metadata']['Parameters'], model['Metadata']['FLOPs'])
-
-
-def _published_cells(cost: Cost | None) -> list[str]:
-    """Whole numbers, as they are published."""
-    return ['', ''] if cost is None else _cells(cost, digits=0)
 
 
 def _cells(cost: Cost, digits: int = 1) -> list[str]:
