@@ -35,10 +35,11 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(max_per_img=20), rcnn=dict(sampler=dict(num=16))))
 """
 SEGMENTOR = """
-_base_ = ['{base}/models/upernet.py', '{base}/models/released.py',
+_base_ = ['{base}/segmentation.py', '{base}/models/upernet.py', '{base}/models/released.py',
           '{base}/datasets/shapes_segmentation.py', '{base}/schedules/shapes.py']
 norm = dict(type='BN')
 model = dict(
+    data_preprocessor=dict(size=None, size_divisor=32),
     backbone=_base_.weightformer_tiny,
     neck=dict(type='SimpleFeaturePyramid', in_channels={width}, out_channels=16, num_outs=4),
     decode_head=dict(in_channels=[16] * 4, channels=16, num_classes=7, norm_cfg=norm),

@@ -20,7 +20,8 @@ from weightformer_mm.analysis.benchmark.kinds import (
 from weightformer_mm.analysis.benchmark.step_profile import profile_step, render_profiles
 from weightformer_mm.analysis.benchmark.steps import Case
 from weightformer_mm.analysis.benchmark.subjects import Backbone
-from weightformer_mm.layers import DynamicLinear
+from weightformer_mm.layers import DynamicBlock, DynamicLinear, StaticBlock
+from weightformer_mm.layers.as_built import as_built
 from weightformer_mm.ops import with_bounded_update
 
 SIZE = 64
@@ -102,10 +103,22 @@ def test_expanded_and_inplace_tensors():
 
 
 def test_hooks_are_removed():
-    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4))
+    model = nn.Sequential(DynamicLinear(4, 4))
+    predictor = model[0].predictor
     with KindCounter().watch(model):
-        assert model[0]._forward_hooks
-    assert not model[0]._forward_hooks and not model[0]._forward_pre_hooks
+        assert predictor._forward_hooks and not model[0]._forward_hooks
+    assert not predictor._forward_hooks and not predictor._forward_pre_hooks
+
+
+def test_the_step_that_is_profiled_is_the_one_that_runs():
+    """A hook on a layer would keep it from being fused with those around it."""
+    (contender,) = parse_contenders(['pyramid-micro'])
+    model = Backbone(contender).build()
+    with KindCounter().watch(model):
+        blocks = [
+            module for module in model.modules() if isinstance(module, (StaticBlock, DynamicBlock))
+        ]
+        assert blocks and all(as_built(block.dwc, block.norm2) for block in blocks)
 
 
 def test_markdown_has_a_row_per_kind_and_the_sum(plain):
