@@ -12,8 +12,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--measure',
-        action='store_true',
-        help='count every model anew, also those of peers, and write the metafiles (minutes)',
+        nargs='*',
+        metavar='RECIPE',
+        help='count the models of these recipes anew, or all of them and those of peers (10 minutes)',
     )
     parser.add_argument(
         '--check', action='store_true', help='write nothing; exit with 2 if a table is stale'

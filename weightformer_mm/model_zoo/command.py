@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,24 @@ from .recipes import FAMILIES, Family, find_recipes
 PAGE = Path('docs/model_zoo.md')
 MEASURED_PEERS = Path('docs/peers_measured.yml')
 README = Path('README.md')
-# what the README compares: method and schedule, as file names have them
-COMPARED = {'coco': ('mask-rcnn', '1x'), 'ade20k': ('upernet', '160k')}
+# what the README compares: method and schedule, as the names of recipes begin and end
+COMPARED = {'coco': ('mask-rcnn', '1x_coco'), 'ade20k': ('upernet', '160k_ade20k-512x512')}
 
 
-def make_tables(root: Path, measure: bool = False, check: bool = False) -> None:
+def make_tables(root: Path, measure: Sequence[str] | None = None, check: bool = False) -> None:
     """Write the metafiles, their index and the tables of the pages.
 
     Args:
         root: the repository.
-        measure: count every model again; else the metafiles' numbers stay, and a recipe without one is an
-            error.
+        measure: names of recipes to count again, none of them for every model, those of peers too. If it is
+            None, the metafiles' numbers stay, and a recipe without one is an error.
         check: write nothing, and raise if something would change.
 
     Raises:
         UserError: something is stale, missing or wrong.
     """
-    if measure:
-        _measure(root)
+    if measure is not None:
+        _measure(root, measure)
     stale = [page for page, text in _pages(root).items() if _differs(root / page, text)]
     if check:
         if stale:
@@ -47,19 +47,30 @@ def make_tables(root: Path, measure: bool = False, check: bool = False) -> None:
             print(page)
 
 
-def _measure(root: Path) -> None:
+def _measure(root: Path, names: Sequence[str]) -> None:
     recipes = [recipe for family in FAMILIES for recipe in find_recipes(root, family)]
-    costs: dict[str, Cost] = {}
-    with tqdm(recipes, desc='count', unit='model') as bar:
+    unknown = sorted(set(names) - {recipe.name for recipe in recipes})
+    if unknown:
+        raise UserError(f'--measure: no recipe is called {", ".join(unknown)}')
+    costs = _known_costs(root) if names else {}
+    with tqdm([recipe for recipe in recipes if not names or recipe.name in names]) as bar:
         for recipe in bar:
-            bar.set_postfix_str(recipe.name)
+            bar.set_description(recipe.name)
             costs[recipe.name] = cost_of(str(root / recipe.path), recipe.shape)
     for family in FAMILIES:
-        own = [recipe for recipe in recipes if recipe.family == family]
+        own = [recipe for recipe in recipes if recipe.family == family and recipe.name in costs]
         metafile.write(root / metafile.metafile_path(family), metafile.metafile(own, costs))
     metafile.write(root / metafile.INDEX, metafile.index())
-    peers = {family.folder: _measure_peers(family) for family in FAMILIES if _peers(family)}
-    metafile.write(root / MEASURED_PEERS, peers)
+    if not names:
+        peers = {family.folder: _measure_peers(family) for family in FAMILIES if _peers(family)}
+        metafile.write(root / MEASURED_PEERS, peers)
+
+
+def _known_costs(root: Path) -> dict[str, Cost]:
+    costs: dict[str, Cost] = {}
+    for family in FAMILIES:
+        costs.update(metafile.costs_in(metafile.read(root / metafile.metafile_path(family))))
+    return costs
 
 
 def _measure_peers(family: Family) -> dict[str, list[int]]:

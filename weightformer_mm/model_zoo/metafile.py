@@ -78,7 +78,7 @@ def costs_in(contents: dict[str, Any]) -> dict[str, Cost]:
 def _collection(name: str, about: str) -> dict[str, Any]:
     return {
         'Name': name,
-        'Paper': PAPER,
+        'Paper': dict(PAPER),  # the same one twice would be an alias in YAML
         'README': 'README.md',
         'Metadata': {'Architecture': [name], 'Origin': about},
     }

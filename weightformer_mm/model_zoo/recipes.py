@@ -29,7 +29,8 @@ class Family:
         dataset: name of the training data.
         task: as model indices call it.
         metrics: what a recipe is judged by, in the order of a table's columns.
-        shape: height and width at which its models are counted; None: that of the training crops.
+        shape: height and width at which its models are counted, unless they pad all images to one square;
+            None: that of the training crops.
     """
 
     folder: str
@@ -104,13 +105,16 @@ def read_recipe(path: Path, root: Path, family: Family) -> Recipe:
         arch=backbone.arch,
         length=length,
         batch_size=cfg.auto_scale_lr.base_batch_size,
-        shape=family.shape or _crop(cfg),
+        shape=_shape(cfg, family),
         weights=_released(root, backbone) if classifier else None,
     )
 
 
-def _crop(cfg: Any) -> tuple[int, int]:
-    """Side of the square images that a classifier trains on."""
+def _shape(cfg: Any, family: Family) -> tuple[int, int]:
+    """Height and width at which a recipe's model is counted."""
+    side = cfg.model.data_preprocessor.get('pad_size_divisor') or 1
+    if family.shape is not None:
+        return (side, side) if side > min(family.shape) else family.shape
     for transform in cfg.train_dataloader.dataset.pipeline:
         if type_name(transform) == 'RandomResizedCrop':
             return (transform.scale, transform.scale)

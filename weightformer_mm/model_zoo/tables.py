@@ -33,8 +33,9 @@ def recipe_table(family: Family, metafile: dict[str, Any], root: str = '') -> st
     for model in metafile['Models']:
         metadata = model['Metadata']
         parameters, multiply_adds = _cells(_cost(model))
-        if family.shape is None:
-            multiply_adds += ' at {}x{}'.format(*metadata['FLOPs Shape'])
+        height, width = metadata['FLOPs Shape']
+        if (height, width) != family.shape:
+            multiply_adds += f' at {height}x{width}'
         name = f'[{model["Name"]}]({root}{model["Config"]})'
         cells = [name, _schedule(metadata), parameters, multiply_adds]
         rows.append([*cells, *_results(model, family), model['Weights']])
@@ -51,11 +52,12 @@ def comparison_table(
 ) -> str:
     """Recipes and peers with one method and schedule, the cheapest first.
 
-    The cost of a recipe, and of a peer in ``measured``, is counted here; of other peers it is as published.
+    A recipe has the schedule at the end of its name, ``1x_coco``; a peer says the part before ``_``. The cost
+    of a recipe, and of a peer in ``measured``, is counted here; of other peers it is as published.
     """
     rows = []
     for model in metafile['Models']:
-        if model['Name'].startswith(f'{method}_') and schedule in model['Name']:
+        if model['Name'].startswith(f'{method}_') and model['Name'].endswith(schedule):
             cost = _cost(model)
             name = f'[{_backbone(model["Name"])}]({model["Config"]})'
             results = _results(model, family)
@@ -63,10 +65,11 @@ def comparison_table(
                 (cost.multiply_adds, [name, *_cells(cost), *results, _source(model, results)])
             )
     for peer in peers:
-        if peer['method'] != method or peer['schedule'] != schedule:
+        if peer['method'] != method or peer['schedule'] != schedule.partition('_')[0]:
             continue
-        cost = measured.get(peer['backbone']) or published_cost(peer)
-        cells = ['', ''] if cost is None else _cells(cost)
+        counted = measured.get(peer['backbone'])
+        cost = counted or published_cost(peer)
+        cells = ['', ''] if cost is None else _cells(cost, digits=1 if counted else 0)
         key = float('inf') if cost is None else cost.multiply_adds
         rows.append((key, [peer['backbone'], *cells, *_published(peer), peer['source']]))
     head = ['backbone', 'parameters', 'multiply-adds', *family.metrics, 'source of the accuracy']
