@@ -280,6 +280,10 @@ def reduced_recipe(path: Path, data: Path, folder: Path) -> Path:
 def test_the_sharded_recipe_takes_steps_and_one_process_evaluates_it(processes, tools, tmp_path):
     make_miniature('coco', tmp_path / 'coco', train=6, val=3, size=(96, 128), progress=False)
     config = reduced_recipe(SHARDED, tmp_path / 'coco', tmp_path)
+    averaging = ('--cfg-options', 'default_hooks.ema.type=EMAHook')
+    for result in processes(2, config, '--launcher', 'pytorch', *averaging):
+        assert result.code == 2
+        assert 'EMAHook cannot average the weights of a sharded model' in result.err
     log = ''.join(result.ok() for result in processes(2, config, '--launcher', 'pytorch'))
     assert 'sharded in 13 units' in log
     checkpoint = tmp_path / 'work/epoch_1.pth'
