@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..engine.errors import UserError
 from . import metafile, tables
 from .cost import Cost, cost_of
-from .pages import with_table, write_page
+from .pages import differs, with_table, write_page
 from .recipes import FAMILIES, Family, find_recipes
 
 PAGE = Path('docs/model_zoo.md')
@@ -36,15 +36,13 @@ def make_tables(root: Path, measure: Sequence[str] | None = None, check: bool = 
     """
     if measure is not None:
         _measure(root, measure)
-    stale = [page for page, text in _pages(root).items() if _differs(root / page, text)]
-    if check:
-        if stale:
-            names = ', '.join(str(page) for page in stale)
-            raise UserError(f'stale: {names}; write anew with: python tools/make_tables.py')
-        return
-    for page, text in _pages(root).items():
-        if write_page(root / page, text):
-            print(page)
+    stale = {page: text for page, text in _pages(root).items() if differs(root / page, text)}
+    if check and stale:
+        names = ', '.join(map(str, stale))
+        raise UserError(f'stale: {names}; write anew with: python tools/make_tables.py')
+    for page, text in stale.items():
+        write_page(root / page, text)
+        print(page)
 
 
 def _measure(root: Path, names: Sequence[str]) -> None:
@@ -59,8 +57,9 @@ def _measure(root: Path, names: Sequence[str]) -> None:
             costs[recipe.name] = cost_of(str(root / recipe.path), recipe.shape)
     for family in FAMILIES:
         own = [recipe for recipe in recipes if recipe.family == family and recipe.name in costs]
-        metafile.write(root / metafile.metafile_path(family), metafile.metafile(own, costs))
-    metafile.write(root / metafile.INDEX, metafile.index())
+        path = root / metafile.metafile_path(family)
+        before = metafile.read(path) if path.is_file() else None
+        metafile.write(path, metafile.metafile(own, costs, before))
     if not names:
         peers = {family.folder: _measure_peers(family) for family in FAMILIES if _peers(family)}
         metafile.write(root / MEASURED_PEERS, peers)
@@ -96,18 +95,35 @@ def _peers(family: Family) -> list[dict[str, Any]]:
 
 
 def _pages(root: Path) -> dict[Path, str]:
-    """Each page as it should be."""
+    """Each generated file as it should be, with the costs that the metafiles have."""
     pages = {page: (root / page).read_text(encoding='utf-8') for page in (README, PAGE)}
+    pages[Path(metafile.INDEX)] = metafile.render(metafile.index())
     for family in FAMILIES:
-        for page, name, table in _tables(root, family):
+        contents = _contents(root, family)
+        pages[metafile.metafile_path(family)] = metafile.render(contents)
+        for page, name, table in _tables(root, family, contents):
             pages[page] = with_table(pages[page], name, table, page)
     return pages
 
 
-def _tables(root: Path, family: Family) -> Iterator[tuple[Path, str, str]]:
+def _contents(root: Path, family: Family) -> dict[str, Any]:
+    """The metafile of a folder as its recipes are now, with the costs that it has."""
+    path = metafile.metafile_path(family)
+    before, recipes = metafile.read(root / path), list(find_recipes(root, family))
+    costs = metafile.costs_in(before)
+    different = costs.keys() ^ {recipe.name for recipe in recipes}
+    if different:
+        raise UserError(
+            f'{path} and configs/{family.folder} differ in {", ".join(sorted(different))}; '
+            'count anew with: python tools/make_tables.py --measure'
+        )
+    return metafile.metafile(recipes, costs, before)
+
+
+def _tables(
+    root: Path, family: Family, contents: dict[str, Any]
+) -> Iterator[tuple[Path, str, str]]:
     """Page, name and text of each table of a folder's recipes."""
-    contents = metafile.read(root / metafile.metafile_path(family))
-    _check_complete(root, family, contents)
     yield PAGE, family.folder, tables.recipe_table(family, contents, root='../')
     peers = _peers(family)
     if not peers:
@@ -120,18 +136,3 @@ def _tables(root: Path, family: Family) -> Iterator[tuple[Path, str, str]]:
     method, schedule = COMPARED[family.folder]
     table = tables.comparison_table(family, contents, peers, measured, method, schedule)
     yield README, f'{family.folder}-comparison', table
-
-
-def _check_complete(root: Path, family: Family, contents: dict[str, Any]) -> None:
-    known = {model['Config'] for model in contents['Models']}
-    own = {recipe.path.as_posix() for recipe in find_recipes(root, family)}
-    if known != own:
-        names = ', '.join(sorted(known ^ own))
-        raise UserError(
-            f'{metafile.metafile_path(family)} and configs/{family.folder} differ in {names}; '
-            'count anew with: python tools/make_tables.py --measure'
-        )
-
-
-def _differs(page: Path, text: str) -> bool:
-    return page.read_text(encoding='utf-8') != text

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from ..engine.errors import UserError
-from ..engine.folders import written_whole
 from .cost import Cost
+from .pages import write_page
 from .recipes import COLLECTIONS, FAMILIES, PAPER, Family, Recipe
 
 INDEX = 'model-index.yml'
@@ -23,15 +23,25 @@ def metafile_path(family: Family) -> Path:
     return Path('configs', family.folder, 'metafile.yml')
 
 
-def metafile(recipes: Iterable[Recipe], costs: dict[str, Cost]) -> dict[str, Any]:
-    """The contents of a folder's metafile; ``costs`` by recipe name."""
+def metafile(
+    recipes: Iterable[Recipe], costs: dict[str, Cost], before: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The contents of a folder's metafile.
+
+    Args:
+        costs: by recipe name.
+        before: what the file held: results and weights, which are written into it by hand, stay.
+    """
     recipes = list(recipes)
+    trained = {model['Name']: model for model in (before or {}).get('Models', ())}
     used = {recipe.backbone for recipe in recipes}
     return {
         'Collections': [
             _collection(name, about) for name, about in COLLECTIONS.items() if name in used
         ],
-        'Models': [_model(recipe, costs[recipe.name]) for recipe in recipes],
+        'Models': [
+            _model(recipe, costs[recipe.name], trained.get(recipe.name, {})) for recipe in recipes
+        ],
     }
 
 
@@ -49,8 +59,7 @@ def render(contents: dict[str, Any]) -> str:
 
 def write(path: Path, contents: dict[str, Any]) -> None:
     """Write a YAML file whole or not at all."""
-    with written_whole(path) as partial:
-        partial.write_text(render(contents), encoding='utf-8')
+    write_page(path, render(contents))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -84,7 +93,7 @@ def _collection(name: str, about: str) -> dict[str, Any]:
     }
 
 
-def _model(recipe: Recipe, cost: Cost) -> dict[str, Any]:
+def _model(recipe: Recipe, cost: Cost, trained: dict[str, Any]) -> dict[str, Any]:
     height, width = recipe.shape
     return {
         'Name': recipe.name,
@@ -98,6 +107,6 @@ def _model(recipe: Recipe, cost: Cost) -> dict[str, Any]:
             'FLOPs': cost.multiply_adds,  # multiply-adds, as mmdet and mmseg count them
             'FLOPs Shape': [height, width],
         },
-        'Results': [],
-        'Weights': recipe.weights or NOT_TRAINED,
+        'Results': trained.get('Results', []),
+        'Weights': recipe.weights or trained.get('Weights', NOT_TRAINED),
     }

@@ -24,10 +24,12 @@ def with_table(text: str, name: str, table: str, page: Path) -> str:
     return text
 
 
-def write_page(page: Path, text: str) -> bool:
-    """Write a page whole if it changes; whether it did."""
-    if page.read_text(encoding='utf-8') == text:
-        return False
+def differs(page: Path, text: str) -> bool:
+    """Whether a page is not there or reads otherwise."""
+    return not page.is_file() or page.read_text(encoding='utf-8') != text
+
+
+def write_page(page: Path, text: str) -> None:
+    """Write a page whole or not at all."""
     with written_whole(page) as partial:
         partial.write_text(text, encoding='utf-8')
-    return True

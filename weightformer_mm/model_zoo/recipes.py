@@ -27,7 +27,6 @@ class Family:
     Attributes:
         folder: its name.
         dataset: name of the training data.
-        task: as model indices call it.
         metrics: what a recipe is judged by, in the order of a table's columns.
         shape: height and width at which its models are counted, unless they pad all images to one square;
             None: that of the training crops.
@@ -35,18 +34,15 @@ class Family:
 
     folder: str
     dataset: str
-    task: str
     metrics: tuple[str, ...]
     shape: tuple[int, int] | None
 
 
 FAMILIES = (
-    Family('coco', 'COCO', 'Object Detection', ('box AP', 'mask AP'), (800, 1280)),
-    Family('ade20k', 'ADE20K', 'Semantic Segmentation', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
-    Family(
-        'cityscapes', 'Cityscapes', 'Semantic Segmentation', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)
-    ),
-    Family('imagenet', 'ImageNet-1k', 'Image Classification', ('top-1',), None),
+    Family('coco', 'COCO', ('box AP', 'mask AP'), (800, 1280)),
+    Family('ade20k', 'ADE20K', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
+    Family('cityscapes', 'Cityscapes', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
+    Family('imagenet', 'ImageNet-1k', ('top-1',), None),
 )
 
 
@@ -57,9 +53,7 @@ class Recipe:
     Attributes:
         path: the file, relative to the repository.
         family: its folder.
-        method: head or detector, as the file's name begins; empty for a classifier.
         backbone: class of the backbone.
-        arch: its size.
         length: ``{'Epochs': 12}`` or ``{'Iterations': 160000}``.
         batch_size: images of one iteration over all processes.
         shape: height and width at which the model is counted.
@@ -68,9 +62,7 @@ class Recipe:
 
     path: Path
     family: Family
-    method: str
     backbone: str
-    arch: str
     length: dict[str, int]
     batch_size: int
     shape: tuple[int, int]
@@ -91,7 +83,6 @@ def read_recipe(path: Path, root: Path, family: Family) -> Recipe:
     """Read the recipe ``root / path``."""
     cfg = load_config(root / path)
     backbone = cfg.model.backbone
-    method, _, _ = path.stem.partition('_')
     classifier = family.folder == 'imagenet'
     loop = cfg.train_cfg
     length = (
@@ -100,9 +91,7 @@ def read_recipe(path: Path, root: Path, family: Family) -> Recipe:
     return Recipe(
         path=path,
         family=family,
-        method='' if classifier else method,
         backbone=type_name(backbone),
-        arch=backbone.arch,
         length=length,
         batch_size=cfg.auto_scale_lr.base_batch_size,
         shape=_shape(cfg, family),

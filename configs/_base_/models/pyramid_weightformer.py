@@ -8,7 +8,7 @@
 # The pyramid has no released weights: it begins with random ones. To begin with a classifier that was trained
 # with configs/imagenet (it has the last of the four output norms only):
 #     --cfg-options load_from.checkpoint=work_dirs/pyramid-weightformer-tiny_8xb128_in1k/epoch_300.pth
-#         load_from.allow_missing=norm*
+#         'load_from.allow_missing=norm*'
 pyramid_weightformer_tiny = dict(type='PyramidWeightFormer', arch='tiny', drop_path_rate=0.2)
 pyramid_weightformer_tiny_channels = [64, 128, 320, 512]
 pyramid_weightformer_small = dict(type='PyramidWeightFormer', arch='small', drop_path_rate=0.2)

@@ -1,0 +1,56 @@
+"""The numbers of the metafiles are those of the models."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+
+from weightformer_mm.analysis.complexity.report import for_counting
+from weightformer_mm.engine.config import load_config
+from weightformer_mm.engine.libraries import require_libraries
+from weightformer_mm.model_zoo.cost import Cost, cost_of
+from weightformer_mm.model_zoo.metafile import costs_in, metafile_path, read
+from weightformer_mm.model_zoo.recipes import FAMILIES, read_recipe
+
+ROOT = Path(__file__).parents[2]
+FILES = [
+    pytest.param(family, path, id=path.stem)
+    for family in FAMILIES
+    for path in sorted((ROOT / 'configs' / family.folder).glob('*.py'))
+]
+# counted in seconds, since they need no values; the others take up to minutes
+CHEAP = [
+    case
+    for case in FILES
+    if case.values[0].folder in ('ade20k', 'cityscapes')
+    and '-tiny_' in case.id
+    and not case.id.startswith('mask2former')
+]
+
+
+@cache
+def stated(family) -> dict[str, Cost]:
+    return costs_in(read(ROOT / metafile_path(family)))
+
+
+@pytest.mark.parametrize(('family', 'path'), FILES)
+def test_parameters(family, path):
+    cfg = load_config(path)
+    require_libraries(cfg.default_scope)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        model = MODELS.build(ConfigDict(for_counting(cfg.model.to_dict())))
+    parameters = sum(parameter.numel() for parameter in revert_sync_batchnorm(model).parameters())
+    assert stated(family)[path.stem].parameters == parameters
+
+
+@pytest.mark.parametrize(('family', 'path'), CHEAP)
+def test_multiply_adds(family, path):
+    recipe = read_recipe(path.relative_to(ROOT), ROOT, family)
+    assert stated(family)[path.stem] == cost_of(str(path), recipe.shape)
