@@ -35,7 +35,7 @@ model = dict(
     train_cfg=dict(rpn_proposal=dict(max_per_img=20), rcnn=dict(sampler=dict(num=16))))
 """
 SEGMENTOR = """
-_base_ = ['{base}/models/upernet.py', '{base}/models/released.py',
+_base_ = ['{base}/segmentation.py', '{base}/models/upernet.py', '{base}/models/released.py',
           '{base}/datasets/shapes_segmentation.py', '{base}/schedules/shapes.py']
 norm = dict(type='BN')
 model = dict(
