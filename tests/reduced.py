@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from weightformer_mm.engine.config import innermost_dataset
+from weightformer_mm.engine.data_root import use_data_root
 
 STEP = 32  # pixels: sizes stay multiples of it
+# of each folder the factor that brings its images to about 128 pixels, and the one for the views of TTA
+FACTORS = {'coco': (0.12, 0.12), 'ade20k': (0.1875, 0.1), 'cityscapes': (0.0625, 0.03)}
 
 # the arguments of each transform that are lengths in pixels
 _LENGTHS = {
@@ -33,6 +41,61 @@ _WITHOUT_LENGTHS = (
     'RandomFlip',
     'YOLOXHSVRandomAug',
 )
+
+
+def reduced(path: Path, root: Path, work_dir: Path) -> Config:
+    """The recipe on small images: one batch to train with and then one image to validate with."""
+    cfg = Config.fromfile(path)
+    use_data_root(cfg, root)
+    reduce_sizes(cfg, *FACTORS[path.parent.name])
+    cfg.work_dir = str(work_dir)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.num_workers, loader.persistent_workers = 0, False
+        loader.batch_size = min(2, loader.batch_size)
+        # of COCO: images in landscape format, which are batched together, one of them with a crowd
+        innermost_dataset(loader).indices = [0, 2][: loader.batch_size] if split == 'train' else [2]
+    if 'max_epochs' in cfg.train_cfg:
+        cfg.train_cfg = dict(type=cfg.train_cfg.type, max_epochs=1, val_interval=1)
+    else:
+        cfg.train_cfg = dict(type=cfg.train_cfg.type, max_iters=1, val_interval=1)
+    cfg.param_scheduler = None  # the first steps of a warm-up are too small to be seen
+    cfg.model.backbone.drop_path_rate = 0.0  # a block that is left out learns nothing
+    cfg.pop('auto_scale_lr', None)  # nor are the rates for such a small batch seen in every weight
+    cfg.randomness = dict(seed=0)
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint.interval = 1
+    cfg.default_hooks.checkpoint.save_optimizer = False
+    reduce_counts(cfg.model)
+    use_local_weights(cfg, work_dir)
+    return cfg
+
+
+def reduce_counts(part: dict) -> None:
+    """As many boxes as a small image needs, and of those all, since an untrained detector is sure of none."""
+    counts = dict(nms_pre=50, max_per_img=50, num_queries=50)
+    for key, value in part.items():
+        if key == 'score_thr':
+            part[key] = 0.0
+        elif key == 'allowed_border':
+            part[key] = -1  # the anchors of coarse levels lie within large images only
+        elif key in counts:
+            part[key] = min(value, counts[key])
+        elif isinstance(value, (dict, list)):
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    reduce_counts(item)
+
+
+def use_local_weights(cfg: Config, folder: Path) -> None:
+    """Have released weights replaced by a file of the same names and shapes."""
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    if init_cfg is None:
+        return
+    assert init_cfg.type == 'Pretrained' and init_cfg.checkpoint.startswith('hf://')
+    backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
+    init_cfg.checkpoint = str(folder / 'released.pth')
+    torch.save({'state_dict': backbone.state_dict()}, init_cfg.checkpoint)
 
 
 def reduce_sizes(cfg: Config, factor: float, tta_factor: float | None = None) -> None:

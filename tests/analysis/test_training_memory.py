@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -22,34 +23,39 @@ MICRO = (
     'model.decode_head.channels=64',
     'model.auxiliary_head.in_channels=128',
 )
+RECOMPUTED = 'model.backbone.with_cp=True'
 SMALL_CARD = 24 * 1024  # MiB
 
 pytest.importorskip('torch.distributed._tools.mem_tracker', reason='MemTracker came with torch 2.5')
 
 
+@lru_cache  # a run takes long, whatever the size
+def memory(side: int, *options: str) -> dict[str, float]:
+    """That of a step on one square image with the small network."""
+    return training_memory(TINY, 1, (side, side), (*MICRO, *options))
+
+
 def test_parameters_and_optimizer_state_are_known_exactly():
     from weightformer_mm.analysis.benchmark.detector import Detector
 
-    found = training_memory(TINY, 1, (512, 512), MICRO)
+    found = memory(256)
     weights = sum(p.numel() * 4 for p in Detector(TINY, MICRO).build().parameters()) / MEBI
     assert found['Parameter'] == pytest.approx(weights, rel=0.02)  # blocks of 512 bytes
     assert found['Optstate'] == pytest.approx(2 * weights, rel=0.02)
 
 
 def test_activations_are_proportional_to_the_pixels():
-    one, four = (
-        training_memory(TINY, 1, (side, side), MICRO)['Activation'] for side in (1024, 2048)
-    )
+    one, four = (memory(side)['Activation'] for side in (1024, 2048))
     assert four / one == pytest.approx(4, rel=0.02)  # predicted weights do not grow
 
 
 def test_recomputation_saves_memory():
     kept, efficient, recomputed = (
-        training_memory(TINY, 1, (256, 256), (*MICRO, *options))['Total']
+        memory(256, *options)['Total']
         for options in (
             (),
             ('model.backbone.memory_efficient=True',),
-            ('model.backbone.with_cp=True',),
+            (RECOMPUTED,),
         )
     )
     assert recomputed < efficient < kept
@@ -84,7 +90,7 @@ def test_a_real_step_keeps_what_was_worked_out():
     from weightformer_mm.analysis.benchmark.detector import Detector, make_batch
     from weightformer_mm.analysis.benchmark.steps import Case
 
-    options = (*MICRO, 'model.backbone.with_cp=True', 'model.data_preprocessor.size=(256,256)')
+    options = (*MICRO, RECOMPUTED, 'model.data_preprocessor.size=(256,256)')
     model = Detector(TINY, options).build().train()
     weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     saved = {}
@@ -100,6 +106,6 @@ def test_a_real_step_keeps_what_was_worked_out():
             make_batch('mmseg', Case('train', 'float32', 1, 256, 256)), True
         )
         loss, _ = model.parse_losses(model(**data, mode='loss'))
-    expected = training_memory(TINY, 1, (256, 256), options)['Activation']
+    expected = memory(256, RECOMPUTED)['Activation']
     assert sum(saved.values()) / MEBI == pytest.approx(expected, rel=0.15)
     assert loss.requires_grad

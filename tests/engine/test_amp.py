@@ -66,6 +66,17 @@ def test_devices_that_are_not_named_compute_in_float32(device_types, monkeypatch
     assert net.backbone.computed == [torch.float32]
 
 
+def test_a_gpu_without_bfloat16_is_named(monkeypatch):
+    monkeypatch.setattr('weightformer_mm.engine.amp.get_device', lambda: 'cuda')
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: False)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'Tesla V100')
+    net = Net()
+    wrapper = Bf16OptimWrapper(torch.optim.SGD(net.parameters(), lr=0.1), device_types=['cuda'])
+    with pytest.raises(UserError, match='Tesla V100 has no bfloat16; for float32'):
+        with wrapper.optim_context(net):
+            pass
+
+
 def test_named_device_computes_in_bf16(monkeypatch):
     monkeypatch.setattr('weightformer_mm.engine.amp.get_device', lambda: 'cpu')
     net = Net()

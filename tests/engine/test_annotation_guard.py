@@ -22,6 +22,7 @@ def twice(content):
 CHANGES = {
     'nothing': (lambda content: None, None),
     'image id': (twice, r'image id twice: 3 \(000003.png and other.png\)'),
+    'images alone, as in test-dev': (lambda content: content.pop('annotations'), None),
     'annotation id': (
         lambda content: content['annotations'].append(dict(content['annotations'][0])),
         'annotation id twice: ',

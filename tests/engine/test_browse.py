@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from tqdm import tqdm
 
 from tests.tools.commands import CLASSIFICATION, DETECTION, SEGMENTATION
 from weightformer_mm.engine import UserError
@@ -30,6 +33,12 @@ def test_each_task(config, data, split, request, tmp_path):
     if split == 'train':
         assert first.shape != other.shape or not np.array_equal(first, other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a.png', 'b.png', 'c.png']
+
+
+def test_number_of_images_without_a_progress_bar(shapes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('weightformer_mm.engine.browse.tqdm', partial(tqdm, disable=True))
+    browse(DETECTION, str(tmp_path / 'a.png'), 'train', 2, data_root=str(shapes))
+    assert '2 images of the train split' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('config', [config for config, _ in TASKS])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from torch.utils.data import Dataset
 
 from tests.tools.commands import CLASSIFICATION, DETECTION, SEGMENTATION
 from weightformer_mm.engine import UserError
-from weightformer_mm.engine.class_check import check_classes
+from weightformer_mm.engine.class_check import build_unloaded, check_classes
 from weightformer_mm.engine.config import load_config
 
 
@@ -44,6 +45,23 @@ def test_both_sides_are_named(config, option, expected, shapes):
     with pytest.raises(UserError) as error:
         check(config, shapes, option)
     assert expected in str(error.value) and 'num_classes' in str(error.value)
+
+
+class Listed(Dataset):
+    """A data set that is none of mmengine: it has no ``lazy_init``."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+
+def test_a_data_set_of_another_kind_is_passed_over(shapes, monkeypatch):
+    monkeypatch.setitem(DATASETS.module_dict, 'Listed', Listed)
+    cfg = load_config(SEGMENTATION, (), shapes)
+    cfg.train_dataloader.dataset = dict(type='Listed', names=['a'])
+    init_default_scope('mmseg')
+    model = MODELS.build(cfg.model)
+    check_classes(cfg, model, ('train',))
+    assert build_unloaded(cfg.train_dataloader.dataset).names == ['a']
 
 
 def test_one_class_without_its_comma(shapes):

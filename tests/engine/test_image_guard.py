@@ -72,6 +72,15 @@ def test_other_failures_stay_what_they_are(image):
         NamedLoading(LoadWrongly())({'img_path': str(image)})
 
 
+def test_images_of_another_file_system_are_not_looked_for_on_disk():
+    class LoadFromStore:  # as LoadImageFromFile with backend_args=dict(backend='lmdb') does
+        def __call__(self, results):
+            return {**results, 'img': np.zeros((2, 2, 3), np.uint8)}
+
+    results = {'img_path': 'data/coco/000009.jpg'}
+    assert NamedLoading(LoadFromStore())(results)['img'].shape == (2, 2, 3)
+
+
 def test_problems(image, tmp_path):
     assert image_problem(str(image)) is None
     assert image_problem('s3://bucket/image.png') is None

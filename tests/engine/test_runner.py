@@ -76,6 +76,12 @@ def test_last_checkpoint_after_the_folder_moved(tmp_path):
     assert last_checkpoint(tmp_path) == tmp_path / 'epoch_3.pth'
 
 
+def test_a_note_that_was_cut_off_is_no_fresh_start(tmp_path):
+    (tmp_path / 'last_checkpoint').touch()
+    with pytest.raises(UserError, match='last_checkpoint is empty; give --resume the path'):
+        last_checkpoint(tmp_path)
+
+
 def test_data_loader_errors_are_explained():
     @DATASETS.register_module(name='FailsWith', force=True)
     def fails_with(error, **kwargs):

@@ -12,10 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests import needs
+from tests.reduced import reduced
 from tests.tools.commands import DETECTION, ROOT, SEGMENTATION, Result, Tools, options
+from weightformer_mm.datasets import make_miniature
+from weightformer_mm.engine.config import innermost_dataset
 
+SHARDED = ROOT / 'configs/coco/mask-rcnn_pyramid-weightformer-base_fpn_fsdp-ms-crop-3x_coco.py'
 ISOTROPIC = SEGMENTATION.with_name('upernet_weightformer-micro_sfp_shapes.py')
 STEPS = 3
 
@@ -257,3 +262,31 @@ def test_sharded_training_equals_one_process_and_leaves_a_whole_checkpoint(
     on, one = (weights(folder, f'{name}/epoch_2', 2 * STEPS) for name in ('on', 'one'))
     difference, layer = greatest_difference(one, on)
     assert difference < 1e-5, layer
+
+
+def reduced_recipe(path: Path, data: Path, folder: Path) -> Path:
+    """A recipe of COCO on a small backbone, with two training steps of two processes, as a file."""
+    cfg: Config = reduced(path, data, folder / 'work')
+    cfg.model.backbone.arch, cfg.model.neck.in_channels = 'micro', [32, 64, 128, 192]
+    cfg.train_dataloader.batch_size = 1
+    innermost_dataset(cfg.train_dataloader).indices = 4
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    file = folder / path.name
+    cfg.dump(file)
+    return file
+
+
+@needs.sharding_on_cpu
+def test_the_sharded_recipe_takes_steps_and_one_process_evaluates_it(processes, tools, tmp_path):
+    make_miniature('coco', tmp_path / 'coco', train=6, val=3, size=(96, 128), progress=False)
+    config = reduced_recipe(SHARDED, tmp_path / 'coco', tmp_path)
+    averaging = ('--cfg-options', 'default_hooks.ema.type=EMAHook')
+    for result in processes(2, config, '--launcher', 'pytorch', *averaging):
+        assert result.code == 2
+        assert 'EMAHook cannot average the weights of a sharded model' in result.err
+    log = ''.join(result.ok() for result in processes(2, config, '--launcher', 'pytorch'))
+    assert 'sharded in 13 units' in log
+    checkpoint = tmp_path / 'work/epoch_1.pth'
+    assert torch.load(checkpoint, weights_only=True)['meta']['iter'] == 2
+    evaluated = tools.run('test', config, checkpoint, '--work-dir', tmp_path / 'test')
+    assert re.search(r'coco/segm_mAP: \S', evaluated.ok())

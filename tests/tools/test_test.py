@@ -173,6 +173,13 @@ def test_checkpoint_of_another_arch(tools, task_run, tmp_path):
     assert 'missing: backbone.' in line and 'of another shape: backbone.' in line
 
 
+def test_data_of_other_classes(tools, detection):
+    classes = 'test_dataloader.dataset.metainfo.classes=("disk","ring")'
+    settings = [*detection.options(), classes]
+    line = tools.run('test', DETECTION, detection.checkpoint, *settings).error_line()
+    assert 'has num_classes=6, but CocoDataset (test_dataloader.dataset) has 2 classes' in line
+
+
 def test_tta_that_the_config_lacks(tools, detection):
     arguments = ('--tta', *detection.options(tta_model=None, tta_pipeline=None))
     line = tools.run('test', DETECTION, detection.checkpoint, *arguments).error_line()

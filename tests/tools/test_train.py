@@ -20,9 +20,7 @@ from mmengine.config import Config
 from tests.tools.commands import (
     CLASSIFICATION,
     DETECTION,
-    ENV,
     SEGMENTATION,
-    command,
     options,
     spawn,
 )
@@ -137,24 +135,6 @@ def test_amp_on_the_cpu_and_resume_without_a_checkpoint(tools, request, tmp_path
     assert "type='Bf16OptimWrapper'" in log
     assert len(re.findall(r' loss: [\d.]+', log)) == 2
     assert 'resumed epoch' not in log and (tmp_path / 'epoch_1.pth').is_file()
-
-
-def test_two_processes_without_a_gpu(shapes, tmp_path):
-    settings = options(DETECTION, shapes, train_cfg__val_interval=5)
-    arguments = command(
-        'train', DETECTION, '--work-dir', tmp_path, '--launcher', 'pytorch', *settings
-    )
-    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
-    result = subprocess.run(
-        [sys.executable, *launcher, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, **ENV},
-    )
-    assert result.returncode == 0, result.stderr
-    assert iterations(result.stdout) == [1]
-    assert 'MMDistributedDataParallel' in result.stdout
 
 
 def test_training_stops_when_the_loss_is_not_finite(tools, shapes, tmp_path):
@@ -394,29 +374,6 @@ def test_annotation_file_without_the_classes(tools, data_copy, tmp_path):
     )
     line = tools.run('train', DETECTION, '--work-dir', tmp_path, *settings).error_line()
     assert f'no image of {file} is left to use' in line
-
-
-def test_a_jpeg_cut_off_in_the_second_epoch_costs_no_checkpoint(tools, data_copy, tmp_path):
-    """The image is whole in the first epoch, and damaged when the training goes on."""
-    file = data_copy / 'annotations/instances_train.json'
-    content = json.loads(file.read_text())
-    cut = data_copy / 'images/train/cut.jpg'
-    cv2.imwrite(str(cut), cv2.imread(str(data_copy / 'images/train/000003.png')))
-    content['images'][3]['file_name'] = cut.name
-    file.write_text(json.dumps(content))
-    settings = options(DETECTION, data_copy, train_cfg__val_interval=9)
-    result = tools.run('train', DETECTION, '--work-dir', tmp_path / 'work', *settings)
-    result.ok()
-    truncate(cut)
-    more = options(DETECTION, data_copy, train_cfg__val_interval=9, train_cfg__max_epochs=2)
-    arguments = ('--work-dir', tmp_path / 'work', '--resume')
-    line = [
-        line
-        for line in tools.run('train', DETECTION, *arguments, *more).err.splitlines()
-        if 'error: ' in line
-    ]
-    assert len(line) == 1 and f'cannot read the image {cut}: ' in line[0]
-    torch.load(tmp_path / 'work/epoch_1.pth', weights_only=True)
 
 
 def test_what_is_wrong_with_the_data_is_said_before_the_first_iteration(tools, data_copy, tmp_path):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from unittest import mock
 
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -94,7 +93,9 @@ def _tracker():
 @contextmanager
 def _without_accuracy() -> Iterator[None]:
     """mmseg's heads report the accuracy beside the loss; it picks pixels by value and has no gradient."""
-    with mock.patch(
-        'mmseg.models.decode_heads.decode_head.accuracy', lambda *args, **kwargs: torch.zeros(1)
-    ):
+    heads = import_module('mmseg.models.decode_heads.decode_head')
+    accuracy, heads.accuracy = heads.accuracy, lambda *args, **kwargs: torch.zeros(1)
+    try:
         yield
+    finally:
+        heads.accuracy = accuracy

@@ -34,6 +34,9 @@ class Bf16OptimWrapper(OptimWrapper):
         device_types: devices on which to compute in bfloat16, such as ``['cuda']``; on every other it is an
             ``OptimWrapper``, in float32. None: on every device; an empty list: on none.
         args, kwargs: those of ``OptimWrapper``.
+
+    Raises:
+        UserError: when used: the GPU has no bfloat16.
     """
 
     def __init__(
@@ -51,6 +54,11 @@ class Bf16OptimWrapper(OptimWrapper):
                 yield
             return
         if not self._prepared:
+            if device == 'cuda' and not torch.cuda.is_bf16_supported():
+                raise UserError(
+                    f'{torch.cuda.get_device_name()} has no bfloat16; for float32: --cfg-options '
+                    'optim_wrapper.device_types=[]'
+                )
             _give_float32(model)
             self._prepared = True
         with super().optim_context(model), torch.autocast(device, torch.bfloat16):

@@ -84,6 +84,7 @@ def _fed(cfg: Config, split: str, number: int, seed: int) -> Iterator[tuple[np.n
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'browse', 'vis_backends': None})
     visualizer.dataset_meta = loader.dataset.metainfo
     late = split != 'train' and _annotated_after_resizing(loader_cfg)
+    done = 0
     with tqdm(total=number, desc=f'browse {split}', unit='image') as bar:
         for batch in loader:
             data = preprocessor(batch, split == 'train')
@@ -94,9 +95,10 @@ def _fed(cfg: Config, split: str, number: int, seed: int) -> Iterator[tuple[np.n
                 annotated = draw_truth(visualizer, image, sample)
                 yield _beside(image, annotated), _caption(image, sample)
                 bar.update()
-                if bar.n == number:
+                done += 1  # a bar that TQDM_DISABLE switches off does not count
+                if done == number:
                     return
-    if bar.n == 0:
+    if done == 0:
         raise UserError(f'the {split} data loader of {cfg.filename} gives no batch')
 
 

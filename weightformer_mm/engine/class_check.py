@@ -10,6 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from torch import nn
 
+from .checkpoint_check import unwrapped
 from .config import innermost_datasets
 from .errors import UserError
 
@@ -29,12 +30,14 @@ def check_classes(cfg: Config, model: nn.Module, splits: Sequence[str]) -> None:
 
 def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[str]:
     """A line for each pair of a head and a data set whose numbers of classes differ."""
-    heads = list(_heads(model))
+    heads = list(_heads(unwrapped(model)))
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for place, node in innermost_datasets(
             loader and loader.get('dataset'), f'{split}_dataloader.dataset'
         ):
+            if not loads_late(node):
+                continue
             dataset = build_unloaded(node)
             classes = classes_of(dataset)
             if classes is None or getattr(dataset, 'return_classes', False):
@@ -48,14 +51,24 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
                     break
 
 
+def loads_late(node: dict) -> bool:
+    """Whether the data set of a config can be built without its annotations: whether it is mmengine's."""
+    kind = node['type']
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    # None is left to the building of it, which says what is missing
+    return kind is None or issubclass(kind, BaseDataset)
+
+
 def build_unloaded(node: dict) -> Any:
-    """The data set of a config without its annotations: paths, class names and pipeline.
+    """The data set of a config without its annotations, where it can be: paths, class names and pipeline.
 
     Raises:
         UserError: its class names or colours contradict those of its type.
     """
     try:
-        return DATASETS.build({**node, 'lazy_init': True})
+        return DATASETS.build({**node, 'lazy_init': True} if loads_late(node) else dict(node))
     except ValueError as error:
         if 'class' not in str(error):
             raise

@@ -13,6 +13,7 @@ from .folders import written_whole
 _GAP = 8  # pixels
 _CAPTION = 22  # pixels
 _WHITE = (255, 255, 255)
+_FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)  # and its scale
 
 
 def write_contact_sheet(
@@ -55,9 +56,6 @@ def _cell(picture: np.ndarray, text: str, size: tuple[int, int]) -> np.ndarray:
     place = (2, small.shape[0] + _CAPTION - 7)
     cv2.putText(framed, _fitting(text, size[0]), place, *_FONT, (0, 0, 0), 1, cv2.LINE_AA)
     return framed
-
-
-_FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)
 
 
 def _fitting(text: str, width: int) -> str:

@@ -14,6 +14,7 @@ import torch
 from mmengine._strategy import FSDPStrategy
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
+from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import BaseOptimWrapper, build_optim_wrapper
 from mmengine.registry import FUNCTIONS, STRATEGIES
 from torch import Tensor, nn
@@ -128,6 +129,16 @@ class ShardedStrategy(FSDPStrategy):
         names = {p: _plain(name) for name, p in self.model.named_parameters()}
         groups = self.optim_wrapper.optimizer.param_groups
         return [names[parameter] for group in groups for parameter in group['params']]
+
+
+def refuse_averaging(hooks: Iterable[Hook]) -> None:
+    """Raise UserError if one of the hooks averages weights: what it copies are shards."""
+    for hook in hooks:
+        if isinstance(hook, EMAHook):
+            raise UserError(
+                f'config: {type(hook).__name__} cannot average the weights of a sharded model; leave out the '
+                'hook, or train without FSDP: --cfg-options runner_type=Runner strategy=None'
+            )
 
 
 def _whole_on_main_process() -> dict[str, Any]:

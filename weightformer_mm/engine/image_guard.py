@@ -38,9 +38,10 @@ def image_problem(path: str) -> str | None:
 def ends_early(path: str) -> bool:
     """Whether a JPEG file does not end as it should. Older OpenCV fills the rest of such an image with grey.
 
-    Two bytes are read. True as well for a whole image with something behind it.
+    Two bytes are read. True as well for a whole image with something behind it. False for a file that is not
+    on disk: a backend of mmengine (petrel, lmdb) may have it under a path that looks like one.
     """
-    if not path.lower().endswith(_JPEG) or '://' in path:
+    if not path.lower().endswith(_JPEG) or not os.path.isfile(path):
         return False
     with open(path, 'rb') as file:
         if file.seek(0, os.SEEK_END) < len(_END_OF_JPEG):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _NormBase
 
 from .checkpoint_check import unwrapped
@@ -171,13 +171,8 @@ def _check_names(where: str, given: Any, known: tuple[str, ...]) -> None:
         )
 
 
-def _full_parameters(model: nn.Module) -> Any:
+def _full_parameters(model: nn.Module) -> AbstractContextManager:
     """A context in which the parameters have their whole shape, under FSDP too."""
-    if not torch.distributed.is_available():
-        return nullcontext()
-    # takes long, and not every build of torch has it
-    from torch.distributed.fsdp import FullyShardedDataParallel
-
     if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
         return FullyShardedDataParallel.summon_full_params(model, writeback=False)
     return nullcontext()

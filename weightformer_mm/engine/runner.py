@@ -22,6 +22,7 @@ from torch import nn
 from .annotation_guard import check_categories, checked_coco_files
 from .config import innermost_dataset
 from .errors import UserError
+from .fsdp import ShardedStrategy, refuse_averaging
 from .image_guard import name_unreadable_images
 from .randomness import seed_samples
 
@@ -82,17 +83,22 @@ class CheckedFlexibleRunner(_Checked, FlexibleRunner):
     """``mmengine.runner.FlexibleRunner`` with errors for the user and atomic checkpoints.
 
     The model is built at once, not when the training starts, so that it can be looked at before.
+
+    Raises:
+        UserError: a sharded model whose weights are to be averaged.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _forward_messages(self.logger)
+        if isinstance(self.strategy, ShardedStrategy):
+            refuse_averaging(self.hooks)
         self.model = self.strategy.build_model(self.model)
         if torch.device(get_device()).type == 'cpu':
             self.model = without_sync_batchnorm(self.model, self.logger)
 
     def train(self) -> nn.Module:
-        if hasattr(self.strategy, 'build_whole_optim_wrapper'):
+        if isinstance(self.strategy, ShardedStrategy):
             self.optim_wrapper = self.strategy.build_whole_optim_wrapper(
                 self.optim_wrapper, self.model
             )

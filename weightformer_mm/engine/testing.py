@@ -14,6 +14,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from .checkpoint_check import check_matches
+from .class_check import check_classes
 from .config import as_list, innermost_dataset, load_config, require, type_name
 from .data_check import check_data
 from .drawing import DrawPredictionsHook, use_visualizer
@@ -89,6 +90,7 @@ def evaluate(
             show_folder = make_folder(show_dir, '--show-dir')
             use_visualizer(cfg)
         runner = build_runner(cfg, trains=False)
+        check_classes(cfg, runner.model, ('test',))
         check_matches(runner.model, weights, checkpoint)
         del weights  # the runner reads the file again
         if show_dir is not None:

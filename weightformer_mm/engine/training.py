@@ -106,12 +106,14 @@ def last_checkpoint(work_dir: str | Path) -> Path | None:
     """The checkpoint that mmengine noted as the last one in a work folder, also after the folder moved.
 
     Raises:
-        UserError: the note names a checkpoint that is gone.
+        UserError: the note names a checkpoint that is gone, or is empty, as after a kill while it is written.
     """
     note = Path(work_dir, 'last_checkpoint')
-    noted = note.read_text().strip() if note.is_file() else ''
-    if not noted:
+    if not note.is_file():
         return None
+    noted = note.read_text().strip()
+    if not noted:
+        raise UserError(f'{note} is empty; give --resume the path of a checkpoint')
     for path in (Path(noted), Path(work_dir, Path(noted).name)):
         if path.is_file():
             return path

@@ -91,6 +91,10 @@ COCO_ERRORS = {
         lambda b: b.edit(lambda c: c.pop('categories')),
         'annotation file: no list of categories',
     ),
+    'no_annotations': (
+        lambda b: b.edit(lambda c: c.pop('annotations')),
+        'annotation file: no list of annotations to train on: ',
+    ),
     'no_area': (
         lambda b: b.edit(lambda c: first(c).pop('area')),
         "annotation file: annotations without 'area': id",

@@ -33,6 +33,9 @@ def check_coco(report: Report, dataset: Any, everything: bool) -> None:
         broken |= not problem.what.endswith('id twice')
     if broken:  # the rest would stumble over what lacks
         return
+    if 'annotations' not in content and not dataset.test_mode:
+        report.error('annotation file', 'no list of annotations to train on', dataset.ann_file)
+        return
     check = _Contents(report, dataset, content)
     check.classes()
     check.annotations()
@@ -77,7 +80,7 @@ class _Contents:
     def __init__(self, report: Report, dataset: Any, content: dict) -> None:
         self.report, self.dataset = report, dataset
         self.images_by_id = {image['id']: image for image in content['images']}
-        self.annotation_list = content['annotations']
+        self.annotation_list = content.get('annotations', [])
         self.categories = {entry['id']: entry['name'] for entry in content['categories']}
         self.names = list(classes_of(dataset) or ())
         self.objects: Counter = Counter()  # per image, of the data set's classes
