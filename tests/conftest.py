@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from weightformer_mm.datasets import ShapesConfig, make_shapes
+
+# a shell ignores Ctrl-C for what it starts in the background, and so would the processes of the tests
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session')

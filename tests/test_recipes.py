@@ -120,7 +120,8 @@ def test_trains_a_step_evaluates_and_predicts(path, data, tmp_path):
 
     cfg.model.backbone.pop('init_cfg', None)
     cfg.dump(tmp_path / 'recipe.py')
-    for tta in (False, True):
+    # of larger networks the same without augmentation is what has just validated
+    for tta in (False, True) if cfg.model.backbone.arch == 'tiny' else (True,):
         out, show = tmp_path / f'out_{tta}', tmp_path / f'show_{tta}'
         metrics = evaluate(
             str(tmp_path / 'recipe.py'),

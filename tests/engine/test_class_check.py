@@ -47,6 +47,10 @@ def test_both_sides_are_named(config, option, expected, shapes):
     assert expected in str(error.value) and 'num_classes' in str(error.value)
 
 
+def test_other_classes_on_purpose(shapes):
+    check(SEGMENTATION, shapes, 'model.auxiliary_head.num_classes=9', 'check_classes=False')
+
+
 class Listed(Dataset):
     """A data set that is none of mmengine: it has no ``lazy_init``."""
 

@@ -16,6 +16,7 @@ from .errors import UserError
 # what mmengine's runner, mmdet, mmseg and the tools read from the config besides the runner's arguments
 _OTHER_KEYS = {
     'activation_checkpointing',
+    'check_classes',
     'compile',
     'custom_imports',
     'efficient_conv_bn_eval',
