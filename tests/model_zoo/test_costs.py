@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from weightformer_mm.analysis.complexity.report import for_counting
 from weightformer_mm.engine.config import load_config
 from weightformer_mm.engine.libraries import require_libraries
+from weightformer_mm.model_zoo.command import MEASURED_PEERS
 from weightformer_mm.model_zoo.cost import Cost, cost_of
 from weightformer_mm.model_zoo.metafile import costs_in, metafile_path, read
 from weightformer_mm.model_zoo.recipes import FAMILIES, read_recipe
@@ -54,3 +55,17 @@ def test_parameters(family, path):
 def test_multiply_adds(family, path):
     recipe = read_recipe(path.relative_to(ROOT), ROOT, family)
     assert stated(family)[path.stem] == cost_of(str(path), recipe.shape)
+
+
+@pytest.mark.parametrize('size', ['tiny', 'small', 'base'])
+@pytest.mark.parametrize(
+    ('folder', 'recipe'),
+    [
+        ('coco', 'mask-rcnn_pyramid-weightformer-{}_fpn_1x_coco'),
+        ('ade20k', 'upernet_pyramid-weightformer-{}_8xb2-160k_ade20k-512x512'),
+    ],
+)
+def test_no_size_costs_more_than_swin_of_that_size(folder, recipe, size):
+    own = costs_in(read(ROOT / f'configs/{folder}/metafile.yml'))
+    swin = read(ROOT / MEASURED_PEERS)[folder][f'Swin-{size[0].upper()}']
+    assert own[recipe.format(size)].multiply_adds <= swin[1]
