@@ -34,7 +34,7 @@ def check_classes(cfg: Config, model: nn.Module, splits: Sequence[str]) -> None:
 
 def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[str]:
     """A line for each pair of a head and a data set whose numbers of classes differ."""
-    heads = list(_heads(unwrapped(model)))
+    heads = list(heads_of(unwrapped(model)))
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for place, node in innermost_datasets(
@@ -95,7 +95,8 @@ def classes_of(dataset: Any) -> Sequence[str] | None:
     return classes or None
 
 
-def _heads(model: nn.Module) -> Iterator[tuple[str, str, int]]:
+def heads_of(model: nn.Module) -> Iterator[tuple[str, str, int]]:
+    """Name, class and number of classes of each head."""
     for name, module in model.named_modules():
         number = getattr(module, 'num_classes', None)
         if name and isinstance(number, int) and not _OTHER_CLASSES.intersection(name.split('.')):

@@ -196,7 +196,7 @@ def _parse(name: str) -> Contender:
     base, *variants = name.split('+')
     if base not in TABLE:
         near = difflib.get_close_matches(base, TABLE, n=1)
-        hint = f'; did you mean {near[0]}?' if near else ''
+        hint = f', did you mean {near[0]}?' if near else '.'
         raise UserError(f'--contenders: unknown {base!r}{hint} Choose from {", ".join(TABLE)}')
     for index, variant in enumerate(variants):
         if variant not in VARIANTS:

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from ..class_check import build_unloaded, class_problems
+from ..class_check import build_unloaded, class_problems, heads_of
 from ..config import as_list, innermost_datasets, load_config, require
 from ..data_check import check_data, missing_data
 from ..errors import UserError
@@ -68,9 +68,9 @@ def check_dataset(
 def _heads(cfg: Config, splits: Sequence[str]) -> Report:
     report = Report(f'model: {cfg.filename}')
     require(cfg, ('model',), 'the check of its classes')
-    problems = list(class_problems(cfg, MODELS.build(cfg.model), splits))
-    report.looked('heads', len(splits))
-    for problem in problems:
+    model = MODELS.build(cfg.model)
+    report.looked('heads', len(list(heads_of(model))))
+    for problem in class_problems(cfg, model, splits):
         report.error('heads', problem)
     return report
 
