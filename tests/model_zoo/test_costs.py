@@ -11,6 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
+from tests import needs
 from weightformer_mm.analysis.complexity.report import for_counting
 from weightformer_mm.engine.config import load_config
 from weightformer_mm.engine.libraries import require_libraries
@@ -21,7 +22,13 @@ from weightformer_mm.model_zoo.recipes import FAMILIES, read_recipe
 
 ROOT = Path(__file__).parents[2]
 FILES = [
-    pytest.param(family, path, id=path.stem)
+    # in mmdet 3.3 the reference points of DINO's decoder have half as many inputs
+    pytest.param(
+        family,
+        path,
+        id=path.stem,
+        marks=[needs.locked('onedl-mmdetection')] if path.stem.startswith('dino') else [],
+    )
     for family in FAMILIES
     for path in sorted((ROOT / 'configs' / family.folder).glob('*.py'))
 ]
