@@ -64,14 +64,7 @@ def as_list(value: Any) -> list[Any]:
 
 def innermost_dataset(dataloader: Any) -> Any:
     """Config of the data set of a data loader, inside wrappers; of several the first."""
-    dataset = dataloader['dataset']
-    while True:
-        if 'dataset' in dataset:
-            dataset = dataset['dataset']
-        elif dataset.get('datasets'):
-            dataset = dataset['datasets'][0]
-        else:
-            return dataset
+    return next(innermost_datasets(dataloader['dataset'], 'dataset'))[1]
 
 
 def innermost_datasets(dataset: Any, place: str) -> Iterator[tuple[str, Any]]:
