@@ -9,7 +9,7 @@ import torch
 from tests import needs
 from weightformer_mm import ops
 from weightformer_mm.ops import mlp
-from weightformer_mm.ops.mlp import reference, scratch
+from weightformer_mm.ops.mlp import reference, scratch, whole
 
 CHANNELS, WIDTH = 5, 12
 NAMES = ('x', 'norm_weight', 'norm_bias', 'weight1', 'bias1', 'weight2', 'bias2')
@@ -17,16 +17,18 @@ MAPS = [(1, 1, 1), (3, 1, 7), (1, 6, 1), (2, 5, 3)]  # B, H, W
 SCALES = {'none': lambda batch: None, 'scaled': lambda batch: torch.linspace(0, 2, batch)}
 
 
-@pytest.fixture(params=[False, True], ids=['recomputed', 'kept'])
+@pytest.fixture(params=['recomputed', 'kept', 'whole'])
 def small_pieces(request, monkeypatch):
-    """Four tokens at a time, the hidden layer computed again or kept."""
+    """Four tokens at a time; the hidden layer is computed again, kept before GELU, or on both sides of it."""
     monkeypatch.setattr(mlp, 'LEAST_TOKENS', 4)
     monkeypatch.setattr(mlp, 'ELEMENTS_ON_CPU', 1)
+    monkeypatch.setattr(whole, 'HELD_ELEMENTS', 4 * WIDTH)
     keep(request.param, monkeypatch)
 
 
-def keep(hidden, monkeypatch):
-    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH if hidden else WIDTH + 1)
+def keep(how, monkeypatch):
+    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH if how == 'kept' else WIDTH + 1)
+    monkeypatch.setattr(mlp, 'WHOLE_FROM', WIDTH if how == 'whole' else WIDTH + 1)
 
 
 def arguments(shape, per_image, dtype=torch.float64):
@@ -108,10 +110,10 @@ def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast):
         assert error <= 2 * allowed + floor, (name, error, allowed)
 
 
-@pytest.mark.parametrize('kept', [False, True])
-def test_the_hidden_layer_is_kept_only_where_that_pays(kept, monkeypatch):
+@pytest.mark.parametrize(('how', 'kept'), [('recomputed', 0), ('kept', 1), ('whole', 2)])
+def test_the_hidden_layer_is_kept_only_where_that_pays(how, kept, monkeypatch):
     inputs = arguments((2, 4, 4), per_image=False)
-    keep(kept, monkeypatch)
+    keep(how, monkeypatch)
     sizes = []
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: sizes.append(t.numel()) or t, lambda t: t
@@ -169,7 +171,7 @@ def test_all_tokens_at_once_as_on_a_gpu(per_image, scale, kept):
 
 
 def test_a_frozen_block_keeps_nothing(monkeypatch):
-    keep(True, monkeypatch)
+    keep('kept', monkeypatch)
     plans = []
     original = mlp.ResidualMLP.apply
     monkeypatch.setattr(
@@ -185,19 +187,33 @@ def test_a_frozen_block_keeps_nothing(monkeypatch):
     assert [plan.keep_hidden for plan in plans] == [True, False, False]
 
 
-@pytest.mark.parametrize(('least', 'calls'), [(WIDTH, 1), (WIDTH + 1, 2)])
-def test_wide_layers_train_with_plain_operations(least, calls, monkeypatch):
-    monkeypatch.setattr(mlp, 'PLAIN_FROM', least)
+@pytest.mark.parametrize('case', ['trains', 'infers', 'per_image', 'autocast', 'half'])
+def test_all_tokens_go_at_once_where_one_weight_trains_in_the_type_it_has(case, monkeypatch):
+    keep('whole', monkeypatch)
     made = []
-    original = mlp.ResidualMLP.apply
-    monkeypatch.setattr(mlp.ResidualMLP, 'apply', lambda *args: made.append(1) or original(*args))
-    inputs = arguments((2, 4, 4), per_image=False)
-    trained = ops.residual_mlp(*inputs)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            ops.residual_mlp(*inputs), trained.detach(), rtol=1e-12, atol=1e-12
-        )
-    assert len(made) == calls
+    original = whole.WholeMLP.apply
+    monkeypatch.setattr(whole.WholeMLP, 'apply', lambda *args: made.append(1) or original(*args))
+    dtype = torch.bfloat16 if case == 'half' else torch.float32
+    inputs = arguments((2, 4, 4), per_image=case == 'per_image', dtype=dtype)
+    expected = reference.residual_mlp(*inputs).float()
+    with torch.set_grad_enabled(case != 'infers'):
+        with torch.autocast('cpu', torch.bfloat16, enabled=case == 'autocast'):
+            output = ops.residual_mlp(*inputs)
+    assert len(made) == (case == 'trains')
+    rounding = 0.1 if case in ('half', 'autocast') else 1e-5
+    torch.testing.assert_close(output.float(), expected, rtol=rounding, atol=rounding)
+
+
+def test_a_static_weight_keeps_its_layout_in_its_gradient(monkeypatch):
+    keep('whole', monkeypatch)
+    x, norm_weight, norm_bias, _, bias1, weight2, bias2 = arguments((2, 4, 4), per_image=False)
+    linear = torch.nn.Linear(CHANNELS, WIDTH, dtype=x.dtype)
+    weight1 = linear.weight.T.unsqueeze(0)
+    gradients = []
+    weight1.register_hook(lambda grad: gradients.append(grad))
+    ops.residual_mlp(x, norm_weight, norm_bias, weight1, bias1, weight2, bias2).sum().backward()
+    assert gradients[0].stride() == weight1.stride()
+    assert linear.weight.grad.is_contiguous()
 
 
 def test_transforms_of_functions_see_plain_operations():

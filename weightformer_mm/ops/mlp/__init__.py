@@ -6,6 +6,7 @@ Feature maps are channels-last, ``(B, H, W, C)``; ``D`` is the width of the hidd
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_map
@@ -14,6 +15,7 @@ from ..precision import without_autocast
 from . import reference
 from .chunked import Plan, ResidualMLP
 from .stash import Stash, current_stash, recomputes
+from .whole import WholeMLP
 
 __all__ = ['Stash', 'recomputes', 'residual_mlp']
 
@@ -26,10 +28,10 @@ LEAST_TOKENS = 64
 # 101 / 117 / 165 (65536 tokens, width 256), 75 / 71 / 86 (16384, 512), 38 / 34 / 35 (4096, 768),
 # 95 / 85 / 88 (4096, 1280).
 KEEP_FROM = 512
-# Width from which it is faster still to train with plain operations, where memory does not matter: a step of
-# the whole network at 1024x1024 takes 697 instead of 728 ms (WeightFormer tiny, width 768) and 2441 instead
-# of 2566 (PyramidWeightFormer tiny, from its third stage on).
-PLAIN_FROM = 768
+# Width from which it is faster still to train on all tokens at once, keeping both sides of GELU, where memory
+# does not matter.
+WHOLE_FROM = 768
+WHOLE_DTYPES = torch.float32, torch.float64
 
 
 def residual_mlp(
@@ -59,7 +61,7 @@ def residual_mlp(
         eps: of the LayerNorm.
 
     Returns:
-        ``(B, H, W, C)``. There are no second derivatives where it runs in pieces.
+        ``(B, H, W, C)``. There are no second derivatives on a CPU, or where it is recomputed.
 
     Raises:
         ValueError: if the shapes do not fit together.
@@ -78,7 +80,11 @@ def residual_mlp(
         return reference.residual_mlp(x, *parameters, normed, eps)
     stash, on_cpu, width = current_stash(), x.device.type == 'cpu', weight1.shape[2]
     trains = _trains(x, *parameters)
-    if stash is None and (not on_cpu or (trains and width >= PLAIN_FROM)):
+    if stash is None and on_cpu and trains and width >= WHOLE_FROM and _fits_whole(x, *parameters):
+        if normed is None:
+            normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
+        return WholeMLP.apply(x, normed, weight1, bias1, weight2, bias2, scale)
+    if stash is None and (not on_cpu or (trains and width >= WHOLE_FROM)):
         return reference.residual_mlp(x, *parameters, normed, eps)
     plan = Plan(
         tokens=max(ELEMENTS_ON_CPU // width, LEAST_TOKENS) if on_cpu else None,
@@ -88,6 +94,13 @@ def residual_mlp(
     )
     with without_autocast(x.device.type):
         return ResidualMLP.apply(x, plan, stash, *parameters)
+
+
+def _fits_whole(x: Tensor, *parameters: Tensor | None) -> bool:
+    """Whether one weight holds for all images, and nothing is converted or of half precision."""
+    given = [parameter for parameter in parameters if parameter is not None]
+    same = all(parameter.dtype == x.dtype for parameter in given)
+    return parameters[2].shape[0] == 1 and same and product_dtype(x) == x.dtype in WHOLE_DTYPES
 
 
 def _trains(*tensors: Tensor | None) -> bool:
