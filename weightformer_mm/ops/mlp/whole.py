@@ -1,7 +1,7 @@
-"""The residual MLP of all tokens at once, keeping both sides of GELU for the backward pass.
+"""The residual MLP of many tokens at once, keeping the hidden layer before GELU for the backward pass.
 
-It keeps what plain operations keep and computes nothing twice; the gradient of the hidden layer goes to
-memory that is held, and each bias is added where the product is written.
+The fastest way to train on a CPU where the hidden layer is wide: what is as wide as it and not kept goes to
+memory that is held, and each bias is added where its product is written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from .scratch import scratch
 
 aten = torch.ops.aten
 
-# Of the gradient of the hidden layer that is held at a time: 16 MiB in float32.
-HELD_ELEMENTS = 2**22
+# Of the hidden layer that goes through together: 16 MiB in float32, a map of 64x64x192.
+ELEMENTS = 2**22
 
 
 class WholeMLP(torch.autograd.Function):
@@ -33,56 +33,67 @@ class WholeMLP(torch.autograd.Function):
         bias2: Tensor,
         scale: Tensor | None,
     ) -> Tensor:
-        hidden = _pointwise(normed, weight1[0].T, bias1)  # (B, H, W, D)
-        activated = F.gelu(hidden)
-        out = _pointwise(activated, weight2, bias2)  # (B, H, W, C)
-        ctx.save_for_backward(normed, hidden, activated, weight1, weight2, scale)
-        return (out if scale is None else out.mul_(_per_image(scale, out))).add_(x)
+        residual, tokens = _rows(x), _rows(normed)
+        factors = _of_tokens(scale, x)
+        out, hidden = torch.empty_like(residual), []
+        for piece in _pieces(tokens, bias1):
+            before = _linear(tokens[piece], weight1[0].T, bias1)
+            hidden.append(before)
+            (activated,) = scratch(before, *before.shape, 1)
+            aten.gelu.out(before, out=activated)
+            branch = _linear(activated, weight2, bias2)
+            if factors is not None:
+                branch *= factors[piece]
+            torch.add(residual[piece], branch, out=out[piece])
+        ctx.save_for_backward(normed, weight1, bias1, weight2, scale, *hidden)
+        return out.view(x.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        normed, hidden, activated, weight1, weight2, scale = ctx.saved_tensors
-        branch = _rows(grad if scale is None else grad * _per_image(scale, grad))
-        tokens, before = _rows(normed), _rows(hidden)
-        normed_grad, bias1_grad = torch.empty_like(tokens), torch.zeros_like(before[0])
+        normed, weight1, bias1, weight2, scale, *hidden = ctx.saved_tensors
+        branch, tokens, factors = _rows(grad), _rows(normed), _of_tokens(scale, grad)
+        if factors is not None:
+            branch = branch * factors
+        normed_grad, bias1_grad = torch.empty_like(tokens), torch.zeros_like(bias1)
         # with the strides of the weight, so that a static one, which comes transposed, is not copied
-        weight1_grad = torch.zeros_like(weight1[0])
-        step = max(HELD_ELEMENTS // before.shape[1], 1)
-        for start in range(0, len(tokens), step):
-            piece = slice(start, min(start + step, len(tokens)))
+        weight1_grad, weight2_grad = torch.zeros_like(weight1[0]), torch.zeros_like(weight2)
+        for piece, before in zip(_pieces(tokens, bias1), hidden):
             # not in place, which takes GELU's derivative a tenth longer
-            after_grad, before_grad = scratch(before, piece.stop - start, before.shape[1], 2)
-            torch.mm(branch[piece], weight2, out=after_grad)
-            aten.gelu_backward.grad_input(after_grad, before[piece], grad_input=before_grad)
+            after, before_grad = scratch(before, *before.shape, 2)
+            aten.gelu.out(before, out=after)
+            weight2_grad.addmm_(branch[piece].T, after)
+            torch.mm(branch[piece], weight2, out=after)
+            aten.gelu_backward.grad_input(after, before, grad_input=before_grad)
             bias1_grad += before_grad.sum(0)
             weight1_grad.addmm_(tokens[piece].T, before_grad)
             torch.mm(before_grad, weight1[0].T, out=normed_grad[piece])
-        weight2_grad = branch.T @ _rows(activated)
-        return (
-            grad,
-            normed_grad.view(normed.shape),
-            weight1_grad.unsqueeze(0),
-            bias1_grad,
-            weight2_grad,
-            branch.sum(0),
-            None,
-        )
+        grads = normed_grad.view(normed.shape), weight1_grad.unsqueeze(0), bias1_grad, weight2_grad
+        return grad, *grads, branch.sum(0), None
 
 
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``x weightᵀ + bias``, ``(B, H, W, Cin) -> (B, H, W, Cout)``.
+def _pieces(tokens: Tensor, bias1: Tensor) -> list[slice]:
+    step = max(ELEMENTS // len(bias1), 1)
+    return [slice(start, min(start + step, len(tokens))) for start in range(0, len(tokens), step)]
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``x weightᵀ + bias`` for tokens ``(N, Cin)``.
 
     A convolution adds the bias where it writes; a linear layer writes the bias first. On two CPU cores in
-    float32, 64x64x192 to 768: 4.0 instead of 4.4 ms; a whole training step is 1.5 % faster.
+    float32, 4096 tokens of 192 channels to 768: 4.0 instead of 4.4 ms.
     """
     kernel = weight[:, :, None, None]  # (Cout, Cin, 1, 1)
-    return F.conv2d(x.permute(0, 3, 1, 2), kernel, bias).permute(0, 2, 3, 1)
+    image = x[None, None].permute(0, 3, 1, 2)  # (1, Cin, 1, N), channels last
+    return F.conv2d(image, kernel, bias).permute(0, 2, 3, 1).flatten(0, 2)  # (N, Cout)
 
 
 def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])  # (B * H * W, C)
 
 
-def _per_image(scale: Tensor, like: Tensor) -> Tensor:
-    return scale.to(like.dtype)[:, None, None, None]  # (B, 1, 1, 1)
+def _of_tokens(scale: Tensor | None, x: Tensor) -> Tensor | None:
+    """The scale of each token, ``(B * H * W, 1)``."""
+    if scale is None:
+        return None
+    return scale.to(x.dtype).repeat_interleave(x.shape[1] * x.shape[2])[:, None]

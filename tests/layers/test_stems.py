@@ -1,0 +1,46 @@
+"""How the image becomes tokens."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from weightformer_mm.layers import PatchEmbed
+
+
+@pytest.mark.parametrize('shape', [(1, 3, 16, 16), (3, 3, 33, 7), (2, 3, 5, 40)])
+def test_patches_are_convolved_with_zeros_beyond_the_image(shape):
+    torch.manual_seed(0)
+    embed = PatchEmbed(3, 6, 8).double()
+    image = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    padded = nn.functional.pad(image, (0, -shape[3] % 8, 0, -shape[2] % 8))
+    expected = nn.functional.conv2d(padded, embed.proj.weight, embed.proj.bias, stride=8)
+    result = embed(image).permute(0, 3, 1, 2)
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+    upstream = torch.randn_like(expected)
+    inputs = [image, *embed.proj.parameters()]
+    for got, truth in zip(
+        torch.autograd.grad(result, inputs, upstream),
+        torch.autograd.grad(expected, inputs, upstream),
+    ):
+        torch.testing.assert_close(got, truth, rtol=1e-12, atol=1e-12)
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize('how', ['hooked', 'replaced'])
+def test_what_was_done_to_the_projection_takes_part(how):
+    embed = PatchEmbed(3, 6, 8)
+    image = torch.randn(1, 3, 16, 24)
+    expected = 2 * embed(image)
+    if how == 'hooked':
+        embed.proj.register_forward_hook(lambda module, inputs, output: 2 * output)
+    else:
+        doubled = Doubled(3, 6, 8, 8)
+        doubled.load_state_dict(embed.proj.state_dict())
+        embed.proj = doubled
+    torch.testing.assert_close(embed(image), expected, rtol=1e-5, atol=1e-6)
