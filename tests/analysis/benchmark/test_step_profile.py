@@ -93,6 +93,18 @@ def test_predicted_weights_are_prediction_whatever_the_operation():
     assert counter.bytes[PREDICTION] >= 2 * 4 * update.numel()
 
 
+def test_products_are_products_whatever_they_are_called():
+    counter = KindCounter()
+    x, weight = torch.ones(6, 4), torch.ones(5, 4)
+    out, image, kernel = torch.zeros(6, 5), x.T[None, :, None], weight[:, :, None, None]
+    with counter:
+        out.addmm_(x, weight.T)
+        torch.mm(x, weight.T, out=out)
+        nn.functional.conv2d(image, kernel)
+        nn.functional.conv2d(image, torch.ones(4, 1, 1, 1), groups=4)
+    assert counter.multiply_adds == {MATMUL: 3 * 6 * 4 * 5, DEPTHWISE: 6 * 4, ELEMENTWISE: 0}
+
+
 def test_expanded_and_inplace_tensors():
     counter = KindCounter()
     x = torch.zeros(8, 8)

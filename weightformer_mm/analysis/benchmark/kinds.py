@@ -136,9 +136,10 @@ class KindCounter(TorchDispatchMode):
         if namespace == NAMESPACE:
             return DEPTHWISE if 'conv' in name else PREDICTION
         if 'convolution' in name:
-            return DEPTHWISE if _is_depthwise(args) else CONV
+            return _kind_of_convolution(args)
         if 'attention' in name:
             return ATTENTION
+        name = name.removesuffix('_')  # in place
         if name in _BY_NAME:
             return _BY_NAME[name]
         return PREDICTION if self._is_on_predicted_weight(args) else ELEMENTWISE
@@ -163,10 +164,15 @@ def predicted_shapes(module: nn.Module) -> set[tuple[int, ...]]:
     return {tuple(module.weight.shape)} if is_dynamic else set()
 
 
-def _is_depthwise(args: tuple) -> bool:
-    """Of a convolution or its backward: whether each output channel has one input channel."""
+def _kind_of_convolution(args: tuple) -> str:
+    """Of a convolution or its backward, by its kernel ``(Cout, Cin / groups, k, k)``."""
     weights = [arg for arg in args[1:3] if isinstance(arg, Tensor) and arg.ndim == 4]
-    return bool(weights) and weights[-1].shape[1] == 1
+    if not weights:
+        return CONV
+    _, inputs, *size = weights[-1].shape
+    if inputs == 1:  # each output channel has one input channel
+        return DEPTHWISE
+    return MATMUL if max(size) == 1 else CONV
 
 
 def _moved(args: tuple, kwargs: dict, output: Any) -> int:

@@ -28,8 +28,8 @@ LEAST_TOKENS = 64
 # 101 / 117 / 165 (65536 tokens, width 256), 75 / 71 / 86 (16384, 512), 38 / 34 / 35 (4096, 768),
 # 95 / 85 / 88 (4096, 1280).
 KEEP_FROM = 512
-# Width from which it is faster still to train on many tokens at once, where memory does not matter so much: a
-# step of WeightFormer tiny (width 768) at 1024x1024 takes 610 ms so, 630 with plain operations, 650 in pieces.
+# Width from which it is faster still to train on many tokens at once, if memory matters less: a step of
+# WeightFormer tiny (width 768) at 1024x1024 takes 610 ms so, 630 with plain operations, 650 in pieces.
 WHOLE_FROM = 768
 WHOLE_DTYPES = torch.float32, torch.float64
 
