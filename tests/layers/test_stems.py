@@ -27,6 +27,18 @@ def test_patches_are_convolved_with_zeros_beyond_the_image(shape):
         torch.testing.assert_close(got, truth, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [dict(stride=4), dict(padding=1), dict(kernel_size=4, dilation=3, padding=3), dict(groups=3)],
+    ids=str,
+)
+def test_a_projection_of_another_geometry_is_called(changes):
+    embed = PatchEmbed(3, 6, 8)
+    embed.proj = nn.Conv2d(3, 6, **{'kernel_size': 8, 'stride': 8, **changes})
+    image = torch.randn(2, 3, 16, 24)
+    assert torch.equal(embed(image), embed.proj(image).permute(0, 2, 3, 1))
+
+
 class Doubled(nn.Conv2d):
     def forward(self, x):
         return 2 * super().forward(x)

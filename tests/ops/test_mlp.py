@@ -14,16 +14,20 @@ from weightformer_mm.ops.mlp import reference, scratch, whole
 CHANNELS, WIDTH = 5, 12
 NAMES = ('x', 'norm_weight', 'norm_bias', 'weight1', 'bias1', 'weight2', 'bias2')
 MAPS = [(1, 1, 1), (3, 1, 7), (1, 6, 1), (2, 5, 3)]  # B, H, W
-SCALES = {'none': lambda batch: None, 'scaled': lambda batch: torch.linspace(0, 2, batch)}
+SCALES = {
+    'none': lambda batch: None,
+    'scaled': lambda batch: torch.linspace(0.5, 2, batch, dtype=torch.float64),
+}
 
 
 @pytest.fixture(params=['recomputed', 'kept', 'whole'])
 def small_pieces(request, monkeypatch):
-    """Four tokens at a time; the hidden layer is computed again or kept, or all goes as one."""
+    """Four tokens at a time; the hidden layer is computed again or kept, by one of two functions."""
     monkeypatch.setattr(mlp, 'LEAST_TOKENS', 4)
     monkeypatch.setattr(mlp, 'ELEMENTS_ON_CPU', 1)
     monkeypatch.setattr(whole, 'ELEMENTS', 4 * WIDTH)
     keep(request.param, monkeypatch)
+    return request.param
 
 
 def keep(how, monkeypatch):
@@ -62,11 +66,11 @@ def results(function, inputs, scale, upstream):
     return [output.detach(), *torch.autograd.grad(output, inputs, upstream.to(output.dtype))]
 
 
-@pytest.mark.usefixtures('small_pieces')
 @pytest.mark.parametrize('scale', SCALES)
 @pytest.mark.parametrize('per_image', [False, True])
 @pytest.mark.parametrize('shape', MAPS)
-def test_values_and_gradients(shape, per_image, scale):
+def test_values_and_gradients(shape, per_image, scale, small_pieces, monkeypatch):
+    made = count_calls(whole.WholeMLP, monkeypatch)
     inputs = arguments(shape, per_image)
     scale = SCALES[scale](shape[0])
     upstream = torch.randn(*shape, CHANNELS, dtype=torch.float64)
@@ -74,6 +78,14 @@ def test_values_and_gradients(shape, per_image, scale):
     for function in (ops.residual_mlp, reference.residual_mlp):
         for result, truth in zip(results(function, inputs, scale, upstream), expected):
             torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-11)
+    shared = not per_image or shape[0] == 1
+    assert len(made) == (small_pieces == 'whole' and shared)
+
+
+def count_calls(function, monkeypatch):
+    made, original = [], function.apply
+    monkeypatch.setattr(function, 'apply', lambda *args: made.append(args) or original(*args))
+    return made
 
 
 @pytest.mark.usefixtures('small_pieces')
@@ -84,14 +96,13 @@ def test_gradcheck(per_image):
     assert torch.autograd.gradcheck(lambda *args: ops.residual_mlp(*args, scale), inputs)
 
 
-@pytest.mark.usefixtures('small_pieces')
 @pytest.mark.parametrize('autocast', [False, True])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, needs.float16])
-def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast):
+def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast, small_pieces):
     if autocast and dtype == torch.float32:
         pytest.skip('autocast has no float32')
     shape = (3, 9, 7)
-    inputs = arguments(shape, per_image=True, dtype=torch.float32)
+    inputs = arguments(shape, per_image=small_pieces != 'whole', dtype=torch.float32)
     if not autocast:
         inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in inputs]
     scale = torch.tensor([0.0, 1.0, 2.0], dtype=inputs[0].dtype)
@@ -190,9 +201,7 @@ def test_a_frozen_block_keeps_nothing(monkeypatch):
 @pytest.mark.parametrize('case', ['trains', 'infers', 'per_image', 'autocast', 'half'])
 def test_all_tokens_go_at_once_where_one_weight_trains_in_the_type_it_has(case, monkeypatch):
     keep('whole', monkeypatch)
-    made = []
-    original = whole.WholeMLP.apply
-    monkeypatch.setattr(whole.WholeMLP, 'apply', lambda *args: made.append(1) or original(*args))
+    made = count_calls(whole.WholeMLP, monkeypatch)
     dtype = torch.bfloat16 if case == 'half' else torch.float32
     inputs = arguments((2, 4, 4), per_image=case == 'per_image', dtype=dtype)
     expected = reference.residual_mlp(*inputs).float()
@@ -213,7 +222,39 @@ def test_a_static_weight_keeps_its_layout_in_its_gradient(monkeypatch):
     weight1.register_hook(lambda grad: gradients.append(grad))
     ops.residual_mlp(x, norm_weight, norm_bias, weight1, bias1, weight2, bias2).sum().backward()
     assert gradients[0].stride() == weight1.stride()
-    assert linear.weight.grad.is_contiguous()
+
+
+def test_second_derivatives_of_all_tokens_at_once(monkeypatch):
+    keep('whole', monkeypatch)
+    inputs = arguments((2, 2, 3), per_image=False)
+    scale = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    upstream = torch.randn(2, 2, 3, CHANNELS, dtype=torch.float64)
+
+    def penalty(function):
+        (slope,) = torch.autograd.grad(
+            function(*inputs, scale), inputs[:1], upstream, create_graph=True
+        )
+        return torch.autograd.grad(slope.square().sum(), inputs[:-1])
+
+    for result, truth in zip(penalty(ops.residual_mlp), penalty(direct)):
+        torch.testing.assert_close(result, truth, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize('trained', NAMES)
+def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(trained, monkeypatch):
+    keep('whole', monkeypatch)
+    made = count_calls(whole.WholeMLP, monkeypatch)
+    inputs = arguments((2, 2, 3), per_image=False)
+    (expected,) = torch.autograd.grad(direct(*inputs, None).sum(), inputs[NAMES.index(trained)])
+    for name, tensor in zip(NAMES, inputs):
+        tensor.requires_grad_(name == trained)
+    ops.residual_mlp(*inputs).sum().backward()
+    assert made
+    for name, tensor in zip(NAMES, inputs):
+        if name != trained:
+            assert tensor.grad is None, name
+        else:
+            torch.testing.assert_close(tensor.grad, expected, rtol=1e-10, atol=1e-11)
 
 
 def test_transforms_of_functions_see_plain_operations():

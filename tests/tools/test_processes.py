@@ -37,7 +37,7 @@ STEPS = 3
 # - segmentation: the mean is over all pixels, ignored ones too, of maps of one size.
 # The images and their flips differ between the processes, so gradients that are not averaged would show.
 # Rounding alone would show as well: of a million inputs of ReLUs a few are as small as it, and one whose sign
-# it changes changes gradients by 1e-4. So the models compared have no corners.
+# it changes changes gradients by 1e-4. So the models compared have no ReLUs.
 SCHEDULE = """
 custom_imports = dict(imports=['weightformer_mm', 'smooth'])
 model = dict(backbone=dict(drop_path_rate=0.0))

@@ -28,10 +28,19 @@ class PatchEmbed(nn.Module):
         traced = is_traced()
         if traced or any(padding):
             image = F.pad(image, padding)
-        plain = type(self.proj) is nn.Conv2d and untouched(self.proj)
-        if plain and image.device.type == 'cpu' and not traced:
+        if image.device.type == 'cpu' and not traced and self._is_as_built():
             return self._by_product(image)
         return self.proj(image).permute(0, 2, 3, 1)
+
+    def _is_as_built(self) -> bool:
+        """Whether the projection still is a convolution of whole patches and nothing else."""
+        proj, size = self.proj, (self.patch_size, self.patch_size)
+        if type(proj) is not nn.Conv2d or not untouched(proj):
+            return False
+        geometry = proj.kernel_size, proj.stride, proj.padding, proj.dilation, proj.groups
+        return geometry == (size, size, (0, 0), (1, 1), 1) and all(
+            type(parameter) is nn.Parameter for parameter in proj.parameters()
+        )
 
     def _by_product(self, image: Tensor) -> Tensor:
         """The same as a product of matrices.

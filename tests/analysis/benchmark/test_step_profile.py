@@ -100,6 +100,9 @@ def test_products_are_products_whatever_they_are_called():
     with counter:
         out.addmm_(x, weight.T)
         torch.mm(x, weight.T, out=out)
+    # 6x5 is read and written in place, and written alone as a result
+    assert counter.bytes == {MATMUL: 4 * (2 * (6 * 4 + 4 * 5) + 3 * 6 * 5)}
+    with counter:
         nn.functional.conv2d(image, kernel)
         nn.functional.conv2d(image, torch.ones(4, 1, 1, 1), groups=4)
     assert counter.multiply_adds == {MATMUL: 3 * 6 * 4 * 5, DEPTHWISE: 6 * 4, ELEMENTWISE: 0}

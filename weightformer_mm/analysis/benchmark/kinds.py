@@ -86,7 +86,8 @@ class KindCounter(TorchDispatchMode):
             output = func(*args, **kwargs)
         self.calls[kind] += 1
         self.multiply_adds[kind] += self._work(func, args, kwargs, output)
-        self.bytes[kind] += _moved(args, kwargs, output)
+        inputs = {name: value for name, value in kwargs.items() if name not in _outputs(func)}
+        self.bytes[kind] += _moved(args, inputs, output)
         return output
 
     @contextmanager
@@ -176,17 +177,15 @@ def _kind_of_convolution(args: tuple) -> str:
 
 
 def _moved(args: tuple, kwargs: dict, output: Any) -> int:
-    tensors, seen, total = tree_flatten((args, kwargs, output))[0], set(), 0
-    for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            continue
-        key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
-        if key in seen:  # in place: read and written all the same
-            key = (*key, 'again')
-        seen.add(key)
-        size = tensor.numel() * tensor.element_size()
-        total += min(size, tensor.untyped_storage().nbytes())  # an expanded tensor is read once
-    return total
+    """Inputs and outputs once each; what is changed in place is both."""
+    tensors = [leaf for leaf in tree_flatten((args, kwargs, output))[0] if isinstance(leaf, Tensor)]
+    # an expanded tensor is read once
+    return sum(min(x.numel() * x.element_size(), x.untyped_storage().nbytes()) for x in tensors)
+
+
+def _outputs(func: Any) -> set[str]:
+    """The arguments that an operation only writes to, such as ``out``."""
+    return {argument.name for argument in func._schema.arguments if argument.is_out}
 
 
 def _sequence_number() -> int:

@@ -29,7 +29,8 @@ LEAST_TOKENS = 64
 # 95 / 85 / 88 (4096, 1280).
 KEEP_FROM = 512
 # Width from which it is faster still to train on many tokens at once, if memory matters less: a step of
-# WeightFormer tiny (width 768) at 1024x1024 takes 610 ms so, 630 with plain operations, 650 in pieces.
+# WeightFormer tiny (width 768) at 1024x1024 takes 610 ms so, 630 with plain operations, 650 in pieces. Of
+# several images, each has its own predicted weight; those blocks use plain operations.
 WHOLE_FROM = 768
 WHOLE_DTYPES = torch.float32, torch.float64
 
@@ -61,7 +62,7 @@ def residual_mlp(
         eps: of the LayerNorm.
 
     Returns:
-        ``(B, H, W, C)``. There are no second derivatives on a CPU, or where it is recomputed.
+        ``(B, H, W, C)``. Where it runs in pieces, asking for second derivatives raises an error.
 
     Raises:
         ValueError: if the shapes do not fit together.

@@ -9,13 +9,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .scratch import scratch
 
 aten = torch.ops.aten
 
-# Of the hidden layer that goes through together: 16 MiB in float32, a map of 64x64x192.
+# Of the hidden layer that goes through together: 16 MiB in float32.
 ELEMENTS = 2**22
 
 
@@ -45,31 +44,70 @@ class WholeMLP(torch.autograd.Function):
             if factors is not None:
                 branch *= factors[piece]
             torch.add(residual[piece], branch, out=out[piece])
-        ctx.save_for_backward(normed, weight1, bias1, weight2, scale, *hidden)
+        ctx.save_for_backward(normed, weight1, bias1, weight2, bias2, scale, *hidden)
         return out.view(x.shape)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor):
-        normed, weight1, bias1, weight2, scale, *hidden = ctx.saved_tensors
-        branch, tokens, factors = _rows(grad), _rows(normed), _of_tokens(scale, grad)
-        if factors is not None:
-            branch = branch * factors
-        normed_grad, bias1_grad = torch.empty_like(tokens), torch.zeros_like(bias1)
-        # with the strides of the weight, so that a static one, which comes transposed, is not copied
-        weight1_grad, weight2_grad = torch.zeros_like(weight1[0]), torch.zeros_like(weight2)
-        for piece, before in zip(_pieces(tokens, bias1), hidden):
-            # not in place, which takes GELU's derivative a tenth longer
-            after, before_grad = scratch(before, *before.shape, 2)
+        *inputs, scale = ctx.saved_tensors[:6]
+        if torch.is_grad_enabled():  # the gradient will be differentiated
+            return grad, *_differentiable_gradients(inputs, scale, grad), None
+        gradients = _gradients(inputs, scale, grad, ctx.saved_tensors[6:], ctx.needs_input_grad[1:])
+        return grad, *gradients, None
+
+
+def _gradients(
+    inputs: list[Tensor],
+    scale: Tensor | None,
+    grad: Tensor,
+    hidden: tuple[Tensor, ...],
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Of normed, W1, b1, W2 and b2."""
+    normed, weight1, bias1, weight2, _ = inputs
+    branch, tokens, factors = _rows(grad), _rows(normed), _of_tokens(scale, grad)
+    if factors is not None:
+        branch = branch * factors
+    normed_grad = torch.empty_like(tokens)
+    # with the strides of the weight, so that a static one, which comes transposed, is not copied
+    weight1_grad, bias1_grad, weight2_grad = (
+        torch.zeros_like(value) if needs else None
+        for value, needs in zip((weight1[0], bias1, weight2), needed[1:4])
+    )
+    for piece, before in zip(_pieces(tokens, bias1), hidden):
+        # not in place, which takes GELU's derivative a tenth longer
+        after, before_grad = scratch(before, *before.shape, 2)
+        if weight2_grad is not None:
             aten.gelu.out(before, out=after)
             weight2_grad.addmm_(branch[piece].T, after)
-            torch.mm(branch[piece], weight2, out=after)
-            aten.gelu_backward.grad_input(after, before, grad_input=before_grad)
+        torch.mm(branch[piece], weight2, out=after)
+        aten.gelu_backward.grad_input(after, before, grad_input=before_grad)
+        if bias1_grad is not None:
             bias1_grad += before_grad.sum(0)
+        if weight1_grad is not None:
             weight1_grad.addmm_(tokens[piece].T, before_grad)
-            torch.mm(before_grad, weight1[0].T, out=normed_grad[piece])
-        grads = normed_grad.view(normed.shape), weight1_grad.unsqueeze(0), bias1_grad, weight2_grad
-        return grad, *grads, branch.sum(0), None
+        torch.mm(before_grad, weight1[0].T, out=normed_grad[piece])
+    return (
+        normed_grad.view(normed.shape),
+        None if weight1_grad is None else weight1_grad.unsqueeze(0),
+        bias1_grad,
+        weight2_grad,
+        branch.sum(0) if needed[4] else None,
+    )
+
+
+def _differentiable_gradients(
+    inputs: list[Tensor], scale: Tensor | None, grad: Tensor
+) -> list[Tensor | None]:
+    """The same by plain operations, which autograd follows."""
+    normed, weight1, bias1, weight2, bias2 = inputs
+    branch = F.linear(F.gelu(F.linear(normed, weight1[0].T, bias1)), weight2, bias2)
+    factors = _of_tokens(scale, normed)
+    if factors is not None:
+        branch = branch * factors.view(*branch.shape[:3], 1)
+    wanted = [value for value in inputs if value.requires_grad]
+    found = iter(torch.autograd.grad(branch, wanted, grad, create_graph=True) if wanted else ())
+    return [next(found) if value.requires_grad else None for value in inputs]
 
 
 def _pieces(tokens: Tensor, bias1: Tensor) -> list[slice]:
