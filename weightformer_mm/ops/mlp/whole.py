@@ -49,15 +49,15 @@ class WholeMLP(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        *inputs, scale = ctx.saved_tensors[:6]
+        saved = ctx.saved_tensors  # checkpoints of torch 2.1 let them be taken once
+        inputs, scale, hidden = saved[:5], saved[5], saved[6:]
         if torch.is_grad_enabled():  # the gradient will be differentiated
             return grad, *_differentiable_gradients(inputs, scale, grad), None
-        gradients = _gradients(inputs, scale, grad, ctx.saved_tensors[6:], ctx.needs_input_grad[1:])
-        return grad, *gradients, None
+        return grad, *_gradients(inputs, scale, grad, hidden, ctx.needs_input_grad[1:]), None
 
 
 def _gradients(
-    inputs: list[Tensor],
+    inputs: tuple[Tensor, ...],
     scale: Tensor | None,
     grad: Tensor,
     hidden: tuple[Tensor, ...],
@@ -97,7 +97,7 @@ def _gradients(
 
 
 def _differentiable_gradients(
-    inputs: list[Tensor], scale: Tensor | None, grad: Tensor
+    inputs: tuple[Tensor, ...], scale: Tensor | None, grad: Tensor
 ) -> list[Tensor | None]:
     """The same by plain operations, which autograd follows."""
     normed, weight1, bias1, weight2, bias2 = inputs
