@@ -26,11 +26,14 @@ def as_built(*modules: nn.Module) -> bool:
     What was added to it then takes part only if the module itself is called.
     """
     return all(
-        type(module) in _BUILT
-        and untouched(module)
-        and all(type(parameter) is nn.Parameter for parameter in module.parameters(recurse=False))
+        type(module) in _BUILT and untouched(module) and has_plain_parameters(module)
         for module in modules
     )
+
+
+def has_plain_parameters(module: nn.Module) -> bool:
+    """Whether its own parameters are no tensors of a subclass, which may compute otherwise."""
+    return all(type(parameter) is nn.Parameter for parameter in module.parameters(recurse=False))
 
 
 def untouched(module: nn.Module) -> bool:

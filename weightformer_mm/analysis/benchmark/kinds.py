@@ -86,7 +86,8 @@ class KindCounter(TorchDispatchMode):
             output = func(*args, **kwargs)
         self.calls[kind] += 1
         self.multiply_adds[kind] += self._work(func, args, kwargs, output)
-        inputs = {name: value for name, value in kwargs.items() if name not in _outputs(func)}
+        written = _outputs(func)
+        inputs = {name: value for name, value in kwargs.items() if name not in written}
         self.bytes[kind] += _moved(args, inputs, output)
         return output
 

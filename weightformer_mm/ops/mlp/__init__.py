@@ -81,12 +81,12 @@ def residual_mlp(
         return reference.residual_mlp(x, *parameters, normed, eps)
     stash, on_cpu, width = current_stash(), x.device.type == 'cpu', weight1.shape[2]
     trains = _trains(x, *parameters)
-    if stash is None and on_cpu and trains and width >= WHOLE_FROM and _fits_whole(x, *parameters):
+    if stash is None and (not on_cpu or (trains and width >= WHOLE_FROM)):
+        if not on_cpu or not _fits_whole(x, *parameters):
+            return reference.residual_mlp(x, *parameters, normed, eps)
         if normed is None:
             normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
         return WholeMLP.apply(x, normed, weight1, bias1, weight2, bias2, scale)
-    if stash is None and (not on_cpu or (trains and width >= WHOLE_FROM)):
-        return reference.residual_mlp(x, *parameters, normed, eps)
     plan = Plan(
         tokens=max(ELEMENTS_ON_CPU // width, LEAST_TOKENS) if on_cpu else None,
         keep_hidden=trains and (not on_cpu or width >= KEEP_FROM),

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from ..precision import without_autocast
 from .scratch import scratch
 from .stash import Stash
+from .tokens import row_scale, rows
 
 aten = torch.ops.aten
 
@@ -53,12 +54,6 @@ class Parameters:
     @property
     def per_image(self) -> bool:
         return self.weight1.shape[0] > 1
-
-    def token_scale(self, x: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """The scale of each token, ``(B * H * W, 1)``."""
-        if self.scale is None:
-            return None
-        return self.scale.to(dtype).repeat_interleave(x.shape[1] * x.shape[2]).unsqueeze(1)
 
 
 class ResidualMLP(torch.autograd.Function):
@@ -132,9 +127,9 @@ def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | Non
     dtype = plan.dtype
     weight1, weight2 = _row_major(parameters.weight1, dtype), parameters.weight2.to(dtype)
     bias1, bias2 = parameters.bias1.to(dtype), parameters.bias2.to(dtype)
-    tokens = x.reshape(-1, x.shape[-1])  # (B * H * W, C)
+    tokens = rows(x)
     out = torch.empty_like(tokens)
-    scale = parameters.token_scale(x, dtype)
+    scale = row_scale(parameters.scale, x, dtype)
     pieces = list(_pieces(x, parameters, plan))
     before, after = _buffers(hidden, pieces, bias1, 2)
     for image, piece in pieces:
@@ -171,10 +166,10 @@ class _Backward:
 
     def run(self, grad: Tensor, hidden: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients in the order of the arguments of `ResidualMLP.forward`."""
-        tokens = self.x.reshape(-1, self.x.shape[-1])  # (B * H * W, C)
+        tokens = rows(self.x)
         upstream = grad.reshape(tokens.shape)
         out = torch.empty_like(tokens)
-        scale = self.parameters.token_scale(self.x, self.plan.dtype)
+        scale = row_scale(self.parameters.scale, self.x, self.plan.dtype)
         pieces = list(_pieces(self.x, self.parameters, self.plan))
         buffers = _buffers(hidden, pieces, self.bias1, 3)
         for image, piece in pieces:

@@ -23,9 +23,21 @@ def residual_mlp(
     """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)`` with one ``W1`` for all images, or one per image."""
     if normed is None:
         normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
+    return x + branch(normed, weight1, bias1, weight2, bias2, scale)
+
+
+def branch(
+    normed: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    scale: Tensor | None,
+) -> Tensor:
+    """What is added to the residual stream, from what the LayerNorm gives."""
     if weight1.shape[0] == 1:
         hidden = F.linear(normed, weight1[0].T, bias1)  # (B, H, W, D)
     else:
         hidden = predicted_linear(normed, weight1, bias1)
-    branch = F.linear(F.gelu(hidden), weight2, bias2)
-    return x + (branch if scale is None else branch * scale.to(branch.dtype)[:, None, None, None])
+    out = F.linear(F.gelu(hidden), weight2, bias2)
+    return out if scale is None else out * scale.to(out.dtype)[:, None, None, None]

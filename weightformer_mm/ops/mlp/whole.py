@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import reference
 from .scratch import scratch
+from .tokens import row_scale, rows
 
 aten = torch.ops.aten
 
@@ -32,8 +34,8 @@ class WholeMLP(torch.autograd.Function):
         bias2: Tensor,
         scale: Tensor | None,
     ) -> Tensor:
-        residual, tokens = _rows(x), _rows(normed)
-        factors = _of_tokens(scale, x)
+        residual, tokens = rows(x), rows(normed)
+        factors = row_scale(scale, x, x.dtype)
         out, hidden = torch.empty_like(residual), []
         for piece in _pieces(tokens, bias1):
             before = _linear(tokens[piece], weight1[0].T, bias1)
@@ -65,7 +67,7 @@ def _gradients(
 ) -> tuple[Tensor | None, ...]:
     """Of normed, W1, b1, W2 and b2."""
     normed, weight1, bias1, weight2, _ = inputs
-    branch, tokens, factors = _rows(grad), _rows(normed), _of_tokens(scale, grad)
+    branch, tokens, factors = rows(grad), rows(normed), row_scale(scale, grad, grad.dtype)
     if factors is not None:
         branch = branch * factors
     normed_grad = torch.empty_like(tokens)
@@ -100,11 +102,7 @@ def _differentiable_gradients(
     inputs: tuple[Tensor, ...], scale: Tensor | None, grad: Tensor
 ) -> list[Tensor | None]:
     """The same by plain operations, which autograd follows."""
-    normed, weight1, bias1, weight2, bias2 = inputs
-    branch = F.linear(F.gelu(F.linear(normed, weight1[0].T, bias1)), weight2, bias2)
-    factors = _of_tokens(scale, normed)
-    if factors is not None:
-        branch = branch * factors.view(*branch.shape[:3], 1)
+    branch = reference.branch(*inputs, scale)
     wanted = [value for value in inputs if value.requires_grad]
     found = iter(torch.autograd.grad(branch, wanted, grad, create_graph=True) if wanted else ())
     return [next(found) if value.requires_grad else None for value in inputs]
@@ -124,14 +122,3 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     kernel = weight[:, :, None, None]  # (Cout, Cin, 1, 1)
     image = x[None, None].permute(0, 3, 1, 2)  # (1, Cin, 1, N), channels last
     return F.conv2d(image, kernel, bias).permute(0, 2, 3, 1).flatten(0, 2)  # (N, Cout)
-
-
-def _rows(x: Tensor) -> Tensor:
-    return x.reshape(-1, x.shape[-1])  # (B * H * W, C)
-
-
-def _of_tokens(scale: Tensor | None, x: Tensor) -> Tensor | None:
-    """The scale of each token, ``(B * H * W, 1)``."""
-    if scale is None:
-        return None
-    return scale.to(x.dtype).repeat_interleave(x.shape[1] * x.shape[2])[:, None]
