@@ -5,11 +5,36 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 from weightformer_mm.datasets import ShapesConfig, make_shapes
 
 # a shell ignores Ctrl-C for what it starts in the background, and so would the processes of the tests
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _named_by_runs() -> list[dict]:
+    """The tables in which mmengine keeps what runs share by their experiment's name."""
+    classes = [DefaultScope, MMLogger, MessageHub, Visualizer]
+    for cls in classes:
+        classes.extend(cls.__subclasses__())
+    return [cls._instance_dict for cls in classes]
+
+
+@pytest.fixture(autouse=True)
+def own_experiment():
+    """What a run registers ends with its test.
+
+    Two runs of a config within a second have one name, so the later would write into the earlier's
+    folder; and the default scope of a run would decide where the next test's modules are looked up.
+    """
+    before = {id(table): set(table) for table in _named_by_runs()}
+    yield
+    for table in _named_by_runs():
+        for name in table.keys() - before.get(id(table), set()):
+            del table[name]
 
 
 @pytest.fixture(scope='session')
