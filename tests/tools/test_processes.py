@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
 import socket
 from collections import defaultdict
@@ -13,7 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests import needs
 from tests.reduced import reduced
@@ -219,6 +224,40 @@ def test_two_processes_equal_one_with_the_double_batch(train, alone, base, backb
     difference, layer = greatest_difference(alone(base), weights(folder))
     assert difference < 1e-5, layer
     assert 'find_unused_parameters=False' in (folder / 'log').read_text()
+
+
+class Called(TorchDispatchMode):
+    """Notes the names of the operations that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func._schema.name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('base', [DETECTION, SEGMENTATION, ISOTROPIC], ids=lambda path: path.stem)
+def test_models_compared_have_no_relu(base, images, monkeypatch):
+    cfg = Config.fromfile(base)
+    init_default_scope(cfg.default_scope)
+    loader = cfg.train_dataloader
+    loader.update(num_workers=0, persistent_workers=False)
+    innermost_dataset(loader).data_root = f'{images}/'
+    model = MODELS.build(cfg.model)
+    data = model.data_preprocessor(next(iter(Runner.build_dataloader(loader))), training=True)
+
+    def operations() -> set[str]:
+        with Called() as called:
+            model(**data, mode='loss')
+        return called.names
+
+    relus = {'aten::relu', 'aten::relu_', 'aten::threshold'}
+    assert operations() & relus
+    monkeypatch.setattr(F, 'relu', F.relu)  # put back afterwards
+    runpy.run_path(str(HERE / 'smooth.py'))
+    assert not operations() & relus
 
 
 def test_comparison_sees_what_one_image_changes(train, alone):
