@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from weightformer_mm.engine.config import innermost_dataset, type_name
+from weightformer_mm.engine.config import innermost_dataset, innermost_datasets, type_name
 from weightformer_mm.engine.tta import use_tta
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -25,3 +25,12 @@ def test_model_and_metrics_stay_and_the_pipeline_changes(path):
     assert cfg.model.get('tta_cfg') == before.tta_model.get('tta_cfg')
     assert cfg.test_evaluator == before.test_evaluator
     assert innermost_dataset(cfg.test_dataloader).pipeline == before.tta_pipeline
+
+
+def test_of_several_data_sets_each_has_the_pipeline():
+    cfg = Config.fromfile(FILES[0])
+    one = cfg.test_dataloader.dataset
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[one, dict(one)])
+    use_tta(cfg)
+    found = list(innermost_datasets(cfg.test_dataloader.dataset, ''))
+    assert [dataset.pipeline for _, dataset in found] == [cfg.tta_pipeline] * 2

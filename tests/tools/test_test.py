@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.pickles import Call
 from tests.tools.commands import CLASSIFICATION, DETECTION, SEGMENTATION
@@ -81,6 +82,20 @@ def test_segmentation_writes_labels_metrics_and_pictures(tools, segmentation, tm
     # as in ADE20K's files, 0 is kept for what is no class
     assert label.shape == truth.shape and set(np.unique(label)) <= set(range(1, 8))
     assert files(show) == names
+
+
+def test_pictures_of_several_data_sets_keep_their_folders(tools, segmentation, tmp_path):
+    config, show = tmp_path / 'both.py', tmp_path / 'show'
+    cfg = Config.fromfile(SEGMENTATION)
+    one = dict(cfg.test_dataloader.dataset, data_root=f'{segmentation.data}/', indices=2)
+    prefix = dict(img_path='images/train', seg_map_path='annotations/train')
+    both = dict(type='ConcatDataset', datasets=[one, dict(one, data_prefix=prefix)])
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.test_dataloader.dataset = both
+    cfg.dump(config)
+    arguments = ('--work-dir', tmp_path / 'work', '--show-dir', show)
+    tools.run('test', config, segmentation.checkpoint, *arguments).ok()
+    assert files(show) == {f'{split}/00000{i}.png' for split in ('val', 'train') for i in (0, 1)}
 
 
 def test_classification_writes_classes_metrics_and_pictures(tools, classification, tmp_path):

@@ -96,7 +96,7 @@ class DrawPredictionsHook(Hook):
 
     Args:
         out_dir: folder of the pictures.
-        root: folder of the images; their place below it is their place below ``out_dir``.
+        root: absolute path of the folder of the images; what is below it is so below ``out_dir``.
         score_thr: detections below it are not drawn.
     """
 
@@ -110,7 +110,8 @@ class DrawPredictionsHook(Hook):
     ) -> None:
         for sample in outputs or ():
             path = Path(sample.img_path)
-            name = path.relative_to(self.root) if self.root in path.parents else Path(path.name)
+            whole = path.absolute()
+            name = whole.relative_to(self.root) if self.root in whole.parents else Path(path.name)
             image = mmcv.imread(str(path), channel_order='rgb')
             out_file = self.out_dir / picture_name(name)
             draw(runner.visualizer, image, sample, out_file, True, self.score_thr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from mmengine.runner import Runner
 
 from .checkpoint_check import check_matches
 from .class_check import check_classes
-from .config import as_list, innermost_dataset, load_config, require, type_name
+from .config import as_list, innermost_datasets, load_config, require, type_name
 from .data_check import check_data
 from .drawing import DrawPredictionsHook, use_visualizer
 from .errors import Interrupted
@@ -135,13 +136,15 @@ def _plain(value: Any) -> float | str | None:
 
 
 def _image_root(cfg: Config) -> Path | None:
-    dataset = innermost_dataset(cfg.test_dataloader)
-    prefix = dataset.get('data_prefix') or {}
-    if isinstance(prefix, str):
-        prefix = {'img_path': prefix}
-    folder = prefix.get('img') or prefix.get('img_path') or ''
-    root = Path(dataset.get('data_root') or '', folder)
-    return root if root.is_dir() else None
+    """The folder below which all images to test lie; None if it cannot be told."""
+    roots = []
+    for _, dataset in innermost_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
+        prefix = dataset.get('data_prefix') or {}
+        if isinstance(prefix, str):
+            prefix = {'img_path': prefix}
+        folder = prefix.get('img') or prefix.get('img_path') or ''
+        roots.append(Path(dataset.get('data_root') or '', folder).absolute())
+    return Path(os.path.commonpath(roots)) if all(root.is_dir() for root in roots) else None
 
 
 def _say_where(runner: Runner, out: str | None, show_dir: str | None) -> None:

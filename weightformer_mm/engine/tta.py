@@ -5,11 +5,11 @@ from __future__ import annotations
 from mmengine.config import Config, ConfigDict
 
 from . import instance_tta  # noqa: F401
-from .config import innermost_dataset, require, type_name
+from .config import innermost_datasets, require, type_name
 
 
 def use_tta(cfg: Config) -> None:
-    """Replace model and test pipeline by the config's ``tta_model`` and ``tta_pipeline``.
+    """Replace model and test pipelines by the config's ``tta_model`` and ``tta_pipeline``.
 
     mmdet's ``DetTTAModel``, which refuses masks, is replaced by ``InstanceTTAModel``, which merges them too.
 
@@ -17,7 +17,8 @@ def use_tta(cfg: Config) -> None:
         UserError: the config has no test-time augmentation.
     """
     require(cfg, ('tta_model', 'tta_pipeline'), '--tta')
-    innermost_dataset(cfg.test_dataloader).pipeline = cfg.tta_pipeline
+    for _, dataset in innermost_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
+        dataset.pipeline = cfg.tta_pipeline
     model = ConfigDict(**cfg.tta_model, module=cfg.model)
     if type_name(model) == 'DetTTAModel':
         model.type = 'InstanceTTAModel'
