@@ -389,6 +389,23 @@ def test_what_is_wrong_with_the_data_is_said_before_the_first_iteration(tools, d
     assert f'{file}: image id twice: 2 (000002.png and other.png)' in line
 
 
+@pytest.mark.parametrize('damage', ['twice', 'truncated'])
+def test_the_file_that_an_evaluator_reads_is_looked_at_too(tools, data_copy, tmp_path, damage):
+    file = data_copy / 'annotations/other.json'
+    shutil.copyfile(data_copy / 'annotations/instances_val.json', file)
+    if damage == 'truncated':
+        truncate(file)
+    else:
+        content = json.loads(file.read_text())
+        content['images'].append(dict(content['images'][0], file_name='other.png'))
+        file.write_text(json.dumps(content))
+    settings = options(DETECTION, data_copy, val_evaluator__ann_file=str(file))
+    result = tools.run('train', DETECTION, '--work-dir', tmp_path / 'work', *settings)
+    expected = {'twice': 'image id twice: 0', 'truncated': 'is not valid JSON'}[damage]
+    assert str(file) in result.error_line() and expected in result.error_line()
+    assert 'Epoch(train)' not in result.out
+
+
 def test_a_label_that_is_no_class_is_named_with_its_file(tools, data_copy, tmp_path):
     path = data_copy / 'annotations/train/000003.png'
     labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

@@ -1,7 +1,8 @@
-"""An annotation file that would be read wrongly is refused while a data set reads it, by its name."""
+"""An annotation file that would be read wrongly is refused while it is read, by its name."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ def checked_coco_files() -> Iterator[None]:
     """Inside, each file that pycocotools reads is checked before it is indexed; it is parsed once as ever.
 
     Raises:
-        UserError: a key lacks, or an id stands twice; names the file.
+        UserError: no JSON, a key lacks, or an id stands twice; names the file.
     """
     try:
         from pycocotools.coco import COCO
@@ -26,7 +27,10 @@ def checked_coco_files() -> Iterator[None]:
 
     def named_init(self: Any, annotation_file: Any = None) -> None:
         self._annotation_file = annotation_file
-        init(self, annotation_file)
+        try:
+            init(self, annotation_file)
+        except json.JSONDecodeError as error:
+            raise UserError(f'{annotation_file} is not valid JSON: {error}') from error
 
     def checked_index(self: Any) -> None:
         path = getattr(self, '_annotation_file', None)

@@ -51,6 +51,10 @@ class _Checked:
         seed_samples(loader)
         return loader
 
+    def build_evaluator(self, evaluator: Any) -> Any:
+        with checked_coco_files():  # it may judge by another file than the data set reads
+            return super().build_evaluator(evaluator)
+
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
