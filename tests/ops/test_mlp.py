@@ -33,6 +33,7 @@ def small_pieces(request, monkeypatch):
 def keep(how, monkeypatch):
     monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH if how == 'kept' else WIDTH + 1)
     monkeypatch.setattr(mlp, 'WHOLE_FROM', WIDTH if how == 'whole' else WIDTH + 1)
+    monkeypatch.setattr(mlp, 'WHOLE_LEAST', 0)
 
 
 def arguments(shape, per_image, dtype=torch.float64):
@@ -78,8 +79,7 @@ def test_values_and_gradients(shape, per_image, scale, small_pieces, monkeypatch
     for function in (ops.residual_mlp, reference.residual_mlp):
         for result, truth in zip(results(function, inputs, scale, upstream), expected):
             torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-11)
-    shared = not per_image or shape[0] == 1
-    assert len(made) == (small_pieces == 'whole' and shared)
+    assert len(made) == (small_pieces == 'whole')
 
 
 def count_calls(function, monkeypatch):
@@ -192,35 +192,40 @@ def test_a_frozen_block_keeps_nothing(monkeypatch):
     assert [plan.keep_hidden for _, plan, *_ in made] == [True, False, False]
 
 
-@pytest.mark.parametrize('case', ['trains', 'infers', 'per_image', 'autocast', 'half'])
-def test_all_tokens_go_at_once_where_one_weight_trains_in_the_type_it_has(case, monkeypatch):
+@pytest.mark.parametrize(
+    'case', ['trains', 'infers', 'per_image', 'small_per_image', 'autocast', 'half']
+)
+def test_all_tokens_go_at_once_where_weights_train_in_the_type_they_have(case, monkeypatch):
     keep('whole', monkeypatch)
+    monkeypatch.setattr(mlp, 'WHOLE_LEAST', 2 * 4 * 4 * WIDTH + (case == 'small_per_image'))
     made = count_calls(whole.WholeMLP, monkeypatch)
     dtype = torch.bfloat16 if case == 'half' else torch.float32
-    inputs = arguments((2, 4, 4), per_image=case == 'per_image', dtype=dtype)
+    inputs = arguments((2, 4, 4), per_image='per_image' in case, dtype=dtype)
     expected = reference.residual_mlp(*inputs).float()
     with torch.set_grad_enabled(case != 'infers'):
         with torch.autocast('cpu', torch.bfloat16, enabled=case == 'autocast'):
             output = ops.residual_mlp(*inputs)
-    assert len(made) == (case == 'trains')
+    assert len(made) == (case in ('trains', 'per_image'))
     rounding = 0.1 if case in ('half', 'autocast') else 1e-5
     torch.testing.assert_close(output.float(), expected, rtol=rounding, atol=rounding)
 
 
 def test_a_static_weight_keeps_its_layout_in_its_gradient(monkeypatch):
     keep('whole', monkeypatch)
-    x, norm_weight, norm_bias, _, bias1, weight2, bias2 = arguments((2, 4, 4), per_image=False)
-    linear = torch.nn.Linear(CHANNELS, WIDTH, dtype=x.dtype)
-    weight1 = linear.weight.T.unsqueeze(0)
-    gradients = []
-    weight1.register_hook(lambda grad: gradients.append(grad))
-    ops.residual_mlp(x, norm_weight, norm_bias, weight1, bias1, weight2, bias2).sum().backward()
-    assert gradients[0].stride() == weight1.stride()
+    inputs = arguments((2, 4, 4), per_image=False)
+    linear = inputs[3].detach()[0].T.contiguous().requires_grad_()  # (D, C)
+    inputs[3] = linear.T.unsqueeze(0)
+    upstream = torch.randn(2, 4, 4, CHANNELS, dtype=torch.float64)
+    found = results(ops.residual_mlp, inputs, None, upstream)
+    for result, truth in zip(found, results(direct, inputs, None, upstream)):
+        torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-11)
+    assert found[1 + NAMES.index('weight1')].stride() == inputs[3].stride()
 
 
-def test_second_derivatives_of_all_tokens_at_once(monkeypatch):
+@pytest.mark.parametrize('per_image', [False, True])
+def test_second_derivatives_of_all_tokens_at_once(per_image, monkeypatch):
     keep('whole', monkeypatch)
-    inputs = arguments((2, 2, 3), per_image=False)
+    inputs = arguments((2, 2, 3), per_image)
     scale = torch.tensor([0.5, 2.0], dtype=torch.float64)
     upstream = torch.randn(2, 2, 3, CHANNELS, dtype=torch.float64)
 
@@ -234,11 +239,12 @@ def test_second_derivatives_of_all_tokens_at_once(monkeypatch):
         torch.testing.assert_close(result, truth, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize('per_image', [False, True])
 @pytest.mark.parametrize('trained', NAMES)
-def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(trained, monkeypatch):
+def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(trained, per_image, monkeypatch):
     keep('whole', monkeypatch)
     made = count_calls(whole.WholeMLP, monkeypatch)
-    inputs = arguments((2, 2, 3), per_image=False)
+    inputs = arguments((2, 2, 3), per_image)
     (expected,) = torch.autograd.grad(direct(*inputs, None).sum(), inputs[NAMES.index(trained)])
     for name, tensor in zip(NAMES, inputs):
         tensor.requires_grad_(name == trained)

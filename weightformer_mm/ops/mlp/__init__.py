@@ -28,10 +28,14 @@ LEAST_TOKENS = 64
 # 101 / 117 / 165 (65536 tokens, width 256), 75 / 71 / 86 (16384, 512), 38 / 34 / 35 (4096, 768),
 # 95 / 85 / 88 (4096, 1280).
 KEEP_FROM = 512
-# Width from which it is faster still to train on many tokens at once, if memory matters less: a step of
-# WeightFormer tiny (width 768) at 1024x1024 takes 610 ms so, 630 with plain operations, 650 in pieces. Of
-# several images, each has its own predicted weight; those blocks use plain operations.
-WHOLE_FROM = 768
+# Width from which it is faster still to train on many tokens at once, if memory matters less. A step at
+# 1024x1024, in milliseconds: WeightFormer tiny (width 768) 610, with plain operations 630, in pieces 650;
+# PyramidWeightFormer tiny 2317 with its second stage (width 512) so, 2334 with that in pieces.
+WHOLE_FROM = 512
+# Elements that the hidden layer of several images with a weight each must have for that: 6 MiB in float32. A
+# step of two images, with plain operations / image by image: 1442 / 1325 (WeightFormer tiny, 1024x1024),
+# 387 / 370 (512x512), 5323 / 4609 (PyramidWeightFormer tiny, 800x1280); of eight, 224x224: 362 / 362.
+WHOLE_LEAST = 3 * 2**19
 WHOLE_DTYPES = torch.float32, torch.float64
 
 
@@ -98,10 +102,12 @@ def residual_mlp(
 
 
 def _fits_whole(x: Tensor, *parameters: Tensor | None) -> bool:
-    """Whether one weight holds for all images, and nothing is converted or of half precision."""
+    """Whether nothing is converted or of half precision, or too little to go image by image."""
     given = [parameter for parameter in parameters if parameter is not None]
     same = all(parameter.dtype == x.dtype for parameter in given)
-    return parameters[2].shape[0] == 1 and same and product_dtype(x) == x.dtype in WHOLE_DTYPES
+    weight1 = parameters[2]
+    enough = weight1.shape[0] == 1 or x.shape[:3].numel() * weight1.shape[2] >= WHOLE_LEAST
+    return enough and same and product_dtype(x) == x.dtype in WHOLE_DTYPES
 
 
 def _trains(*tensors: Tensor | None) -> bool:

@@ -7,7 +7,6 @@ next one comes; the backward pass computes it again, or takes the part before GE
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from ..precision import without_autocast
 from .scratch import scratch
 from .stash import Stash
-from .tokens import row_scale, rows
+from .tokens import row_scale, rows, split_rows
 
 aten = torch.ops.aten
 
@@ -83,20 +82,6 @@ class ResidualMLP(torch.autograd.Function):
             return _Backward(x, Parameters(*parameters), ctx.plan).run(grad, hidden)
 
 
-def _pieces(x: Tensor, parameters: Parameters, plan: Plan) -> Iterator[tuple[int, slice]]:
-    """The image whose parameters hold, and a slice of all ``B * H * W`` tokens."""
-    total = x.shape[:3].numel()
-    span = total // x.shape[0] if parameters.per_image and total else total
-    step = plan.tokens or max(span, 1)
-    for first in range(0, total, max(span, 1)):
-        for start in range(first, first + span, step):
-            yield first // span, slice(start, min(start + step, first + span))
-
-
-def _of_image(weight: Tensor, image: int) -> Tensor:
-    return weight[image if weight.shape[0] > 1 else 0]
-
-
 def _row_major(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """A static weight comes transposed; its products are 3 to 15 % faster if it is not (two CPU cores)."""
     return weight.to(dtype).contiguous()
@@ -130,12 +115,12 @@ def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | Non
     tokens = rows(x)
     out = torch.empty_like(tokens)
     scale = row_scale(parameters.scale, x, dtype)
-    pieces = list(_pieces(x, parameters, plan))
+    pieces = list(split_rows(x, parameters.per_image, plan.tokens))
     before, after = _buffers(hidden, pieces, bias1, 2)
     for image, piece in pieces:
         h, activated = (_part(buffer, piece, len(tokens)) for buffer in (before, after))
         normed, _, _ = _layer_norm(tokens[piece], parameters, plan.eps)
-        torch.addmm(bias1, normed.to(dtype), _of_image(weight1, image), out=h)
+        torch.addmm(bias1, normed.to(dtype), weight1[image], out=h)
         aten.gelu.out(h, out=activated)
         if dtype == x.dtype and scale is None:
             target = torch.add(tokens[piece], bias2, out=out[piece])
@@ -170,7 +155,7 @@ class _Backward:
         upstream = grad.reshape(tokens.shape)
         out = torch.empty_like(tokens)
         scale = row_scale(self.parameters.scale, self.x, self.plan.dtype)
-        pieces = list(_pieces(self.x, self.parameters, self.plan))
+        pieces = list(split_rows(self.x, self.parameters.per_image, self.plan.tokens))
         buffers = _buffers(hidden, pieces, self.bias1, 3)
         for image, piece in pieces:
             parts = [_part(buffer, piece, len(tokens)) for buffer in buffers]
@@ -186,7 +171,7 @@ class _Backward:
         """The gradient of the branch's input; the parameters' shares go to the sums."""
         dtype, sums = self.plan.dtype, self.sums
         hidden, activated, hidden_grad = parts
-        weight1 = _of_image(self.weight1, image)
+        weight1 = self.weight1[image]
         wide, mean, deviation = _layer_norm(x, self.parameters, self.plan.eps)
         normed = wide.to(dtype)
         if not self.plan.keep_hidden:
@@ -196,7 +181,7 @@ class _Backward:
         sums['bias2'] += grad.sum(0, dtype=sums['bias2'].dtype)
         torch.mm(grad, self.weight2, out=hidden_grad)
         aten.gelu_backward.grad_input(hidden_grad, hidden, grad_input=hidden_grad)
-        _add_product(_of_image(sums['weight1'], image), normed.T, hidden_grad)
+        _add_product(sums['weight1'][image], normed.T, hidden_grad)
         sums['bias1'] += hidden_grad.sum(0, dtype=sums['bias1'].dtype)
         return self.norm_backward((hidden_grad @ weight1.T).to(wide.dtype), x, mean, deviation)
 

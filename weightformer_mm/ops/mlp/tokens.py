@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -15,3 +17,16 @@ def row_scale(scale: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor | N
     if scale is None:
         return None
     return scale.to(dtype).repeat_interleave(x.shape[1] * x.shape[2]).unsqueeze(1)
+
+
+def split_rows(x: Tensor, per_image: bool, length: int | None) -> Iterator[tuple[int, slice]]:
+    """An image and a slice of the rows of all images that lies in it, of at most ``length`` tokens.
+
+    Without parameters of its own (``per_image``) no image ends a slice, and the number is 0.
+    """
+    total = x.shape[:3].numel()
+    span = total // x.shape[0] if per_image and total else total
+    step = length or max(span, 1)
+    for first in range(0, total, max(span, 1)):
+        for start in range(first, first + span, step):
+            yield first // span, slice(start, min(start + step, first + span))
