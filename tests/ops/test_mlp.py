@@ -96,13 +96,16 @@ def test_gradcheck(per_image):
     assert torch.autograd.gradcheck(lambda *args: ops.residual_mlp(*args, scale), inputs)
 
 
+@pytest.mark.parametrize('per_image', [False, True])
 @pytest.mark.parametrize('autocast', [False, True])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, needs.float16])
-def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast, small_pieces):
+def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast, per_image, small_pieces):
     if autocast and dtype == torch.float32:
         pytest.skip('autocast has no float32')
+    if small_pieces == 'whole' and dtype != torch.float32:
+        pytest.skip('of half precision, plain operations take its place')
     shape = (3, 9, 7)
-    inputs = arguments(shape, per_image=small_pieces != 'whole', dtype=torch.float32)
+    inputs = arguments(shape, per_image, dtype=torch.float32)
     if not autocast:
         inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in inputs]
     scale = torch.tensor([0.0, 1.0, 2.0], dtype=inputs[0].dtype)
@@ -237,6 +240,28 @@ def test_second_derivatives_of_all_tokens_at_once(per_image, monkeypatch):
 
     for result, truth in zip(penalty(ops.residual_mlp), penalty(direct)):
         torch.testing.assert_close(result, truth, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_gradients_to_differentiate_where_the_weight_comes_from_the_map(batch, monkeypatch):
+    keep('whole', monkeypatch)
+    x, norm_weight, norm_bias, weight1, *rest = arguments((batch, 2, 3), per_image=True)
+
+    def slopes(function, create_graph):
+        normed = torch.nn.functional.layer_norm(x, (CHANNELS,), norm_weight, norm_bias, 1e-6)
+        predicted = weight1 * normed.mean((1, 2))[:, :, None]  # (B, C, D)
+        output = function(x, norm_weight, norm_bias, predicted, *rest, None, normed)
+        wanted = x, norm_weight, norm_bias, weight1, *rest
+        return torch.autograd.grad(output.square().sum(), wanted, create_graph=create_graph)
+
+    made = count_calls(whole.WholeMLP, monkeypatch)
+    found, expected = (slopes(f, True) for f in (ops.residual_mlp, reference.residual_mlp))
+    for result, truth, once in zip(found, expected, slopes(ops.residual_mlp, False)):
+        torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-11)
+        torch.testing.assert_close(once, truth, rtol=1e-10, atol=1e-11)
+    again = [torch.autograd.grad(slope[0].square().sum(), x)[0] for slope in (found, expected)]
+    torch.testing.assert_close(*again, rtol=1e-9, atol=1e-10)
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize('per_image', [False, True])

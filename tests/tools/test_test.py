@@ -89,7 +89,9 @@ def test_pictures_of_several_data_sets_keep_their_folders(tools, segmentation, t
     cfg = Config.fromfile(SEGMENTATION)
     one = dict(cfg.test_dataloader.dataset, data_root=f'{segmentation.data}/', indices=2)
     prefix = dict(img_path='images/train', seg_map_path='annotations/train')
-    both = dict(type='ConcatDataset', datasets=[one, dict(one, data_prefix=prefix)])
+    around = f'{segmentation.data}/../{segmentation.data.name}/'  # another way to the same folder
+    other = dict(one, data_root=around, data_prefix=prefix)
+    both = dict(type='ConcatDataset', datasets=[one, other])
     cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_dataloader.dataset = both
     cfg.dump(config)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .coco_file import fatal_problems
+from .coco_file import Problem, fatal_problems
 from .errors import UserError
 
 
 @contextmanager
-def checked_coco_files() -> Iterator[None]:
+def checked_coco_files(
+    problems: Callable[[Any], Iterator[Problem]] = fatal_problems,
+) -> Iterator[None]:
     """Inside, each file that pycocotools reads is checked before it is indexed; it is parsed once as ever.
 
+    Args:
+        problems: finds what is wrong in parsed JSON; by default all that a training stumbles over.
+
     Raises:
-        UserError: no JSON, a key lacks, or an id stands twice; names the file.
+        UserError: no JSON, or there is a problem; names the file.
     """
     try:
         from pycocotools.coco import COCO
@@ -34,11 +39,11 @@ def checked_coco_files() -> Iterator[None]:
 
     def checked_index(self: Any) -> None:
         path = getattr(self, '_annotation_file', None)
-        problem = next(fatal_problems(self.dataset), None) if path else None
+        problem = next(problems(self.dataset), None) if path else None
         if problem is not None:
-            raise UserError(
-                f'{path}: {problem.what}: {problem.where}; tools/check_dataset.py lists all that is wrong'
-            )
+            more = '; tools/check_dataset.py lists all that is wrong'
+            advice = more if problems is fatal_problems else ''
+            raise UserError(f'{path}: {problem.what}: {problem.where}{advice}')
         create_index(self)
 
     COCO.__init__, COCO.createIndex = named_init, checked_index

@@ -43,9 +43,17 @@ def fatal_problems(content: Any) -> Iterator[Problem]:
             yield Problem(f'no list of {part}', 'keys: ' + (', '.join(map(str, content)) or 'none'))
             continue
         yield from _keys(part, entries, keys)
-        yield from _twice(part, entries)
+    yield from repeated_ids(content)
     if isinstance(content.get('annotations'), list):
         yield from _boxes(content['annotations'])
+
+
+def repeated_ids(content: Any) -> Iterator[Problem]:
+    """Ids that stand twice among the images, annotations or categories of a file's parsed JSON."""
+    for part in _REQUIRED:
+        entries = content.get(part) if isinstance(content, dict) else None
+        if isinstance(entries, list):
+            yield from _twice(part, entries)
 
 
 def file_name(image: dict) -> str:

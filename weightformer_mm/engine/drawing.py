@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ class DrawPredictionsHook(Hook):
     ) -> None:
         for sample in outputs or ():
             path = Path(sample.img_path)
-            whole = path.absolute()
+            whole = Path(os.path.abspath(path))  # without .., which would lead out of the folder
             name = whole.relative_to(self.root) if self.root in whole.parents else Path(path.name)
             image = mmcv.imread(str(path), channel_order='rgb')
             out_file = self.out_dir / picture_name(name)

@@ -20,6 +20,7 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 
 from .annotation_guard import check_categories, checked_coco_files
+from .coco_file import repeated_ids
 from .config import innermost_dataset
 from .errors import UserError
 from .fsdp import ShardedStrategy, refuse_averaging
@@ -52,7 +53,8 @@ class _Checked:
         return loader
 
     def build_evaluator(self, evaluator: Any) -> Any:
-        with checked_coco_files():  # it may judge by another file than the data set reads
+        # it may read another file than the data set does, and needs less of it
+        with checked_coco_files(repeated_ids):
             return super().build_evaluator(evaluator)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

@@ -136,15 +136,16 @@ def _plain(value: Any) -> float | str | None:
 
 
 def _image_root(cfg: Config) -> Path | None:
-    """The folder below which all images to test lie; None if it cannot be told."""
+    """The folder below which all images to test lie, absolute; None if it cannot be told."""
     roots = []
     for _, dataset in innermost_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
         prefix = dataset.get('data_prefix') or {}
         if isinstance(prefix, str):
             prefix = {'img_path': prefix}
         folder = prefix.get('img') or prefix.get('img_path') or ''
-        roots.append(Path(dataset.get('data_root') or '', folder).absolute())
-    return Path(os.path.commonpath(roots)) if all(root.is_dir() for root in roots) else None
+        root = os.path.abspath(Path(dataset.get('data_root') or '', folder))
+        roots += [root] if os.path.isdir(root) else []
+    return Path(os.path.commonpath(roots)) if roots else None
 
 
 def _say_where(runner: Runner, out: str | None, show_dir: str | None) -> None:

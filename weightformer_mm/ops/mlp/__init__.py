@@ -24,13 +24,14 @@ __all__ = ['Stash', 'recomputes', 'residual_mlp']
 ELEMENTS_ON_CPU = 2**20
 LEAST_TOKENS = 64
 # Width of the hidden layer from which a CPU is faster if it keeps the values before GELU for the backward
-# pass. Forward and backward in float32 on two cores, milliseconds, computed again, kept, all tokens at once:
-# 101 / 117 / 165 (65536 tokens, width 256), 75 / 71 / 86 (16384, 512), 38 / 34 / 35 (4096, 768),
-# 95 / 85 / 88 (4096, 1280).
+# pass, in blocks that save memory. Forward and backward in float32 on two cores, milliseconds, computed
+# again, kept, with plain operations: 101 / 117 / 165 (65536 tokens, width 256), 75 / 71 / 86 (16384, 512),
+# 38 / 34 / 35 (4096, 768), 95 / 85 / 88 (4096, 1280).
 KEEP_FROM = 512
 # Width from which it is faster still to train on many tokens at once, if memory matters less. A step at
 # 1024x1024, in milliseconds: WeightFormer tiny (width 768) 610, with plain operations 630, in pieces 650;
-# PyramidWeightFormer tiny 2317 with its second stage (width 512) so, 2334 with that in pieces.
+# PyramidWeightFormer tiny 2317 with its second stage (width 512) so, 2334 with that in pieces. The MLP of a
+# static block there: 64 so, 70 in pieces, 89 with plain operations.
 WHOLE_FROM = 512
 # Elements that the hidden layer of several images with a weight each must have for that: 6 MiB in float32. A
 # step of two images, with plain operations / image by image: 1442 / 1325 (WeightFormer tiny, 1024x1024),

@@ -104,6 +104,8 @@ def _differentiable_gradients(
     inputs: tuple[Tensor, ...], scale: Tensor | None, grad: Tensor
 ) -> list[Tensor | None]:
     """The same by plain operations, which autograd follows."""
+    # with respect to names of its own: one input may have been computed from another
+    inputs = tuple(value.view_as(value) for value in inputs)
     branch = reference.branch(*inputs, scale)
     wanted = [value for value in inputs if value.requires_grad]
     found = iter(torch.autograd.grad(branch, wanted, grad, create_graph=True) if wanted else ())
