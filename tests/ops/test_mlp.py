@@ -103,7 +103,7 @@ def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast, per_image, 
     if autocast and dtype == torch.float32:
         pytest.skip('autocast has no float32')
     if small_pieces == 'whole' and dtype != torch.float32:
-        pytest.skip('of half precision, plain operations take its place')
+        pytest.skip('of half precision, pieces take its place')
     shape = (3, 9, 7)
     inputs = arguments(shape, per_image, dtype=torch.float32)
     if not autocast:
@@ -198,8 +198,13 @@ def test_a_frozen_block_keeps_nothing(monkeypatch):
 @pytest.mark.parametrize(
     'case', ['trains', 'infers', 'per_image', 'small_per_image', 'autocast', 'half']
 )
-def test_all_tokens_go_at_once_where_weights_train_in_the_type_they_have(case, monkeypatch):
+@pytest.mark.parametrize('plain_from', [WIDTH, WIDTH + 1])
+def test_all_tokens_go_at_once_where_weights_train_in_the_type_they_have(
+    case, plain_from, monkeypatch
+):
     keep('whole', monkeypatch)
+    monkeypatch.setattr(mlp, 'PLAIN_FROM', plain_from)
+    pieces = count_calls(mlp.ResidualMLP, monkeypatch)
     monkeypatch.setattr(mlp, 'WHOLE_LEAST', 2 * 4 * 4 * WIDTH + (case == 'small_per_image'))
     made = count_calls(whole.WholeMLP, monkeypatch)
     dtype = torch.bfloat16 if case == 'half' else torch.float32
@@ -209,6 +214,7 @@ def test_all_tokens_go_at_once_where_weights_train_in_the_type_they_have(case, m
         with torch.autocast('cpu', torch.bfloat16, enabled=case == 'autocast'):
             output = ops.residual_mlp(*inputs)
     assert len(made) == (case in ('trains', 'per_image'))
+    assert len(pieces) == (1 - len(made) if plain_from > WIDTH or case == 'infers' else 0)
     rounding = 0.1 if case in ('half', 'autocast') else 1e-5
     torch.testing.assert_close(output.float(), expected, rtol=rounding, atol=rounding)
 
@@ -223,6 +229,8 @@ def test_a_static_weight_keeps_its_layout_in_its_gradient(monkeypatch):
     for result, truth in zip(found, results(direct, inputs, None, upstream)):
         torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-11)
     assert found[1 + NAMES.index('weight1')].stride() == inputs[3].stride()
+    (gradient,) = torch.autograd.grad(ops.residual_mlp(*inputs).sum(), linear)
+    assert gradient.is_contiguous()
 
 
 @pytest.mark.parametrize('per_image', [False, True])

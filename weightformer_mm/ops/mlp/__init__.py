@@ -24,8 +24,8 @@ __all__ = ['Stash', 'recomputes', 'residual_mlp']
 ELEMENTS_ON_CPU = 2**20
 LEAST_TOKENS = 64
 # Width of the hidden layer from which a CPU is faster if it keeps the values before GELU for the backward
-# pass, in blocks that save memory. Forward and backward in float32 on two cores, milliseconds, computed
-# again, kept, with plain operations: 101 / 117 / 165 (65536 tokens, width 256), 75 / 71 / 86 (16384, 512),
+# pass, where it goes in pieces. Forward and backward in float32 on two cores, milliseconds, computed again,
+# kept, with plain operations: 101 / 117 / 165 (65536 tokens, width 256), 75 / 71 / 86 (16384, 512),
 # 38 / 34 / 35 (4096, 768), 95 / 85 / 88 (4096, 1280).
 KEEP_FROM = 512
 # Width from which it is faster still to train on many tokens at once, if memory matters less. A step at
@@ -38,6 +38,8 @@ WHOLE_FROM = 512
 # 387 / 370 (512x512), 5323 / 4609 (PyramidWeightFormer tiny, 800x1280); of eight, 224x224: 362 / 362.
 WHOLE_LEAST = 3 * 2**19
 WHOLE_DTYPES = torch.float32, torch.float64
+# Width from which plain operations train instead of pieces where all tokens at once cannot.
+PLAIN_FROM = 768
 
 
 def residual_mlp(
@@ -86,12 +88,12 @@ def residual_mlp(
         return reference.residual_mlp(x, *parameters, normed, eps)
     stash, on_cpu, width = current_stash(), x.device.type == 'cpu', weight1.shape[2]
     trains = _trains(x, *parameters)
-    if stash is None and (not on_cpu or (trains and width >= WHOLE_FROM)):
-        if not on_cpu or not _fits_whole(x, *parameters):
-            return reference.residual_mlp(x, *parameters, normed, eps)
+    if stash is None and on_cpu and trains and width >= WHOLE_FROM and _fits_whole(x, *parameters):
         if normed is None:
             normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
         return WholeMLP.apply(x, normed, weight1, bias1, weight2, bias2, scale)
+    if stash is None and (not on_cpu or (trains and width >= PLAIN_FROM)):
+        return reference.residual_mlp(x, *parameters, normed, eps)
     plan = Plan(
         tokens=max(ELEMENTS_ON_CPU // width, LEAST_TOKENS) if on_cpu else None,
         keep_hidden=trains and (not on_cpu or width >= KEEP_FROM),
