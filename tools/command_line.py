@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -48,6 +50,19 @@ def run(
 ) -> None:
     """Parse the arguments, run ``main`` on them and exit, with one line where the user is at fault."""
     arguments = parse_args()
+    # an interrupted import leaves a library half made, which then fails in ways of its own
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _quit)
     from weightformer_mm.engine import run_tool  # imports the libraries, which takes seconds
 
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     sys.exit(run_tool(main, arguments))
+
+
+def _quit(number: int, frame: object) -> None:
+    word = 'interrupted' if number == signal.SIGINT else 'terminated'
+    os.write(2, f'{os.path.basename(sys.argv[0])}: {word}\n'.encode())
+    os._exit(128 + number)

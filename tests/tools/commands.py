@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 DETECTION = ROOT / 'configs/shapes/mask-rcnn_pyramid-weightformer-micro_fpn_shapes.py'
@@ -144,3 +146,50 @@ def train(tools: Tools, config: Path, data: Path, name: str) -> Run:
     result = tools.fresh('train', config, '--work-dir', work_dir, *options(config, data))
     result.ok()
     return Run(config, data, work_dir, result)
+
+
+# drop path draws random numbers in every iteration, so a run that resumes wrongly ends with other weights
+_HARMED = """
+import sys
+
+sys.path.insert(0, {folder!r})
+_base_ = [{base!r}]
+custom_imports = dict(imports=['weightformer_mm', 'harm'])
+custom_hooks = [dict(type='HarmHook')]
+model = dict(backbone=dict(drop_path_rate=0.5))
+train_dataloader = dict(
+    batch_size=2,
+    num_workers={workers},
+    persistent_workers={workers} > 0,
+    dataset=dict(data_root={root!r}),
+)
+"""
+_EVALUATION = """
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root={root!r}))
+"""
+_OF_DETECTION = """
+val_evaluator = dict(ann_file={annotations!r})
+"""
+_NONE = '{0}_cfg = {0}_dataloader = {0}_evaluator = None\n'
+
+
+def harmed_config(base: Path, data: Path, workers: int = 0, evaluates: bool = False) -> str:
+    """Text of a config whose trainings do what ``harm.py`` is told; 4 iterations an epoch."""
+    names = {
+        'folder': str(Path(__file__).parent),
+        'base': str(base),
+        'workers': workers,
+        'root': f'{data}/',
+        'annotations': f'{data}/annotations/instances_val.json',
+    }
+    evaluation = _EVALUATION + (_OF_DETECTION if base == DETECTION else '')
+    text = _HARMED + (evaluation if evaluates else _NONE.format('val')) + _NONE.format('test')
+    return text.format(**names)
+
+
+def differing_weights(first: Path, second: Path) -> list[str]:
+    """Names of the weights of two checkpoints that are not bit-equal, or in one of them alone."""
+    one, other = (torch.load(path, weights_only=True)['state_dict'] for path in (first, second))
+    both = one.keys() & other.keys()
+    unequal = {name for name in both if not torch.equal(one[name], other[name])}
+    return sorted(unequal | (one.keys() ^ other.keys()))

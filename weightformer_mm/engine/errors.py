@@ -19,3 +19,9 @@ class Interrupted(UserError):
     """Stopped by Ctrl-C; the message says how to go on."""
 
     exit_code = 130
+
+
+class Terminated(Interrupted):
+    """Stopped by SIGTERM, as schedulers and ``kill`` send it."""
+
+    exit_code = 143

@@ -7,13 +7,36 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
+from torch import nn
 
 from .errors import RunFailed
 
 _HISTORY = '__history_buffer__'
+_DIVERGED = (
+    'the training diverged; lower the learning rate, clip gradients (optim_wrapper.clip_grad), or look at '
+    'the data'
+)
+
+
+def stop_if_not_finite(model: nn.Module) -> None:
+    """End the run, in all its processes, if something that ``model`` learned is infinite or not a number.
+
+    A loss tells so only in the iteration after.
+
+    Raises:
+        RunFailed: names the first such parameter or running statistic.
+    """
+    statistics = ((n, b) for n, b in model.named_buffers() if '.running_' in n)
+    learned = (*model.named_parameters(), *statistics)
+    found = next((name for name, tensor in learned if not bool(tensor.isfinite().all())), None)
+    is_found = torch.tensor(float(found is not None))
+    all_reduce(is_found, 'max')
+    if is_found:
+        raise RunFailed(f'{found or "a weight"} is not finite any more: {_DIVERGED}')
 
 
 @HOOKS.register_module()
@@ -29,10 +52,10 @@ class StopOnNonFiniteLossHook(Hook):
         for name, tensor in (outputs or {}).items():
             value = float(torch.as_tensor(tensor).detach()) if 'loss' in name else 0.0
             if not math.isfinite(value):
-                raise RunFailed(
-                    f'{name} is {value} at iteration {runner.iter + 1}: the training diverged; '
-                    'lower the learning rate, clip gradients (optim_wrapper.clip_grad), or look at the data'
-                )
+                raise RunFailed(f'{name} is {value} at iteration {runner.iter + 1}: {_DIVERGED}')
+
+    def after_train(self, runner: Any) -> None:
+        stop_if_not_finite(runner.model)
 
 
 @HOOKS.register_module()

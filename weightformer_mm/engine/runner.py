@@ -20,11 +20,14 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 
 from .annotation_guard import check_categories, checked_coco_files
+from .checkpoint_hook import KeepingCheckpointHook
 from .coco_file import repeated_ids
-from .config import innermost_dataset
-from .errors import UserError
+from .config import innermost_dataset, type_name
+from .errors import RunFailed, UserError
+from .folders import written_whole
 from .fsdp import ShardedStrategy, refuse_averaging
 from .image_guard import name_unreadable_images
+from .interrupts import uninterrupted
 from .randomness import seed_samples
 
 _forwarded: list[logging.Handler] = []
@@ -57,18 +60,22 @@ class _Checked:
         with checked_coco_files(repeated_ids):
             return super().build_evaluator(evaluator)
 
+    def register_hook(self, hook: Any, priority: Any = None) -> None:
+        if isinstance(hook, dict) and 'type' in hook and type_name(hook) == 'CheckpointHook':
+            hook = {**hook, 'type': KeepingCheckpointHook}
+        super().register_hook(hook, priority)
+
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        if '://' in str(out_dir):
+        if '://' in str(out_dir) or not is_main_process():
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
-        partial = f'.{filename}.partial'
         try:
-            super().save_checkpoint(out_dir, partial, *args, **kwargs)
-            if is_main_process():
-                os.replace(os.path.join(out_dir, partial), os.path.join(out_dir, filename))
-        finally:
-            if is_main_process():
-                Path(out_dir, partial).unlink(missing_ok=True)
+            Path(out_dir).mkdir(parents=True, exist_ok=True)
+            with uninterrupted(), written_whole(Path(out_dir, filename)) as partial:
+                super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunFailed(f'cannot write {Path(out_dir, filename)}: {reason}') from error
 
 
 class CheckedRunner(_Checked, Runner):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,11 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from .amp import use_amp
-from .checkpoint_check import check_matches, check_resumable
+from .checkpoint_check import check_matches
 from .class_check import check_classes
 from .config import load_config, require
 from .data_check import check_data
-from .errors import Interrupted, UserError
+from .errors import RunFailed, UserError
 from .folders import make_folder
 from .hooks import PlainCheckpointHook, StopOnNonFiniteLossHook
 from .initial_weights import (
@@ -22,12 +23,14 @@ from .initial_weights import (
     load_from_path,
     refuse_lenient_loading,
 )
+from .interrupts import forget_workers, stopped_by
 from .launch import use_launcher
 from .libraries import require_libraries
 from .randomness import SeedIterationsHook, resume_seed, use_positions
 from .runner import build_runner
 from .translate import explain
-from .weight_sources import load_weights, use_safe_loading
+from .weight_sources import use_safe_loading
+from .work_folder import NOTE, Resumable, held
 
 RESUME_LAST = 'last'
 
@@ -65,36 +68,46 @@ def train(
     require_libraries(cfg.get('default_scope', 'mmengine'))
     refuse_lenient_loading(cfg)
     check_data(cfg, ('train', 'val'))
-    cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
+    folder = make_folder(work_dir or default_work_dir(cfg), '--work-dir')
+    cfg.work_dir = str(folder)
     if amp:
         use_amp(cfg)
     if auto_scale_lr:
         _use_auto_scale_lr(cfg)
-    checkpoint = _checkpoint_to_resume(cfg, resume)
-    cfg.resume = checkpoint is not None
-    if checkpoint is not None:
-        saved = load_weights(checkpoint)
-        check_resumable(saved, checkpoint)
-        cfg.load_from = str(checkpoint)
-        resume_seed(cfg, saved)
+    with held(folder, launcher):
+        _train(cfg, _checkpoint_to_resume(cfg, resume), launcher)
+
+
+def _train(cfg: Config, resumed: Resumable | None, launcher: str) -> None:
+    cfg.resume = resumed is not None
+    if resumed is not None:
+        cfg.load_from = str(resumed.path)
+        resume_seed(cfg, resumed.content)
     use_positions(cfg)
     initial = InitialWeights.of_config(cfg)
     use_launcher(cfg, launcher)
     runner = build_runner(cfg)
     check_classes(cfg, runner.model, ('train', 'val'))
-    if checkpoint is not None:
-        check_matches(runner.model, saved, checkpoint)
-        del saved
+    if resumed is not None:
+        check_matches(runner.model, resumed.content, resumed.path)
+        resumed.content.clear()  # the runner reads the file again
     if initial is not None:
         runner.register_hook(InitialWeightsHook(initial.read(runner.model)))
     _add_hooks(runner)
-    _say_what_happens(runner, checkpoint)
+    _say_what_happens(runner, resumed)
     try:
         runner.train()
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(_how_to_go_on(cfg.work_dir)) from interrupt
-    except UserError as error:
-        raise _with_way_on(error, cfg.work_dir) from error
+        forget_workers()
+        way_on = _way_on(cfg.work_dir, 'add --resume to continue') or ' before the first checkpoint'
+        raise stopped_by(interrupt, way_on) from interrupt
+    except Exception as error:
+        forget_workers()
+        problem = _full_disk(error, cfg.work_dir) or explain(error)
+        if problem is None:
+            raise
+        way_on = _way_on(cfg.work_dir, 'once that is put right, --resume continues')
+        raise type(problem)(f'{problem}{way_on}') from error
 
 
 def default_work_dir(cfg: Config) -> str:
@@ -102,32 +115,19 @@ def default_work_dir(cfg: Config) -> str:
     return cfg.get('work_dir') or str(Path('work_dirs', Path(cfg.filename).stem))
 
 
-def last_checkpoint(work_dir: str | Path) -> Path | None:
-    """The checkpoint that mmengine noted as the last one in a work folder, also after the folder moved.
-
-    Raises:
-        UserError: the note names a checkpoint that is gone, or is empty, as after a kill while it is written.
-    """
-    note = Path(work_dir, 'last_checkpoint')
-    if not note.is_file():
-        return None
-    noted = note.read_text().strip()
-    if not noted:
-        raise UserError(f'{note} is empty; give --resume the path of a checkpoint')
-    for path in (Path(noted), Path(work_dir, Path(noted).name)):
-        if path.is_file():
-            return path
-    raise UserError(
-        f'{note} names {noted}, which is not there; give --resume the path of a checkpoint'
-    )
-
-
-def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Path | None:
+def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Resumable | None:
     if resume is None and cfg.get('resume'):  # as mmengine reads the config's own keys
         resume = load_from_path(cfg) or RESUME_LAST
     if resume is None:
         return None
-    return last_checkpoint(cfg.work_dir) if resume == RESUME_LAST else Path(resume).expanduser()
+    if resume != RESUME_LAST:
+        return Resumable.read(resume)
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    template = hook.get('filename_tmpl') or (
+        'epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth'
+    )
+    folder = hook.get('out_dir') and Path(hook['out_dir'], Path(cfg.work_dir).name)
+    return Resumable.newest(cfg.work_dir, template, folder)
 
 
 def _use_auto_scale_lr(cfg: Config) -> None:
@@ -146,29 +146,26 @@ def _add_hooks(runner: Runner) -> None:
             runner.register_hook(kind())
 
 
-def _say_what_happens(runner: Runner, checkpoint: Path | None) -> None:
-    if checkpoint is not None:
-        runner.logger.info(f'Continuing from {checkpoint}')
-    elif Path(runner.work_dir, 'last_checkpoint').is_file():
+def _say_what_happens(runner: Runner, resumed: Resumable | None) -> None:
+    if resumed is not None:
+        for problem in resumed.passed_over:
+            runner.logger.warning(f'Passed over: {problem}')
+        runner.logger.info(f'Continuing from {resumed.path}')
+    elif Path(runner.work_dir, NOTE).is_file() or any(Path(runner.work_dir).glob('*.pth')):
         runner.logger.warning(
             f'{runner.work_dir} holds checkpoints of an earlier run; this run starts anew and replaces those '
             'of the same name. To continue instead: --resume'
         )
 
 
-def _with_way_on(error: UserError, work_dir: str) -> UserError:
-    """What is wrong with the data, and that the training so far is not lost."""
-    problem = explain(error)
-    note = Path(work_dir, 'last_checkpoint')
-    if type(problem) is not UserError or not note.is_file():
-        return problem
-    return UserError(
-        f'{problem}; once that is put right, --resume continues from {note.read_text()}'
-    )
+def _full_disk(error: Exception, work_dir: str) -> UserError | None:
+    """What a log or a curve that cannot be written raises, which names no file."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return RunFailed(f'cannot write to {error.filename or work_dir}: {error.strerror}')
 
 
-def _how_to_go_on(work_dir: str) -> str:
-    note = Path(work_dir, 'last_checkpoint')
-    if not note.is_file():
-        return 'interrupted before the first checkpoint'
-    return f'interrupted; add --resume to continue from {note.read_text().strip()}'
+def _way_on(work_dir: str, words: str) -> str:
+    """``words`` and the checkpoint; empty before there is one."""
+    note = Path(work_dir, NOTE)
+    return f'; {words} from {note.read_text().strip()}' if note.is_file() else ''

@@ -38,6 +38,7 @@ def explain(error: Exception) -> UserError | None:
         _bad_argument,
         _package_check,
         _data_list,
+        _worker,
         _memory,
         _file,
     ):
@@ -132,6 +133,17 @@ def _data_list(error: Exception) -> UserError | None:
     data_set = frames[-1].tb_frame.f_locals.get('self')
     source = getattr(data_set, 'ann_file', '') or getattr(data_set, 'img_prefix', '')
     return UserError(f'data set {_built_type(builders[-1])}, {source}: {error}')
+
+
+def _worker(error: Exception) -> UserError | None:
+    """A process of a data loader that is gone: torch says which, and seldom why."""
+    if not isinstance(error, RuntimeError) or not str(error).startswith('DataLoader worker (pid'):
+        return None
+    number, _, how = str(error)[len('DataLoader worker (pid') :].lstrip('(s) ').partition(')')
+    return RunFailed(
+        f'process {number}, which loads data, {how.strip(" .")}; where memory is short, lower num_workers or '
+        'batch_size'
+    )
 
 
 def _memory(error: Exception) -> UserError | None:

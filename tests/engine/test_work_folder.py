@@ -1,0 +1,177 @@
+"""Which checkpoint of a work folder a run continues from, and who may write there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from weightformer_mm.engine.errors import UserError
+from weightformer_mm.engine.work_folder import Resumable, held
+
+
+def write(folder: Path, number: int, note: bool = True, weight: float = 1.0, **state) -> Path:
+    path = folder / f'epoch_{number}.pth'
+    content = {
+        'state_dict': {'weight': torch.tensor([weight])},
+        'meta': {'epoch': number, 'iter': 2 * number},
+        'message_hub': {},
+        'optimizer': {'state': {0: {'exp_avg': torch.zeros(1)}}, 'param_groups': []},
+    }
+    torch.save({**content, **state}, path)
+    if note:
+        (folder / 'last_checkpoint').write_text(str(path))
+    return path
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def diverge(path: Path) -> None:
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['state_dict']['weight'][0] = float('nan')
+    torch.save(checkpoint, path)
+
+
+def spoil_optimizer(path: Path) -> None:
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['optimizer']['state'][0]['exp_avg'][0] = float('inf')
+    torch.save(checkpoint, path)
+
+
+def weights_alone(path: Path) -> None:
+    torch.save({'state_dict': {'weight': torch.ones(1)}}, path)
+
+
+HARM = {
+    'truncated': (truncate, 'is no readable checkpoint'),
+    'empty': (lambda path: path.write_bytes(b''), 'is no readable checkpoint'),
+    'not finite': (diverge, 'state_dict weight is not finite'),
+    'optimizer not finite': (spoil_optimizer, 'optimizer state.0.exp_avg is not finite'),
+    'weights alone': (weights_alone, 'not the state of a run'),
+    'a link to nothing': (lambda path: (path.unlink(), path.symlink_to('gone')), None),
+    'gone': (Path.unlink, None),
+}
+
+
+def newest(folder: Path) -> str | None:
+    found = Resumable.newest(folder)
+    return found and found.path.name
+
+
+def test_a_folder_without_checkpoints(tmp_path):
+    assert newest(tmp_path) is None
+    (tmp_path / 'last_checkpoint').touch()
+    with pytest.raises(UserError, match='last_checkpoint is empty; give --resume the path'):
+        newest(tmp_path)
+    (tmp_path / 'last_checkpoint').write_text('/earlier/place/epoch_3.pth')
+    with pytest.raises(UserError, match='epoch_3.pth, which is not there'):
+        newest(tmp_path)
+
+
+def test_a_folder_that_moved_or_was_copied(tmp_path):
+    original, copy = tmp_path / 'original', tmp_path / 'copy'
+    for folder in (original, copy):
+        folder.mkdir()
+        write(folder, 3)
+    (copy / 'last_checkpoint').write_text((original / 'last_checkpoint').read_text())
+    assert Resumable.newest(copy).path == copy / 'epoch_3.pth'
+    (copy / 'epoch_3.pth').unlink()
+    assert Resumable.newest(copy).path == original / 'epoch_3.pth'
+
+
+@pytest.mark.parametrize('harm', HARM)
+def test_the_newest_whole_one_takes_the_place_of_a_bad_one(harm, tmp_path):
+    for number in (1, 2, 9, 10):
+        last = write(tmp_path, number)
+    spoil, reason = HARM[harm]
+    spoil(last)
+    found = Resumable.newest(tmp_path)
+    assert found.path.name == 'epoch_9.pth'
+    assert reason is None or reason in found.passed_over[0]
+    for path in tmp_path.glob('epoch_*.pth'):
+        path.unlink()
+        path.write_bytes(b'')
+    with pytest.raises(UserError, match=r'no checkpoint of .* can be continued from: .*epoch_9'):
+        newest(tmp_path)
+
+
+@pytest.mark.parametrize('note', [None, b'', b'\0\0\0', b'\xff\xfe', b'/some/where/epoch_77.pth'])
+def test_a_note_that_is_lost_or_spoilt(note, tmp_path):
+    for number in (2, 10, 9):
+        write(tmp_path, number, note=False)
+    if note is not None:
+        (tmp_path / 'last_checkpoint').write_bytes(note)
+    assert newest(tmp_path) == 'epoch_10.pth'
+
+
+def test_checkpoints_of_an_earlier_run_come_last(tmp_path):
+    write(tmp_path, 12, note=False)
+    write(tmp_path, 1)
+    truncate(write(tmp_path, 2))
+    assert newest(tmp_path) == 'epoch_1.pth'
+
+
+def test_names_and_place_as_the_hook_has_them(tmp_path):
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    write(elsewhere, 3, note=False).rename(elsewhere / 'net-003-run.pth')
+    found = Resumable.newest(tmp_path, 'net-{:03d}-run.pth', elsewhere)
+    assert found.path == elsewhere / 'net-003-run.pth'
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from weightformer_mm.engine.work_folder import held
+with held(Path(sys.argv[1]), 'none'):
+    if len(sys.argv) > 2:
+        os.fork()  # as a data loader does; the child lives on
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize('forks', [False, True])
+def test_one_training_at_a_time(tmp_path, forks):
+    arguments = [sys.executable, '-c', HOLD, str(tmp_path), *(['fork'] if forks else [])]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        process.stdout.readline()
+        with pytest.raises(UserError) as info, held(tmp_path, 'none'):
+            pass
+        assert f'another training runs there (process {process.pid} on ' in str(info.value)
+        process.kill()
+        process.wait()
+        with held(tmp_path, 'none'):
+            pass
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.wait()
+
+
+def test_other_processes_of_a_distributed_run_do_not_ask(tmp_path, monkeypatch):
+    child = subprocess.Popen(
+        [sys.executable, '-c', HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        child.stdout.readline()
+        monkeypatch.setenv('RANK', '1')
+        with held(tmp_path, 'pytorch'):
+            pass
+        monkeypatch.setenv('RANK', '0')
+        with pytest.raises(UserError, match='another training'), held(tmp_path, 'pytorch'):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()

@@ -1,0 +1,182 @@
+"""Trainings that are stopped from outside: one line, what was saved is whole, and ``--resume`` goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tools.commands import SEGMENTATION, command, harmed_config, spawn
+
+EPOCHS = 'train_cfg = dict(max_epochs=3)\n'
+
+
+@pytest.fixture
+def train(tools, shapes, tmp_path):
+    """Train segmentation on 8 images; ``more`` is added to the config."""
+
+    def run(*arguments: object, more: str = '', workers: int = 0, folder: str = 'work', **harm):
+        config = tmp_path / 'config.py'
+        config.write_text(harmed_config(SEGMENTATION, shapes, workers) + EPOCHS + more)
+        arguments = ('--work-dir', tmp_path / folder, *arguments)
+        return tools.run('train', config, *arguments, env={'HARM': json.dumps(harm)})
+
+    return run
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob('*.pth'))
+
+
+def only_line(err: str) -> str:
+    (line,) = err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ('name', 'word', 'code'), [('SIGINT', 'interrupted', 130), ('SIGTERM', 'terminated', 143)]
+)
+def test_signal_while_a_checkpoint_is_saved(train, tmp_path, name, word, code):
+    stopped = train(**{'while saving': name})
+    assert stopped.code == code
+    line = f'train.py: error: {word}; add --resume to continue from {tmp_path}/work/epoch_1.pth'
+    # the note belongs to the checkpoint; what comes after the file is whole may find the signal first
+    assert only_line(stopped.err) in (line, f'train.py: error: {word} before the first checkpoint')
+    assert checkpoints(tmp_path / 'work') == ['epoch_1.pth']
+    assert 'Continuing from' in train('--resume').ok()
+
+
+@pytest.mark.parametrize(
+    ('name', 'word', 'code'), [('SIGINT', 'interrupted', 130), ('SIGTERM', 'terminated', 143)]
+)
+def test_signal_in_the_middle_of_an_epoch(train, tmp_path, name, word, code):
+    stopped = train(deed=name, iteration=6)
+    assert stopped.code == code
+    last = tmp_path / 'work/epoch_1.pth'
+    assert only_line(stopped.err) == (
+        f'train.py: error: {word}; add --resume to continue from {last}'
+    )
+
+
+INTERRUPTING_FINDER = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ['INTERRUPT_AT']:
+            os.environ['INTERRUPT_AT'] = ''
+            os.kill(os.getpid(), getattr(signal, os.environ['INTERRUPT_BY']))
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    ('module', 'name'),
+    [
+        ('numpy', 'SIGINT'),
+        ('torch._C', 'SIGTERM'),
+        ('mmengine.config', 'SIGINT'),
+        ('mmengine.runner.runner', 'SIGINT'),
+        ('mmseg.models', 'SIGTERM'),
+    ],
+)
+def test_signal_while_libraries_are_imported(shapes, tmp_path, module, name):
+    (tmp_path / 'sitecustomize.py').write_text(INTERRUPTING_FINDER)
+    (tmp_path / 'config.py').write_text(harmed_config(SEGMENTATION, shapes))
+    path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+    environment = {'PYTHONPATH': path, 'INTERRUPT_AT': module, 'INTERRUPT_BY': name}
+    process = spawn('train', tmp_path / 'config.py', cwd=tmp_path, env=environment)
+    _, err = process.communicate()
+    assert process.returncode == 128 + getattr(signal, name)
+    assert re.fullmatch(r'train\.py: (interrupted|terminated)', only_line(err))
+
+
+def test_a_worker_of_the_data_loader_is_killed(train, tmp_path):
+    stopped = train(workers=2, deed='kill worker', iteration=6)
+    assert stopped.code == 1
+    line = only_line(stopped.err)
+    assert re.match(r'train\.py: error: process [\d, ]+, which loads data, \w+', line)
+    assert line.endswith(f'--resume continues from {tmp_path}/work/epoch_1.pth')
+
+
+def test_weights_that_the_last_step_spoils_are_not_saved(train, tmp_path):
+    """The loss of the step was finite, so nothing else tells."""
+    stopped = train(deed='spoil weight', iteration=12)
+    assert stopped.code == 1
+    line = only_line(stopped.err)
+    assert 'backbone.stages.0.downsample.conv1.weight is not finite any more' in line
+    assert line.endswith(f'--resume continues from {tmp_path}/work/epoch_2.pth')
+    assert checkpoints(tmp_path / 'work') == ['epoch_1.pth', 'epoch_2.pth']
+    unsaved = 'default_hooks = dict(checkpoint=dict(interval=-1, save_last=False))\n'
+    stopped = train(more=unsaved, folder='unsaved', deed='spoil weight', iteration=12)
+    assert stopped.code == 1 and 'is not finite any more' in only_line(stopped.err)
+
+
+def test_second_training_in_a_folder(train, shapes, tmp_path):
+    config = tmp_path / 'first.py'
+    config.write_text(harmed_config(SEGMENTATION, shapes) + 'train_cfg = dict(max_epochs=2000)\n')
+    first = subprocess.Popen(
+        [sys.executable, *command('train', config, '--work-dir', tmp_path / 'work')],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        next(line for line in first.stdout if 'Saving checkpoint' in line)
+        for arguments in ((), ('--resume',)):
+            line = train(*arguments).error_line()
+            assert f'{tmp_path}/work: another training runs there (process {first.pid} on' in line
+    finally:
+        first.kill()
+        first.stdout.close()
+        first.wait()
+    train('--resume', '--cfg-options', 'train_cfg.max_epochs=1').ok()
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mounts a disk of a given size."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+
+    def mount(size: int) -> Path:
+        command = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip('needs the right to mount a tmpfs')
+        return folder
+
+    yield mount
+    subprocess.run(['umount', '-l', str(folder)], capture_output=True)
+
+
+@pytest.mark.parametrize('keep', [1, 2])
+def test_full_disk(train, segmentation, disk, keep):
+    more = f'default_hooks = dict(checkpoint=dict(max_keep_ckpts={keep}))\n'
+    folder = disk(int((keep + 0.5) * segmentation.checkpoint.stat().st_size))
+    stopped = train(more=more, folder='disk')
+    assert stopped.code == 1
+    assert only_line(stopped.err) == (
+        f'train.py: error: cannot write {folder}/epoch_{keep + 1}.pth: No space left on device; once that '
+        f'is put right, --resume continues from {folder}/epoch_{keep}.pth'
+    )
+    assert checkpoints(folder) == [f'epoch_{number + 1}.pth' for number in range(keep)]
+    subprocess.run(['mount', '-o', 'remount,size=1g', str(folder)], check=True)
+    train('--resume', more=more, folder='disk').ok()
+    assert 'epoch_3.pth' in checkpoints(folder)
+
+
+def test_full_disk_of_the_logs(train, disk):
+    """What is written every iteration is not said every iteration."""
+    folder = disk(2**16)
+    more = 'default_hooks = dict(logger=dict(interval=1))\n'
+    stopped = train(more=more, folder='disk')
+    assert stopped.code == 1
+    line = only_line(stopped.err)
+    assert line.startswith('train.py: error: cannot write ') and str(folder) in line
