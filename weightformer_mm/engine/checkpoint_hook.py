@@ -28,9 +28,9 @@ class KeepingCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Any) -> None:
         info = runner.message_hub.runtime_info
-        numbers = info.get('keep_ckpt_ids')
-        if numbers is not None:
-            info['keep_ckpt_ids'] = [number for number in numbers if type(number) is int]
+        numbers = info.get('keep_ckpt_ids', ())
+        listed = numbers if isinstance(numbers, (list, tuple)) else ()
+        info['keep_ckpt_ids'] = [number for number in listed if type(number) is int]
         super().before_train(runner)
         for name, path in self._best().items():
             own = self._own_best(path)
