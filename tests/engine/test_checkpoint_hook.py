@@ -126,3 +126,18 @@ def test_a_crafted_checkpoint_has_nothing_removed(run, tmp_path, crafted):
     run(work, 3, work / 'epoch_1.pth', max_keep_ckpts=1, save_best='acc')
     assert all((tmp_path / name).read_text() == 'precious' for name in FOREIGN)
     assert {'epoch_3.pth', 'best_acc_epoch_3.pth'} <= checkpoints(work)
+
+
+def test_weights_that_were_saved_and_not_evaluated_are_evaluated_when_the_run_resumes(
+    run, tmp_path, monkeypatch
+):
+    def stop(self, runner, metrics):
+        raise KeyboardInterrupt
+
+    work = tmp_path / 'work'
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr('mmengine.hooks.CheckpointHook._save_best_checkpoint', stop)
+        run(work, 1, save_best='acc')
+    assert checkpoints(work) == {'epoch_1.pth'}
+    run(work, 1, work / 'epoch_1.pth', save_best='acc')
+    assert checkpoints(work) == {'epoch_1.pth', 'best_acc_epoch_1.pth'}

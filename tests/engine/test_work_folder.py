@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -127,51 +126,45 @@ def test_names_and_place_as_the_hook_has_them(tmp_path):
     assert found.path == elsewhere / 'net-003-run.pth'
 
 
-HOLD = """
-import os, sys, time
-from pathlib import Path
-from weightformer_mm.engine.work_folder import held
-with held(Path(sys.argv[1]), 'none'):
-    if len(sys.argv) > 2:
-        os.fork()  # as a data loader does; the child lives on
-    print(os.getpid(), flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize('forks', [False, True])
-def test_one_training_at_a_time(tmp_path, forks):
-    arguments = [sys.executable, '-c', HOLD, str(tmp_path), *(['fork'] if forks else [])]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, start_new_session=True)
+@contextmanager
+def holder(folder: Path, forks: bool = False) -> Iterator[int]:
+    """A process that holds ``folder``; with a child of its own, as of a data loader, that outlives it."""
+    reader, writer = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.setpgid(0, 0)
+        with held(folder, 'none'):
+            if forks:
+                os.fork()
+            os.write(writer, b'.')
+            signal.pause()
+    os.read(reader, 1)
     try:
-        process.stdout.readline()
+        yield process
+    finally:
+        os.killpg(process, signal.SIGKILL)
+        with suppress(ChildProcessError):  # a test may have waited for it
+            os.waitpid(process, 0)
+        os.close(reader)
+        os.close(writer)
+
+
+def test_one_training_at_a_time(tmp_path):
+    with holder(tmp_path, forks=True) as process:
         with pytest.raises(UserError) as info, held(tmp_path, 'none'):
             pass
-        assert f'another training runs there (process {process.pid} on ' in str(info.value)
-        process.kill()
-        process.wait()
+        assert f'another training runs there (process {process} on ' in str(info.value)
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
         with held(tmp_path, 'none'):
             pass
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.stdout.close()
-        process.wait()
 
 
 def test_other_processes_of_a_distributed_run_do_not_ask(tmp_path, monkeypatch):
-    child = subprocess.Popen(
-        [sys.executable, '-c', HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        child.stdout.readline()
+    with holder(tmp_path):
         monkeypatch.setenv('RANK', '1')
         with held(tmp_path, 'pytorch'):
             pass
         monkeypatch.setenv('RANK', '0')
         with pytest.raises(UserError, match='another training'), held(tmp_path, 'pytorch'):
             pass
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()

@@ -90,8 +90,8 @@ def run_case(tools, data: Path, root: Path, case: tuple, kills: int, seed: int) 
     reference, chance, number = campaign.reference(), random.Random(seed), 0
     while campaign.kills < kills:
         folder = campaign.killed(f'run{number}', chance, min(3, kills - campaign.kills))
-        last = f'epoch_{EPOCHS}.pth'
-        assert not differing_weights(reference / last, folder / last)
+        for saved in (reference / f'epoch_{EPOCHS}.pth', *reference.glob('best_*.pth')):
+            assert not differing_weights(saved, folder / saved.name)
         assert len(list(folder.glob('epoch_*.pth'))) <= campaign.keep + 1
         assert not list(folder.glob('.*partial*'))
         number += 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from .folders import written_whole
 from .hooks import stop_if_not_finite
@@ -21,6 +22,7 @@ class KeepingCheckpointHook(CheckpointHook):
 
     An outdated checkpoint goes when the new one is whole, on the disk and noted. What a resumed checkpoint
     says of files counts where they lie in this run's folder. Weights that are not finite are not saved.
+    With ``save_best``, weights that were saved and perhaps not evaluated are evaluated when the run resumes.
 
     Raises:
         RunFailed: the weights to be saved are not finite.
@@ -40,6 +42,11 @@ class KeepingCheckpointHook(CheckpointHook):
                 info[key] = own
             else:
                 info.pop(key, None)
+        if self.save_best and _stops_before_validation(runner):
+            runner.logger.info(
+                'Evaluating the resumed weights, in case the run stopped before it did'
+            )
+            runner.val_loop.run()
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         stop_if_not_finite(runner.model)
@@ -112,3 +119,13 @@ class KeepingCheckpointHook(CheckpointHook):
     def _remove(self, path: str) -> None:
         if self.file_backend.isfile(path):
             self.file_backend.remove(path)
+
+
+def _stops_before_validation(runner: Any) -> bool:
+    """Whether the run continues from a checkpoint that was saved right before an evaluation."""
+    loop = runner.train_loop
+    if runner.val_loop is None or not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return False
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    now, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    return 0 < now >= loop.val_begin and (now % loop.val_interval == 0 or now == last)

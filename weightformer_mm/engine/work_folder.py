@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from .checkpoint_check import check_resumable
 from .errors import UserError
 from .weight_sources import load_weights
@@ -43,7 +45,7 @@ def held(folder: Path, launcher: str) -> Iterator[None]:
     with (folder / _LOCK).open('a+') as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except (BlockingIOError, PermissionError) as error:
             file.seek(0)
             raise UserError(
                 f'{folder}: another training runs there ({file.read().strip()}); wait for it, stop it, or '
@@ -78,13 +80,14 @@ class Resumable:
         Raises:
             UserError: it is missing or damaged, is not of a run, or holds numbers that are none.
         """
+        path = Path(path).expanduser()
         content = load_weights(path)
         check_resumable(content, path)
         for part in ('state_dict', 'ema_state_dict', 'optimizer'):
             name = not_finite(content.get(part))
             if name is not None:
                 raise UserError(f'{path}: {part} {name} is not finite; the training had diverged')
-        return cls(Path(path), content, passed_over or [])
+        return cls(path, content, passed_over or [])
 
     @classmethod
     def newest(
@@ -146,13 +149,21 @@ def candidates(work_dir: Path, template: str, folder: Path) -> list[Path]:
 
 def not_finite(value: Any, name: str = '') -> str | None:
     """The name of the first tensor below ``value`` that is not finite; None if all are."""
-    if hasattr(value, 'is_floating_point'):
-        is_number = value.is_floating_point() and not value.is_meta
-        return name if is_number and not bool(value.isfinite().all()) else None
+    if isinstance(value, Tensor):
+        return name if value.is_floating_point() and not _is_finite(value) else None
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, (list, tuple)) else items
     found = (not_finite(item, f'{name}.{key}' if name else str(key)) for key, item in items)
     return next((name for name in found if name is not None), None)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Masks of zeros and infinities, which some models keep as buffers, count as finite."""
+    finite = tensor.isfinite()
+    is_mask = (
+        bool(finite.any()) and not bool(tensor[finite].any()) and not bool(tensor.isnan().any())
+    )
+    return bool(finite.all()) or is_mask
 
 
 def _noted(note: Path) -> Path | None:
