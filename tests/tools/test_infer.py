@@ -11,6 +11,7 @@ from zlib import compress, crc32
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 from tests.tools.commands import CLASSIFICATION, ROOT, SEGMENTATION, Result
 
@@ -103,13 +104,14 @@ def test_no_image_is_drawn(tools, segmentation, tmp_path):
     assert 'bad.png (not an image, or damaged); none is drawn' in line
 
 
-def with_module(folder: Path, code: str, changes: str = '') -> tuple[Path, dict[str, str]]:
+def with_module(folder: Path, code: str, *transforms: dict) -> tuple[Path, dict[str, str]]:
     """A config that imports a module with ``code``, and the environment in which it is found."""
     (folder / 'of_the_test.py').write_text(code)
-    config = folder / 'config.py'
-    imports = "custom_imports = dict(imports=['weightformer_mm', 'of_the_test'])\n"
-    config.write_text(f"_base_ = ['{SEGMENTATION}']\n{imports}{changes}")
-    return config, {'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}'}
+    cfg = Config.fromfile(SEGMENTATION)
+    cfg.custom_imports.imports.append('of_the_test')
+    cfg.test_dataloader.dataset.pipeline[1:1] = transforms
+    cfg.dump(folder / 'config.py')
+    return folder / 'config.py', {'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}'}
 
 
 MEMORY = """
@@ -138,15 +140,10 @@ class Breaks:
             raise KeyError('a bug')
         return results
 """
-BREAKS = """
-pipeline = {{_base_.test_dataloader.dataset.pipeline}}
-pipeline.insert(1, dict(type='mmengine.Breaks'))
-test_dataloader = dict(dataset=dict(pipeline=pipeline))
-"""
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(tools, segmentation, folder, tmp_path):
-    config, env = with_module(tmp_path, BROKEN, BREAKS)
+    config, env = with_module(tmp_path, BROKEN, dict(type='mmengine.Breaks'))
     arguments = (config, segmentation.checkpoint, folder, '--out', tmp_path / 'out')
     result = tools.fresh('infer', *arguments, env=env)
     assert result.code == 1 and 'Traceback' in result.err and "KeyError: 'a bug'" in result.err

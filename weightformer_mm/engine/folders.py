@@ -35,16 +35,18 @@ def make_folder(path: str | os.PathLike, option: str) -> Path:
 
 
 def make_below(folder: Path, name: Path) -> Path:
-    """The path of the file ``name`` below ``folder``, once its folders are made.
+    """The path of the file ``name`` below ``folder``, once its folders are made; see :func:`refuse_links`."""
+    refuse_links(folder, [name])
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
-    Raises:
-        UserError: one of them is a link, which leads who knows where.
-    """
-    for part in [folder / parent for parent in reversed(name.parents)][1:]:
+
+def refuse_links(folder: Path, names: Iterable[Path]) -> None:
+    """Raise UserError if a folder between ``folder`` and a file below it is a link, whatever it leads to."""
+    for part in {folder / parent for name in names for parent in name.parents} - {folder}:
         if part.is_symlink():
             raise UserError(f'{part} is a link; remove it, or choose another folder to write to')
-        part.mkdir(parents=True, exist_ok=True)
-    return folder / name
 
 
 def same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:

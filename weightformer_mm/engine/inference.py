@@ -31,6 +31,7 @@ from .folders import (
     make_folder,
     name_outputs,
     refuse_inside,
+    refuse_links,
     refuse_replacing,
     same_file,
 )
@@ -226,6 +227,7 @@ def _name_pictures(
     refuse_replacing('--out', pictures, [*images, *inputs])
     if source.is_dir():
         refuse_inside('--out', {out, *(picture.parent for picture in pictures)}, [root])
+        refuse_links(out, names.values())
     elif same_file(out, root):
         raise UserError(f'--out {out}: the folder of the image itself; choose another')
     return names

@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import METRICS
 from PIL import Image
 
-from .folders import make_below, name_outputs, refuse_replacing
+from .folders import make_below, name_outputs, refuse_links, refuse_replacing
 
 
 @METRICS.register_module()
@@ -78,7 +78,7 @@ class OutputHook(Hook):
         """Name all files: from the whole data set, since each of several processes sees a part of it.
 
         Raises:
-            UserError: a file would replace an image or an annotation.
+            UserError: a file would replace an image or an annotation, or be written through a link.
         """
         infos = list(_infos(runner.test_dataloader.dataset))
         images = {os.path.abspath(info['img_path']) for info in infos}
@@ -90,6 +90,7 @@ class OutputHook(Hook):
         files = (value for info in infos for key, value in info.items() if key.endswith('_path'))
         targets = [self.final / name for name in self.names.values()]
         refuse_replacing('', targets, (file for file in files if isinstance(file, str)))
+        refuse_links(self.final, self.names.values())
 
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -105,14 +106,16 @@ class OutputHook(Hook):
 
 
 class WriteLabelsHook(OutputHook):
-    """Write the predicted labels of every test image as a PNG of one channel.
+    """Write the predicted labels of every test image as a PNG of one channel, below ``labels/``.
 
     The pixels are those that mmseg's ``IoUMetric`` writes, one added where ``reduce_zero_label`` took one.
     That names its files by the images' base names alone, which makes ``a/0.png`` and ``b/0.png`` one file.
     """
 
     def __init__(self, out_dir: Path, root: Path | None, final: Path) -> None:
-        super().__init__(out_dir, root, lambda path: path.with_suffix('.png'), final)
+        super().__init__(
+            out_dir, root, lambda path: Path('labels', path.with_suffix('.png')), final
+        )
 
     def write(self, runner: Any, sample: Any, path: Path) -> None:
         labels = sample.pred_sem_seg.data.squeeze().cpu().numpy()  # (H, W)

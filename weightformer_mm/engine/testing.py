@@ -97,7 +97,7 @@ def evaluate(
         check_matches(runner.model, weights, checkpoint)
         del weights  # the runner reads the file again
         if out is not None and has_labels:
-            labels = WriteLabelsHook(stage / 'labels', _image_root(cfg), out_dir / 'labels')
+            labels = WriteLabelsHook(stage, _image_root(cfg), out_dir)
             runner.register_hook(labels)
         if show_dir is not None:
             runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg), score_thr))
