@@ -74,6 +74,7 @@ def png_of(width: int, height: int) -> bytes:
 def test_bad_images_are_named_after_the_others_are_drawn(tools, segmentation, folder, tmp_path):
     (folder / 'bad.png').write_bytes(b'nothing')
     (folder / 'empty.jpg').touch()
+    (folder / os.fsdecode(b'\xff.png')).touch()
     (folder / 'huge.png').write_bytes(png_of(40000, 40000))  # OpenCV stops at 2^30 pixels
     cv2.imwrite(str(folder / 'thin.png'), np.zeros((1, 90, 3), np.uint8))
     long_name = f'{"x" * 250}.bmp'  # the picture's name is too long with .png behind it
@@ -87,13 +88,14 @@ def test_bad_images_are_named_after_the_others_are_drawn(tools, segmentation, fo
         for bad in (
             'bad.png (not an image, or damaged)',
             'empty.jpg (the file is empty)',
+            r'\udcff.png (the file is empty)',
             'huge.png (more pixels than OpenCV reads)',
             'thin.png (PyramidWeightFormer needs images of at least 4x4 pixels, got 1x90)',
             f'{out}/{long_name}.png: File name too long',
             f'{out}/taken.png: Is a directory',
         ):
             assert bad in line
-        assert 'cannot draw 6 of the images: ' in line and 'the other 3 are drawn in' in line
+        assert 'cannot draw 7 of the images: ' in line and 'the other 3 are drawn in' in line
         assert pictures(out) == {'a.png', 'b.bmp.png', 'more/a.png'}
 
 

@@ -32,6 +32,8 @@ def image_problem(path: str) -> str | None:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except OSError as error:
         return error.strerror
+    except MemoryError:
+        return 'larger than the memory'
     except cv2.error as error:
         if 'CV_IO_MAX_IMAGE' in str(error):
             return 'more pixels than OpenCV reads'

@@ -7,7 +7,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,26 +87,35 @@ def infer(
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'infer', 'vis_backends': None})
     visualizer.dataset_meta = _dataset_meta(cfg, weights)
     pipeline = _pipeline(cfg)
+    if others:
+        first = _first([path.name for path in others])
+        print(f'passed over {len(others)} files that are no images: {first}')
+
+    def draw_one(path: Path, picture: Path) -> None:
+        sample = predict(model, pipeline, path)
+        image = mmcv.imread(str(path), channel_order='rgb')
+        draw(visualizer, image, sample, picture, False, score_thr)
+
+    return _draw_all(names, out_dir, draw_one)
+
+
+def _draw_all(
+    names: dict[Path, Path], out_dir: Path, draw_one: Callable[[Path, Path], None]
+) -> list[Path]:
     drawn, failures = [], _Failures()
-    for path in tqdm(images, desc='infer', unit='image'):
+    for path in tqdm(sorted(names), desc='infer', unit='image'):
         picture = out_dir / names[path]
         try:
-            sample = predict(model, pipeline, path)
-            image = mmcv.imread(str(path), channel_order='rgb')
-            draw(visualizer, image, sample, make_below(out_dir, names[path]), False, score_thr)
+            draw_one(path, make_below(out_dir, names[path]))
         except Exception as error:
             if _no_room(error, out_dir):
-                rest = f'{len(drawn)} of {len(images)} pictures are in {out_dir}'
                 raise RunFailed(
-                    f'--out {picture}: cannot write it: {error.strerror}; {rest}'
+                    f'--out {picture}: cannot write it: {error.strerror}; {len(drawn)} of {len(names)} '
+                    f'pictures are in {out_dir}'
                 ) from error
             failures.add(path, error)
         else:
             drawn.append(picture)
-    if others:
-        print(
-            f'passed over {len(others)} files that are no images: {_first([path.name for path in others])}'
-        )
     if drawn:
         print(f'{len(drawn)} pictures in {out_dir}', flush=True)
     failures.report(len(drawn), out_dir)
@@ -123,13 +132,12 @@ class _Failures:
     def add(self, path: Path, error: Exception) -> None:
         problem = image_problem(str(path)) or explain(error)
         if problem is None:
-            traceback.clear_frames(
-                error.__traceback__
-            )  # else they hold the memory of the model's run
+            traceback.clear_frames(error.__traceback__)  # which hold the memory of the run
             problem = f'{type(error).__name__}: {error}'
             if not isinstance(error, _OF_THE_IMAGE):
                 self.unexplained.append(error)
-        self.reasons.append(f'{path} ({" ".join(str(problem).split())})')
+        reason = f'{path} ({" ".join(str(problem).split())})'
+        self.reasons.append(_printable(reason))
         tqdm.write(f'not drawn: {self.reasons[-1]}', file=sys.stdout)
 
     def report(self, drawn: int, out_dir: Path) -> None:
@@ -242,4 +250,10 @@ def _no_room(error: Exception, out_dir: Path) -> bool:
 
 
 def _first(items: Sequence[object], number: int = 10) -> str:
-    return ', '.join(map(str, items[:number])) + (', ...' if len(items) > number else '')
+    first = ', '.join(map(str, items[:number])) + (', ...' if len(items) > number else '')
+    return _printable(first)
+
+
+def _printable(text: str) -> str:
+    """A file's name may hold bytes that are no text."""
+    return text.encode(errors='backslashreplace').decode()
