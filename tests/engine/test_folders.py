@@ -133,7 +133,8 @@ def test_what_is_read_is_recognised_whatever_its_name(tmp_path):
         with pytest.raises(UserError, match='--out .* lies in .*images'):
             refuse_inside('--out', [away, inside], [away / 'none', images])
     assert not lies_in(tmp_path, images) and not lies_in(tmp_path / 'images2', images)
-    for target in (image, away / 'hard.png', away / 'soft.png', tmp_path / 'link/a.png'):
+    links = (away / 'hard.png', away / 'soft.png', tmp_path / 'link/a.png')
+    for target in (image, *links, tmp_path / 'new/../images/a.png'):
         with pytest.raises(UserError, match='this file is read'):
             refuse_replacing('--out', [away / 'new.png', target], ['hf://a/b', image])
     refuse_replacing('--out', [away / 'new.png'], [away / 'gone.png', image])

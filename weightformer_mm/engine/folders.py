@@ -51,10 +51,8 @@ def refuse_links(folder: Path, names: Iterable[Path]) -> None:
 
 def same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     """Whether both are one file or folder, whatever links or ``..`` lead there; not if one is missing."""
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
+    found = _identity(one)
+    return found is not None and found == _identity(other)
 
 
 def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
@@ -154,10 +152,11 @@ def staged(folder: Path) -> Iterator[Path]:
             _sync_folder(parent)
 
 
-def _identity(path: str | Path) -> tuple[int, int] | None:
+def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
     """What all names of a file share; None if it is missing, or not on disk."""
     try:
-        found = os.stat(os.path.expanduser(path))
+        # ``new/..`` is there as soon as somebody makes ``new``
+        found = os.stat(os.path.realpath(os.path.expanduser(path)))
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino
