@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,22 @@ def single_shapes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('data') / 'shapes_single'
     make_shapes(folder, ShapesConfig(train=8, val=3, size=64, single=True), progress=False)
     return folder
+
+
+@pytest.fixture
+def small_disk():
+    """Makes a folder a file system of a given size, such as '64k'."""
+    mounted = []
+
+    def mount(folder: Path, size: str) -> Path:
+        folder.mkdir()
+        command = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f'a file system of {size} cannot be mounted: {done.stderr.strip()}')
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(['umount', str(folder)], check=True)

@@ -185,6 +185,91 @@ def test_a_file_that_is_there_is_replaced_by_force_alone(tmp_path):
             convert_checkpoint(tmp_path / 'in.pth', tmp_path / name, Conversion(), force=True)
 
 
+@pytest.mark.parametrize('way', ['same', 'hard', 'symbolic', 'backwards', 'published'])
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+def test_the_source_is_never_replaced(way, suffix, tmp_path):
+    source, out = tmp_path / 'in.pth', tmp_path / f'out.{suffix}'
+    torch.save(WeightFormer(SMALL).state_dict(), source)
+    conversion = Conversion(publish=way == 'published')
+    if way == 'same':
+        out = source
+    elif way == 'hard':
+        os.link(source, out)
+    elif way == 'symbolic':
+        out.symlink_to(source)
+    elif way == 'backwards':
+        out = source.rename(out)
+        source.symlink_to(out)
+    else:
+        source = convert_checkpoint(source, out, conversion)
+    before = source.read_bytes()
+    with pytest.raises(UserError, match='this file is read, and would be replaced'):
+        convert_checkpoint(source, out, conversion, force=True)
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize('target', ['victim', 'none'])
+def test_a_link_in_the_place_of_the_file_is_not_followed(target, tmp_path):
+    torch.save(WeightFormer(SMALL).state_dict(), tmp_path / 'in.pth')
+    victim, out = tmp_path / 'victim', tmp_path / 'out.pth'
+    victim.write_text('precious')
+    out.symlink_to(tmp_path / target)
+    (tmp_path / '.out.partial.pth').symlink_to(victim)
+    with pytest.raises(UserError, match='is there already'):
+        convert_checkpoint(tmp_path / 'in.pth', out, Conversion())
+    assert out.is_symlink()
+    convert_checkpoint(tmp_path / 'in.pth', out, Conversion(), force=True)
+    assert read(out) and not out.is_symlink() and victim.read_text() == 'precious'
+
+
+AT_ONCE = """
+import sys
+from weightformer_mm.checkpoints.convert import Conversion, convert_checkpoint
+from weightformer_mm.engine import UserError
+print('ready', flush=True)
+for number in sys.stdin:
+    for force in (False, True):
+        name = f'{force}-{number.strip()}.pth'
+        try:
+            convert_checkpoint(f'{sys.argv[1]}.pth', name, Conversion(), force=force)
+            print('wrote', name, flush=True)
+        except UserError as error:
+            print(error, flush=True)
+print('end', flush=True)
+"""
+
+
+def test_two_conversions_to_one_file_at_once(tmp_path):
+    times = 20
+    weights = {}
+    for name in ('one', 'other'):
+        weights[name] = dict(WeightFormer(SMALL).state_dict())
+        torch.save(weights[name], tmp_path / f'{name}.pth')
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    env = {**os.environ, 'PYTHONPATH': root}
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    runs = [
+        subprocess.Popen([sys.executable, '-c', AT_ONCE, name], cwd=tmp_path, env=env, **pipes)
+        for name in weights
+    ]
+    assert [run.stdout.readline() for run in runs] == ['ready\n'] * 2
+    for number in range(times):
+        for run in runs:
+            run.stdin.write(f'{number}\n')
+            run.stdin.flush()
+    said = [run.communicate()[0].splitlines() for run in runs]
+    assert [lines[-1] for lines in said] == ['end'] * 2
+    for number in range(times):
+        for force, wins in ((False, 1), (True, 2)):
+            name = f'{force}-{number}.pth'
+            wrote = [lines.count(f'wrote {name}') for lines in said]
+            assert sum(wrote) == wins
+            found = read(tmp_path / name)
+            whole = [same_bits(found, weights[source]) for source in weights]
+            assert whole.count(True) == 1 and (force or whole == [bool(n) for n in wrote])
+    assert len(list(tmp_path.iterdir())) == 2 + 2 * times
+
+
 KILLED = """
 import os, signal
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)

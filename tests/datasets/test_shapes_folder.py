@@ -87,6 +87,16 @@ def change(path):
     path.write_bytes(path.read_bytes()[:-1] + b'x')
 
 
+@pytest.mark.parametrize('name', ['.set.shapes-partial', '.set.shapes-old'])
+def test_a_planted_link_is_not_followed(name, out, tmp_path):
+    victim = tmp_path / 'victim'
+    make(victim, CONFIG, progress=False)  # looks like what an interrupted run left
+    (tmp_path / name).symlink_to(victim)
+    with pytest.raises(ShapesError, match=f'{name} is a link'):
+        make(out, OTHER, force=True, progress=False)
+    assert not make(victim, CONFIG, progress=False) and not make(out, CONFIG, progress=False)
+
+
 @pytest.mark.parametrize('damage', [lose, change])
 @pytest.mark.parametrize(
     'name',

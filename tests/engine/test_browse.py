@@ -83,3 +83,12 @@ def test_bad_input(arguments, expected, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=expected):
         browse(DETECTION, **arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_sheet_among_the_images(shapes, tmp_path):
+    (tmp_path / 'link').symlink_to(shapes / 'images')
+    before = sorted(shapes.rglob('*'))
+    for out in (shapes / 'images/train/000000.png', tmp_path / 'link/train/new/sheet.png'):
+        with pytest.raises(UserError, match=f'--out {out.parent}: lies in {shapes}/images/train'):
+            browse(SEGMENTATION, str(out), data_root=str(shapes))
+    assert sorted(shapes.rglob('*')) == before

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 
 import torch
+from mmengine.config import Config
 
 from weightformer_mm.engine.predictions import DumpClasses
+from weightformer_mm.engine.testing import _write_predictions
 
 
 def test_the_likeliest_class_of_every_image(tmp_path):
@@ -25,3 +27,12 @@ def test_the_likeliest_class_of_every_image(tmp_path):
         assert torch.allclose(
             torch.tensor([entry['score'] for entry in written]), torch.tensor([0.7, 0.5])
         )
+
+
+def test_two_evaluators_do_not_share_a_file(tmp_path):
+    kinds = ('CocoMetric', 'mmdet.CocoMetric', 'LVISMetric', 'CocoPanopticMetric')
+    cfg = Config({'test_evaluator': [{'type': kind} for kind in kinds]})
+    assert not _write_predictions(cfg, tmp_path)
+    prefixes = [evaluator['outfile_prefix'] for evaluator in cfg.test_evaluator]
+    names = ('detections', 'detections-2', 'detections-3', 'panoptic')
+    assert prefixes == [str(tmp_path / name) for name in names]

@@ -81,6 +81,16 @@ def test_table_and_markdown(tools, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ['cost.md']
 
 
+def test_the_config_is_not_replaced(tools, backbone, tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text(backbone.read_text())
+    (tmp_path / 'link.py').symlink_to(config)
+    for out in (config, tmp_path / 'none/../config.py', tmp_path / 'link.py'):
+        line = tools.run('complexity', config, '--shape', 64, '--out', out).error_line()
+        assert f'--out {out}: this file is read' in line
+    assert config.read_text() == backbone.read_text()
+
+
 def test_options_change_the_config(tools, backbone):
     change = ('--cfg-options', 'model.dynamic_linear=static', 'model.dynamic_conv=static')
     out = tools.run('complexity', backbone, '--shape', 64, '--format', 'json', *change).ok()

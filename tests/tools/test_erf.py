@@ -6,6 +6,7 @@ import json
 
 import cv2
 import pytest
+from mmengine.config import Config
 
 from tests.tools.commands import SEGMENTATION
 
@@ -58,3 +59,19 @@ def test_one_column_per_strategy(tools, tmp_path):
 def test_bad_input(tools, arguments, message):
     assert message in tools.run('erf', SEGMENTATION, *arguments).error_line()
     assert not (tools.folder / 'erf.png').exists()
+
+
+def test_nothing_that_is_read_is_replaced(tools, shapes, tmp_path):
+    cfg = Config.fromfile(SEGMENTATION)
+    cfg.dump(tmp_path / 'config.json')
+    before = (tmp_path / 'config.json').read_text()
+    images = shapes / 'images/val'
+    for config, source, out, message in (
+        (tmp_path / 'config.json', 'noise', tmp_path / 'config.png', 'config.json: this file is'),
+        (SEGMENTATION, images / '000000.png', images / '000000.png', '000000.png: this file is'),
+        (SEGMENTATION, images, images / 'new/erf.png', f'lies in {images}'),
+    ):
+        arguments = ('--images', source, '--out', out, *SMALL)
+        assert message in tools.run('erf', config, *arguments).error_line()
+    assert (tmp_path / 'config.json').read_text() == before
+    assert not (images / 'new').exists() and not (tmp_path / 'config.png').exists()

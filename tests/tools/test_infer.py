@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import struct
 from pathlib import Path
+from zlib import compress, crc32
 
 import cv2
+import numpy as np
 import pytest
+from mmengine.config import Config
 
-from tests.tools.commands import CLASSIFICATION, SEGMENTATION
+from tests.tools.commands import CLASSIFICATION, ROOT, SEGMENTATION, Result
 
 
 @pytest.fixture
@@ -47,17 +53,176 @@ def test_image_in_a_new_process_and_in_any_folder(tools, segmentation, shapes):
     assert pictures(tools.folder / 'here') == {'000001.png'}
 
 
-def test_unreadable_images_are_named_after_the_others_are_drawn(tools, segmentation, folder):
+def failed(result: Result) -> str:
+    """The one line of a command that could not draw all pictures."""
+    assert result.code == 1, f'exit code {result.code}\n{result.out[-2000:]}\n{result.err}'
+    assert 'Traceback' not in result.err
+    return result.err.strip().splitlines()[-1]
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that promises so many pixels and holds none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', crc32(kind + data))
+
+    head = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    parts = (chunk(b'IHDR', head), chunk(b'IDAT', compress(b'')), chunk(b'IEND', b''))
+    return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+
+
+def test_bad_images_are_named_after_the_others_are_drawn(tools, segmentation, folder, tmp_path):
     (folder / 'bad.png').write_bytes(b'nothing')
-    out = folder / 'out'  # inside the source: its pictures are no input of the second run
-    arguments = ('infer', SEGMENTATION, segmentation.checkpoint, folder, '--out', out)
+    (folder / 'empty.jpg').touch()
+    (folder / os.fsdecode(b'\xff.png')).touch()
+    (folder / 'huge.png').write_bytes(png_of(40000, 40000))  # OpenCV stops at 2^30 pixels
+    cv2.imwrite(str(folder / 'thin.png'), np.zeros((1, 90, 3), np.uint8))
+    long_name = f'{"x" * 250}.bmp'  # the picture's name is too long with .png behind it
+    shutil.copy(folder / 'b.bmp', folder / long_name)
+    shutil.copy(folder / 'a.png', folder / 'taken.png')
+    out = tmp_path / 'out'
+    (out / 'taken.png').mkdir(parents=True)
     for _ in range(2):
-        result = tools.run(*arguments)
-        assert result.code == 2
-        line = result.err.strip().splitlines()[-1]
-        bad = f'{folder}/bad.png (not an image, or damaged)'
-        assert f'error: cannot read 1 of the images: {bad}; the other 3 are drawn' in line
+        result = tools.run('infer', SEGMENTATION, segmentation.checkpoint, folder, '--out', out)
+        line = failed(result)
+        for bad in (
+            'bad.png (not an image, or damaged)',
+            'empty.jpg (the file is empty)',
+            r'\udcff.png (the file is empty)',
+            'huge.png (more pixels than OpenCV reads)',
+            'thin.png (PyramidWeightFormer needs images of at least 4x4 pixels, got 1x90)',
+            f'{out}/{long_name}.png: File name too long',
+            f'{out}/taken.png: Is a directory',
+        ):
+            assert bad in line
+        assert 'cannot draw 7 of the images: ' in line and 'the other 3 are drawn in' in line
         assert pictures(out) == {'a.png', 'b.bmp.png', 'more/a.png'}
+
+
+def test_no_image_is_drawn(tools, segmentation, tmp_path):
+    (tmp_path / 'bad.png').write_bytes(b'nothing')
+    arguments = (tmp_path / 'bad.png', '--out', tmp_path / 'out')
+    line = failed(tools.run('infer', SEGMENTATION, segmentation.checkpoint, *arguments))
+    assert 'bad.png (not an image, or damaged); none is drawn' in line
+
+
+def with_module(folder: Path, code: str, *transforms: dict) -> tuple[Path, dict[str, str]]:
+    """A config that imports a module with ``code``, and the environment in which it is found."""
+    (folder / 'of_the_test.py').write_text(code)
+    cfg = Config.fromfile(SEGMENTATION)
+    cfg.custom_imports.imports.append('of_the_test')
+    cfg.test_dataloader.dataset.pipeline[1:1] = transforms
+    cfg.dump(folder / 'config.py')
+    return folder / 'config.py', {'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}'}
+
+
+MEMORY = """
+import resource
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), resource.RLIM_INFINITY))
+"""
+
+
+def test_an_image_that_does_not_fit_into_memory(tools, segmentation, folder, tmp_path):
+    config, env = with_module(tmp_path, MEMORY)
+    (folder / 'large.png').write_bytes(png_of(30000, 30000))  # 2.7 GB; 1 GB is left
+    arguments = (config, segmentation.checkpoint, folder, '--out', tmp_path / 'out')
+    line = failed(tools.fresh('infer', *arguments, env=env))
+    assert f'{folder}/large.png (OpenCV cannot read it: Failed to allocate' in line
+    assert pictures(tmp_path / 'out') == {'a.png', 'b.bmp.png', 'more/a.png'}
+
+
+BROKEN = """
+from mmengine.registry import TRANSFORMS
+
+@TRANSFORMS.register_module()
+class Breaks:
+    def __call__(self, results):
+        if results['img_path'].endswith('b.bmp'):
+            raise KeyError('a bug')
+        return results
+"""
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(tools, segmentation, folder, tmp_path):
+    config, env = with_module(tmp_path, BROKEN, dict(type='mmengine.Breaks'))
+    arguments = (config, segmentation.checkpoint, folder, '--out', tmp_path / 'out')
+    result = tools.fresh('infer', *arguments, env=env)
+    assert result.code == 1 and 'Traceback' in result.err and "KeyError: 'a bug'" in result.err
+    assert f'{folder}/b.bmp' in result.err.strip().splitlines()[-1]
+    assert pictures(tmp_path / 'out') == {'a.png', 'more/a.png'}
+
+
+def test_a_full_disk_ends_it_at_once(tools, segmentation, folder, tmp_path, small_disk):
+    disk = small_disk(tmp_path / 'disk', '12k')
+    arguments = (folder, '--out', disk)
+    line = failed(tools.run('infer', SEGMENTATION, segmentation.checkpoint, *arguments))
+    assert 'No space left on device; ' in line and f' of 3 pictures are in {disk}' in line
+    assert all(cv2.imread(str(path)) is not None for path in disk.rglob('*'))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.mark.parametrize('way', ['itself', 'below', 'linked', 'dots', 'linked below', 'above'])
+def test_a_folder_that_is_read_is_not_written_to(tools, segmentation, folder, tmp_path, way):
+    (folder / 'images').mkdir()
+    shutil.copy(
+        folder / 'a.png', folder / 'images/a.png'
+    )  # above: out/images/a.png is images/a.png
+    (tmp_path / 'link').symlink_to(folder)
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/more').symlink_to(folder / 'more')
+    before = content(tmp_path)
+    out = {
+        'itself': folder,
+        'below': folder / 'new/out',
+        'linked': tmp_path / 'link',
+        'dots': folder / 'none/..',
+        'linked below': tmp_path / 'out',
+        'above': tmp_path,
+    }[way]
+    arguments = ('infer', SEGMENTATION, segmentation.checkpoint, folder, '--out', out)
+    line = tools.run(*arguments).error_line()
+    assert f'--out {out}' in line and ('is read' in line or 'are read' in line)
+    assert content(tmp_path) == before and not (folder / 'new').exists()
+
+
+@pytest.mark.parametrize('way', ['beside', 'symbolic', 'hard', 'another'])
+def test_an_image_is_not_replaced_by_its_picture(tools, segmentation, folder, tmp_path, way):
+    image, out = folder / 'a.png', tmp_path / 'out'
+    out.mkdir()
+    if way == 'symbolic':
+        (out / 'a.png').symlink_to(image)
+    elif way == 'hard':
+        os.link(image, out / 'a.png')
+    elif way == 'beside':
+        out = folder
+    else:  # not the folder of the images, but where one of them really lies
+        out = tmp_path / 'store'
+        out.mkdir()
+        image = image.replace(out / 'a.png')
+        (folder / 'a.png').symlink_to(image)
+    before = image.read_bytes()
+    source = folder if way == 'another' else folder / 'a.png'
+    arguments = ('infer', SEGMENTATION, segmentation.checkpoint, source, '--out', out)
+    assert f'--out {out}' in tools.run(*arguments).error_line()
+    assert image.read_bytes() == before
+
+
+def test_no_two_images_share_a_picture_and_no_link_is_followed(
+    tools, segmentation, folder, tmp_path
+):
+    shutil.copy(folder / 'b.bmp', folder / 'b.bmp.png')
+    shutil.copy(folder / 'a.png', folder / 'A.PNG')  # one file where case is folded
+    out, victim = tmp_path / 'out', tmp_path / 'victim'
+    out.mkdir()
+    victim.write_text('precious')
+    (out / 'A.PNG').symlink_to(victim)
+    tools.run('infer', SEGMENTATION, segmentation.checkpoint, folder, '--out', out).ok()
+    assert pictures(out) == {'A.PNG', 'a-2.png', 'b.bmp.png', 'b.bmp-2.png', 'more/a.png'}
+    assert victim.read_text() == 'precious' and not (out / 'A.PNG').is_symlink()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import cv2
@@ -98,6 +99,101 @@ def test_pictures_of_several_data_sets_keep_their_folders(tools, segmentation, t
     arguments = ('--work-dir', tmp_path / 'work', '--show-dir', show)
     tools.run('test', config, segmentation.checkpoint, *arguments).ok()
     assert files(show) == {f'{split}/00000{i}.png' for split in ('val', 'train') for i in (0, 1)}
+
+
+def nested(data: Path, folder: Path) -> Path:
+    """Segmentation data with images of equal names: a/0.png, b/0.png, a/0.jpg, a/zero.png and a/ZERO.PNG."""
+    for kind in ('images', 'annotations'):
+        source = data / kind / 'val/000000.png'
+        for name in ('a/0.png', 'b/0.png', 'a/zero.png', 'a/ZERO.png'):
+            (folder / kind / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / kind / name)
+    return folder
+
+
+def of_data(root: Path) -> list[str]:
+    """``--cfg-options`` for the data of :func:`nested`."""
+    place = 'test_dataloader.dataset'
+    values = {
+        'data_root': root,
+        'data_prefix.img_path': 'images',
+        'data_prefix.seg_map_path': 'annotations',
+    }
+    return ['--cfg-options', *(f'{place}.{key}={value}' for key, value in values.items())]
+
+
+def test_images_of_equal_names_keep_their_own_files(tools, segmentation, tmp_path):
+    data, out, show = (
+        nested(segmentation.data, tmp_path / 'data'),
+        tmp_path / 'out',
+        tmp_path / 'show',
+    )
+    arguments = ('--work-dir', tmp_path / 'work', '--out', out, '--show-dir', show, *of_data(data))
+    tools.run('test', SEGMENTATION, segmentation.checkpoint, *arguments).ok()
+    names = {'a/0.png', 'b/0.png', 'a/ZERO.png', 'a/zero-2.png'}
+    assert files(show) == names and files(out / 'labels') == names
+
+
+def test_labels_are_those_of_mmseg(tools, segmentation, tmp_path):
+    theirs, out = tmp_path / 'theirs', tmp_path / 'out'
+    work = ('--work-dir', tmp_path / 'work')
+    settings = segmentation.options(test_evaluator__output_dir=theirs)
+    tools.run('test', SEGMENTATION, segmentation.checkpoint, *work, *settings).ok()
+    # one that writes and does not evaluate, as for a test set without annotations
+    settings = segmentation.options(test_evaluator__format_only=True)
+    tools.run('test', SEGMENTATION, segmentation.checkpoint, *work, '--out', out, *settings).ok()
+    assert files(theirs) == files(out / 'labels') == images(segmentation.data)
+    for name in files(theirs):
+        assert (theirs / name).read_bytes() == (out / 'labels' / name).read_bytes()
+
+
+@pytest.mark.parametrize('option', ['--out', '--show-dir', '--work-dir'])
+def test_a_folder_that_is_read_is_not_written_to(tools, segmentation, tmp_path, option):
+    data = nested(segmentation.data, tmp_path / 'data')
+    (tmp_path / 'link').symlink_to(data / 'annotations')
+    before = {path: path.read_bytes() for path in data.rglob('*') if path.is_file()}
+    for folder in ('data/images', 'data/images/new', 'data/none/../annotations/a', 'link'):
+        settings = (option, tmp_path / folder, *of_data(data))
+        line = tools.run('test', SEGMENTATION, segmentation.checkpoint, *settings).error_line()
+        assert f'{option} {tmp_path / folder}: lies in {data}/' in line
+    assert before == {path: path.read_bytes() for path in data.rglob('*') if path.is_file()}
+
+
+def test_no_file_takes_the_place_of_what_is_read(tools, segmentation, detection, tmp_path):
+    # the images lie in their folder as the pictures would below the folder above it
+    data = nested(segmentation.data, tmp_path / 'data')
+    work = ('--work-dir', tmp_path / 'work')
+    (data / 'labels').symlink_to(data / 'annotations')
+    roots = (data / 'images/a', data / 'annotations/a')
+    before = {path: path.read_bytes() for path in data.rglob('*') if path.is_file()}
+    line = tools.run(
+        *('test', SEGMENTATION, segmentation.checkpoint, *work, '--out', data, *of_data(data))
+    ).error_line()
+    assert f'--out {data}/labels: lies in {data}/annotations' in line
+    (tmp_path / 'show/a').mkdir(parents=True)
+    os.link(roots[0] / '0.png', tmp_path / 'show/a/0.png')
+    show = ('--show-dir', tmp_path / 'show')
+    line = tools.run(
+        *('test', SEGMENTATION, segmentation.checkpoint, *work, *show, *of_data(data))
+    ).error_line()
+    assert 'show/a/0.png: this file is read' in line
+    (tmp_path / 'out/labels').mkdir(parents=True)
+    (tmp_path / 'out/labels/a').symlink_to(tmp_path / 'show')
+    out = ('--out', tmp_path / 'out')
+    line = tools.run(
+        *('test', SEGMENTATION, segmentation.checkpoint, *work, *out, *of_data(data))
+    ).error_line()
+    assert f'{tmp_path}/out/labels/a is a link' in line
+    evaluator = f'test_evaluator.output_dir={data}'
+    line = tools.run(
+        *('test', SEGMENTATION, segmentation.checkpoint, *work, *of_data(data), evaluator)
+    ).error_line()
+    assert f'test_evaluator.output_dir {data}: {data}/images, which is read, lies in it' in line
+    assert before == {path: path.read_bytes() for path in data.rglob('*') if path.is_file()}
+    folder = detection.data / 'annotations'
+    settings = (*work, '--out', folder, *detection.options())
+    line = tools.run('test', DETECTION, detection.checkpoint, *settings).error_line()
+    assert f'--out {folder}: the folder of {folder}/instances_val.json, which is read' in line
 
 
 def test_classification_writes_classes_metrics_and_pictures(tools, classification, tmp_path):

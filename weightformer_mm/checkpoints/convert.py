@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor
 from ..backbones import PyramidWeightFormer, WeightFormer
 from ..engine.checkpoint_check import get_state_dict
 from ..engine.errors import UserError
+from ..engine.folders import refuse_replacing, written_whole
 from ..engine.weight_sources import load_weights
 from .pretrained import CONTAINERS, PREFIX
 from .released import HEAD, rename_ours, rename_released
@@ -65,21 +67,21 @@ def convert_checkpoint(
     if out.suffix not in SUFFIXES:
         raise UserError(f'{out}: expected a name that ends in {" or ".join(SUFFIXES)}')
     if not conversion.publish:
-        _check_free(out, force)
+        _check_free(out, source, force)
     checkpoint = load_weights(source)
     weights = get_state_dict(checkpoint, source, CONTAINERS)
     weights = convert_weights(weights, source, conversion)
+    data = _encode(out.suffix, weights, _beside(checkpoint, conversion), conversion.to)
+    if conversion.publish:
+        digest = hashlib.sha256(data).hexdigest()[:_SHA_DIGITS]
+        out = out.with_name(f'{out.stem}-{digest}{out.suffix}')
+        _check_free(out, source, force)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f'.{out.stem}.partial{out.suffix}')
     try:
-        _write(partial, weights, _beside(checkpoint, conversion), conversion.to)
-        if conversion.publish:
-            digest = hashlib.sha256(partial.read_bytes()).hexdigest()[:_SHA_DIGITS]
-            out = out.with_name(f'{out.stem}-{digest}{out.suffix}')
-        _check_free(out, force)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+        with written_whole(out, replace=force) as partial:
+            partial.write_bytes(data)
+    except FileExistsError as error:  # it was not there a moment ago
+        raise _is_there(out) from error
     return out
 
 
@@ -131,20 +133,26 @@ def _beside(checkpoint: Mapping[str, Any], conversion: Conversion) -> dict[str, 
     return {key: value for key, value in checkpoint.items() if key not in CONTAINERS}
 
 
-def _write(path: Path, weights: Mapping[str, Tensor], beside: Mapping[str, Any], to: str) -> None:
-    with path.open('wb') as file:
-        # a view would take all of its memory along
-        own = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
-        if path.suffix == '.safetensors':
-            file.write(safetensors.torch.save(own, {'format': 'pt'}))
-        else:
-            torch.save({'model' if to == RELEASED else 'state_dict': own, **beside}, file)
-        file.flush()
-        os.fsync(file.fileno())
+def _encode(
+    suffix: str, weights: Mapping[str, Tensor], beside: Mapping[str, Any], to: str
+) -> bytes | memoryview:
+    """What the file is to hold."""
+    # a view would take all of its memory along
+    own = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
+    if suffix == '.safetensors':
+        return safetensors.torch.save(own, {'format': 'pt'})
+    buffer = io.BytesIO()
+    torch.save({'model' if to == RELEASED else 'state_dict': own, **beside}, buffer)
+    return buffer.getbuffer()
 
 
-def _check_free(path: Path, force: bool) -> None:
+def _check_free(path: Path, source: str, force: bool) -> None:
     if path.is_dir():
         raise UserError(f'{path} is a folder')
-    if path.exists() and not force:
-        raise UserError(f'{path} is there already; --force replaces it')
+    refuse_replacing('', [path], [source])
+    if os.path.lexists(path) and not force:
+        raise _is_there(path)
+
+
+def _is_there(path: Path) -> UserError:
+    return UserError(f'{path} is there already; --force replaces it')

@@ -76,7 +76,8 @@ def write_report(
     if docs is not None:
         (docs / 'images').mkdir(parents=True, exist_ok=True)
         _write(docs / f'{task.name}_table.md', text)
-        shutil.copyfile(out / 'plot.png', docs / 'images' / f'{task.name}.png')
+        with written_whole(docs / 'images' / f'{task.name}.png') as partial:
+            shutil.copyfile(out / 'plot.png', partial)
     return table
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 
 from ..engine.folders import written_whole
@@ -39,7 +40,7 @@ def make_sheet(
         for first in range(0, len(rows), per_column)
     ]
     with written_whole(out) as partial:
-        cv2.imwrite(str(partial), np.hstack(stacks))
+        mmcv.imwrite(np.hstack(stacks), str(partial))
 
 
 def _row(image: Path, picture: Path) -> np.ndarray:

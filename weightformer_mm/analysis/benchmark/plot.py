@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...engine.errors import UserError
-from ...engine.folders import make_folder, written_whole
+from ...engine.folders import make_folder, refuse_replacing, written_whole
 from .results import COLUMNS, read_rows
 
 FIT_FROM = 512 * 512
@@ -51,6 +51,7 @@ def plot_results(
                 f'rows of several values of {column} ({", ".join(values)}) do not belong in one plot; '
                 f"choose with --where '{column}={values[0]}'"
             )
+    refuse_replacing('--out', [path], files)
     make_folder(path.parent, '--out')
     _draw(rows, path, fit_from)
 

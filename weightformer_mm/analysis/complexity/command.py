@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from ...engine.errors import UserError
-from ...engine.folders import make_folder, staged
+from ...engine.folders import make_folder, refuse_replacing, written_whole
 from .report import Shape, complexity_of_config
 from .table import render
 
@@ -29,7 +29,9 @@ def report(
     path = None if out is None else Path(out).expanduser()
     if path is not None and path.is_dir():
         raise UserError(f'--out {path}: a folder; name a file')
-    folder = None if path is None else make_folder(path.parent, '--out')
+    if path is not None:
+        refuse_replacing('--out', [path], [config])
+        path = make_folder(path.parent, '--out') / path.name
     # stdout may be read by another program: what the libraries have to say goes elsewhere
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter('ignore')
@@ -39,6 +41,6 @@ def report(
     if path is None:
         print(text, end='')
         return
-    with staged(folder) as stage:
-        (stage / path.name).write_text(text, encoding='utf-8')
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding='utf-8')
     print(path)

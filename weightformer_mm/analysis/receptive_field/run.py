@@ -21,7 +21,7 @@ from ...backbones.strategies import strategy_options
 from ...checkpoints.pretrained import load_pretrained
 from ...engine.config import load_config, require, type_name
 from ...engine.errors import UserError
-from ...engine.folders import written_whole
+from ...engine.folders import refuse_inside, refuse_replacing, written_whole
 from ...engine.image_guard import image_problem
 from ...engine.inference import find_images
 from ...engine.libraries import require_libraries
@@ -73,6 +73,7 @@ def run_erf(
             f'{checkpoint} is one checkpoint for {len(strategies)} strategies; write {PLACEHOLDER} where '
             'their names stand in the paths'
         )
+    _check_out(out, config, checkpoint, images)
     cfg = load_config(config, options)
     require(cfg, ('model',), 'a receptive field')
     scope = cfg.get('default_scope', 'mmengine')
@@ -114,6 +115,14 @@ def format_numbers(numbers: dict[str, dict[str, dict[str, float]]]) -> str:
     return '\n'.join(lines)
 
 
+def _check_out(out: Path, config: str, checkpoint: str | None, images: str) -> None:
+    source = Path(images).expanduser()
+    written = [out, out.with_suffix('.json')]
+    refuse_replacing('--out', written, [config, *([checkpoint] if checkpoint else []), source])
+    if images != NOISE and source.is_dir():
+        refuse_inside('--out', [out.parent], [source])
+
+
 def _named(field: ReceptiveField) -> dict[str, float]:
     return {f'beyond {side:.0%}': share for side, share in field.beyond.items()}
 
@@ -141,7 +150,7 @@ def _load_images(cfg: Config, source: str, count: int, size: tuple[int, int]) ->
     if source == NOISE:
         generator = torch.Generator().manual_seed(0)
         return [torch.randn(3, *size, generator=generator) for _ in range(count)]
-    images, _ = find_images(Path(source).expanduser(), Path(os.devnull))
+    images, _ = find_images(Path(source).expanduser())
     preprocessor = cfg.model.get('data_preprocessor') or {}
     mean, std = (
         np.array(preprocessor.get(key) or [default] * 3)

@@ -107,6 +107,7 @@ def _partial_folder(out: Path, generator: Generator) -> Iterator[Path]:
     try:
         _clear(partial, generator)
         aside = _aside(out, generator)
+        _check_no_link(aside, generator)
         if aside.exists():
             _clear(aside, generator)
             _remove(aside)
@@ -125,6 +126,11 @@ def _aside(out: Path, generator: Generator) -> Path:
     return out.with_name(f'.{out.name}.{generator.short_name}-old')
 
 
+def _check_no_link(path: Path, generator: Generator) -> None:
+    if path.is_symlink():
+        raise generator.error(f'{path} is a link, which no run has put there; move it away')
+
+
 def _is_open_as(folder: Path, descriptor: int) -> bool:
     return folder.exists() and os.path.samestat(os.stat(folder), os.fstat(descriptor))
 
@@ -132,8 +138,9 @@ def _is_open_as(folder: Path, descriptor: int) -> bool:
 def _lock_folder(folder: Path, generator: Generator) -> int:
     """Create a folder if need be and lock it; the lock ends with the process, however it ends."""
     while True:
+        _check_no_link(folder, generator)
         folder.mkdir(exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
+        lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Another run may have renamed or removed it between the two calls.
