@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from pathlib import Path
 
 from command_line import run
@@ -48,8 +46,6 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from weightformer_mm.context.run import run_context
 
-    # Stopped by SIGTERM, take the trainings along, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     name = 'context_hard' if args.hard else 'context'
     name += f'_{args.epochs}epochs' if args.epochs is not None else ''
     out = args.out or REPOSITORY / 'work_dirs' / name

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from pathlib import Path
 
 from command_line import run
@@ -28,8 +26,6 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from weightformer_mm.demo import run_demo
 
-    # Stopped by SIGTERM, take the trainings along, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(run_demo(REPOSITORY, args.out.resolve(), args.force))
 
 

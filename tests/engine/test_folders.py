@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -72,40 +69,6 @@ def test_a_full_disk_is_named_with_the_file(tmp_path, small_disk):
         partial.write_bytes(b'x' * 100_000)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(disk / 'a'))
     assert names(disk) == {'a'} and (disk / 'a').read_text() == 'old'
-
-
-HOLDS = """
-import sys
-from pathlib import Path
-from weightformer_mm.engine.folders import written_whole
-with written_whole(Path('a.pth')) as partial:
-    partial.write_text('half')
-    print('written', flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_what_a_killed_writer_left_is_removed_but_not_what_is_being_written(tmp_path):
-    def start() -> subprocess.Popen:
-        root = str(Path(__file__).resolve().parents[2])
-        pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
-        env = {**os.environ, 'PYTHONPATH': root}
-        process = subprocess.Popen([sys.executable, '-c', HOLDS], cwd=tmp_path, env=env, **pipes)
-        assert process.stdout.readline() == b'written\n'
-        return process
-
-    killed = start()
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    (left,) = names(tmp_path)
-    living = start()
-    (held,) = names(tmp_path)
-    assert held != left
-    with written_whole(tmp_path / 'b.pth') as partial:
-        partial.write_text('whole')
-    assert names(tmp_path) == {held, 'b.pth'}
-    living.communicate()
-    assert living.returncode == 0 and names(tmp_path) == {'a.pth', 'b.pth'}
 
 
 def test_a_folder_below_that_is_a_link_is_refused(tmp_path):

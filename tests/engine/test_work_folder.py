@@ -168,3 +168,10 @@ def test_other_processes_of_a_distributed_run_do_not_ask(tmp_path, monkeypatch):
         monkeypatch.setenv('RANK', '0')
         with pytest.raises(UserError, match='another training'), held(tmp_path, 'pytorch'):
             pass
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(tmp_path):
+    (tmp_path / '.partial-0123.pth').touch()
+    (tmp_path / 'partial.pth').touch()
+    with held(tmp_path, 'none'):
+        assert {path.name for path in tmp_path.iterdir()} == {'.lock', 'partial.pth'}

@@ -138,26 +138,11 @@ def test_second_training_in_a_folder(train, shapes, tmp_path):
     train('--resume', '--cfg-options', 'train_cfg.max_epochs=1').ok()
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """Mounts a disk of a given size."""
-    folder = tmp_path / 'disk'
-    folder.mkdir()
-
-    def mount(size: int) -> Path:
-        command = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', str(folder)]
-        if subprocess.run(command, capture_output=True).returncode:
-            pytest.skip('needs the right to mount a tmpfs')
-        return folder
-
-    yield mount
-    subprocess.run(['umount', '-l', str(folder)], capture_output=True)
-
-
 @pytest.mark.parametrize('keep', [1, 2])
-def test_full_disk(train, segmentation, disk, keep):
+def test_full_disk(train, segmentation, small_disk, tmp_path, keep):
     more = f'default_hooks = dict(checkpoint=dict(max_keep_ckpts={keep}))\n'
-    folder = disk(int((keep + 0.5) * segmentation.checkpoint.stat().st_size))
+    size = int((keep + 0.5) * segmentation.checkpoint.stat().st_size)
+    folder = small_disk(tmp_path / 'disk', str(size))
     stopped = train(more=more, folder='disk')
     assert stopped.code == 1
     assert only_line(stopped.err) == (
@@ -170,9 +155,9 @@ def test_full_disk(train, segmentation, disk, keep):
     assert 'epoch_3.pth' in checkpoints(folder)
 
 
-def test_full_disk_of_the_logs(train, disk):
+def test_full_disk_of_the_logs(train, small_disk, tmp_path):
     """What is written every iteration is not said every iteration."""
-    folder = disk(2**16)
+    folder = small_disk(tmp_path / 'disk', '64k')
     more = 'default_hooks = dict(logger=dict(interval=1))\n'
     stopped = train(more=more, folder='disk')
     assert stopped.code == 1

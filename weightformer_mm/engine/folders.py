@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-import fcntl
-import functools
 import os
-import platform
 import secrets
 import tempfile
 import unicodedata
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import UserError
+
+PARTIAL = '.partial-'  # what the names of files begin with that are not whole yet
 
 
 def make_folder(path: str | os.PathLike, option: str) -> Path:
@@ -119,8 +117,9 @@ def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
         FileExistsError: there is one, and it may not.
         OSError: the file cannot be written, or the block wrote nothing.
     """
-    _remove_left_over(path.parent)
-    partial, lock = _create(path)
+    suffix = path.suffix if len(path.suffix) < 16 else ''
+    partial = path.with_name(f'{PARTIAL}{secrets.token_hex(8)}{suffix}')
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # never through a link
     try:
         yield partial
         if not partial.stat().st_size:
@@ -133,14 +132,13 @@ def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
             error.filename, error.filename2 = str(path), None  # the name that the user knows
         raise
     finally:
-        os.close(lock)
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A temporary folder whose files move to ``folder`` when the block ends without an error."""
-    with tempfile.TemporaryDirectory(prefix='.partial-', dir=folder) as stage:
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as stage:
         yield Path(stage)
         files = sorted(path for path in Path(stage).rglob('*') if path.is_file())
         for file in files:
@@ -164,39 +162,6 @@ def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
 
 def _folded(name: Path) -> str:
     return unicodedata.normalize('NFC', str(name)).casefold()
-
-
-def _prefix() -> str:
-    """Of partial files of this machine; another's locks may not be seen here."""
-    return f'.partial-{zlib.crc32(platform.node().encode()):08x}-'
-
-
-def _create(path: Path) -> tuple[Path, int]:
-    """A new file beside ``path``, open and locked: while it is, its writer lives."""
-    suffix = path.suffix if len(path.suffix) < 16 else ''
-    while True:
-        partial = path.with_name(f'{_prefix()}{secrets.token_hex(8)}{suffix}')
-        lock = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # never through a link
-        with suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if (
-            partial.exists()
-        ):  # another process may have taken it for a left-over before it was locked
-            return partial, lock
-        os.close(lock)
-
-
-@functools.cache
-def _remove_left_over(folder: Path) -> None:
-    """Remove partial files whose writer was killed; once per folder, for it may hold many files."""
-    for partial in folder.glob(f'{_prefix()}*'):
-        with suppress(OSError):
-            lock = os.open(partial, os.O_RDWR | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                partial.unlink()
-            finally:
-                os.close(lock)
 
 
 def _place(partial: Path, path: Path, replace: bool) -> None:

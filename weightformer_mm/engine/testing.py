@@ -20,7 +20,6 @@ from .class_check import check_classes
 from .config import as_list, innermost_datasets, load_config, require, type_name
 from .data_check import check_data, refuse_data
 from .drawing import DrawPredictionsHook, use_visualizer
-from .errors import Interrupted
 from .folders import make_folder, refuse_replacing, staged
 from .launch import use_launcher
 from .libraries import require_libraries
@@ -101,18 +100,11 @@ def evaluate(
             runner.register_hook(labels)
         if show_dir is not None:
             runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg), score_thr))
-        metrics = _run(runner)
+        metrics = runner.test()
         if out is not None and is_main_process():
             _write_metrics(stage / 'metrics.json', metrics)
     _say_where(runner, out, show_dir)
     return metrics
-
-
-def _run(runner: Runner) -> dict[str, float]:
-    try:
-        return runner.test()
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted('interrupted') from interrupt
 
 
 def _check_outputs(

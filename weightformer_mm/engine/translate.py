@@ -18,6 +18,8 @@ _FILE_ERRNOS = {
     errno.EACCES,
     errno.EDQUOT,
     errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
     errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENOENT,
@@ -148,7 +150,7 @@ def _worker(error: Exception) -> UserError | None:
 
 def _memory(error: Exception) -> UserError | None:
     text = str(error)
-    out_of_memory = type(error).__name__ in ('OutOfMemoryError', 'MemoryError')
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
     if not out_of_memory and "DefaultCPUAllocator: can't allocate memory" not in text:
         return None
     return RunFailed(

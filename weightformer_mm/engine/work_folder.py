@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .checkpoint_check import check_resumable
 from .errors import UserError
+from .folders import PARTIAL
 from .weight_sources import load_weights
 
 try:
@@ -56,6 +57,9 @@ def held(folder: Path, launcher: str) -> Iterator[None]:
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
         file.flush()
+        for partial in folder.glob(f'{PARTIAL}*'):  # a run that was killed left it
+            if partial.is_file():
+                partial.unlink()
         yield
 
 
