@@ -170,6 +170,10 @@ val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data
 _OF_DETECTION = """
 val_evaluator = dict(ann_file={annotations!r})
 """
+# a step of Muon takes seconds on one core
+QUICK = """
+optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
+"""
 _NONE = '{0}_cfg = {0}_dataloader = {0}_evaluator = None\n'
 
 

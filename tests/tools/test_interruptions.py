@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.commands import SEGMENTATION, command, harmed_config, spawn
+from tests.tools.commands import QUICK, SEGMENTATION, command, harmed_config, spawn
 
-EPOCHS = 'train_cfg = dict(max_epochs=3)\n'
+EPOCHS = f'{QUICK}train_cfg = dict(max_epochs=3)\n'
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_weights_that_the_last_step_spoils_are_not_saved(train, tmp_path):
 
 def test_second_training_in_a_folder(train, shapes, tmp_path):
     config = tmp_path / 'first.py'
-    config.write_text(harmed_config(SEGMENTATION, shapes) + 'train_cfg = dict(max_epochs=2000)\n')
+    config.write_text(harmed_config(SEGMENTATION, shapes) + QUICK)
     first = subprocess.Popen(
         [sys.executable, *command('train', config, '--work-dir', tmp_path / 'work')],
         stdout=subprocess.PIPE,

@@ -13,12 +13,14 @@ import torch
 
 from tests.tools.commands import (
     DETECTION,
+    QUICK,
     SEGMENTATION,
     Result,
     differing_weights,
     harmed_config,
 )
 
+MUON = ''  # that of the configs
 # 8 images / batch 2 = 4 iterations in an epoch; killed in the middle of the second
 BY_EPOCH = """
 train_cfg = dict(max_epochs=2)
@@ -48,18 +50,19 @@ def state(folder: Path, name: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ('base', 'by_epoch', 'workers'),
+    ('base', 'by_epoch', 'workers', 'optimizer'),
     [
-        (DETECTION, True, 0),
-        (DETECTION, False, 2),
-        (SEGMENTATION, True, 2),
-        (SEGMENTATION, False, 0),
+        (DETECTION, True, 0, MUON),
+        (DETECTION, False, 2, QUICK),
+        (SEGMENTATION, True, 2, QUICK),
+        (SEGMENTATION, False, 0, QUICK),
     ],
 )
 def test_killed_run_ends_like_one_that_never_stopped(
-    train, shapes, tmp_path, base, by_epoch, workers
+    train, shapes, tmp_path, base, by_epoch, workers, optimizer
 ):
-    config = harmed_config(base, shapes, workers) + (BY_EPOCH if by_epoch else BY_ITERATION)
+    config = harmed_config(base, shapes, workers) + optimizer
+    config += BY_EPOCH if by_epoch else BY_ITERATION
     first, last, kill_after = ('epoch_1', 'epoch_2', 6) if by_epoch else ('iter_3', 'iter_6', 5)
 
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
@@ -87,7 +90,7 @@ def jpegs(shapes, tmp_path) -> Path:
 
 
 def test_image_that_breaks_in_the_middle_of_a_run_costs_no_checkpoint(train, jpegs, tmp_path):
-    config = harmed_config(DETECTION, jpegs, workers=1) + BY_EPOCH
+    config = harmed_config(DETECTION, jpegs, workers=1) + QUICK + BY_EPOCH
     image, work_dir = jpegs / 'images/train/000005.jpg', tmp_path / 'work'
     whole = image.read_bytes()
     # the workers of the loader live on, so the epoch in which it breaks is the second of one run
