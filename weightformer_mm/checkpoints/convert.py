@@ -66,7 +66,7 @@ def convert_checkpoint(
         raise UserError(f'{out}: expected a name that ends in {" or ".join(SUFFIXES)}')
     if not conversion.publish:
         _check_free(out, force)
-    checkpoint = load_weights(source)
+    checkpoint = load_weights(source, with_config=True)
     weights = get_state_dict(checkpoint, source, CONTAINERS)
     weights = convert_weights(weights, source, conversion)
     out.parent.mkdir(parents=True, exist_ok=True)
