@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 
 from .errors import RunFailed
 
-_HISTORY = '__history_buffer__'
+HISTORY = '__history_buffer__'
 
 
 @HOOKS.register_module()
@@ -62,7 +62,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, HistoryBuffer):
         log, count = value.data
         return {
-            _HISTORY: value.max_length,
+            HISTORY: value.max_length,
             'log': torch.as_tensor(log, dtype=torch.float64),
             'count': torch.as_tensor(count, dtype=torch.float64),
         }
@@ -80,9 +80,9 @@ def to_plain(value: Any) -> Any:
 def from_plain(value: Any) -> Any:
     """The inverse of :func:`to_plain` for ``HistoryBuffer``, at any depth."""
     if isinstance(value, dict):
-        if _HISTORY in value:
+        if HISTORY in value:
             return HistoryBuffer(
-                value['log'].cpu().numpy(), value['count'].cpu().numpy(), value[_HISTORY]
+                value['log'].cpu().numpy(), value['count'].cpu().numpy(), value[HISTORY]
             )
         return {key: from_plain(item) for key, item in value.items()}
     return value

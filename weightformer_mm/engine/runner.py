@@ -26,6 +26,7 @@ from .errors import UserError
 from .fsdp import ShardedStrategy, refuse_averaging
 from .image_guard import name_unreadable_images
 from .randomness import seed_samples
+from .run_state import CheckRunStateHook
 
 _forwarded: list[logging.Handler] = []
 
@@ -56,6 +57,10 @@ class _Checked:
         # it may read another file than the data set does, and needs less of it
         with checked_coco_files(repeated_ids):
             return super().build_evaluator(evaluator)
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        self.register_hook(CheckRunStateHook(filename))
+        super().resume(filename, *args, **kwargs)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if '://' in str(out_dir):
