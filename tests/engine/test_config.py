@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from mmengine.config import Config
 
@@ -91,3 +93,56 @@ def test_the_innermost_dataset_is_found_through_wrappers(dataset):
 @pytest.mark.parametrize('kind', ['Config', 'mmengine.Config', Config])
 def test_type_names(kind):
     assert type_name(dict(type=kind)) == 'Config'
+
+
+REGISTERED = """
+default_scope: mmdet
+model:
+  type: MaskRCNN
+  neck: {type: mmdet.FPN}
+  test_cfg: {nms: {type: nms}}
+optim_wrapper: {optimizer: {type: torch.optim.AdamW}}
+hook: {type: mmengine.hooks.EMAHook, ema_type: ExpMomentumEMA}
+dataset_type: my data
+"""
+
+
+def test_what_is_registered_may_be_named(tmp_path):
+    (tmp_path / 'base.yml').write_text('param_scheduler: {type: LinearLR}')
+    (tmp_path / 'a.yaml').write_text(f'_base_: base.yml{REGISTERED}')
+    cfg = load_config(tmp_path / 'a.yaml')
+    assert (cfg.param_scheduler.type, cfg.model.neck.type) == ('LinearLR', 'mmdet.FPN')
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'key'),
+    [
+        ('mmdet.FPN', 'os.system', 'model.neck.type'),
+        ('mmdet.FPN', 'mmdet.os', 'model.neck.type'),
+        ('{type: nms}', '{type: "open(1)"}', 'model.test_cfg.nms.type'),
+        ('{type: nms}', '{type: antigravity}', 'model.test_cfg.nms.type'),
+        ('torch.optim.AdamW', 'subprocess.run', 'optim_wrapper.optimizer.type'),
+        ('ExpMomentumEMA', 'mmengine.load', 'hook.ema_type'),
+        ('dataset_type: my data', 'tracker: {warp_mode: "exec(1)"}', 'tracker.warp_mode'),
+    ],
+)
+def test_what_is_not_registered_is_not_looked_up(old, new, key, tmp_path):
+    (tmp_path / 'a.yaml').write_text(REGISTERED.replace(old, new))
+    with pytest.raises(UserError, match=f'a.yaml: {key}=.* is nothing that is registered'):
+        load_config(tmp_path / 'a.yaml')
+    assert 'antigravity' not in sys.modules
+
+
+@pytest.mark.parametrize('is_base', [False, True])
+def test_yaml_loads_safely(is_base, tmp_path):
+    (tmp_path / 'b.yaml').write_text(f'x: !!python/object/apply:os.mkdir ["{tmp_path}/owned"]')
+    (tmp_path / 'a.yaml').write_text('_base_: b.yaml')
+    with pytest.raises(UserError, match='yaml: could not determine a constructor'):
+        load_config(tmp_path / ('a.yaml' if is_base else 'b.yaml'))
+    assert not (tmp_path / 'owned').exists()
+
+
+def test_json_names_only_what_is_registered(tmp_path):
+    (tmp_path / 'a.json').write_text('{"model": {"type": "os.system", "command": "x"}}')
+    with pytest.raises(UserError, match="a.json: model.type='os.system' is nothing"):
+        load_config(tmp_path / 'a.json')

@@ -6,13 +6,18 @@ import pickle
 import tarfile
 import warnings
 from argparse import Namespace
+from collections import OrderedDict
 
+import mmengine
 import numpy as np
 import pytest
 import torch
+import yaml
+from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR
 from mmengine.runner import CheckpointLoader
+from torch.torch_version import TorchVersion
 
 from tests.pickles import Call
 from weightformer_mm.engine import UserError, safe_load
@@ -121,4 +126,82 @@ def test_mmengine_loads_through_it(tmp_path, monkeypatch):
     torch.save({'x': Call(os.mkdir, str(tmp_path / 'owned'))}, tmp_path / 'file.pth')
     with warnings.catch_warnings(), pytest.raises(UserError, match='is not loaded'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
+    assert not (tmp_path / 'owned').exists()
+
+
+def test_the_text_of_a_config_stays_outside(tmp_path):
+    text = dict(config='x', cfg='x')
+    saved = {'meta': {**text, 'epoch': 3}, 'message_hub': {'runtime_info': {**text, 'iter': 4}}}
+    torch.save(saved, tmp_path / 'file.pth')
+    loaded = load_checkpoint_file(tmp_path / 'file.pth')
+    assert loaded == {'meta': {'epoch': 3}, 'message_hub': {'runtime_info': {'iter': 4}}}
+    assert load_checkpoint_file(tmp_path / 'file.pth', with_config=True) == saved
+
+
+def test_attributes_do_not_stand_before_methods(tmp_path):
+    weights = OrderedDict(a=torch.nn.Parameter(torch.ones(1)))
+    weights._metadata, weights.copy = OrderedDict({'': {'version': 2}}), 3
+    weights['a'].cpu = 3
+    torch.save({'state_dict': weights}, tmp_path / 'file.pth')
+    loaded = load_checkpoint_file(tmp_path / 'file.pth')['state_dict']
+    assert loaded['a'].cpu().item() == 1 and len(loaded.copy()) == 1
+    assert loaded._metadata == {'': {'version': 2}}
+    weights._metadata = {'': {'version': 'x'}}
+    torch.save({'state_dict': weights}, tmp_path / 'file.pth')
+    assert not hasattr(load_checkpoint_file(tmp_path / 'file.pth')['state_dict'], '_metadata')
+
+
+def nested(depth: int) -> list:
+    value: list = [1]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+def circle() -> list:
+    value: list = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    'value',
+    [nested(40), circle(), torch.ones(1).expand(10**13)],
+    ids=['doubling', 'circle', 'repeated value'],
+)
+def test_what_would_never_end_is_refused(value, tmp_path):
+    torch.save({'x': value}, tmp_path / 'file.pth')
+    with pytest.raises(UserError, match='nests too deep|larger than the file'):
+        load_checkpoint_file(tmp_path / 'file.pth')
+
+
+@pytest.mark.parametrize('version', ['2.9.1', '2.10.0'])
+def test_an_old_torch_is_warned_of_once(version, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(safe_load, 'print_log', lambda text, *_: said.append(text))
+    torch.save({}, tmp_path / 'file.pth')
+    monkeypatch.setattr(torch, '__version__', TorchVersion(version))
+    safe_load._warn_of_old_torch.cache_clear()
+    for _ in range(2):
+        load_checkpoint_file(tmp_path / 'file.pth')
+    safe_load._warn_of_old_torch.cache_clear()
+    assert [text.endswith('need torch >= 2.10, or safetensors') for text in said] == (
+        [True] if version == '2.9.1' else []
+    )
+
+
+def test_files_of_mmengine(tmp_path):
+    handlers = dict(file_handlers)
+    try:
+        use_safe_loading()
+        mmengine.dump([1], tmp_path / 'results.pkl')
+        with pytest.raises(UserError, match='pkl.* is a pickle'):
+            mmengine.load(tmp_path / 'results.pkl')
+        code = f'!!python/object/apply:os.mkdir [{tmp_path}/owned]'
+        (tmp_path / 'file.yaml').write_text(code)
+        with pytest.raises(yaml.YAMLError):
+            mmengine.load(tmp_path / 'file.yaml')
+    finally:
+        file_handlers.clear()
+        file_handlers.update(handlers)
     assert not (tmp_path / 'owned').exists()

@@ -75,6 +75,14 @@ def test_the_hub_is_known_to_every_training_script():
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
+def test_a_download_that_has_not_the_digest_of_its_name_is_not_kept(site, tmp_path):
+    folder = tmp_path / 'site' / 'owner' / 'name'
+    torch.save(WEIGHTS, folder / 'weights-00c0ffee.pth')
+    with pytest.raises(UserError, match='the name says 00c0ffee'):
+        load_weights(f'{site}/weights-00c0ffee.pth')
+    assert list((tmp_path / 'hub' / 'checkpoints').iterdir()) == []
+
+
 def test_a_page_is_refused_and_not_kept(site, tmp_path):
     with pytest.raises(UserError, match=f'^{site}/page.pth: .*is no readable checkpoint'):
         load_weights(f'{site}/page.pth')

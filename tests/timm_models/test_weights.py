@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import runpy
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from huggingface_hub.utils import HfHubHTTPError
 
 import weightformer_mm.timm_models  # noqa: F401
 from tests import golden
@@ -19,7 +17,6 @@ from tests.hub_server import stand_in
 from tests.pickles import Call
 from weightformer_mm.checkpoints import convert_released
 from weightformer_mm.engine import UserError
-from weightformer_mm.timm_models import safe_load
 
 REPOSITORIES = {arch: f'RuizeHe/weightformer-{arch[0]}' for arch in ('tiny', 'small', 'base')}
 
@@ -204,7 +201,7 @@ def test_no_weights_of_the_pyramid_were_released():
 
 
 def test_weights_that_are_not_there(hub):
-    with pytest.raises(HfHubHTTPError, match='404'):
+    with pytest.raises(UserError, match='no repository RuizeHe/none'):
         timm.create_model(
             'weightformer_tiny',
             pretrained=True,
@@ -212,38 +209,34 @@ def test_weights_that_are_not_there(hub):
         )
 
 
-def read_as_timm_once_did(path, map_location='cpu', **_):
-    return torch.load(path, map_location=map_location, weights_only=False)
-
-
-@pytest.mark.parametrize('where', ['hub', 'file'])
-@pytest.mark.parametrize('is_old', [False, True], ids=['as is', 'as timm 1.0.3'])
-def test_a_pickle_that_runs_code_is_refused(hub, where, is_old, tmp_path, monkeypatch):
-    if is_old:
-        monkeypatch.setattr(safe_load, 'is_safe_by_default', lambda: False)
-        for module in (timm.models._hub, timm.models._helpers):
-            monkeypatch.setattr(module, '_torch_load', read_as_timm_once_did)
-    else:
-        assert safe_load.is_safe_by_default()
+@pytest.mark.parametrize('where', ['hub', 'file', 'folder'])
+def test_a_pickle_that_runs_code_is_refused(hub, where, tmp_path):
     trace = tmp_path / 'trace'
     folder = hub / 'RuizeHe' / 'malicious'
     folder.mkdir(exist_ok=True)
     path = folder / 'pytorch_model.bin'  # what timm turns to where there are no safetensors
     torch.save({'blocks.0.x': Call(open, str(trace), 'w')}, path)
-    source = dict(hf_hub_id='RuizeHe/malicious') if where == 'hub' else dict(file=str(path))
-    with pytest.raises((RuntimeError, pickle.UnpicklingError), match='(?i)weights.only'):
-        timm.create_model('weightformer_tiny', pretrained=True, pretrained_cfg_overlay=source)
+    source = {
+        'hub': dict(hf_hub_id='RuizeHe/malicious'),
+        'file': dict(file=str(path)),
+        'folder': dict(source='local-dir', file=str(folder)),
+    }
+    with pytest.raises(UserError, match='is not loaded: besides tensors it holds'):
+        timm.create_model(
+            'weightformer_tiny', pretrained=True, pretrained_cfg_overlay=source[where]
+        )
     assert not trace.exists()
 
 
-def test_unsafe_reading_is_closed_while_an_older_timm_loads(tmp_path, monkeypatch):
-    monkeypatch.setattr(safe_load, 'is_safe_by_default', lambda: False)
-    load, trace = torch.load, tmp_path / 'trace'
-    torch.save(Call(open, str(trace), 'w'), tmp_path / 'weights.pth')
-    with safe_load.only_weights(True):
-        with pytest.raises(pickle.UnpicklingError):
-            torch.load(tmp_path / 'weights.pth', weights_only=False)
-    assert torch.load is load
-    assert not trace.exists()
-    with safe_load.only_weights(False):
-        assert torch.load is load
+def test_values_that_are_no_weights_are_refused(hub, tmp_path):
+    weights = released(hub, 'tiny')
+    weights['init_norm.bias'][3] = float('inf')
+    safetensors.torch.save_file(weights, tmp_path / 'changed.safetensors')
+    with pytest.raises(UserError, match='of another kind: backbone.init_norm.bias not finite'):
+        create_from(tmp_path / 'changed.safetensors')
+
+
+def test_the_model_says_where_its_weights_come_from(hub):
+    model = timm.create_model('weightformer_tiny', pretrained=True)
+    assert model.pretrained_cfg['hf_hub_id'] == REPOSITORIES['tiny']
+    assert not model.pretrained_cfg.get('state_dict')

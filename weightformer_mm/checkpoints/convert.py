@@ -68,7 +68,7 @@ def convert_checkpoint(
         raise UserError(f'{out}: expected a name that ends in {" or ".join(SUFFIXES)}')
     if not conversion.publish:
         _check_free(out, source, force)
-    checkpoint = load_weights(source)
+    checkpoint = load_weights(source, with_config=True)
     weights = get_state_dict(checkpoint, source, CONTAINERS)
     weights = convert_weights(weights, source, conversion)
     data = _encode(out.suffix, weights, _beside(checkpoint, conversion), conversion.to)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ DEFAULT_FILE = 'model.safetensors'
 _REFERENCE = re.compile(
     r'hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?', re.ASCII
 )
+
+
+class NoSuchFile(UserError):
+    """The repository is there, the file is not."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,14 @@ class HubFile:
         return cls(match['repo'], match['revision'], match['file'] or DEFAULT_FILE)
 
 
-def fetch(reference: str) -> Path:
+def fetch(reference: str, cache_dir: str | os.PathLike | None = None) -> Path:
     """Path of the file in huggingface_hub's cache, downloaded if it is not there.
 
     Cache, offline switch (``HF_HUB_OFFLINE``), token and server (``HF_ENDPOINT``) are huggingface_hub's. It
     locks its cache, so the processes of a distributed run may all call this.
+
+    Args:
+        cache_dir: a folder in place of huggingface_hub's.
 
     Raises:
         UserError: the reference is malformed, or what it names cannot be had; says which of repository,
@@ -53,14 +61,20 @@ def fetch(reference: str) -> Path:
     """
     source = HubFile.parse(reference)
     try:
-        path = huggingface_hub.hf_hub_download(source.repo, source.file, revision=source.revision)
+        path = huggingface_hub.hf_hub_download(
+            source.repo, source.file, revision=source.revision, cache_dir=cache_dir
+        )
     except (
         hub_errors.HfHubHTTPError,
         hub_errors.LocalEntryNotFoundError,
         hub_errors.HFValidationError,
         OSError,
     ) as error:
-        raise UserError(f'{reference}: {_reason(source, error)}') from error
+        is_gone = isinstance(error, hub_errors.EntryNotFoundError) and not isinstance(
+            error, hub_errors.LocalEntryNotFoundError
+        )
+        kind = NoSuchFile if is_gone else UserError
+        raise kind(f'{reference}: {_reason(source, error)}') from error
     return Path(path)
 
 

@@ -125,6 +125,8 @@ def backbone_weights(
 
 def likeliest_cause(backbone: nn.Module, differences: Differences) -> str:
     """Why weights do not fit, most likely; names in ``differences`` are those of the backbone."""
+    if differences.misfits:
+        return 'the weights are damaged, or were cast'
     if not isinstance(backbone, DynamicBackbone):
         return f'these are not the weights of this {type(backbone).__name__}'
     theirs, ours = map(backbone.describe_sizes, (differences.found, differences.wanted))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -14,6 +15,7 @@ from .checkpoint_check import unwrapped
 from .config import innermost_datasets
 from .errors import UserError
 
+_PALETTES = ('coco', 'voc', 'citys', 'random')  # what mmdet knows by name
 # parts of a model that have classes of their own
 _OTHER_CLASSES = {'backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher'}
 
@@ -93,6 +95,43 @@ def classes_of(dataset: Any) -> Sequence[str] | None:
             f"one class is written ('{classes}',)"
         )
     return classes or None
+
+
+def trained_meta(
+    checkpoint: Mapping[str, Any], path: str | os.PathLike, model: nn.Module
+) -> dict[str, Any] | None:
+    """Class names and colours of the data set that a checkpoint was trained with; None if it has none.
+
+    Raises:
+        UserError: they are no names or colours, or fewer than the classes of the model.
+    """
+    meta = checkpoint.get('meta')
+    meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    if not isinstance(meta, dict) or 'classes' not in meta:
+        return None
+    classes, palette = meta['classes'], meta.get('palette')
+    most = max((number for _, _, number in heads_of(unwrapped(model))), default=0)
+    are_names = isinstance(classes, (list, tuple)) and all(isinstance(c, str) for c in classes)
+    if not are_names or len(classes) < most:
+        raise UserError(f'{path} is damaged: meta.dataset_meta.classes are not the {most} names')
+    if not (palette is None or palette in _PALETTES or _are_colours(palette, len(classes))):
+        raise UserError(
+            f'{path} is damaged: meta.dataset_meta.palette are not {len(classes)} colours'
+        )
+    return meta
+
+
+def _are_colours(value: Any, number: int) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) >= number
+        and all(
+            isinstance(colour, (list, tuple))
+            and len(colour) == 3
+            and all(type(part) is int and 0 <= part < 256 for part in colour)
+            for colour in value
+        )
+    )
 
 
 def heads_of(model: nn.Module) -> Iterator[tuple[str, str, int]]:

@@ -1,4 +1,7 @@
-"""Reading a config file, with errors that name the file and the line."""
+"""Reading a config file, with errors that name the file and the line.
+
+A Python config is a program. YAML and JSON name what is to be built, and only what is registered.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mmengine.config import Config
 
+from .config_types import check_types
 from .data_root import use_data_root
 from .errors import UserError
 from .options import apply_options
+from .safe_files import read_yaml_safely
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
@@ -33,6 +39,7 @@ def load_config(
     if path.suffix not in _SUFFIXES:
         raise UserError(f'{path} is no config: it should end in {", ".join(_SUFFIXES)}')
     files = _check_syntax(path)
+    read_yaml_safely()
     try:
         cfg = Config.fromfile(str(path))
     except Exception as error:
@@ -40,6 +47,8 @@ def load_config(
         if problem is None:
             raise
         raise problem from error
+    if path.suffix != '.py':
+        check_types(cfg, path)
     apply_options(cfg, options)
     if data_root is not None:
         use_data_root(cfg, data_root)
@@ -131,9 +140,14 @@ def _explain(path: Path, files: list[Path], error: Exception) -> UserError | Non
             return UserError(
                 f'{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}'
             )
+    if isinstance(error, AttributeError) and path.suffix != '.py':
+        return UserError(f'{path}: a config has keys with values at its top')
     # what mmengine itself finds wrong: duplicate keys in two bases, a dict over a non-dict, broken JSON
-    if isinstance(error, (KeyError, TypeError, ValueError, OSError)):
-        return UserError(f'{path}: {error.args[0] if error.args else error}')
+    if isinstance(
+        error, (KeyError, TypeError, ValueError, OSError, yaml.YAMLError, RecursionError)
+    ):
+        text = error if isinstance(error, yaml.YAMLError) or not error.args else error.args[0]
+        return UserError(f'{path}: {text}')
     return None
 
 

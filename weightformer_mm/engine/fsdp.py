@@ -84,7 +84,7 @@ class ShardedStrategy(FSDPStrategy):
         self, optim_wrapper: Any, model: nn.Module | None = None
     ) -> BaseOptimWrapper:
         """Move an optimizer of the whole model, which has taken no step yet, to this process's shards."""
-        shards = {_plain(name): parameter for name, parameter in model.named_parameters()}
+        shards = {plain_name(name): parameter for name, parameter in model.named_parameters()}
         for group in optim_wrapper.optimizer.param_groups:
             group['params'] = [shards[self.id_to_name[id(p)]] for p in group['params']]
         if getattr(optim_wrapper, 'clip_func', None) is torch.nn.utils.clip_grad_norm_:
@@ -126,7 +126,7 @@ class ShardedStrategy(FSDPStrategy):
 
     def _parameter_names(self) -> list[str]:
         """Names in the order in which an optimizer numbers its parameters."""
-        names = {p: _plain(name) for name, p in self.model.named_parameters()}
+        names = {p: plain_name(name) for name, p in self.model.named_parameters()}
         groups = self.optim_wrapper.optimizer.param_groups
         return [names[parameter] for group in groups for parameter in group['params']]
 
@@ -151,7 +151,7 @@ def _whole_on_main_process() -> dict[str, Any]:
     }
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """The name of a parameter in the model before it was wrapped."""
     return name.replace(_WRAPPER, '')
 

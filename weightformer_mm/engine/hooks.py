@@ -15,7 +15,7 @@ from torch import nn
 
 from .errors import RunFailed
 
-_HISTORY = '__history_buffer__'
+HISTORY = '__history_buffer__'
 _DIVERGED = (
     'the training diverged; lower the learning rate, clip gradients (optim_wrapper.clip_grad), or look at '
     'the data'
@@ -85,7 +85,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, HistoryBuffer):
         log, count = value.data
         return {
-            _HISTORY: value.max_length,
+            HISTORY: value.max_length,
             'log': torch.as_tensor(log, dtype=torch.float64),
             'count': torch.as_tensor(count, dtype=torch.float64),
         }
@@ -103,9 +103,9 @@ def to_plain(value: Any) -> Any:
 def from_plain(value: Any) -> Any:
     """The inverse of :func:`to_plain` for ``HistoryBuffer``, at any depth."""
     if isinstance(value, dict):
-        if _HISTORY in value:
+        if HISTORY in value:
             return HistoryBuffer(
-                value['log'].cpu().numpy(), value['count'].cpu().numpy(), value[_HISTORY]
+                value['log'].cpu().numpy(), value['count'].cpu().numpy(), value[HISTORY]
             )
         return {key: from_plain(item) for key, item in value.items()}
     return value

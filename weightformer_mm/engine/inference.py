@@ -23,6 +23,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from tqdm import tqdm
 
 from .checkpoint_check import check_matches, get_state_dict
+from .class_check import trained_meta
 from .config import innermost_dataset, load_config, require, type_name
 from .drawing import draw, picture_name, use_visualizer
 from .errors import RunFailed, UserError
@@ -85,7 +86,7 @@ def infer(
     use_visualizer(cfg)
     model = _load_model(cfg, weights, checkpoint).to(target).eval()
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'infer', 'vis_backends': None})
-    visualizer.dataset_meta = _dataset_meta(cfg, weights)
+    visualizer.dataset_meta = trained_meta(weights, checkpoint, model) or _dataset_meta(cfg)
     pipeline = _pipeline(cfg)
     if others:
         first = _first([path.name for path in others])
@@ -212,11 +213,8 @@ def _pipeline(cfg: Config) -> Compose:
     return pipeline
 
 
-def _dataset_meta(cfg: Config, weights: dict[str, Any]) -> dict[str, Any]:
-    """Class names and colours: those the checkpoint was trained with, else those of the config's data set."""
-    meta = weights.get('meta')
-    if isinstance(meta, dict) and 'classes' in (meta.get('dataset_meta') or {}):
-        return meta['dataset_meta']
+def _dataset_meta(cfg: Config) -> dict[str, Any]:
+    """Class names and colours of the config's data set."""
     dataset = innermost_dataset(cfg.test_dataloader)
     return DATASETS.build({**dataset, 'lazy_init': True}).metainfo
 

@@ -78,13 +78,13 @@ class InitialWeights:
         found = get_state_dict(checkpoint, self.checkpoint, CONTAINERS)
         if _is_of_another_kind(own, found):
             return self._for_backbone(model, checkpoint)
-        counters = [name for name in own if is_counter(name)]
+        counters = [name for name in own if is_counter(name) and name not in found]
         differences = compare(own, found, (*self.allow_missing, *counters), self.allow_unexpected)
         if not differences:
             weights = usable(own, found)
             log_left_out(self.checkpoint, own, found, weights)
             return weights
-        if converts(model, found):
+        if converts(model, differences):
             return found
         raise UserError(
             f'load_from={self.checkpoint}: weights {differences.listed(SHOWN)}. What may differ is said by '

@@ -29,6 +29,7 @@ from .fsdp import ShardedStrategy, refuse_averaging
 from .image_guard import name_unreadable_images
 from .interrupts import uninterrupted
 from .randomness import seed_samples
+from .run_state import CheckRunStateHook
 
 _forwarded: list[logging.Handler] = []
 
@@ -64,6 +65,10 @@ class _Checked:
         if isinstance(hook, dict) and 'type' in hook and type_name(hook) == 'CheckpointHook':
             hook = {**hook, 'type': KeepingCheckpointHook}
         super().register_hook(hook, priority)
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        self.register_hook(CheckRunStateHook(filename))
+        super().resume(filename, *args, **kwargs)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if '://' in str(out_dir) or not is_main_process():

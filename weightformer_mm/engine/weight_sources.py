@@ -19,6 +19,7 @@ from mmengine.runner import checkpoint as zoos
 
 from ..checkpoints import hub
 from .errors import UserError
+from .safe_files import read_yaml_safely, refuse_pickles
 from .safe_load import load_checkpoint_file
 
 Loader = Callable[..., 'dict[str, Any]']
@@ -26,23 +27,33 @@ _HTTP = ('http://', 'https://')
 _UNSAFE = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
 
-def load_weights(reference: str | os.PathLike, map_location: Any = 'cpu') -> dict[str, Any]:
+def load_weights(
+    reference: str | os.PathLike, map_location: Any = 'cpu', with_config: bool = False
+) -> dict[str, Any]:
     """Read a checkpoint from a path, ``http(s)://`` or ``hf://owner/name[@revision][/file]``.
+
+    Args:
+        with_config: keep the text of the config in it, for who only copies it.
 
     Raises:
         UserError: it cannot be had or read; one line says why.
     """
     reference = os.fspath(reference)
     if reference.startswith(hub.SCHEME):
-        return load_checkpoint_file(hub.fetch(reference), map_location)
+        return load_checkpoint_file(hub.fetch(reference), map_location, with_config)
     if reference.startswith(_HTTP):
-        return _load_from_http(reference, map_location)
-    return load_checkpoint_file(reference, map_location)
+        return _load_from_http(reference, map_location, with_config)
+    return load_checkpoint_file(reference, map_location, with_config)
 
 
 def use_safe_loading() -> None:
-    """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process."""
+    """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process.
+
+    Files of other kinds are read without running them, too: see `safe_files`.
+    """
     hub.log_to_stdout()
+    refuse_pickles()
+    read_yaml_safely()
     register_hub()
     for scheme in ('', *_HTTP):
         _register(scheme, load_weights)
@@ -68,7 +79,9 @@ def _register(scheme: str, loader: Loader) -> None:
     CheckpointLoader.register_scheme(scheme, loader, force=True)
 
 
-def _load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
+def _load_from_http(
+    url: str, map_location: Any = None, with_config: bool = False
+) -> dict[str, Any]:
     """Download to torch's cache; by a rename, so that processes may do so at the same time."""
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     cached = folder / _cached_name(url)
@@ -82,9 +95,11 @@ def _load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
             reason = getattr(error, 'reason', None) or error
             raise UserError(f'{url}: download failed: {reason}') from error
     try:
-        return load_checkpoint_file(cached, map_location)
+        return load_checkpoint_file(cached, map_location, with_config)
     except UserError as error:
-        if is_new:  # an error page, most likely; what others left in the cache is theirs
+        if (
+            is_new
+        ):  # an error page, or not what its name says; what others left in the cache is theirs
             cached.unlink(missing_ok=True)
         raise UserError(f'{url}: {error}') from error
 

@@ -13,8 +13,7 @@ from ..backbones import PyramidWeightFormer, WeightFormer
 from ..backbones.base import DynamicBackbone
 from .classifier import ImageClassifier, as_pair
 from .features import FeatureMaps
-from .safe_load import only_weights
-from .weights import match_weights
+from .weights import Pretrained
 
 __all__: list[str] = []  # register_model adds the entry points
 
@@ -58,15 +57,17 @@ def _build(
     if options.get('features_only'):
         # a head would only be checked against the weights and then thrown away
         options['num_classes'] = 0
-    with only_weights(pretrained):
-        model = build_model_with_cfg(
-            partial(ImageClassifier, network),
-            name,
-            pretrained,
-            feature_cfg=dict(out_indices=None, feature_cls=FeatureMaps),
-            pretrained_filter_fn=match_weights,
-            **options,
-        )
+    read = Pretrained(name, options) if pretrained else None
+    model = build_model_with_cfg(
+        partial(ImageClassifier, network),
+        name,
+        pretrained,
+        feature_cfg=dict(out_indices=None, feature_cls=FeatureMaps),
+        pretrained_filter_fn=read and read.filter,
+        **(read.options(options) if read else options),
+    )
+    if read:
+        read.restore(model)
     if options.get('img_size') is not None:
         channels = model.pretrained_cfg['input_size'][0]
         size = as_pair(options['img_size'])

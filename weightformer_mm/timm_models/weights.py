@@ -1,30 +1,122 @@
-"""Pretrained weights for timm's loader, which itself is lenient as soon as the number of classes differs."""
+"""Pretrained weights for timm: read through the one door, whatever timm's version reads with, and strictly.
+
+timm itself is lenient as soon as the number of classes differs.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+from timm.models import resolve_pretrained_cfg
+from timm.models._builder import _resolve_pretrained_source
+from torch import Tensor, nn
 
+from ..checkpoints import hub
 from ..checkpoints.differences import compare
 from ..checkpoints.pretrained import PREFIX, SHOWN, likeliest_cause
 from ..checkpoints.released import HEAD, rename_released
+from ..engine.checkpoint_check import get_state_dict
 from ..engine.errors import UserError
+from ..engine.weight_sources import load_weights
 from .classifier import ImageClassifier
 
 _RGB = 3  # timm adapts the first convolution from so many channels to any number
 
 
-def match_weights(state_dict: Mapping[str, Tensor], model: ImageClassifier) -> dict[str, Tensor]:
-    """The weights under the model's names, all of them and no others; timm's ``pretrained_filter_fn``.
+# as timm takes them
+_CONTAINERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
+_FILES = ('model.safetensors', 'pytorch_model.bin', 'pytorch_model.pth', 'model.pth')
+
+
+class Pretrained:
+    """The weights that timm would load for a model, read by this package.
+
+    timm gets a ``pretrained_cfg`` that promises a state_dict, and the weights from its filter.
+
+    Args:
+        name: of the model.
+        options: of the entry point; ``pretrained_cfg``, its overlay and ``cache_dir`` say where they are.
+
+    Raises:
+        UserError: they cannot be had or read.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        given = {
+            k: options[k] for k in ('pretrained_cfg', 'pretrained_cfg_overlay') if k in options
+        }
+        config = resolve_pretrained_cfg(name, **given).to_dict()
+        self.kind, place = _resolve_pretrained_source(config)
+        self.own = {key: config.get(key) for key in ('state_dict', 'source')}
+        self.source = str(config.get('file') or config.get('hf_hub_id') or config.get('url'))
+        if self.kind == 'state_dict':
+            self.source = 'the given state_dict'
+        elif self.kind == 'local-dir':
+            self.source = _file_in(place)
+        if self.kind:
+            checkpoint = _read(self.kind, place, self.source, options.get('cache_dir'))
+            self.weights = get_state_dict(checkpoint, self.source, _CONTAINERS)
+
+    def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of the entry point with which timm reads nothing itself."""
+        if not self.kind:  # timm says so
+            return dict(options)
+        overlay = {**(options.get('pretrained_cfg_overlay') or {}), 'source': ''}
+        overlay['state_dict'] = {'read': True}
+        return {**options, 'pretrained_cfg_overlay': overlay}
+
+    def filter(self, state_dict: Mapping[str, Tensor], model: ImageClassifier) -> dict[str, Tensor]:
+        """timm's ``pretrained_filter_fn``."""
+        return match_weights(self.weights, model, self.source)
+
+    def restore(self, model: nn.Module) -> None:
+        """Let the model say where its weights come from, as timm would have."""
+        if self.kind:
+            model.pretrained_cfg = {**model.pretrained_cfg, **self.own}
+            model.default_cfg = model.pretrained_cfg
+
+
+def _file_in(folder: str | os.PathLike) -> str:
+    """The file of weights in a folder that timm saved a model to."""
+    files = [Path(folder, name) for name in _FILES if Path(folder, name).is_file()]
+    files += sorted(Path(folder).glob('*.safetensors')) + sorted(Path(folder).glob('*.pth'))
+    if not files:
+        raise UserError(f'{folder}: no file of weights in it, such as {_FILES[0]}')
+    return str(files[0])
+
+
+def _read(kind: str, place: Any, source: str, cache_dir: Any) -> dict[str, Any]:
+    if kind != 'hf-hub':
+        return place if kind == 'state_dict' else load_weights(source)
+    repository, file = place if isinstance(place, (tuple, list)) else (place, None)
+    files = _FILES[:2] if file is None else (str(Path(file).with_suffix('.safetensors')), file)
+    for name in dict.fromkeys(files):
+        try:
+            path = hub.fetch(f'{hub.SCHEME}{repository}/{name}', cache_dir)
+        except hub.NoSuchFile:
+            if name == files[-1]:
+                raise
+        else:
+            break
+    return load_weights(path)
+
+
+def match_weights(
+    state_dict: Mapping[str, Tensor], model: ImageClassifier, source: str
+) -> dict[str, Tensor]:
+    """The weights under the model's names, all of them and no others.
 
     Args:
         state_dict: released weights, or those of a classifier of this package, or of a backbone alone.
         model: just built, with the ``pretrained_cfg`` of these weights. Where its number of classes is
             another one, there is no head in what is returned.
+        source: what an error calls the weights.
 
     Raises:
-        UserError: a weight is missing, unexpected or of another shape; lists all of them.
+        UserError: a weight is missing, unexpected or of another shape or kind; lists all of them.
     """
     weights = rename_released(state_dict)
     if not any(name.startswith(PREFIX) for name in weights):
@@ -42,13 +134,5 @@ def match_weights(state_dict: Mapping[str, Tensor], model: ImageClassifier) -> d
     if differences:
         inner = {n[len(PREFIX) :]: v for n, v in weights.items() if n.startswith(PREFIX)}
         cause = likeliest_cause(model.backbone, compare(model.backbone.state_dict(), inner))
-        raise UserError(f'{_source(model)}: {cause}. Weights {differences.listed(SHOWN)}')
+        raise UserError(f'{source}: {cause}. Weights {differences.listed(SHOWN)}')
     return weights
-
-
-def _source(model: ImageClassifier) -> str:
-    """Where timm took the weights from, by its order of precedence."""
-    config = model.pretrained_cfg
-    if config.get('state_dict'):
-        return 'the given state_dict'
-    return str(config.get('file') or config.get('hf_hub_id') or config.get('url'))
