@@ -138,21 +138,22 @@ def test_second_training_in_a_folder(train, shapes, tmp_path):
     train('--resume', '--cfg-options', 'train_cfg.max_epochs=1').ok()
 
 
-@pytest.mark.parametrize('keep', [1, 2])
-def test_full_disk(train, segmentation, small_disk, tmp_path, keep):
-    more = f'default_hooks = dict(checkpoint=dict(max_keep_ckpts={keep}))\n'
-    size = int((keep + 0.5) * segmentation.checkpoint.stat().st_size)
-    folder = small_disk(tmp_path / 'disk', str(size))
-    stopped = train(more=more, folder='disk')
-    assert stopped.code == 1
-    assert only_line(stopped.err) == (
-        f'train.py: error: cannot write {folder}/epoch_{keep + 1}.pth: No space left on device; once that '
-        f'is put right, --resume continues from {folder}/epoch_{keep}.pth'
-    )
-    assert checkpoints(folder) == [f'epoch_{number + 1}.pth' for number in range(keep)]
-    subprocess.run(['mount', '-o', 'remount,size=1g', str(folder)], check=True)
-    train('--resume', more=more, folder='disk').ok()
-    assert 'epoch_3.pth' in checkpoints(folder)
+def test_full_disk(train, small_disk, tmp_path):
+    train(folder='whole', more='train_cfg.update(max_epochs=1)\n').ok()
+    size = (tmp_path / 'whole/epoch_1.pth').stat().st_size
+    for keep in (1, 2):
+        more = f'default_hooks = dict(checkpoint=dict(max_keep_ckpts={keep}))\n'
+        folder = small_disk(tmp_path / f'disk{keep}', str(int((keep + 0.5) * size)))
+        stopped = train(more=more, folder=folder.name)
+        assert stopped.code == 1
+        assert only_line(stopped.err) == (
+            f'train.py: error: cannot write {folder}/epoch_{keep + 1}.pth: No space left on device; once '
+            f'that is put right, --resume continues from {folder}/epoch_{keep}.pth'
+        )
+        assert checkpoints(folder) == [f'epoch_{number + 1}.pth' for number in range(keep)]
+        subprocess.run(['mount', '-o', 'remount,size=1g', str(folder)], check=True)
+        train('--resume', more=more, folder=folder.name).ok()
+        assert 'epoch_3.pth' in checkpoints(folder)
 
 
 def test_full_disk_of_the_logs(train, small_disk, tmp_path):
