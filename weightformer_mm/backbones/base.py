@@ -19,7 +19,7 @@ from ..layers import (
     set_backend,
 )
 from ..layers.primitives import LayerNorm
-from ..ops.compat import is_compiling
+from ..ops.compat import is_compiling, is_transformed
 from .arch import is_dynamic, resolve_out_indices
 
 Result = TypeVar('Result')
@@ -221,10 +221,13 @@ class DynamicBackbone(BaseModule):
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """Run a block, keeping for the backward pass what ``with_cp`` and ``memory_efficient`` say."""
-        if self.with_cp and torch.is_grad_enabled():
+        # torch.func and forward-mode derivatives do not go through checkpoints
+        if not torch.is_grad_enabled() or is_transformed():
+            return block(x)
+        if self.with_cp:
             return checkpoint(block, x, use_reentrant=False)
         # a compiler decides itself what to compute again
-        if self.memory_efficient and torch.is_grad_enabled() and not is_compiling():
+        if self.memory_efficient and not is_compiling():
             return run_recomputed(block, x)
         return block(x)
 
