@@ -197,9 +197,14 @@ class DynamicBackbone(BaseModule):
                 x = module(x)
             for block in blocks:
                 x = self.run_block(block, x)
+            x = self.hand_on(index, x)
             if index in chosen:
                 taken.append(take(index, x))
         return taken
+
+    def hand_on(self, index: int, x: Tensor) -> Tensor:
+        """The map after unit ``index``, once the unit itself was called."""
+        return x
 
     def drop_units_after(self, last: int) -> None:
         """Keep the units up to ``last``: its map, without a norm, becomes the only output."""
@@ -241,8 +246,12 @@ class DynamicBackbone(BaseModule):
             )
 
     def frozen_modules(self) -> list[nn.Module]:
-        """The modules that ``frozen_stages`` freezes."""
-        raise NotImplementedError
+        """What ``frozen_stages`` freezes: units with what leads to them, and their output norms."""
+        if self.frozen_stages < 0:
+            return []
+        frozen = range(self.frozen_stages)
+        norms = [getattr(self, f'norm{index}') for index in self.out_indices if index in frozen]
+        return [*self.unit_parts(0)[0], *self.units[: self.frozen_stages], *norms]
 
     def block_index(self, name: str) -> int | None:
         """Index of the block that parameter ``name`` trains with; -1 for the stem, None after the blocks."""
