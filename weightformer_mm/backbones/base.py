@@ -21,6 +21,7 @@ from ..layers import (
 from ..layers.primitives import LayerNorm
 from ..ops.compat import is_compiling, is_transformed
 from .arch import is_dynamic, resolve_out_indices
+from .fixed_size import fixed_size
 
 Result = TypeVar('Result')
 
@@ -189,7 +190,7 @@ class DynamicBackbone(BaseModule):
             take: is given the map ``(B, H_i, W_i, C_i)`` after unit ``index``.
         """
         self.check_image(image)
-        x = image
+        x = fixed_size(image)
         taken = []
         for index in range(chosen[-1] + 1):
             entrance, blocks = self.unit_parts(index)
