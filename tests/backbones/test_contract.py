@@ -231,9 +231,45 @@ def test_frozen_stages_stay_as_they_are(backbone, arch):
             assert parameter.requires_grad == (id(parameter) not in fixed), (frozen, name)
         assert not any(module.training for module in model.frozen_modules())
         outputs = model(torch.randn(1, 3, 32, 32))
-        torch.autograd.backward(outputs, [torch.randn_like(output) for output in outputs])
+        trained = [output for output in outputs if output.requires_grad]
+        if frozen < depth_of(backbone, arch):
+            torch.autograd.backward(trained, [torch.randn_like(output) for output in trained])
+        assert bool(trained) == (frozen < depth_of(backbone, arch))
     with pytest.raises(ValueError, match='expected frozen_stages'):
         build(backbone, arch, frozen_stages=depth_of(backbone, arch) + 1)
+
+
+@pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
+def test_frozen_stages_freeze_their_output_norms(backbone, arch):
+    """As those of mmdet's and mmseg's Swin do."""
+    model = build(backbone, arch, out_indices=(0, 2, 3), frozen_stages=3).train()
+    norms = {f'norm{index}': getattr(model, f'norm{index}') for index in (0, 2, 3)}
+    for name, norm in norms.items():
+        frozen = name != 'norm3'
+        assert norm.training != frozen
+        assert all(parameter.requires_grad != frozen for parameter in norm.parameters())
+        depth = model.num_blocks + 1
+        assert model.get_layer_depth(f'{name}.weight') == (depth, depth + 1)
+    outputs = model(torch.randn(1, 3, 32, 32))
+    assert [output.requires_grad for output in outputs] == [False, False, True]
+
+
+@pytest.mark.parametrize('recomputed', [{}, *RECOMPUTED], ids='+'.join)
+@pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
+def test_every_unit_is_called_with_its_map_as_output(backbone, arch, recomputed):
+    model = build(backbone, arch, **recomputed)
+    maps = []
+    for unit in model.units:
+        unit.register_forward_hook(lambda module, args, output: maps.append(output))
+    image = torch.randn(2, 3, 41, 64)
+    found = model.intermediates(image, range(len(model.units)))
+    assert list(map(id, maps)) == list(map(id, found))
+    called = set()
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda *_, name=name: called.add(name))
+    model(image)
+    uncalled = {name for name, module in model.named_modules()} - called
+    assert all(type(model.get_submodule(name)) is torch.nn.ModuleList for name in uncalled)
 
 
 @pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 from weightformer_mm import ops
 from weightformer_mm.layers import AttentionBlock, DynamicBlock, StaticBlock, run_recomputed
@@ -88,6 +88,46 @@ def test_a_parametrised_module_runs(kind, name, fused):
     parametrize.register_parametrization(getattr(block, name), 'weight', Doubled())
     torch.testing.assert_close(block(x), expected)
     assert len(fused) == 1
+
+
+@pytest.mark.parametrize('name', WATCHED)
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_a_pruned_module_runs(kind, name, fused):
+    torch.manual_seed(0)
+    block = kind(8)
+    x = torch.randn(2, 5, 4, 8)
+    before = block(x)
+    prune.random_unstructured(getattr(block, name), 'weight', amount=0.5)
+    pruned = block(x)
+    assert len(fused) == 1
+    assert not torch.allclose(pruned, before)
+    prune.remove(getattr(block, name), 'weight')
+    torch.testing.assert_close(block(x), pruned)
+    assert len(fused) == 2
+
+
+@pytest.mark.parametrize('name', ['linear1', 'linear2'])
+def test_a_linear_layer_without_bias_runs(name, fused):
+    torch.manual_seed(0)
+    block = StaticBlock(8)
+    x = torch.randn(2, 5, 4, 8)
+    expected = block(x)  # biases are zero at the beginning
+    getattr(block, name).bias = None
+    torch.testing.assert_close(block(x), expected)
+    assert len(fused) == 1
+
+
+def test_a_convolution_that_was_dilated_stays_so():
+    """As libraries do it that trade stride for dilation."""
+    torch.manual_seed(0)
+    conv = StaticBlock(8).dwc
+    x = torch.randn(2, 7, 6, 8)
+    conv.dilation, conv.padding = (2, 2), (2, 2)
+    torch.testing.assert_close(conv(x, residual=True), x + conv(x))
+    block = StaticBlock(8)
+    nn.init.zeros_(block.linear2.weight)
+    block.dwc = conv
+    torch.testing.assert_close(block(x), x + conv(x))
 
 
 @pytest.mark.parametrize('kind', BLOCKS)

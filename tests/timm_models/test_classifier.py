@@ -116,6 +116,30 @@ def test_intermediates(name, arch):
         model.forward_intermediates(image, output_fmt='NLC')
 
 
+@each_network
+def test_hooks_of_timm_find_every_map(name, arch):
+    image = torch.randn(2, 3, 40, 33)
+    model = create(name, arch).eval()
+    expected = model.forward_intermediates(image, output_fmt='NHWC', intermediates_only=True)
+    options = dict(features_only=True, feature_cls='hook', out_indices=range(len(expected)))
+    hooked = create(name, arch, **options).eval()
+    found = hooked(image)
+    assert len(found) == len(expected) == len(hooked.feature_info.channels())
+    assert all(map(torch.equal, found, expected))
+
+    maps = {}
+    for info in model.feature_info:
+        module = model.get_submodule(info['module'])
+        module.register_forward_hook(
+            lambda module, args, output, key=info['module']: maps.update({key: output})
+        )
+    model(image)
+    for info, truth in zip(model.feature_info, expected):
+        x = maps[info['module']]
+        assert torch.equal(x, truth)
+        assert x.shape[-1] == info['num_chs'] and x.shape[1] == -(-40 // info['reduction'])
+
+
 def test_norm_reaches_the_intermediates_of_the_final_size():
     isotropic, pyramid = (create(*arch).eval() for arch in ARCHS)
     image = torch.randn(1, 3, 64, 64)

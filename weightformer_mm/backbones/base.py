@@ -19,8 +19,9 @@ from ..layers import (
     set_backend,
 )
 from ..layers.primitives import LayerNorm
-from ..ops.compat import is_compiling
+from ..ops.compat import is_compiling, is_transformed
 from .arch import is_dynamic, resolve_out_indices
+from .fixed_size import fixed_size
 
 Result = TypeVar('Result')
 
@@ -189,7 +190,7 @@ class DynamicBackbone(BaseModule):
             take: is given the map ``(B, H_i, W_i, C_i)`` after unit ``index``.
         """
         self.check_image(image)
-        x = image
+        x = fixed_size(image)
         taken = []
         for index in range(chosen[-1] + 1):
             entrance, blocks = self.unit_parts(index)
@@ -197,9 +198,14 @@ class DynamicBackbone(BaseModule):
                 x = module(x)
             for block in blocks:
                 x = self.run_block(block, x)
+            x = self.hand_on(index, x)
             if index in chosen:
                 taken.append(take(index, x))
         return taken
+
+    def hand_on(self, index: int, x: Tensor) -> Tensor:
+        """The map after unit ``index``, once the unit itself was called."""
+        return x
 
     def drop_units_after(self, last: int) -> None:
         """Keep the units up to ``last``: its map, without a norm, becomes the only output."""
@@ -221,10 +227,13 @@ class DynamicBackbone(BaseModule):
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """Run a block, keeping for the backward pass what ``with_cp`` and ``memory_efficient`` say."""
-        if self.with_cp and torch.is_grad_enabled():
+        # torch.func and forward-mode derivatives do not go through checkpoints
+        if not torch.is_grad_enabled() or is_transformed():
+            return block(x)
+        if self.with_cp:
             return checkpoint(block, x, use_reentrant=False)
         # a compiler decides itself what to compute again
-        if self.memory_efficient and torch.is_grad_enabled() and not is_compiling():
+        if self.memory_efficient and not is_compiling():
             return run_recomputed(block, x)
         return block(x)
 
@@ -238,8 +247,12 @@ class DynamicBackbone(BaseModule):
             )
 
     def frozen_modules(self) -> list[nn.Module]:
-        """The modules that ``frozen_stages`` freezes."""
-        raise NotImplementedError
+        """What ``frozen_stages`` freezes: units with what leads to them, and their output norms."""
+        if self.frozen_stages < 0:
+            return []
+        frozen = range(self.frozen_stages)
+        norms = [getattr(self, f'norm{index}') for index in self.out_indices if index in frozen]
+        return [*self.unit_parts(0)[0], *self.units[: self.frozen_stages], *norms]
 
     def block_index(self, name: str) -> int | None:
         """Index of the block that parameter ``name`` trains with; -1 for the stem, None after the blocks."""

@@ -20,6 +20,14 @@ class Stage(nn.Module):
         self.downsample = downsample
         self.blocks = nn.ModuleList(blocks)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Hand on the map after the blocks, where hooks find it.
+
+        The network runs the blocks itself: what a module is called with stays in memory for as long as it
+        runs, which for a whole stage raises the peak by the largest map of the network.
+        """
+        return x
+
 
 @MODELS.register_module()
 class PyramidWeightFormer(DynamicBackbone):
@@ -39,7 +47,8 @@ class PyramidWeightFormer(DynamicBackbone):
         token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline: self-attention in the
             dynamic blocks, which then have no use for the two strategies.
         dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
-        frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages.
+        frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages, with
+            their output norms.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
         memory_efficient: recompute of each block what is cheap (LayerNorm, convolution, prediction, GELU),
             and keep the product before GELU where that is faster. ``with_cp`` goes further and wins.
@@ -122,10 +131,8 @@ class PyramidWeightFormer(DynamicBackbone):
         stage = self.stages[index]
         return (stage.downsample,), stage.blocks
 
-    def frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        return [self.stages[0].downsample, *self.stages[: self.frozen_stages]]
+    def hand_on(self, index: int, x: Tensor) -> Tensor:
+        return self.stages[index](x)
 
     def block_index(self, name: str) -> int | None:
         parts = name.split('.')

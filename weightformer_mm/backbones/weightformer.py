@@ -31,7 +31,8 @@ class WeightFormer(DynamicBackbone):
         token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline: self-attention in the
             dynamic blocks, which then have no use for the two strategies.
         dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
-        frozen_stages: -1 freezes nothing, 0 the patch embedding, k also the first k blocks.
+        frozen_stages: -1 freezes nothing, 0 the patch embedding, k also the first k blocks,
+            with the output norms after them.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
         memory_efficient: recompute of each block what is cheap (LayerNorm, convolution, prediction, GELU),
             and keep the product before GELU where that is faster. ``with_cp`` goes further and wins.
@@ -106,11 +107,6 @@ class WeightFormer(DynamicBackbone):
     def unit_parts(self, index: int) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
         entrance = (self.patch_embed, self.init_norm) if index == 0 else ()
         return entrance, (self.blocks[index],)
-
-    def frozen_modules(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        return [self.patch_embed, self.init_norm, *self.blocks[: self.frozen_stages]]
 
     def block_index(self, name: str) -> int | None:
         if name.startswith(('patch_embed.', 'init_norm.')):

@@ -3,6 +3,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import ops
+from ..ops.compat import is_transformed
 from .primitives import Linear
 
 HEAD_WIDTH = 32
@@ -30,5 +32,7 @@ class SelfAttention(nn.Module):
         query, key, value = heads.permute(
             2, 0, 3, 1, 4
         )  # (B, N, 3, heads, d) -> each (B, heads, N, d)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        # which has no forward-mode derivatives
+        attend = ops.attention_as_mlp if is_transformed() else F.scaled_dot_product_attention
+        mixed = attend(query, key, value)
         return self.proj(mixed.transpose(1, 2).reshape(x.shape))  # (B, heads, N, d) -> (B, H, W, C)

@@ -5,9 +5,11 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from .. import ops
+from .as_built import built
 from .predictors import KERNEL_PREDICTORS
 
 
+@built
 class DynamicDepthwiseConv2d(nn.Module):
     """A depthwise convolution with a static kernel plus one predicted from the image (arXiv 2605.01711).
 

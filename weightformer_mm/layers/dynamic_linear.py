@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..ops.compat import product_dtype
+from .as_built import built
 from .predictors import WEIGHT_PREDICTORS
 
 
+@built
 class DynamicLinear(nn.Module):
     """A linear layer whose weight is a static matrix plus one predicted from the image (arXiv 2605.01711).
 

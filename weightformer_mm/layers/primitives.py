@@ -8,6 +8,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from .. import ops
+from .as_built import built, has_geometry
 
 
 def norm_eps() -> float:
@@ -19,6 +20,7 @@ def norm_eps() -> float:
     return 1e-6
 
 
+@built
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the channels with the published epsilon, 1e-6, whatever ``eps`` is set to later."""
 
@@ -29,6 +31,7 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, norm_eps())
 
 
+@built
 class DropPath(timm_layers.DropPath):
     """timm's stochastic depth with a rate that ``torch.compile`` takes for a constant, see `norm_eps`."""
 
@@ -42,6 +45,7 @@ class DropPath(timm_layers.DropPath):
         self._ratio = float(rate).as_integer_ratio()
 
 
+@built
 class Linear(nn.Linear):
     """Linear layer initialised as published: weight from a truncated normal of std 0.02, bias zero."""
 
@@ -58,6 +62,7 @@ class Conv2d(nn.Conv2d):
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+@built
 class DepthwiseConv2d(Conv2d):
     """Depthwise 3x3 convolution, ``(B, H, W, C) -> (B, ceil(H/stride), ceil(W/stride), C)``.
 
@@ -74,7 +79,13 @@ class DepthwiseConv2d(Conv2d):
             return super().forward(x)
         if self.stride != (1, 1):
             raise ValueError(f'expected stride 1 with residual=True, got {self.stride}')
+        if not self.keeps_form():
+            return x + super().forward(x)
         return ops.depthwise_conv(x, self.kernel(x), self.bias, residual, self.backend)
+
+    def keeps_form(self) -> bool:
+        """Whether nobody has dilated it since, or changed its padding."""
+        return has_geometry(self, 3, self.stride[0], padding=1, groups=self.in_channels)
 
     def kernel(self, x: Tensor) -> Tensor:
         """That of all images, ``(1, C, 1, 3, 3)``."""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops.compat import is_traced
-from .as_built import has_plain_parameters, untouched
+from .as_built import as_built, has_geometry
 from .primitives import Conv2d, LayerNorm
 
 
@@ -34,11 +34,7 @@ class PatchEmbed(nn.Module):
 
     def _is_as_built(self) -> bool:
         """Whether the projection still is a convolution of whole patches and nothing else."""
-        proj, size = self.proj, (self.patch_size, self.patch_size)
-        if type(proj) is not nn.Conv2d or not (untouched(proj) and has_plain_parameters(proj)):
-            return False
-        geometry = proj.kernel_size, proj.stride, proj.padding, proj.dilation, proj.groups
-        return geometry == (size, size, (0, 0), (1, 1), 1)
+        return as_built(self.proj) and has_geometry(self.proj, self.patch_size, self.patch_size)
 
     def _by_product(self, image: Tensor) -> Tensor:
         """The same as a product of matrices.

@@ -1,7 +1,7 @@
 """Pure functions on tensors. Each folder is one operation; its ``reference`` defines what is right."""
 
 from .attention import attention_as_mlp
-from .depthwise_conv import adaptive_update, depthwise_conv, depthwise_conv_norm
+from .depthwise_conv import adaptive_update, depthwise_conv, depthwise_conv_norm, pool_grid
 from .mlp import Stash, recomputes, residual_mlp
 from .precision import predict
 from .predicted_weight import (
@@ -19,6 +19,7 @@ __all__ = [
     'bilateral_update',
     'depthwise_conv',
     'depthwise_conv_norm',
+    'pool_grid',
     'pool_tokens',
     'predict',
     'predicted_linear',

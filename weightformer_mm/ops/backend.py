@@ -8,7 +8,7 @@ import os
 import torch
 from torch import Tensor
 
-from .compat import is_compiling, triton_obstacle
+from .compat import is_compiling, is_transformed, triton_obstacle
 
 BACKENDS = ('auto', 'torch', 'triton')
 ENVIRONMENT = 'WEIGHTFORMER_BACKEND'
@@ -63,6 +63,8 @@ def _obstacle(x: Tensor, interpreted: bool) -> str | None:
     """Why Triton cannot run on ``x``; None if it can. Interpreted kernels also run on the CPU."""
     if _WITHOUT_TRITON is not None:
         return _WITHOUT_TRITON
+    if is_transformed():
+        return 'the Triton kernels take part in neither torch.func nor forward-mode derivatives'
     if x.device.type != 'cuda' and not (interpreted and x.device.type == 'cpu'):
         return f'the Triton kernels need a GPU, and the tensor is on {x.device.type!r}'
     if x.dtype not in _DTYPES:

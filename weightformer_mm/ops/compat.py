@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils import flop_counter
 from torch.utils._pytree import tree_map
 
@@ -52,7 +53,16 @@ def is_compiling() -> bool:
 
 def is_traced() -> bool:
     """Whether this call is compiled, exported, traced or transformed, and must be plain PyTorch."""
-    return is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+    return is_compiling() or torch.jit.is_tracing() or is_transformed()
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func`` transforms this call, or forward-mode derivatives go along with it.
+
+    What has a backward pass alone must not run then: an operator would drop the derivatives without a word.
+    """
+    transforms = torch._C._are_functorch_transforms_active
+    return not is_compiling() and (transforms() or forward_ad._current_level >= 0)
 
 
 def keeps_operators() -> bool:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .compat import HAS_CUSTOM_OPS
+from .compat import HAS_CUSTOM_OPS, is_transformed
+from .second_order import differentiable_gradients, is_differentiated
 
 NAMESPACE = 'weightformer_mm'
+_SAVED = object()  # stands for a tensor, which autograd keeps
 
 
 def operator(
     schema: str,
     fake: Callable[..., Any],
-    setup_context: Callable[..., None] | None = None,
-    backward: Callable[..., Any] | None = None,
+    gradient: Callable[..., Any] | None = None,
+    reference: Callable[..., Any] | None = None,
+    keeps: Sequence[int] = (),
 ) -> Callable[[Callable], Callable]:
     """Decorate a function on tensors to become the operator ``weightformer_mm::<name>``.
 
@@ -30,37 +32,60 @@ def operator(
         schema: name and types, ``'name(Tensor x, float eps) -> Tensor'``; the first is a tensor, and none is
             written to.
         fake: takes the same arguments and gives outputs of the right shapes and types, without values.
-        setup_context: ``(ctx, inputs, output)``, saves what the gradient needs.
-        backward: ``(ctx, *grads)``, gives one gradient per argument.
+        gradient: ``(needed, arguments, kept, *grads)``, gives one gradient per argument. ``needed`` says of
+            which; a gradient of an output may be None.
+        reference: the same function in plain PyTorch, for gradients that will be differentiated.
+        keeps: indices of the outputs that ``gradient`` is given as ``kept``.
     """
     name, _, signature = schema.partition('(')
 
     def register(launcher: Callable) -> Callable:
         @functools.wraps(launcher)
         def function(first: Tensor, *rest: Any) -> Any:
+            # from a compiled graph, where derivatives would be dropped without a word
+            if is_transformed():
+                raise RuntimeError(
+                    f'{NAMESPACE}::{name} takes part in neither torch.func nor forward-mode derivatives; '
+                    'run the network without torch.compile'
+                )
             with torch.cuda.device_of(first):  # Triton launches on the current GPU
                 return launcher(first, *rest)
 
-        if not HAS_CUSTOM_OPS:
-            return _autograd_function(name, function, setup_context, backward)
-        made = torch.library.custom_op(
-            f'{NAMESPACE}::{name}', function, mutates_args=(), schema=f'({signature}'
-        )
-        made.register_fake(fake)
-        if backward is not None:
-            made.register_autograd(backward, setup_context=setup_context)
-        return made
+        setup_context, backward = _autograd(gradient, reference, keeps)
+        if HAS_CUSTOM_OPS:
+            made = torch.library.custom_op(
+                f'{NAMESPACE}::{name}', function, mutates_args=(), schema=f'({signature}'
+            )
+            made.register_fake(fake)
+            if gradient is not None:
+                made.register_autograd(backward, setup_context=setup_context)
+            return made
+        if gradient is None:
+            return function
+        methods = {'forward': function, 'setup_context': setup_context, 'backward': backward}
+        static = {key: staticmethod(method) for key, method in methods.items()}
+        return type(name, (torch.autograd.Function,), static).apply
 
     return register
 
 
-def _autograd_function(name, function, setup_context, backward) -> Callable:
-    if backward is None:
-        return function
-    methods = {
-        'forward': function,
-        'setup_context': setup_context,
-        'backward': once_differentiable(backward),
-    }
-    static = {key: staticmethod(method) for key, method in methods.items()}
-    return type(name, (torch.autograd.Function,), static).apply
+def _autograd(gradient, reference, keeps) -> tuple[Callable, Callable]:
+    """What autograd calls after an operator, and for its gradients."""
+
+    def setup_context(ctx, inputs, output):
+        outputs = output if isinstance(output, tuple) else (output,)
+        tensors = [value for value in inputs if isinstance(value, Tensor)]
+        ctx.save_for_backward(*tensors, *(outputs[index] for index in keeps))
+        ctx.arguments = [_SAVED if isinstance(value, Tensor) else value for value in inputs]
+        ctx.set_materialize_grads(False)
+
+    def backward(ctx, *grads):
+        if all(grad is None for grad in grads):
+            return (None,) * len(ctx.arguments)
+        saved = iter(ctx.saved_tensors)
+        arguments = [next(saved) if value is _SAVED else value for value in ctx.arguments]
+        if is_differentiated():
+            return differentiable_gradients(reference, arguments, grads, ctx.needs_input_grad)
+        return gradient(ctx.needs_input_grad, arguments, tuple(saved), *grads)
+
+    return setup_context, backward

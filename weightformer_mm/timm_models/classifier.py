@@ -88,7 +88,7 @@ class ImageClassifier(nn.Module):
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride (``reduction``) and module of each unit's map."""
+        """Channels, stride (``reduction``) and module of each unit's map, which is ``(B, H, W, C)`` there."""
         units = 'stages' if hasattr(self.backbone, 'stages') else 'blocks'
         sizes = zip(self.backbone.unit_channels, self.backbone.unit_strides)
         return [

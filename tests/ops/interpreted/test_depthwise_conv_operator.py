@@ -106,8 +106,7 @@ def test_the_plain_autograd_function_of_an_older_torch(monkeypatch, device):
     plain = operators.operator(
         'conv(Tensor x, Tensor kernel, Tensor bias, bool residual) -> Tensor',
         fake=None,
-        setup_context=autograd._save_conv,
-        backward=autograd._conv_backward,
+        gradient=autograd._conv_gradient,
     )(lambda *args: autograd.conv(*args).detach())
     results = []
     for function in (plain, autograd.conv):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ... import ops
+from ..as_built import as_built, has_geometry
 from ..primitives import DepthwiseConv2d
 from .registry import KERNEL_PREDICTORS
 
@@ -55,10 +56,20 @@ class _GridMLP(nn.Sequential):
         self.kernel_size = kernel_size
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self._is_as_built():
+            grid = ops.pool_grid(x, self.kernel_size, self.backend)
+            return super().forward(grid.permute(0, 3, 1, 2))
         hidden, _, out = self
         return ops.adaptive_update(
             x, self.kernel_size, hidden.weight, hidden.bias, out.weight, self.backend
         )
+
+    def _is_as_built(self) -> bool:
+        if len(self) != 3:
+            return False
+        hidden, activation, out = self
+        kept = as_built(hidden, activation) and as_built(out, bias=False)
+        return kept and has_geometry(hidden, size=1) and has_geometry(out, size=1)
 
 
 @KERNEL_PREDICTORS.register('adaptive')

@@ -6,12 +6,15 @@ exact forms of the others are this project's own, named after the paper's compar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from ... import ops
+from ..as_built import as_built
 from ..primitives import Linear
 from .registry import WEIGHT_PREDICTORS
 
@@ -49,9 +52,15 @@ class LinearPredictor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = ops.pool_tokens(x, self.backend)
+        if not as_built(self.to_in, self.to_out, bias=False):
+            return self.correlated(x, self.to_in(tokens), self.to_out(tokens))
         # computed as Waᵀ (Pᵀ P) Wb: nothing of the size of a wider map
         core = ops.token_correlation(tokens, tokens, x.shape[1] * x.shape[2])  # (B, Cin, Cin)
         return self.to_in.weight @ core @ self.to_out.weight.T * x.shape[3] ** -0.5
+
+    def correlated(self, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """``leftᵀ right * Cin^-1/2 / N`` of two maps of the tokens of ``x``."""
+        return ops.token_correlation(left, right, x.shape[1] * x.shape[2]) * x.shape[3] ** -0.5
 
 
 @WEIGHT_PREDICTORS.register('nonlinear')
@@ -60,9 +69,7 @@ class NonlinearPredictor(LinearPredictor):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = ops.pool_tokens(x, self.backend)
-        left, right = F.silu(self.to_in(tokens)), F.silu(self.to_out(tokens))
-        update = ops.token_correlation(left, right, x.shape[1] * x.shape[2])
-        return update * x.shape[3] ** -0.5
+        return self.correlated(x, F.silu(self.to_in(tokens)), F.silu(self.to_out(tokens)))
 
 
 @WEIGHT_PREDICTORS.register('bilateral')
@@ -83,6 +90,8 @@ class BilateralPredictor(nn.Module):
         nn.init.zeros_(self.reduce.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not as_built(self.reduce):
+            return self.expanded(x, *self.sides(x))
         return ops.bilateral_update(
             x,
             self.reduce.weight,
@@ -91,6 +100,17 @@ class BilateralPredictor(nn.Module):
             self.expand_out,
             self.backend,
         )
+
+    def sides(self, x: Tensor) -> Sequence[Tensor]:
+        """The hidden layer of either side, ``(B, Np, Cin//r)`` and ``(B, Np, Cout//r)``."""
+        tokens = ops.pool_tokens(x.to(self.expand_in.dtype), self.backend)
+        widths = [len(self.expand_in), len(self.expand_out)]
+        return F.silu(self.reduce(tokens)).split(widths, dim=-1)
+
+    def expanded(self, x: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """``E1ᵀ (leftᵀ right) E2 * Cin^-1/2 / N``."""
+        core = ops.token_correlation(left, right, x.shape[1] * x.shape[2])  # (B, Cin//r, Cout//r)
+        return self.expand_in.T @ (core @ self.expand_out) * x.shape[3] ** -0.5
 
 
 @WEIGHT_PREDICTORS.register('deep')
@@ -103,8 +123,5 @@ class DeepPredictor(BilateralPredictor):
         self.out_hidden = Linear(out_features // reduction, out_features // reduction)
 
     def forward(self, x: Tensor) -> Tensor:
-        widths = [len(self.expand_in), len(self.expand_out)]
-        left, right = F.silu(self.reduce(ops.pool_tokens(x, self.backend))).split(widths, dim=-1)
-        left, right = F.silu(self.in_hidden(left)), F.silu(self.out_hidden(right))
-        core = ops.token_correlation(left, right, x.shape[1] * x.shape[2])  # (B, Cin//r, Cout//r)
-        return self.expand_in.T @ (core @ self.expand_out) * x.shape[3] ** -0.5
+        left, right = self.sides(x)
+        return self.expanded(x, F.silu(self.in_hidden(left)), F.silu(self.out_hidden(right)))

@@ -14,13 +14,35 @@ from ..precision import at_least_float32, without_autocast
 from . import autograd, eager, grid, reference
 from .compiled import pool_grid_whole
 
-__all__ = ['adaptive_update', 'depthwise_conv', 'depthwise_conv_norm']
+__all__ = ['adaptive_update', 'depthwise_conv', 'depthwise_conv_norm', 'pool_grid']
+
+
+_update_from_grid = at_least_float32(reference.update_from_grid)
 
 
 @at_least_float32
-def _adaptive_update(x: Tensor, size: int, *parameters: Tensor) -> Tensor:
-    pool = pool_grid_whole if keeps_operators() else reference.pool_grid
-    return reference.update_from_grid(pool(x, size), *parameters)
+def _pool_grid(x: Tensor, size: int) -> Tensor:
+    return pool_grid_whole(x, size) if keeps_operators() else reference.pool_grid(x, size)
+
+
+def pool_grid(x: Tensor, size: int, backend: str = 'auto') -> Tensor:
+    """Average the map in a grid of ``size x size`` cells, which may share pixels.
+
+    Args:
+        x: ``(B, H, W, C)`` of any size, also smaller than the grid.
+        size: cells along each side.
+        backend: ``'auto'``, ``'torch'`` or ``'triton'``; see `choose_backend`.
+
+    Returns:
+        ``(B, size, size, C)``, float32 (float64 for float64 inputs), also under autocast.
+
+    Raises:
+        ValueError: if ``x`` is not four-dimensional, or the backend cannot run on it.
+    """
+    check_map(x)
+    # asked of x as it comes: the kernels read half precision and add in float32, without a converted copy
+    pool = grid.pool_grid if choose_backend(backend, x) == 'triton' else _pool_grid
+    return pool(x, size)
 
 
 def adaptive_update(
@@ -53,11 +75,7 @@ def adaptive_update(
             on it.
     """
     check_map(x, channels=hidden_weight.shape[1])
-    parameters = (hidden_weight, hidden_bias, out_weight)
-    # asked of x as it comes: the kernels read half precision and add in float32, without a converted copy
-    if choose_backend(backend, x) == 'triton':
-        return grid.adaptive_update(x, size, *parameters)
-    return _adaptive_update(x, size, *parameters)
+    return _update_from_grid(pool_grid(x, size, backend), hidden_weight, hidden_bias, out_weight)
 
 
 def depthwise_conv(

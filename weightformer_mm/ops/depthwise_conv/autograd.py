@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..operators import operator
+from . import reference
 
 # Triton is imported with the kernels, when one of them first runs.
 
@@ -43,32 +44,22 @@ def kernel_grad(x: Tensor, grad: Tensor, images: int, size: int) -> tuple[Tensor
     return kernels.kernel_grad(x, grad, images, size)
 
 
-def _conv_grads(ctx, grad, x, kernel):
-    """Gradients of x, kernel and bias for the gradient of the convolution's output."""
+def _conv_gradient(needed, arguments, kept, grad):
+    x, kernel, bias, residual = arguments
     x_grad = taps_grad = bias_grad = None
-    if ctx.needs_input_grad[0]:
-        x_grad = input_grad(grad, kernel, ctx.residual)
-    if any(ctx.needs_input_grad[1:3]):
+    if needed[0]:
+        x_grad = input_grad(grad, kernel, residual)
+    if any(needed[1:3]):
         taps_grad, bias_grad = kernel_grad(x, grad, kernel.shape[0], kernel.shape[-1])
-        taps_grad, bias_grad = taps_grad.to(kernel.dtype), bias_grad.to(ctx.bias_dtype)
-    return x_grad, taps_grad, bias_grad
-
-
-def _save_conv(ctx, inputs, output):
-    x, kernel, bias, ctx.residual = inputs
-    ctx.bias_dtype = bias.dtype
-    ctx.save_for_backward(x, kernel)
-
-
-def _conv_backward(ctx, grad):
-    return (*_conv_grads(ctx, grad, *ctx.saved_tensors), None)
+        taps_grad, bias_grad = taps_grad.to(kernel.dtype), bias_grad.to(bias.dtype)
+    return x_grad, taps_grad, bias_grad, None
 
 
 @operator(
     'depthwise_conv(Tensor x, Tensor kernel, Tensor bias, bool residual) -> Tensor',
     fake=lambda x, kernel, bias, residual: _like(x),
-    setup_context=_save_conv,
-    backward=_conv_backward,
+    gradient=_conv_gradient,
+    reference=reference.depthwise_conv,
 )
 def conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> Tensor:
     from . import kernels
@@ -104,34 +95,29 @@ def _fake_conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual):
     return (_like(x), _like(x), *statistics)
 
 
-def _save_conv_norm(ctx, inputs, output):
-    x, kernel, bias, norm_weight, norm_bias, _, ctx.residual = inputs
-    ctx.bias_dtype, ctx.norm_bias_dtype = bias.dtype, norm_bias.dtype
-    ctx.set_materialize_grads(False)
-    out, _, mean, rstd = output
-    ctx.save_for_backward(x, kernel, norm_weight, out, mean, rstd)
-
-
-def _conv_norm_backward(ctx, grad_out, grad_normed, *_):
-    x, kernel, norm_weight, out, mean, rstd = ctx.saved_tensors
-    weight_grad = bias_grad = None
+def _conv_norm_gradient(needed, arguments, kept, grad_out, grad_normed, *_):
+    x, kernel, bias, norm_weight, norm_bias, _, residual = arguments
+    weight_grad = shift_grad = None
     if grad_normed is not None:
-        grad_out, weight_grad, bias_grad = norm_grad(
-            grad_normed, grad_out, out, mean, rstd, norm_weight
-        )
+        grad_out, weight_grad, shift_grad = norm_grad(grad_normed, grad_out, *kept, norm_weight)
         weight_grad = weight_grad.to(norm_weight.dtype)
-        bias_grad = bias_grad.to(ctx.norm_bias_dtype)
-    if grad_out is None:
-        return (None,) * 7
-    return (*_conv_grads(ctx, grad_out, x, kernel), weight_grad, bias_grad, None, None)
+        shift_grad = shift_grad.to(norm_bias.dtype)
+    *grads, _ = _conv_gradient(needed, (x, kernel, bias, residual), (), grad_out)
+    return (*grads, weight_grad, shift_grad, None, None)
+
+
+def _reference_conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual):
+    out = reference.depthwise_conv(x, kernel, bias, residual)
+    return out, reference.layer_norm(out, norm_weight, norm_bias, eps)
 
 
 @operator(
     'depthwise_conv_norm(Tensor x, Tensor kernel, Tensor bias, Tensor norm_weight, Tensor norm_bias, '
     'float eps, bool residual) -> (Tensor, Tensor, Tensor, Tensor)',
     fake=_fake_conv_norm,
-    setup_context=_save_conv_norm,
-    backward=_conv_norm_backward,
+    gradient=_conv_norm_gradient,
+    reference=_reference_conv_norm,
+    keeps=(0, 2, 3),
 )
 def conv_norm(
     x: Tensor,

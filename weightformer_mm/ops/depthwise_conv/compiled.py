@@ -19,17 +19,16 @@ def _fake(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 
 
-def _save(ctx, inputs, output) -> None:
-    x, kernel, _ = inputs
-    ctx.save_for_backward(x, kernel)
-
-
-def _differentiate(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return eager_conv_backward(grad, *ctx.saved_tensors)
+def _gradient(needed, arguments, kept, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    x, kernel, _ = arguments
+    return eager_conv_backward(grad, x, kernel)
 
 
 @operator(
-    'eager_conv(Tensor x, Tensor kernel, Tensor bias) -> Tensor', _fake, _save, _differentiate
+    'eager_conv(Tensor x, Tensor kernel, Tensor bias) -> Tensor',
+    _fake,
+    _gradient,
+    reference.depthwise_conv,
 )
 def eager_conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     return eager.convolve(x, kernel, bias).contiguous()
@@ -68,17 +67,16 @@ def _fake_grid(x: Tensor, size: int) -> Tensor:
     return x.new_empty((x.shape[0], size, size, x.shape[3]))
 
 
-def _save_grid(ctx, inputs, output) -> None:
-    x, _ = inputs
-    ctx.size = x.shape[1:3]
-
-
-def _differentiate_grid(ctx, grad: Tensor):
-    return pool_grid_whole_backward(grad, *ctx.size), None
+def _grid_gradient(needed, arguments, kept, grad: Tensor):
+    x, _ = arguments
+    return pool_grid_whole_backward(grad, *x.shape[1:3]), None
 
 
 @operator(
-    'pool_grid_whole(Tensor x, SymInt size) -> Tensor', _fake_grid, _save_grid, _differentiate_grid
+    'pool_grid_whole(Tensor x, SymInt size) -> Tensor',
+    _fake_grid,
+    _grid_gradient,
+    reference.pool_grid,
 )
 def pool_grid_whole(x: Tensor, size: int) -> Tensor:
     return reference.pool_grid(x, size).contiguous()

@@ -1,4 +1,4 @@
-"""The Triton means over a coarse grid as a differentiable operator, and the kernel predicted with it."""
+"""The Triton means over a coarse grid as a differentiable operator."""
 
 from __future__ import annotations
 
@@ -6,35 +6,25 @@ import torch
 from torch import Tensor
 
 from ..operators import operator
-from ..precision import at_least_float32
 from . import reference
 
 # Triton is imported with the kernels, when one of them first runs.
-
-_update_from_grid = at_least_float32(reference.update_from_grid)
-
-
-def adaptive_update(
-    x: Tensor, size: int, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor
-) -> Tensor:
-    """The same as the reference; ``x`` is read as it is, and all after it is float32."""
-    return _update_from_grid(pool_grid(x, size), hidden_weight, hidden_bias, out_weight)
 
 
 def _fake(x: Tensor, size: int) -> Tensor:
     return x.new_empty((x.shape[0], size, size, x.shape[3]), dtype=torch.float32)
 
 
-def _save(ctx, inputs, output) -> None:
-    x, _ = inputs
-    ctx.size, ctx.dtype = x.shape[1:3], x.dtype
+def _reference(x: Tensor, size: int) -> Tensor:
+    return reference.pool_grid(x.float(), size)
 
 
-def _differentiate(ctx, grad: Tensor):
-    return pool_grid_backward(grad, *ctx.size, ctx.dtype), None
+def _gradient(needed, arguments, kept, grad):
+    x, _ = arguments
+    return pool_grid_backward(grad, *x.shape[1:3], x.dtype), None
 
 
-@operator('pool_grid(Tensor x, SymInt size) -> Tensor', _fake, _save, _differentiate)
+@operator('pool_grid(Tensor x, SymInt size) -> Tensor', _fake, _gradient, _reference)
 def pool_grid(x: Tensor, size: int) -> Tensor:
     from .kernels import grid
 

@@ -69,7 +69,7 @@ def residual_mlp(
         eps: of the LayerNorm.
 
     Returns:
-        ``(B, H, W, C)``. Where it runs in pieces, asking for second derivatives raises an error.
+        ``(B, H, W, C)``.
 
     Raises:
         ValueError: if the shapes do not fit together.

@@ -7,13 +7,15 @@ next one comes; the backward pass computes it again, or takes the part before GE
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..precision import without_autocast
+from ..second_order import differentiable_gradients, is_differentiated
+from . import reference
 from .scratch import scratch
 from .stash import Stash
 from .tokens import row_scale, rows, split_rows
@@ -75,11 +77,19 @@ class ResidualMLP(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: Tensor):
         x, hidden, *parameters = ctx.saved_tensors
+        if is_differentiated():
+            arguments = x, ctx.plan, None, *parameters
+            return differentiable_gradients(_reference, arguments, (grad,), ctx.needs_input_grad)
         with without_autocast(x.device.type):
             return _Backward(x, Parameters(*parameters), ctx.plan).run(grad, hidden)
+
+
+def _reference(x: Tensor, plan: Plan, stash: None, *parameters: Tensor | None) -> Tensor:
+    converted = plan.dtype != x.dtype
+    with torch.autocast(x.device.type, plan.dtype) if converted else contextlib.nullcontext():
+        return reference.residual_mlp(x, *parameters, eps=plan.eps)
 
 
 def _row_major(weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..second_order import differentiable_gradients, is_differentiated
 from . import reference
 from .scratch import scratch
 from .tokens import row_scale, rows, split_rows
@@ -55,9 +56,11 @@ class WholeMLP(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         saved = ctx.saved_tensors  # checkpoints of torch 2.1 let them be taken once
         inputs, scale, hidden = saved[:5], saved[5], saved[6:]
-        if torch.is_grad_enabled():  # the gradient will be differentiated
-            return grad, *_differentiable_gradients(inputs, scale, grad), None
-        return grad, *_gradients(inputs, scale, grad, hidden, ctx.needs_input_grad[1:]), None
+        needed = ctx.needs_input_grad[1:]
+        if is_differentiated():
+            arguments = (*inputs, scale)
+            return grad, *differentiable_gradients(reference.branch, arguments, (grad,), needed)
+        return grad, *_gradients(inputs, scale, grad, hidden, needed), None
 
 
 def _gradients(
@@ -98,18 +101,6 @@ def _gradients(
         weight2_grad,
         branch.sum(0) if needed[4] else None,
     )
-
-
-def _differentiable_gradients(
-    inputs: tuple[Tensor, ...], scale: Tensor | None, grad: Tensor
-) -> list[Tensor | None]:
-    """The same by plain operations, which autograd follows."""
-    # with respect to names of its own: one input may have been computed from another
-    inputs = tuple(value.view_as(value) for value in inputs)
-    branch = reference.branch(*inputs, scale)
-    wanted = [value for value in inputs if value.requires_grad]
-    found = iter(torch.autograd.grad(branch, wanted, grad, create_graph=True) if wanted else ())
-    return [next(found) if value.requires_grad else None for value in inputs]
 
 
 def _pieces(x: Tensor, weight1: Tensor) -> Iterator[tuple[int, slice]]:

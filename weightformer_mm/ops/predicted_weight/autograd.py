@@ -60,17 +60,17 @@ def _fake_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.new_empty((batch, tokens, channels), dtype=dtype)
 
 
-def _save_pool(ctx, inputs, output) -> None:
-    x, _ = inputs
-    ctx.size, ctx.dtype = x.shape[1:3], x.dtype
+def _pool_gradient(needed, arguments, kept, grad: Tensor):
+    x, _ = arguments
+    return pool_tokens_backward(grad, *x.shape[1:3], x.dtype), None
 
 
-def _differentiate_pool(ctx, grad: Tensor):
-    return pool_tokens_backward(grad, *ctx.size, ctx.dtype), None
+def _reference_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return reference.pool_tokens(x.float()).to(dtype)
 
 
 @operator(
-    'pool_tokens(Tensor x, ScalarType dtype) -> Tensor', _fake_pool, _save_pool, _differentiate_pool
+    'pool_tokens(Tensor x, ScalarType dtype) -> Tensor', _fake_pool, _pool_gradient, _reference_pool
 )
 def pool_tokens(x: Tensor, dtype: torch.dtype) -> Tensor:
     from . import kernels
@@ -96,21 +96,21 @@ def _fake_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
     return z.new_empty((z.shape[0], left, z.shape[2] - left), dtype=torch.float32)
 
 
-def _save_correlation(ctx, inputs, output) -> None:
-    z, ctx.left, ctx.num_tokens = inputs
-    ctx.save_for_backward(z)
+def _correlation_gradient(needed, arguments, kept, grad: Tensor):
+    z, left, num_tokens = arguments
+    return silu_correlation_backward(grad, z, left, num_tokens), None, None
 
 
-def _differentiate_correlation(ctx, grad: Tensor):
-    (z,) = ctx.saved_tensors
-    return silu_correlation_backward(grad, z, ctx.left, ctx.num_tokens), None, None
+def _reference_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
+    halves = F.silu(z.float()).split([left, z.shape[2] - left], dim=-1)
+    return reference.token_correlation(*halves, num_tokens)
 
 
 @operator(
     'silu_correlation(Tensor z, SymInt left, SymInt num_tokens) -> Tensor',
     _fake_correlation,
-    _save_correlation,
-    _differentiate_correlation,
+    _correlation_gradient,
+    _reference_correlation,
 )
 def silu_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
     from . import kernels
@@ -136,26 +136,22 @@ def _fake_bound(update: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     return update.new_empty(update.shape, dtype=dtype)
 
 
-def _save_bound(ctx, inputs, output) -> None:
-    update, weight, _ = inputs
-    ctx.save_for_backward(update)
-    ctx.weight_dtype = weight.dtype
-
-
-def _differentiate_bound(ctx, grad: Tensor):
-    (update,) = ctx.saved_tensors
-    grad_update = bounded_update_backward(grad, update) if ctx.needs_input_grad[0] else None
-    grad_weight = None
-    if ctx.needs_input_grad[1]:
-        grad_weight = grad.sum(0, dtype=torch.float32).to(ctx.weight_dtype)
+def _bound_gradient(needed, arguments, kept, grad: Tensor):
+    update, weight, _ = arguments
+    grad_update = bounded_update_backward(grad, update) if needed[0] else None
+    grad_weight = grad.sum(0, dtype=torch.float32).to(weight.dtype) if needed[1] else None
     return grad_update, grad_weight, None
+
+
+def _reference_bound(update: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    return reference.with_bounded_update(update.float(), weight.float(), dim=1).to(dtype)
 
 
 @operator(
     'bounded_update(Tensor update, Tensor weight, ScalarType dtype) -> Tensor',
     _fake_bound,
-    _save_bound,
-    _differentiate_bound,
+    _bound_gradient,
+    _reference_bound,
 )
 def bounded_update(update: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     from . import kernels

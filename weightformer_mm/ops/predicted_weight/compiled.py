@@ -19,16 +19,12 @@ def _fake_pool(x: Tensor) -> Tensor:
     return x.new_empty((batch, math.prod(reference.pooled_size(height, width)), channels))
 
 
-def _save(ctx, inputs, output) -> None:
-    (x,) = inputs
-    ctx.size = x.shape[1:3]
+def _gradient(needed, arguments, kept, grad: Tensor) -> tuple[Tensor]:
+    (x,) = arguments
+    return (pool_tokens_whole_backward(grad, *x.shape[1:3]),)
 
 
-def _differentiate(ctx, grad: Tensor) -> Tensor:
-    return pool_tokens_whole_backward(grad, *ctx.size)
-
-
-@operator('pool_tokens_whole(Tensor x) -> Tensor', _fake_pool, _save, _differentiate)
+@operator('pool_tokens_whole(Tensor x) -> Tensor', _fake_pool, _gradient, reference.pool_tokens)
 def pool_tokens_whole(x: Tensor) -> Tensor:
     return reference.pool_tokens(x).contiguous()
 

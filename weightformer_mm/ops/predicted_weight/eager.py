@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ..second_order import differentiable_gradients, is_differentiated
+from . import reference
 
 
 class BoundedUpdate(torch.autograd.Function):
@@ -22,11 +24,17 @@ class BoundedUpdate(torch.autograd.Function):
         return torch.addcmul(weight, update, share)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         update, norm, share = ctx.saved_tensors
+        if is_differentiated():
+            needed = ctx.needs_input_grad[:1]
+            return *differentiable_gradients(_bounded, (update,), (grad,), needed), grad.sum(0)
         along = (grad * update).sum(1, keepdim=True)  # (B, 1, Cout)
         # an update of length 0 has no direction to lose
         correction = torch.where(norm > 0, along * share.square() / norm, 0)
         update_grad = (grad * share).addcmul_(update, correction, value=-1)
         return update_grad, grad.sum(0)
+
+
+def _bounded(update: Tensor) -> Tensor:
+    return reference.with_bounded_update(update, 0, dim=1)

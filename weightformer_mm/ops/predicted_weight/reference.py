@@ -56,7 +56,9 @@ def update_from_pooled(
     return expand_in.T @ (core @ expand_out) * expand_in.shape[1] ** -0.5
 
 
-def with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+def with_bounded_update(
+    update: Tensor, weight: Tensor | float, dim: int | tuple[int, ...]
+) -> Tensor:
     """``weight + update / (‖update‖₂ + 1)``, the norm taken over ``dim``: an update shorter than 1."""
     return weight + update / (torch.linalg.vector_norm(update, dim=dim, keepdim=True) + 1)
 

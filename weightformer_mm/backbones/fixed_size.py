@@ -1,0 +1,54 @@
+"""A network that is exported or traced serves one size of batch and image, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..ops.compat import is_compiling, keeps_operators
+
+AXES = ('batch', 'channels', 'height', 'width')
+
+
+def fixed_size(image: Tensor) -> Tensor:
+    """The image, bound to its size where the call is traced; eager and compiled code take any size.
+
+    What is traced keeps numbers that follow from the size, such as the cells of a grid of means. At another
+    size it would give wrong results without an error.
+
+    Args:
+        image: ``(B, C, H, W)``.
+
+    Raises:
+        ValueError: the call is exported, and a size is symbolic.
+    """
+    if torch.jit.is_tracing():
+        for axis, size in enumerate(image.shape):
+            # fails for any other size, where a view would fit some and an expansion a size of 1
+            (image,) = image.split_with_sizes([int(size)], axis)
+    elif keeps_operators():
+        from torch._dynamo.comptime import comptime  # takes seconds to import
+
+        comptime(_check_while_compiling)
+    elif is_compiling():
+        _check(image.shape)
+    return image
+
+
+def _check_while_compiling(context: Any) -> None:
+    # there `torch.compiler.is_exporting()` holds for every compiler; old versions cannot tell
+    if getattr(torch.compiler, '_is_exporting_flag', False):
+        _check(context.get_local('image').as_fake().shape)
+
+
+def _check(shape: Sequence[int]) -> None:
+    dynamic = [axis for axis, size in zip(AXES, shape) if isinstance(size, torch.SymInt)]
+    if dynamic:
+        raise ValueError(
+            f'this network cannot be exported with a dynamic {" and ".join(dynamic)}, as it would give wrong '
+            'results at other sizes: export it with fixed sizes (no dynamic_shapes or dynamic_axes), one '
+            'file for each size'
+        )

@@ -1,0 +1,51 @@
+"""Gradients that will be differentiated again, for operations with a backward pass written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .precision import without_autocast
+
+
+def is_differentiated() -> bool:
+    """Whether the gradients that a backward pass computes now will be differentiated.
+
+    ``once_differentiable`` asks the incoming gradient alone: where that is a constant, it returns constants
+    without an error.
+    """
+    return torch.is_grad_enabled()
+
+
+def differentiable_gradients(
+    reference: Callable[..., Any],
+    arguments: Sequence[Any],
+    grads: Sequence[Tensor | None],
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of a function, by plain operations that autograd follows.
+
+    Args:
+        reference: the function in plain PyTorch, with one output or several; it runs without autocast.
+        arguments: its arguments, a tensor first; tensors as saved for the backward pass.
+        grads: of its outputs; None for one that nothing depends on. There may be more than outputs.
+        needed: of which arguments a gradient is wanted.
+
+    Returns:
+        One per argument, None where none is needed.
+    """
+    # with respect to names of its own: one argument may have been computed from another
+    own = [value.view_as(value) if isinstance(value, Tensor) else value for value in arguments]
+    with without_autocast(own[0].device.type):
+        outputs = reference(*own)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    reached = [(output, grad) for output, grad in zip(outputs, grads) if grad is not None]
+    wanted = [value for value, needs in zip(own, needed) if needs]
+    if not reached or not wanted:
+        return (None,) * len(own)
+    outputs, grads = zip(*reached)
+    found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True, allow_unused=True))
+    return tuple(next(found) if needs else None for needs in needed)
