@@ -126,6 +126,8 @@ def test_hooks_of_timm_find_every_map(name, arch):
     found = hooked(image)
     assert len(found) == len(expected) == len(hooked.feature_info.channels())
     assert all(map(torch.equal, found, expected))
+    last = create(name, arch, features_only=True, feature_cls='hook').eval()
+    assert len(last(image)) == min(4, len(expected))
 
     maps = {}
     for info in model.feature_info:

@@ -62,7 +62,10 @@ def _build(
         partial(ImageClassifier, network),
         name,
         pretrained,
-        feature_cfg=dict(out_indices=None, feature_cls=FeatureMaps),
+        # None is for `FeatureMaps` to choose; timm's own classes want a number
+        feature_cfg=dict(
+            out_indices=4 if 'feature_cls' in options else None, feature_cls=FeatureMaps
+        ),
         pretrained_filter_fn=read and read.filter,
         **(read.options(options) if read else options),
     )
