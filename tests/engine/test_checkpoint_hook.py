@@ -10,6 +10,7 @@ import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import BaseModel
 
+from weightformer_mm.engine.errors import UserError
 from weightformer_mm.engine.runner import CheckedRunner
 from weightformer_mm.engine.weight_sources import use_safe_loading
 
@@ -123,9 +124,14 @@ def test_a_crafted_checkpoint_has_nothing_removed(run, tmp_path, crafted):
         value = value.format(root=tmp_path) if isinstance(value, str) else value
         checkpoint['message_hub']['runtime_info'][key] = value
     torch.save(checkpoint, work / 'epoch_1.pth')
-    run(work, 3, work / 'epoch_1.pth', max_keep_ckpts=1, save_best='acc')
+    before = checkpoints(work)
+    try:
+        run(work, 3, work / 'epoch_1.pth', max_keep_ckpts=1, save_best='acc')
+    except UserError as error:
+        assert list(crafted)[0] in str(error) and checkpoints(work) == before
+    else:
+        assert {'epoch_3.pth', 'best_acc_epoch_3.pth'} <= checkpoints(work)
     assert all((tmp_path / name).read_text() == 'precious' for name in FOREIGN)
-    assert {'epoch_3.pth', 'best_acc_epoch_3.pth'} <= checkpoints(work)
 
 
 def test_weights_that_were_saved_and_not_evaluated_are_evaluated_when_the_run_resumes(

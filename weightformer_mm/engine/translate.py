@@ -138,14 +138,18 @@ def _data_list(error: Exception) -> UserError | None:
 
 
 def _worker(error: Exception) -> UserError | None:
-    """A process of a data loader that is gone: torch says which, and seldom why."""
-    if not isinstance(error, RuntimeError) or not str(error).startswith('DataLoader worker (pid'):
+    """A process of a data loader that is gone: torch says which, or only that nobody answers any more."""
+    start = 'DataLoader worker (pid'
+    if isinstance(error, RuntimeError) and str(error).startswith(start):
+        number, _, how = str(error)[len(start) :].lstrip('(s) ').partition(')')
+        what = f'process {number}, which loads data, {how.strip(" .")}'
+    elif isinstance(error, (ConnectionError, EOFError)) and any(
+        _in_library(frame, 'torch', 'utils', 'data') for frame in _frames(error)
+    ):
+        what = 'a process that loads data was killed'
+    else:
         return None
-    number, _, how = str(error)[len('DataLoader worker (pid') :].lstrip('(s) ').partition(')')
-    return RunFailed(
-        f'process {number}, which loads data, {how.strip(" .")}; where memory is short, lower num_workers or '
-        'batch_size'
-    )
+    return RunFailed(f'{what}; where memory is short, lower num_workers or batch_size')
 
 
 def _memory(error: Exception) -> UserError | None:
