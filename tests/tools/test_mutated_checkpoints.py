@@ -1,7 +1,7 @@
 """No checkpoint, however damaged or crafted, runs anything, ends in a traceback, or is taken in silence.
 
-All of them: ``pytest -m slow tests/tools/test_mutated_checkpoints.py -s``, which prints the counts. ``SHARD=0/2`` takes
-every second one, for two processes.
+All of them: ``pytest -m slow tests/tools/test_mutated_checkpoints.py -s``, which prints the counts.
+``SHARD=0/2`` takes every second one, for two processes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Campaign:
         out = self.folder / 'out'
         shutil.rmtree(out, ignore_errors=True)
         image = next((run.data / 'images/val').glob('*.png'))
-        # a step of Muon takes seconds: where one is needed, one image batch; what resumes has nothing left to do
+        # a step of Muon takes seconds: load_from takes one, and what resumes has nothing left to do
         changes = {'train_cfg__max_epochs': 1, 'train_cfg__val_interval': 9}
         few = {'train_dataloader__dataset__indices': 4, **changes}
         arguments = {
