@@ -62,6 +62,7 @@ class Campaign:
             self.bad.append(
                 f'{number} {name} ({form}, {tool}, {run.config.name}): {outcome}: {error}'
             )
+            print(self.bad[-1], flush=True)
         path.unlink()
 
     def _run(self, tool: str, run: Run, path: Path) -> Result:
@@ -132,5 +133,4 @@ def test_all(campaign, detection, segmentation):
         if number % 30 == FIRST:
             print(number, dict(campaign.counts), flush=True)
     print('\n' + '\n'.join(f'{count:4} {outcome}' for outcome, count in campaign.counts.items()))
-    print('\n'.join(campaign.bad))
     assert not campaign.bad
