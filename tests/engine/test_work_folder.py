@@ -45,6 +45,12 @@ def spoil_optimizer(path: Path) -> None:
     torch.save(checkpoint, path)
 
 
+def lose_values(path: Path) -> None:
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['state_dict']['weight'] = torch.ones(1, device='meta')
+    torch.save(checkpoint, path)
+
+
 def weights_alone(path: Path) -> None:
     torch.save({'state_dict': {'weight': torch.ones(1)}}, path)
 
@@ -52,8 +58,9 @@ def weights_alone(path: Path) -> None:
 HARM = {
     'truncated': (truncate, 'is no readable checkpoint'),
     'empty': (lambda path: path.write_bytes(b''), 'is no readable checkpoint'),
-    'not finite': (diverge, 'state_dict weight is not finite'),
+    'not finite': (diverge, 'state_dict weight is NaN'),
     'optimizer not finite': (spoil_optimizer, 'optimizer state.0.exp_avg is not finite'),
+    'meta': (lose_values, 'state_dict weight is without values'),
     'weights alone': (weights_alone, 'not the state of a run'),
     'a link to nothing': (lambda path: (path.unlink(), path.symlink_to('gone')), None),
     'gone': (Path.unlink, None),

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checkpoints.differences import unusable
 from .checkpoint_check import check_resumable
 from .errors import UserError
 from .folders import PARTIAL
@@ -88,9 +89,11 @@ class Resumable:
         content = load_weights(path)
         check_resumable(content, path)
         for part in ('state_dict', 'ema_state_dict', 'optimizer'):
-            name = not_finite(content.get(part))
-            if name is not None:
-                raise UserError(f'{path}: {part} {name} is not finite; the training had diverged')
+            problem = _spoilt(content.get(part))
+            if problem is not None:
+                raise UserError(
+                    f'{path}: {part} {problem}; the file is damaged, or the training had diverged'
+                )
         return cls(path, content, passed_over or [])
 
     @classmethod
@@ -151,14 +154,15 @@ def candidates(work_dir: Path, template: str, folder: Path) -> list[Path]:
     return [*first, *(path for path in others if path not in first)]
 
 
-def not_finite(value: Any, name: str = '') -> str | None:
-    """The name of the first tensor below ``value`` that is not finite; None if all are."""
+def _spoilt(value: Any, name: str = '') -> str | None:
+    """The first tensor below ``value`` that is none of finite numbers, and why; None if all are."""
     if isinstance(value, Tensor):
-        return name if value.is_floating_point() and not _is_finite(value) else None
+        why = unusable(value) or ('' if _is_finite(value) else 'not finite')
+        return f'{name} is {why}' if why else None
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, (list, tuple)) else items
-    found = (not_finite(item, f'{name}.{key}' if name else str(key)) for key, item in items)
-    return next((name for name in found if name is not None), None)
+    found = (_spoilt(item, f'{name}.{key}' if name else str(key)) for key, item in items)
+    return next((problem for problem in found if problem is not None), None)
 
 
 def _is_finite(tensor: Tensor) -> bool:
