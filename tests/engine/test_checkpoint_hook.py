@@ -83,6 +83,12 @@ def test_what_is_kept(run, tmp_path, keep, best):
     assert (tmp_path / 'work/last_checkpoint').read_text() == str(tmp_path / 'work/epoch_3.pth')
 
 
+def test_a_run_that_keeps_all_resumes(run, tmp_path):
+    run(tmp_path / 'work', 1)
+    run(tmp_path / 'work', 2, tmp_path / 'work/epoch_1.pth')
+    assert checkpoints(tmp_path / 'work') == {'epoch_1.pth', 'epoch_2.pth'}
+
+
 @pytest.mark.parametrize('best', ['acc', ['acc', 'mIoU']])
 def test_a_copied_run_leaves_the_original_alone(run, tmp_path, best):
     original, copy = tmp_path / 'original', tmp_path / 'copy'

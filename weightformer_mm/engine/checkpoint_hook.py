@@ -30,9 +30,10 @@ class KeepingCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Any) -> None:
         info = runner.message_hub.runtime_info
-        numbers = info.get('keep_ckpt_ids', ())
-        listed = numbers if isinstance(numbers, (list, tuple)) else ()
-        info['keep_ckpt_ids'] = [number for number in listed if type(number) is int]
+        if 'keep_ckpt_ids' in info:
+            numbers = info['keep_ckpt_ids']
+            listed = numbers if isinstance(numbers, (list, tuple)) else ()
+            info['keep_ckpt_ids'] = [number for number in listed if type(number) is int]
         super().before_train(runner)
         for name, path in self._best().items():
             own = self._own_best(path)
