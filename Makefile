@@ -7,7 +7,7 @@ PYTHON ?=
 FORCE :=
 
 BIN := $(VENV)/bin
-SOURCES := weightformer_mm tools configs tests setup.py
+SOURCES := weightformer_mm projects tools configs tests setup.py
 # This checkout comes first, also for the commands that tests start: VENV may serve several.
 RUN := PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}"
 
@@ -34,5 +34,5 @@ lint: setup  ## check style and formatting
 	@"$(BIN)/ruff" format --check $(SOURCES)
 
 clean:  ## remove caches and build products; keeps VENV, data/ and work_dirs/
-	@find weightformer_mm tools configs tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find weightformer_mm projects tools configs tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info

@@ -19,8 +19,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from weightformer_mm.datasets import render_sample
-from weightformer_mm.engine.translate import explain
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
+from weightformer_mm.utils.translate import explain
 
 FOLDER = Path(__file__).parent.parent / 'configs/imagenet'
 FILES = sorted(FOLDER.glob('*.py'))

@@ -17,12 +17,12 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import nn
 
-from tests.reduced import FACTORS, reduce_sizes, reduced
+from tests.helpers.reduced import FACTORS, reduce_sizes, reduced
+from weightformer_mm.apis.test import evaluate
+from weightformer_mm.config.read import as_list, innermost_dataset
 from weightformer_mm.datasets import make_miniature
-from weightformer_mm.engine.config import as_list, innermost_dataset
-from weightformer_mm.engine.hooks import PlainCheckpointHook
-from weightformer_mm.engine.runner import build_runner
-from weightformer_mm.engine.testing import evaluate
+from weightformer_mm.engine.hooks.training import PlainCheckpointHook
+from weightformer_mm.engine.runner.runner import build_runner
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
 LARGEST = 256

@@ -200,12 +200,12 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     if args.command == 'plot':
-        from weightformer_mm.analysis.benchmark.plot import plot_results
+        from projects.benchmark.plot import plot_results
 
         plot_results(args.files, args.out, args.fit_from, args.where)
         print(args.out)
         return
-    from weightformer_mm.analysis.benchmark import command
+    from projects.benchmark import command
 
     settings = command.Settings(
         args.sizes,

@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.engine.browse import browse
+    from weightformer_mm.apis.browse import browse
 
     browse(args.config, args.out, args.split, args.num, args.seed, args.cfg_options, args.data_root)
 

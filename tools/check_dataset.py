@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.engine.dataset_check import check_dataset
+    from weightformer_mm.apis.check_dataset import check_dataset
 
     check_dataset(args.config, args.split, args.all, args.cfg_options, args.data_root)
 

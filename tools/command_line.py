@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +56,8 @@ def run(
     for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _quit)
-    from weightformer_mm.engine import run_tool  # imports the libraries, which takes seconds
+    sys.path.append(str(Path(__file__).resolve().parents[1]))  # where `projects` lies
+    from weightformer_mm.apis.tool import run_tool  # imports the libraries, which takes seconds
 
     for number, handler in handlers.items():
         signal.signal(number, handler)

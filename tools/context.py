@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.context.run import run_context
+    from projects.context.run import run_context
 
     name = 'context_hard' if args.hard else 'context'
     name += f'_{args.epochs}epochs' if args.epochs is not None else ''

@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.demo import run_demo
+    from projects.demo import run_demo
 
     print(run_demo(REPOSITORY, args.out.resolve(), args.force))
 

@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.analysis.receptive_field.run import format_numbers, run_erf
+    from weightformer_mm.apis.receptive_field import format_numbers, run_erf
     from weightformer_mm.backbones.strategies import compared_strategies
 
     strategies = list(compared_strategies()) if args.strategies == ['all'] else args.strategies

@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.engine.inference import infer
+    from weightformer_mm.apis.inference import infer
 
     infer(
         args.config,

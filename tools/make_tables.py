@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.model_zoo.command import make_tables
+    from projects.model_zoo.command import make_tables
 
     make_tables(Path(__file__).resolve().parents[1], args.measure, args.check)
 

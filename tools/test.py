@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.engine.testing import evaluate
+    from weightformer_mm.apis.test import evaluate
 
     evaluate(
         args.config,

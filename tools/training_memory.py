@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.analysis.training_memory import training_memory
+    from projects.benchmark.training_memory import training_memory
 
     parts = training_memory(args.config, args.batch, args.shape, args.cfg_options)
     for name, mebibytes in parts.items():

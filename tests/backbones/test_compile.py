@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests import needs
-from tests.backbones.contract import build
+from tests.helpers import needs
+from tests.helpers.contract import build
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
 

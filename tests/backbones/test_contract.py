@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from tests import needs
-from tests.backbones.contract import ARCH_IDS, ARCHS, MICRO, MICRO_IDS, build, depth_of
+from tests.helpers import needs
+from tests.helpers.contract import ARCH_IDS, ARCHS, MICRO, MICRO_IDS, build, depth_of
 from weightformer_mm.ops import mlp
 
 SIZES = [(33, 47), (64, 2048), (65, 97), (128, 96), (16, 16)]

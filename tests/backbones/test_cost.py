@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests import golden
-from tests.backbones.contract import ARCH_IDS, ARCHS, build, multiply_adds
+from tests.helpers import golden
+from tests.helpers.contract import ARCH_IDS, ARCHS, build, multiply_adds
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 
 # Design figures: parameters in millions, multiply-adds in billions at 800x1280.

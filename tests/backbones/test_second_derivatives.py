@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad, functional
 
-from tests.backbones.contract import build
+from tests.helpers.contract import build
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.backbones.strategies import ATTENTION, compared_strategies
 from weightformer_mm.ops import mlp

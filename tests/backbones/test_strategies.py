@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.analysis import get_model_complexity_info
 
-from tests.backbones.contract import MICRO, MICRO_IDS, build
 from tests.backbones.test_contract import all_parameters_have_gradients, check_outputs
+from tests.helpers.contract import MICRO, MICRO_IDS, build
 from weightformer_mm.backbones import WeightFormer
 from weightformer_mm.layers import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
 

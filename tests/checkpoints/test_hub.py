@@ -12,10 +12,10 @@ import torch
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 
-from tests.hub_server import stand_in, use_endpoint
+from tests.helpers.hub_server import stand_in, use_endpoint
 from weightformer_mm.checkpoints.hub import HubFile, fetch
-from weightformer_mm.engine import UserError
-from weightformer_mm.engine.weight_sources import use_safe_loading
+from weightformer_mm.checkpoints.sources import use_safe_loading
+from weightformer_mm.errors import UserError
 
 WEIGHTS = {'a': torch.arange(3.0)}
 

@@ -10,10 +10,10 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from tests import golden
-from tests.pickles import Call
+from tests.helpers import golden
+from tests.helpers.pickles import Call
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
-from weightformer_mm.engine import UserError
+from weightformer_mm.errors import UserError
 
 ISOTROPIC = dict(type='WeightFormer', arch=dict(embed_dims=16, depth=3))
 PYRAMID = dict(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests import golden
+from tests.helpers import golden
 from weightformer_mm.backbones import WeightFormer
 from weightformer_mm.checkpoints import convert_released
 

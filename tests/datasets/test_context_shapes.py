@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from tests import needs
+from tests.helpers import needs
 from weightformer_mm.datasets import (
     CONTEXT_CLASSES,
     CONTEXT_SEG_CLASSES,

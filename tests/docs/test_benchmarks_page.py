@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from weightformer_mm.analysis.benchmark.contenders import TABLE, VARIANTS
-from weightformer_mm.analysis.benchmark.results import COLUMNS
+from projects.benchmark.contenders import TABLE, VARIANTS
+from projects.benchmark.results import COLUMNS
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs/benchmarks/README.md'
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.tools.commands import Tools
+from tests.helpers.commands import Tools
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs/custom_data.md').read_text()

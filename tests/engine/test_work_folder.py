@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from weightformer_mm.engine.errors import UserError
 from weightformer_mm.engine.work_folder import Resumable, held
+from weightformer_mm.errors import UserError
 
 
 def write(folder: Path, number: int, note: bool = True, weight: float = 1.0, **state) -> Path:

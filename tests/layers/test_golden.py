@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import golden
+from tests.helpers import golden
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
 
 LINEAR_NAMES = {

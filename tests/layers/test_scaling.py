@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests import needs
+from tests.helpers import needs
 from weightformer_mm.layers import (
     KERNEL_PREDICTORS,
     WEIGHT_PREDICTORS,

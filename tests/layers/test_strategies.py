@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests import needs
+from tests.helpers import needs
 from weightformer_mm.layers import (
     KERNEL_PREDICTORS,
     WEIGHT_PREDICTORS,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from tests.layers import direct
+from tests.helpers import direct
 from tests.layers.test_strategies import LAYERS, MAPS, PREDICTING
 from weightformer_mm import ops
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear, SelfAttention

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests import needs
+from tests.helpers import needs
 
 if needs.TRITON_INTERNALS_OBSTACLE is not None:
     pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
@@ -13,7 +13,7 @@ if needs.TRITON_INTERNALS_OBSTACLE is not None:
 import triton  # noqa: E402
 import triton.language as tl  # noqa: E402
 
-from tests.ops.ahead_of_time import compile_launches, count_compilations  # noqa: E402
+from tests.helpers.ahead_of_time import compile_launches, count_compilations  # noqa: E402
 
 
 @triton.jit

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from tests import needs
+from tests.helpers import needs
 from weightformer_mm.ops import backend
 from weightformer_mm.ops.backend import choose_backend
 

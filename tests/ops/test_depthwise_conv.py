@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests import needs
+from tests.helpers import needs
 from weightformer_mm import ops
 from weightformer_mm.ops.depthwise_conv import reference
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests import needs
+from tests.helpers import needs
 
 if needs.TRITON_INTERNALS_OBSTACLE is not None:
     pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
 
-from tests.ops.ahead_of_time import compile_launches, count_compilations  # noqa: E402
+from tests.helpers.ahead_of_time import compile_launches, count_compilations  # noqa: E402
 from weightformer_mm.ops.depthwise_conv import kernels  # noqa: E402
 from weightformer_mm.ops.depthwise_conv.kernels.conv import _conv3x3_kernel  # noqa: E402
-from weightformer_mm.ops.depthwise_conv.kernels.kernel_grad import (  # noqa: E402
-    _kernel_grad3x3_kernel,
-)
+from weightformer_mm.ops.depthwise_conv.kernels.kernel_grad import _kernel_grad3x3_kernel  # noqa: F401
 from weightformer_mm.ops.depthwise_conv.kernels.norm_grad import _norm_grad_kernel  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

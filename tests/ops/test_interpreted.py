@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests import needs
+from tests.helpers import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'tests' / 'ops' / 'interpreted'

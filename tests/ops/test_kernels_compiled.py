@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests import needs
+from tests.helpers import needs
 
 if needs.TRITON_INTERNALS_OBSTACLE is not None:
     pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
 
-from tests.ops.ahead_of_time import compile_launches, count_compilations  # noqa: E402
+from tests.helpers.ahead_of_time import compile_launches, count_compilations  # noqa: E402
 from weightformer_mm.ops.depthwise_conv.kernels import grid  # noqa: E402
 from weightformer_mm.ops.predicted_weight import kernels  # noqa: E402
 

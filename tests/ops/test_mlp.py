@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from tests import needs
+from tests.helpers import needs
 from weightformer_mm import ops
 from weightformer_mm.ops import mlp
 from weightformer_mm.ops.mlp import reference, scratch, whole

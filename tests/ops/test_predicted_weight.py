@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests import needs
+from tests.helpers import needs
 from weightformer_mm import ops
 from weightformer_mm.ops.predicted_weight import reference
 

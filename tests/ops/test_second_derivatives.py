@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from tests import needs
+from tests.helpers import needs
 from weightformer_mm import ops
 from weightformer_mm.ops import mlp
 from weightformer_mm.ops.depthwise_conv import compiled as conv_compiled

@@ -13,7 +13,7 @@ from timm.models import group_parameters
 from timm.optim import create_optimizer_v2
 
 import weightformer_mm.timm_models  # noqa: F401
-from tests import golden
+from tests.helpers import golden
 
 try:
     from timm.optim import param_groups_layer_decay

@@ -12,11 +12,11 @@ import timm
 import torch
 
 import weightformer_mm.timm_models  # noqa: F401
-from tests import golden
-from tests.hub_server import stand_in
-from tests.pickles import Call
+from tests.helpers import golden
+from tests.helpers.hub_server import stand_in
+from tests.helpers.pickles import Call
 from weightformer_mm.checkpoints import convert_released
-from weightformer_mm.engine import UserError
+from weightformer_mm.errors import UserError
 
 REPOSITORIES = {arch: f'RuizeHe/weightformer-{arch[0]}' for arch in ('tiny', 'small', 'base')}
 

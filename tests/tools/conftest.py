@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tools.commands import CLASSIFICATION, DETECTION, SEGMENTATION, Run, Tools, train
+from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION, Run, Tools, train
 
 
 @pytest.fixture(scope='session')

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tools.commands import SEGMENTATION
-from weightformer_mm.analysis.benchmark.results import read_rows
+from projects.benchmark.results import read_rows
+from tests.helpers.commands import SEGMENTATION
 
 QUICK = ('--rounds', 1, '--warmup', 1, '--threads', 1, '--no-memory', '--no-ceilings')
 

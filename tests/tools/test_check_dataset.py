@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.tools.commands import ROOT, SEGMENTATION
+from tests.helpers.commands import ROOT, SEGMENTATION
 from weightformer_mm.datasets import make_miniature
 
 RECIPES = {

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tests.tools.commands import DETECTION, SEGMENTATION
+from tests.helpers.commands import DETECTION, SEGMENTATION
 from weightformer_mm.analysis.complexity import formulas
 from weightformer_mm.backbones import PyramidWeightFormer
-from weightformer_mm.backbones.arch import is_dynamic
+from weightformer_mm.layers.pattern import is_dynamic
 
 BACKBONE = """
 custom_imports = dict(imports=['weightformer_mm'])

@@ -8,7 +8,7 @@ import cv2
 import pytest
 from mmengine.config import Config
 
-from tests.tools.commands import SEGMENTATION
+from tests.helpers.commands import SEGMENTATION
 
 SMALL = ('--count', '1', '--size', '64', '96')
 

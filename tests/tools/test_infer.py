@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from tests.tools.commands import CLASSIFICATION, ROOT, SEGMENTATION, Result
+from tests.helpers.commands import CLASSIFICATION, ROOT, SEGMENTATION, Result
 
 
 @pytest.fixture

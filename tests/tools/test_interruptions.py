@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.commands import QUICK, SEGMENTATION, command, harmed_config, spawn
+from tests.helpers.commands import QUICK, SEGMENTATION, command, harmed_config, spawn
 
 EPOCHS = f'{QUICK}train_cfg = dict(max_epochs=3)\n'
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tools.commands import (
+from tests.helpers.commands import (
     DETECTION,
     QUICK,
     SEGMENTATION,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.commands import ENV, SEGMENTATION, TOOLS, options
+from tests.helpers.commands import ENV, SEGMENTATION, TOOLS, options
 
 SCRIPTS = sorted([*TOOLS.glob('*.sh'), *TOOLS.glob('launchers/*.sh')])
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tools.commands import Result, Run, Tools
-from tests.tools.mutations import (
+from tests.helpers.commands import Result, Run, Tools
+from tests.helpers.mutations import (
     CRAFTED,
     FILES,
     INERT,
@@ -27,8 +27,8 @@ from tests.tools.mutations import (
     Mutation,
     write,
 )
-from tests.tools.state_mutations import NAMES, RUN_STATE
-from weightformer_mm.engine.safe_load import load_checkpoint_file
+from tests.helpers.state_mutations import NAMES, RUN_STATE
+from weightformer_mm.checkpoints.safe_load import load_checkpoint_file
 
 ALL = {**WEIGHTS, **FILES, **CRAFTED, **RUN_STATE, **NAMES}
 NUMBER, SAMPLE = 600, 12

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from weightformer_mm.engine import safe_load
+from weightformer_mm.checkpoints import safe_load
 
 
 @pytest.mark.timeout(900)  # three trainings and more in one process
 def test_one_door(tools, segmentation, tmp_path):
-    script = Path(__file__).with_name('one_door')
+    script = Path(__file__).parents[1] / 'helpers/one_door'
     result = tools.run(
         script, segmentation.config, segmentation.checkpoint, segmentation.data, tmp_path
     )

@@ -9,10 +9,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests import golden
-from tests.hub_server import serve
-from tests.pickles import Call
-from tests.tools.commands import DETECTION, ROOT, SEGMENTATION, Tools, options
+from tests.helpers import golden
+from tests.helpers.commands import DETECTION, ROOT, SEGMENTATION, Tools, options
+from tests.helpers.hub_server import serve
+from tests.helpers.pickles import Call
 from weightformer_mm.backbones import WeightFormer
 from weightformer_mm.checkpoints import convert_released
 

@@ -20,15 +20,15 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests import needs
-from tests.reduced import reduced
-from tests.tools.commands import DETECTION, ROOT, SEGMENTATION, Result, Tools, options
+from tests.helpers import needs
+from tests.helpers.commands import DETECTION, ROOT, SEGMENTATION, Result, Tools, options
+from tests.helpers.reduced import reduced
+from weightformer_mm.config.read import innermost_dataset
 from weightformer_mm.datasets import make_miniature
-from weightformer_mm.engine.config import innermost_dataset
 
 SHARDED = ROOT / 'configs/coco/mask-rcnn_pyramid-weightformer-base_fpn_fsdp-ms-crop-3x_coco.py'
 ISOTROPIC = SEGMENTATION.with_name('upernet_weightformer-micro_sfp_shapes.py')
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[1] / 'helpers'
 STEPS = 3
 
 # Two processes of one image each are to give what one process of two images gives. That is exact arithmetic
@@ -116,7 +116,11 @@ def images(shapes, tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def processes(tmp_path_factory):
     """Run ``train`` on one process or on several at the same time, and return what each of them said."""
-    path = {'PYTHONPATH': os.pathsep.join([str(HERE), os.environ.get('PYTHONPATH', str(ROOT))])}
+    path = {
+        'PYTHONPATH': os.pathsep.join(
+            [str(HERE.parent / 'helpers'), os.environ.get('PYTHONPATH', str(ROOT))]
+        )
+    }
     workers = [Tools(tmp_path_factory.mktemp(f'process_{rank}'), path) for rank in range(2)]
 
     def run(number: int, *arguments: object) -> list[Result]:
@@ -256,7 +260,7 @@ def test_models_compared_have_no_relu(base, images, monkeypatch):
     relus = {'aten::relu', 'aten::relu_', 'aten::threshold'}
     assert operations() & relus
     monkeypatch.setattr(F, 'relu', F.relu)  # put back afterwards
-    runpy.run_path(str(HERE / 'smooth.py'))
+    runpy.run_path(str(HELPERS / 'smooth.py'))
     assert not operations() & relus
 
 

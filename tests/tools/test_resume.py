@@ -11,7 +11,7 @@ import cv2
 import pytest
 import torch
 
-from tests.tools.commands import (
+from tests.helpers.commands import (
     DETECTION,
     QUICK,
     SEGMENTATION,

@@ -14,8 +14,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tests.pickles import Call
-from tests.tools.commands import CLASSIFICATION, DETECTION, SEGMENTATION
+from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
+from tests.helpers.pickles import Call
 from weightformer_mm.datasets import CLASSES
 
 

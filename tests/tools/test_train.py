@@ -17,7 +17,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tests.tools.commands import (
+from tests.helpers.commands import (
     CLASSIFICATION,
     DETECTION,
     SEGMENTATION,

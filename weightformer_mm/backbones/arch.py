@@ -44,8 +44,3 @@ def resolve_out_indices(out_indices: int | Sequence[int], count: int, unit: str)
     if any(second <= first for first, second in zip(resolved, resolved[1:])):
         raise ValueError(f'expected out_indices in increasing order without repeats, got {given}')
     return resolved
-
-
-def is_dynamic(block: int, every: int = 3) -> bool:
-    """Whether block ``block`` of the whole network, from 0, is dynamic: 1, 4, 7, ... (published)."""
-    return (block - 1) % every == 0

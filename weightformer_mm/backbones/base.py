@@ -18,9 +18,10 @@ from ..layers import (
     run_recomputed,
     set_backend,
 )
+from ..layers.pattern import is_dynamic
 from ..layers.primitives import LayerNorm
 from ..ops.compat import is_compiling, is_transformed
-from .arch import is_dynamic, resolve_out_indices
+from .arch import resolve_out_indices
 from .fixed_size import fixed_size
 
 Result = TypeVar('Result')

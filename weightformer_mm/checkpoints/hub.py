@@ -12,7 +12,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub import utils as hub_errors
 
-from ..engine.errors import UserError
+from ..errors import UserError
 
 SCHEME = 'hf://'
 DEFAULT_FILE = 'model.safetensors'

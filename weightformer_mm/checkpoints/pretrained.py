@@ -9,12 +9,11 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..backbones.base import DynamicBackbone
-from ..engine.checkpoint_check import get_state_dict
-from ..engine.errors import UserError
-from ..engine.weight_sources import load_weights
+from ..errors import UserError
+from .check import get_state_dict
 from .differences import Differences, compare, usable
 from .released import rename_released
+from .sources import load_weights
 
 CONTAINERS = ('state_dict', 'model')
 PREFIX = 'backbone.'
@@ -75,7 +74,7 @@ def matching_weights(
         UserError: as `load_pretrained`; ``source`` is what the message calls the checkpoint.
     """
     found = backbone_weights(checkpoint, source, prefix)
-    if isinstance(backbone, DynamicBackbone):
+    if hasattr(backbone, 'describe_sizes'):
         found = rename_released(found)
     head = sorted(name for name in found if name.startswith(_HEAD))
     for name in head:
@@ -127,7 +126,7 @@ def likeliest_cause(backbone: nn.Module, differences: Differences) -> str:
     """Why weights do not fit, most likely; names in ``differences`` are those of the backbone."""
     if differences.misfits:
         return 'the weights are damaged, or were cast'
-    if not isinstance(backbone, DynamicBackbone):
+    if not hasattr(backbone, 'describe_sizes'):
         return f'these are not the weights of this {type(backbone).__name__}'
     theirs, ours = map(backbone.describe_sizes, (differences.found, differences.wanted))
     if theirs is None:

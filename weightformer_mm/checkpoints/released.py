@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from ..backbones.arch import is_dynamic
+from ..layers.pattern import is_dynamic
 
 HEAD = ('head.weight', 'head.bias')
 _STATIC_BLOCK = {

@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ..checkpoints.check import check_resumable
 from ..checkpoints.differences import unusable
-from .checkpoint_check import check_resumable
-from .errors import UserError
-from .folders import PARTIAL
-from .weight_sources import load_weights
+from ..checkpoints.sources import load_weights
+from ..errors import UserError
+from ..utils.writing import PARTIAL
 
 try:
     import fcntl

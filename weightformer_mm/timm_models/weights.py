@@ -15,12 +15,12 @@ from timm.models._builder import _resolve_pretrained_source
 from torch import Tensor, nn
 
 from ..checkpoints import hub
+from ..checkpoints.check import get_state_dict
 from ..checkpoints.differences import compare
 from ..checkpoints.pretrained import PREFIX, SHOWN, likeliest_cause
 from ..checkpoints.released import HEAD, rename_released
-from ..engine.checkpoint_check import get_state_dict
-from ..engine.errors import UserError
-from ..engine.weight_sources import load_weights
+from ..checkpoints.sources import load_weights
+from ..errors import UserError
 from .classifier import ImageClassifier
 
 _RGB = 3  # timm adapts the first convolution from so many channels to any number

@@ -18,7 +18,7 @@ from weightformer_mm.analysis.complexity import (
 )
 from weightformer_mm.analysis.complexity.report import for_counting
 from weightformer_mm.backbones import PyramidWeightFormer
-from weightformer_mm.engine.errors import UserError
+from weightformer_mm.errors import UserError
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / 'configs/shapes').glob('*.py'))

@@ -8,8 +8,8 @@ from torch import nn
 
 from weightformer_mm.analysis.complexity import count_operations, formulas, measure
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
-from weightformer_mm.backbones.arch import is_dynamic
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
+from weightformer_mm.layers.pattern import is_dynamic
 
 SIZES = [(8, 8), (7, 10), (9, 5), (1, 6), (2, 1), (1, 1)]
 

@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from tests.ops import accuracy
+from tests.helpers import accuracy
 from weightformer_mm import ops
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from tests import needs
+from tests.helpers import needs
 from weightformer_mm import ops
 from weightformer_mm.ops import operators
 from weightformer_mm.ops.depthwise_conv import autograd

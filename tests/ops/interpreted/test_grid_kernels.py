@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.ops import accuracy
+from tests.helpers import accuracy
 from weightformer_mm import ops
 from weightformer_mm.ops import backend as backends
 from weightformer_mm.ops.depthwise_conv import grid

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.ops import accuracy
+from tests.helpers import accuracy
 from weightformer_mm import ops
 from weightformer_mm.analysis.complexity import count_operations
 from weightformer_mm.layers import DynamicLinear

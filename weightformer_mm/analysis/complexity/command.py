@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from ...engine.errors import UserError
-from ...engine.folders import make_folder, refuse_replacing, written_whole
+from ...errors import UserError
+from ...utils.writing import make_folder, refuse_replacing, written_whole
 from .report import Shape, complexity_of_config
 from .table import render
 

@@ -13,10 +13,10 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from tqdm import tqdm
 
-from ...engine.config import load_config, require, type_name
-from ...engine.errors import UserError
-from ...engine.libraries import require_libraries
-from ...engine.translate import explain
+from ...config.read import load_config, require, type_name
+from ...errors import UserError
+from ...utils.libraries import require_libraries
+from ...utils.translate import explain
 from .cost import Complexity, measure
 
 Shape = tuple  # (height, width)

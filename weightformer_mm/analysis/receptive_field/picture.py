@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ...engine.folders import written_whole
+from ...utils.writing import written_whole
 from .energy import ReceptiveField
 
 PANEL = 1.9  # inches

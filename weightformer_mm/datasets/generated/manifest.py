@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from re import Pattern
 
-from ...engine.errors import UserError
+from ...errors import UserError
 
 MANIFEST = 'manifest.json'
 MARKER = 'GENERATED.txt'

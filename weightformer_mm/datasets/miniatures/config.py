@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from ...engine.errors import UserError
+from ...errors import UserError
 
 MIN_SIDE, MAX_SIDE = 32, 8192
 MAX_IMAGES = 100_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...engine.errors import UserError
+from ...errors import UserError
 
 
 class ShapesError(UserError):

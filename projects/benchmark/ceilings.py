@@ -1,0 +1,94 @@
+"""What the machine reaches at most: a large matrix product, and a large copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from weightformer_mm.errors import UserError
+
+from .clock import clock_of
+from .steps import DTYPES, Step
+
+REPEATS = 10
+MORE_REPEATS = 3  # of every further measurement in a run
+_MATMUL_SIDE = {'cpu': 2048, 'cuda': 8192}
+_COPY_BYTES = {'cpu': 2**28, 'cuda': 2**31}
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Multiply-adds per second of the fastest matrix product, bytes per second of the fastest copy."""
+
+    multiply_adds_per_s: float
+    bytes_per_s: float
+
+    def cells(self) -> dict[str, float]:
+        return {
+            'matmul_tera_multiply_adds_per_s': self.multiply_adds_per_s / 1e12,
+            'copy_gb_per_s': self.bytes_per_s / 1e9,
+        }
+
+    def least_seconds(self, multiply_adds: float, moved: float) -> float:
+        """The least time that both ceilings allow for some work."""
+        return max(multiply_adds / self.multiply_adds_per_s, moved / self.bytes_per_s)
+
+
+class CeilingGauge:
+    """Measures both, again and again in the course of a run: the fastest so far is the ceiling.
+
+    A single measurement could fall into a moment when the machine is busy with something else.
+
+    Args:
+        dtype: of the matrix product; of the inputs, without autocast.
+        side: of the square matrices; default 2048 on a CPU, 8192 on a GPU.
+        size: of the copy in bytes; default 2^28 on a CPU, 2^31 on a GPU.
+    """
+
+    def __init__(
+        self, device: torch.device, dtype: str, side: int | None = None, size: int | None = None
+    ):
+        self.device, self.dtype = device, dtype
+        self.side = side or _MATMUL_SIDE[device.type]
+        self.size = size or _COPY_BYTES[device.type]
+        self._product_ms = self._copy_ms = float('inf')
+
+    def measure(self, repeats: int = REPEATS) -> Ceilings:
+        """The ceilings after some more repeats.
+
+        Raises:
+            UserError: no matrix product in this dtype on this device.
+        """
+        try:
+            self._product_ms = min(self._product_ms, self._fastest(self._product(), repeats))
+        except RuntimeError as error:
+            if 'not implemented' not in str(error):
+                raise
+            raise UserError(f'--dtype {self.dtype}: {error} on {self.device.type!r}') from error
+        self._copy_ms = min(self._copy_ms, self._fastest(self._copy(), repeats))
+        moved = 2 * (self.size // 4) * 4
+        return Ceilings(self.side**3 / self._product_ms * 1e3, moved / self._copy_ms * 1e3)
+
+    def _product(self) -> Callable[[], object]:
+        generator = torch.Generator().manual_seed(0)
+        left, right = (
+            torch.randn(self.side, self.side, generator=generator).to(
+                self.device, DTYPES[self.dtype]
+            )
+            for _ in range(2)
+        )
+        product = torch.empty_like(left)
+        return lambda: torch.mm(left, right, out=product)
+
+    def _copy(self) -> Callable[[], object]:
+        source = torch.ones(self.size // 4, device=self.device)
+        target = torch.zeros_like(source)
+        return lambda: target.copy_(source)
+
+    def _fastest(self, run: Callable[[], object], repeats: int) -> float:
+        clock = clock_of(self.device)
+        step = Step(run)
+        clock.time(step, 1)
+        return min(clock.time(step, repeats))

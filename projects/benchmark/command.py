@@ -1,0 +1,295 @@
+"""What ``tools/benchmark.py`` does."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from weightformer_mm.errors import Interrupted, UserError
+from weightformer_mm.utils.writing import make_folder, written_whole
+
+from .ceilings import CeilingGauge
+from .contenders import parse_contenders
+from .detector import Detector
+from .machine import describe, now, resolve_device
+from .measure import FILL, Method, measure_group
+from .operations import TABLE, check_choices, measure_operations, stages_of
+from .results import Results
+from .step_profile import profile_step, render_profiles
+from .steps import DTYPES, MODES, Case
+from .subjects import Backbone, Subject, WholeModel
+from .summary import render_summary
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options that several sub-commands share.
+
+    Attributes:
+        sizes: heights and widths in pixels.
+        batch: images per step, or `FILL`.
+        dtype: one of `DTYPES`.
+        device: ``'auto'``, ``'cpu'``, ``'cuda'`` or ``'cuda:N'``.
+        rounds, warmup, min_seconds: as `clock.interleave` takes them.
+        threads: of PyTorch on the CPU; None: as PyTorch chooses.
+        out: CSV file to append to; None: the terminal only.
+        seed: of images, weights and gradients.
+    """
+
+    sizes: Sequence[tuple[int, int]]
+    batch: int | str = 1
+    dtype: str = 'float32'
+    device: str = 'auto'
+    rounds: int = 10
+    warmup: int = 2
+    min_seconds: float = 0.0
+    threads: int | None = None
+    out: str | None = None
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise a UserError for a value out of range."""
+        if self.dtype not in DTYPES:
+            raise UserError(f'--dtype {self.dtype}: choose one of {", ".join(DTYPES)}')
+        for height, width in self.sizes:
+            if min(height, width) < 1:
+                raise UserError(f'--sizes {height}x{width}: expected positive numbers of pixels')
+        least = {
+            '--rounds': (self.rounds, 1),
+            '--warmup': (self.warmup, 1),
+            '--min-seconds': (self.min_seconds, 0),
+            '--threads': (self.threads, 1),
+            '--batch': (None if self.batch == FILL else self.batch, 1),
+        }
+        for option, (value, bound) in least.items():
+            if value is not None and value < bound:
+                raise UserError(f'{option} {value}: expected {bound} or more')
+
+    def results(self) -> Results:
+        return Results(None if self.out is None else Path(self.out).expanduser())
+
+    def method(self, memory: bool, ceilings: bool) -> Method:
+        """Set up the device and measure what it can do at most."""
+        device = resolve_device(self.device)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        if device.type == 'cuda':
+            torch.cuda.set_device(device)
+        return Method(
+            device,
+            self.rounds,
+            self.warmup,
+            self.min_seconds,
+            memory,
+            describe(device),
+            CeilingGauge(device, self.dtype) if ceilings else None,
+        ).with_new_ceilings()
+
+
+def run_backbones(
+    settings: Settings,
+    contenders: Sequence[str],
+    modes: Sequence[str],
+    memory: bool = True,
+    ceilings: bool = True,
+    resume: bool = False,
+) -> Results:
+    """Measure backbones by name; see `run_subjects`."""
+    subjects = [Backbone(contender) for contender in parse_contenders(contenders)]
+    return run_subjects(settings, subjects, modes, memory, ceilings, resume)
+
+
+def run_detectors(
+    settings: Settings,
+    configs: Sequence[str],
+    modes: Sequence[str],
+    memory: bool = True,
+    ceilings: bool = True,
+    resume: bool = False,
+    options: Sequence[str] = (),
+) -> Results:
+    """Measure the whole models of config files; see `run_subjects`."""
+    subjects = [WholeModel(Detector(config, tuple(options))) for config in configs]
+    names = [subject.name for subject in subjects]
+    repeated = [name for index, name in enumerate(names) if name in names[:index]]
+    if repeated:
+        raise UserError(f'two configs are called {repeated[0]}, and rows go by that name')
+    return run_subjects(settings, subjects, modes, memory, ceilings, resume)
+
+
+def run_subjects(
+    settings: Settings,
+    subjects: Sequence[Subject],
+    modes: Sequence[str],
+    memory: bool,
+    ceilings: bool,
+    resume: bool,
+) -> Results:
+    """Measure all subjects at all sizes in all modes, write the rows, and print them at the end.
+
+    Args:
+        memory: whether to measure peak memory.
+        ceilings: whether to measure the ceilings, to which rates are set in relation.
+        resume: leave out what the file has of the same commit and machine.
+
+    Raises:
+        UserError: bad input, before anything is measured.
+    """
+    settings.check()
+    for mode in modes:
+        if mode not in MODES:
+            raise UserError(f'--modes: unknown {mode!r}; choose from {", ".join(MODES)}')
+    results = settings.results()
+    with _quiet_libraries():
+        for subject in subjects:
+            subject.build()  # so that a wrong one is known before hours of work
+        method = settings.method(memory, ceilings)
+        groups = [
+            Case(mode, settings.dtype, 1, *size, torch.get_num_threads(), settings.seed)
+            for size in settings.sizes
+            for mode in modes
+        ]
+        with _printed_at_the_end(results), tqdm(total=len(groups), unit='group') as bar:
+            for case in groups:
+                where = f'{case.height}x{case.width} {case.mode}'
+                if not (resume and _is_known(results, subjects, case, method)):
+                    method = method.with_new_ceilings()
+                    measure_group(
+                        subjects, case, settings.batch, method, results, _describe(bar, where)
+                    )
+                bar.update()
+    return results
+
+
+def _describe(bar: tqdm, where: str) -> Callable[[str], None]:
+    # a log file gets a line per group only
+    return lambda text: bar.set_description(f'{where}: {text}', refresh=sys.stderr.isatty())
+
+
+def _is_known(results: Results, subjects: Sequence[Subject], case: Case, method: Method) -> bool:
+    same = {
+        **method.machine,
+        'mode': case.mode,
+        'dtype': case.dtype,
+        'height': case.height,
+        'width': case.width,
+    }
+    return all(results.has({**same, 'contender': subject.name}) for subject in subjects)
+
+
+def run_profile(settings: Settings, contenders: Sequence[str], out: str) -> None:
+    """Write where the time of a training step goes, for every contender and size, as Markdown.
+
+    Raises:
+        UserError: bad input.
+    """
+    settings.check()
+    path = Path(out).expanduser()
+    if path.suffix != '.md':
+        raise UserError(f'--profile {out}: expected a name that ends in .md')
+    if settings.batch == FILL:
+        raise UserError('--batch fill and --profile exclude each other; give a number')
+    if settings.out is not None:
+        raise UserError('--out and --profile exclude each other: a profile has no rows')
+    subjects = [Backbone(contender) for contender in parse_contenders(contenders)]
+    compiled = [subject.name for subject in subjects if 'compile' in subject.contender.variants]
+    if compiled:
+        raise UserError(
+            f'--profile {compiled[0]}: compiled code has no single operations to tell apart'
+        )
+    make_folder(path.parent, '--profile')
+    with _quiet_libraries():
+        method = settings.method(memory=False, ceilings=True)
+        profiles = []
+        for height, width in tqdm(settings.sizes, unit='size'):
+            for subject in subjects:
+                refusal = subject.refuses(height, width)
+                if refusal is not None:
+                    raise UserError(f'{subject.name} at {height}x{width}: {refusal}')
+                case = Case(
+                    'train',
+                    settings.dtype,
+                    settings.batch,
+                    height,
+                    width,
+                    torch.get_num_threads(),
+                    settings.seed,
+                )
+                profiles.append(profile_step(subject, case, method.device))
+    machine = method.machine
+    header = (
+        f'{machine["device"]}, {machine["threads"]} threads, torch {machine["torch"]}, commit '
+        f'{machine["commit"] or "unknown"}, {now()}.'
+    )
+    with written_whole(path) as partial:
+        partial.write_text(render_profiles(profiles, method.ceilings, header), encoding='utf-8')
+    print(path)
+
+
+def run_operations(
+    settings: Settings,
+    arch: str,
+    names: Sequence[str] = (),
+    backends: Sequence[str] = ('auto',),
+) -> Results:
+    """Measure single operations at the shapes of each stage of a network.
+
+    Args:
+        arch: as `stages_of` takes it.
+        names: names in `operations.TABLE`; none: all.
+
+    Raises:
+        UserError: bad input.
+    """
+    settings.check()
+    if settings.batch == FILL:
+        raise UserError('--batch fill is for whole networks; give a number')
+    stages = [stage for size in settings.sizes for stage in stages_of(arch, *size, settings.batch)]
+    names = list(names or TABLE)
+    check_choices(names, backends)
+    results = settings.results()
+    method = settings.method(memory=False, ceilings=True)
+    total = len(stages) * len(names) * 2
+    with _printed_at_the_end(results), tqdm(total=total, unit='op') as bar:
+
+        def progress(text: str) -> None:
+            bar.set_description(text, refresh=False)
+            bar.update()
+
+        measure_operations(
+            names, stages, backends, settings.dtype, settings.seed, method, results, progress
+        )
+    return results
+
+
+@contextmanager
+def _printed_at_the_end(results: Results) -> Iterator[None]:
+    """Print what was measured, also after Ctrl-C."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        _print(results)
+        raise
+    _print(results)
+
+
+def _print(results: Results) -> None:
+    print(f'\n{render_summary(results.new)}' if results.new else 'nothing was measured')
+    if results.path is not None:
+        print(f'\n{results.path}')
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Without the libraries' warnings, which would break up the progress bar."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+    sys.stderr.flush()

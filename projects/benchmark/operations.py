@@ -1,0 +1,346 @@
+"""The operations of the networks, at the shapes of each stage: time against the ceilings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from weightformer_mm import ops
+from weightformer_mm.analysis.complexity import formulas
+from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
+from weightformer_mm.errors import Interrupted, UserError
+from weightformer_mm.ops.backend import check_backend
+
+from .clock import clock_of, interleave
+from .failures import failure_of
+from .measure import Method, row, time_cells, work_cells
+from .results import Results
+from .steps import DTYPES, Case, Step
+
+DIRECTIONS = ('forward', 'backward')
+MLP_RATIO = 4
+PATCH_SIZE = 16
+EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a network: what its maps are.
+
+    Attributes:
+        name: for the rows.
+        batch, height, width, channels: of a map ``(B, H, W, C)``.
+    """
+
+    name: str
+    batch: int
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.batch, self.height, self.width, self.channels
+
+    @property
+    def hidden(self) -> int:
+        """Channels inside the MLP."""
+        return MLP_RATIO * self.channels
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation, and the work that it cannot avoid.
+
+    Attributes:
+        shapes: of its inputs, parameters included; the first is the map.
+        function: of the inputs.
+        multiply_adds: of the forward pass.
+        kept: share of the map that the backward pass must read.
+        own: the function of this package that it calls, if it does; with a parameter ``backend`` if that
+            can be chosen, which `function` hands on.
+    """
+
+    shapes: Callable[[Stage], list[tuple[int, ...]]]
+    function: Callable[..., Any]
+    multiply_adds: Callable[[Stage], int]
+    kept: float = 1.0
+    own: Callable[..., Any] | None = None
+
+    @property
+    def has_backends(self) -> bool:
+        return self.own is not None and 'backend' in inspect.signature(self.own).parameters
+
+
+def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weight, bias, EPS)
+
+
+def _conv_norm(*inputs: Tensor, **options: str) -> tuple[Tensor, Tensor]:
+    return ops.depthwise_conv_norm(*inputs, EPS, **options)
+
+
+def _adaptive_update(
+    x: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor, **options: str
+) -> Tensor:
+    return ops.adaptive_update(x, 3, hidden_weight, hidden_bias, out_weight, **options)
+
+
+def _linear_work(stage: Stage) -> int:
+    return stage.batch * formulas.linear(stage.height, stage.width, stage.channels, stage.hidden)
+
+
+def _bilateral_work(stage: Stage) -> int:
+    whole = formulas.bilateral_linear(stage.height, stage.width, stage.channels, stage.hidden)
+    return stage.batch * whole - _linear_work(stage)
+
+
+def _conv_work(stage: Stage) -> int:
+    return stage.batch * formulas.depthwise_conv(stage.height, stage.width, stage.channels)
+
+
+def _bilateral_shapes(stage: Stage) -> list[tuple[int, ...]]:
+    left, right = stage.channels // 4, stage.hidden // 4
+    reduce = left + right
+    return [
+        stage.shape,
+        (reduce, stage.channels),
+        (reduce,),
+        (left, stage.channels),
+        (right, stage.hidden),
+    ]
+
+
+def _wide(stage: Stage) -> tuple[int, ...]:
+    return (*stage.shape[:3], stage.hidden)
+
+
+TABLE: Mapping[str, Operation] = {
+    'depthwise_conv': Operation(
+        lambda s: [s.shape, (s.batch, s.channels, 1, 3, 3), (s.channels,)],
+        ops.depthwise_conv,
+        _conv_work,
+        own=ops.depthwise_conv,
+    ),
+    'static_depthwise_conv': Operation(
+        lambda s: [s.shape, (1, s.channels, 1, 3, 3), (s.channels,)],
+        ops.depthwise_conv,
+        _conv_work,
+        own=ops.depthwise_conv,
+    ),
+    # with the residual and the LayerNorm that follows: two maps come out
+    'depthwise_conv_norm': Operation(
+        lambda s: [
+            s.shape,
+            (s.batch, s.channels, 1, 3, 3),
+            (s.channels,),
+            (s.channels,),
+            (s.channels,),
+        ],
+        _conv_norm,
+        _conv_work,
+        own=ops.depthwise_conv_norm,
+    ),
+    # the backward pass needs the means over the grid, not the map
+    'adaptive_update': Operation(
+        lambda s: [
+            s.shape,
+            (s.channels, s.channels, 1, 1),
+            (s.channels,),
+            (s.channels, s.channels, 1, 1),
+        ],
+        _adaptive_update,
+        lambda s: s.batch * 2 * 9 * s.channels**2,
+        kept=0.0,
+        own=ops.adaptive_update,
+    ),
+    # the backward pass needs the pooled map, a quarter of the map
+    'bilateral_update': Operation(
+        _bilateral_shapes,
+        ops.bilateral_update,
+        _bilateral_work,
+        kept=0.25,
+        own=ops.bilateral_update,
+    ),
+    'predicted_linear': Operation(
+        lambda s: [s.shape, (s.batch, s.channels, s.hidden), (s.hidden,)],
+        ops.predicted_linear,
+        _linear_work,
+        own=ops.predicted_linear,
+    ),
+    # the residual, LayerNorm, both linear layers and GELU between them
+    'residual_mlp': Operation(
+        lambda s: [
+            s.shape,
+            (s.channels,),
+            (s.channels,),
+            (1, s.channels, s.hidden),
+            (s.hidden,),
+            (s.channels, s.hidden),
+            (s.channels,),
+        ],
+        ops.residual_mlp,
+        lambda s: 2 * _linear_work(s),
+        own=ops.residual_mlp,
+    ),
+    'layer_norm': Operation(
+        lambda s: [s.shape, (s.channels,), (s.channels,)], _layer_norm, lambda s: 0
+    ),
+    'gelu': Operation(lambda s: [_wide(s)], F.gelu, lambda s: 0),
+    'fc1': Operation(
+        lambda s: [s.shape, (s.hidden, s.channels), (s.hidden,)], F.linear, _linear_work
+    ),
+    'fc2': Operation(
+        lambda s: [_wide(s), (s.channels, s.hidden), (s.channels,)], F.linear, _linear_work
+    ),
+}
+
+
+def stages_of(arch: str, height: int, width: int, batch: int) -> list[Stage]:
+    """The stages of a network of this package on images of a size.
+
+    Args:
+        arch: such as ``'pyramid-tiny'`` or ``'weightformer-small'``.
+
+    Raises:
+        UserError: an unknown arch.
+    """
+    family, _, size = arch.partition('-')
+    if family == 'pyramid' and size in PyramidWeightFormer.arch_settings:
+        widths = PyramidWeightFormer.arch_settings[size]['embed_dims']
+        strides = [4 * 2**index for index in range(len(widths))]
+    elif family == 'weightformer' and size in WeightFormer.arch_settings:
+        widths, strides = [WeightFormer.arch_settings[size]['embed_dims']], [PATCH_SIZE]
+    else:
+        known = [f'pyramid-{name}' for name in PyramidWeightFormer.arch_settings]
+        known += [f'weightformer-{name}' for name in WeightFormer.arch_settings]
+        raise UserError(f'--arch: unknown {arch!r}; choose from {", ".join(known)}')
+    return [
+        Stage(f'{arch}-stage{index}', batch, -(-height // stride), -(-width // stride), channels)
+        for index, (stride, channels) in enumerate(zip(strides, widths), start=1)
+    ]
+
+
+def check_choices(names: Sequence[str], backends: Sequence[str]) -> None:
+    """Raise a UserError that lists the valid names for an unknown operation or backend."""
+    for name in names:
+        if name not in TABLE:
+            raise UserError(f'--ops: unknown {name!r}; choose from {", ".join(TABLE)}')
+    for backend in backends:
+        try:
+            check_backend(backend)
+        except ValueError as error:
+            raise UserError(f'--backends: {error}') from error
+
+
+def measure_operations(
+    names: Sequence[str],
+    stages: Sequence[Stage],
+    backends: Sequence[str],
+    dtype: str,
+    seed: int,
+    method: Method,
+    results: Results,
+    progress: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Time each operation forward and backward at each stage, its backends interleaved.
+
+    An operation without a choice of backends runs once, under the name ``torch``.
+
+    Raises:
+        ValueError: a backend that cannot run here.
+        Interrupted: by Ctrl-C; what is finished is kept.
+    """
+    for stage in stages:
+        method = method.with_new_ceilings()
+        for name in names:
+            for direction in DIRECTIONS:
+                progress(f'{name}/{stage.name} {direction}')
+                case = Case(direction, dtype, stage.batch, stage.height, stage.width, seed=seed)
+                _measure(name, stage, case, backends, method, results)
+
+
+def _measure(
+    name: str,
+    stage: Stage,
+    case: Case,
+    backends: Sequence[str],
+    method: Method,
+    results: Results,
+) -> None:
+    operation = TABLE[name]
+    chosen = backends if operation.has_backends else ('torch',)
+    inputs = _make_inputs(operation.shapes(stage), case, method.device)
+    steps, moved = {}, 0
+    for backend in chosen:
+        label = f'{name}/{stage.name}/{backend}'
+        steps[label], moved = _step(operation, inputs, case.mode, backend)
+    samples = interleave(
+        steps,
+        clock_of(method.device),
+        method.rounds,
+        method.warmup,
+        method.min_seconds,
+        failure_of,
+    )
+    work = operation.multiply_adds(stage) * (2 if case.mode == 'backward' else 1)
+    rows = [row(label, case, method, note=reason) for label, reason in samples.failures.items()]
+    first = next(iter(steps))
+    for label, times in samples.times.items():
+        if not times:
+            continue
+        cells = time_cells(samples, label, first, dict.fromkeys(steps, stage.batch))
+        cells.update(work_cells(work, moved, cells['median_ms'], method.ceilings))
+        rows.append(row(label, case, method, **cells))
+    results.add(rows)
+    if samples.interrupted:
+        raise Interrupted('interrupted; what is finished is kept')
+
+
+def _make_inputs(shapes: Sequence[tuple], case: Case, device: torch.device) -> list[Tensor]:
+    generator = torch.Generator(device).manual_seed(case.seed)
+    return [
+        torch.empty(shape, device=device, dtype=DTYPES[case.dtype])
+        .normal_(generator=generator)
+        .requires_grad_(case.mode == 'backward')
+        for shape in shapes
+    ]
+
+
+def _step(
+    operation: Operation, inputs: list[Tensor], direction: str, backend: str
+) -> tuple[Step, int]:
+    """What is timed, and the fewest bytes that it must move."""
+    function = operation.function
+    if operation.has_backends:
+        function = partial(function, backend=backend)
+    if direction == 'forward':
+        with torch.no_grad():
+            outputs = _as_tuple(function(*inputs))
+
+        def forward() -> None:
+            with torch.inference_mode():
+                function(*inputs)
+
+        return Step(forward), _bytes([*inputs, *outputs])
+    outputs = _as_tuple(function(*inputs))
+    upstream = [torch.randn_like(output) for output in outputs]
+    features, *parameters = inputs
+    # reads what was kept, the parameters and the upstream gradient; writes a gradient for each input
+    moved = int(operation.kept * _bytes([features])) + _bytes([*parameters, *upstream, *inputs])
+    return Step(lambda: torch.autograd.grad(outputs, inputs, upstream, retain_graph=True)), moved
+
+
+def _as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

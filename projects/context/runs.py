@@ -1,0 +1,149 @@
+"""The trainings: one per variant and seed, each in a folder of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from weightformer_mm.errors import RunFailed
+
+from ..runs import Job, RunFolder, Usage, digest_of, newest_scalars
+
+STATE_FILE = 'context_run.json'
+DEFAULT_SEEDS = (0, 1, 2)
+METRICS = ('mIoU', 'cue_accuracy', 'found')  # per cent
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """A config and its data.
+
+    Attributes:
+        name: name of its folder and of its report.
+        title: what the report says it is.
+        config: path relative to the repository.
+        options: of the command that trains it.
+    """
+
+    name: str
+    title: str
+    config: str
+    options: str = ''
+
+    def lasting(self, epochs: int | None) -> TaskSet:
+        """The same with so many epochs, under a name of its own; itself for None."""
+        if epochs is None:
+            return self
+        name = f'{self.name}_{epochs}epochs'
+        return replace(self, name=name, options=f'{self.options} --epochs {epochs}')
+
+    def chosen(self, seeds: Sequence[int], variants: Sequence[str] | None) -> TaskSet:
+        """The same with the options that name these seeds and variants, where they are not the default."""
+        options = self.options
+        if tuple(seeds) != DEFAULT_SEEDS:
+            options += f' --seeds {" ".join(map(str, seeds))}'
+        if variants:
+            options += f' --variants {" ".join(variants)}'
+        return replace(self, options=options)
+
+
+BAND = TaskSet(
+    'context',
+    'a band of 15 to 20 % of the image',
+    'configs/context/fcn_pyramid-weightformer-micro_context.py',
+)
+MARKER = TaskSet(
+    'context_hard',
+    'a marker of 0.3 % of the image',
+    'configs/context/fcn_pyramid-weightformer-micro_context-hard.py',
+    ' --hard',
+)
+
+
+class ContextRun(RunFolder):
+    """One training.
+
+    Args:
+        config: path of the config.
+        variant: name of the variant.
+        backbone: its arguments of the backbone.
+        seed: of the first weights and of the order of the images.
+        root: folder of the run.
+        epochs: length of the training; None: as the config has it.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        variant: str,
+        backbone: dict[str, str],
+        seed: int,
+        root: Path,
+        epochs: int | None = None,
+    ):
+        super().__init__(root, STATE_FILE)
+        self.config, self.variant, self.seed = config, variant, seed
+        self.changes: dict[str, object] = {
+            f'model.backbone.{key}': value for key, value in backbone.items()
+        }
+        self.changes['randomness.seed'] = seed
+        if epochs is not None:
+            self.changes['train_cfg.max_epochs'] = self.changes['train_cfg.val_interval'] = epochs
+        self.log = root / 'train.log'
+
+    def load_config(self) -> Config:
+        cfg = Config.fromfile(self.config)
+        cfg.merge_from_dict(self.changes)
+        return cfg
+
+    def prepare(self, repository: Path, force: bool) -> None:
+        """Make the folder; results of another config, other data or an interrupted run are removed.
+
+        Raises:
+            UserError: the folder holds something that this command did not write.
+        """
+        cfg = self.load_config()
+        digest = digest_of(cfg, repository / cfg.data_root)
+        self.claim(digest, 'make context', force)
+        if not self.is_done():
+            self.empty('make context')
+            self.claim(digest, 'make context')
+
+    def is_done(self) -> bool:
+        return 'metrics' in self.read_state()
+
+    def job(self, repository: Path) -> Job:
+        tool = str(repository / 'tools' / 'train.py')
+        options = [f'{key}={value}' for key, value in self.changes.items()]
+        arguments = [
+            tool,
+            str(self.config),
+            '--work-dir',
+            str(self.root),
+            '--cfg-options',
+            *options,
+        ]
+        return Job([*arguments, 'default_hooks.logger.interval=10'], self.log)
+
+    def finish(self, usage: Usage) -> None:
+        """Note the metrics and the time of the training that has just ended.
+
+        Raises:
+            RunFailed: the training says nothing of them.
+        """
+        lines = [line for line in newest_scalars(self.root) if METRICS[0] in line]
+        if not lines or any(name not in lines[-1] for name in METRICS):
+            raise RunFailed(f'{self.root}: no {", ".join(METRICS)} in its log; see {self.log}')
+        values = {name: lines[-1][name] for name in METRICS}
+        metrics = {name: v if math.isfinite(v) else None for name, v in values.items()}
+        self.write_state(
+            variant=self.variant,
+            seed=self.seed,
+            metrics=metrics,
+            seconds=usage.seconds,
+            cpu_seconds=usage.cpu_seconds,
+        )

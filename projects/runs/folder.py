@@ -1,0 +1,58 @@
+"""The folder of one run, and what is already done for the present config and data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from mmengine.config import Config
+
+from weightformer_mm.errors import UserError
+from weightformer_mm.utils.writing import written_whole
+
+
+def digest_of(cfg: Config, data: Path) -> str:
+    """Digest of a whole config and of a data set's manifest."""
+    text = cfg.dump() + (data / 'manifest.json').read_text()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class RunFolder:
+    """A folder with a state file, which notes a digest of what the run is made from.
+
+    Where the digest no longer fits, earlier results count for nothing.
+
+    Args:
+        root: the folder; only the run writes to it.
+        state_file: name of the state file; by it the folder is known as the run's.
+    """
+
+    def __init__(self, root: Path, state_file: str):
+        self.root = root
+        self._state = root / state_file
+
+    def read_state(self) -> dict:
+        return json.loads(self._state.read_text()) if self._state.is_file() else {}
+
+    def write_state(self, **changes) -> None:
+        with written_whole(self._state) as partial:
+            partial.write_text(json.dumps({**self.read_state(), **changes}, indent=2) + '\n')
+
+    def claim(self, digest: str, writer: str, force: bool = False) -> None:
+        """Make the folder, without results of another digest (with ``force`` without any).
+
+        Raises:
+            UserError: it holds something that ``writer``, as the message names it, did not write.
+        """
+        if self.root.is_dir() and (force or self.read_state().get('digest') != digest):
+            self.empty(writer)
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.write_state(digest=digest)
+
+    def empty(self, writer: str) -> None:
+        """Remove everything in it, unless it holds something that ``writer`` did not write."""
+        if any(self.root.iterdir()) and not self._state.is_file():
+            raise UserError(f'{self.root} holds files that {writer} did not write; move them away')
+        shutil.rmtree(self.root)

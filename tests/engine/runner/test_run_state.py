@@ -1,0 +1,151 @@
+"""A run takes over the state that a run like it saved, with any optimizer, and no other."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from torch import nn
+from torch.utils.data import Dataset
+
+import weightformer_mm.engine.optimizers.timm_optimizers  # noqa: F401
+from weightformer_mm.engine.hooks.training import PlainCheckpointHook
+from weightformer_mm.engine.runner.runner import CheckedFlexibleRunner, CheckedRunner
+from weightformer_mm.errors import UserError
+
+
+class Numbers(Dataset):
+    metainfo = {'classes': ('a', 'b')}
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> dict:
+        return {'inputs': torch.full((3, 6, 6), float(index))}
+
+
+class Toy(BaseModel):
+    """Has weights of one to four dimensions, ten of them, and one that no gradient reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)))
+        self.norm = nn.BatchNorm2d(3)
+        self.linear = nn.Linear(3, 2)
+        self.unused = nn.Linear(2, 2)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs, mode='tensor'):
+        features = self.norm(self.convs(torch.stack(inputs))).mean((2, 3))
+        out = self.linear(features) * self.scale
+        return {'loss': out.square().mean()}
+
+
+AVERAGED = [dict(type='EMAHook')]
+CASES = {
+    'AdamW': dict(type='AdamW', lr=0.001),
+    'AMSGrad': dict(type='AdamW', lr=0.001, amsgrad=True),
+    'SGD': dict(type='SGD', lr=0.001),
+    'momentum': dict(type='SGD', lr=0.001, momentum=0.9),
+    'Muon': dict(type='TimmOptimizer', opt='muon', lr=0.001),
+    'Adafactor': dict(type='TimmOptimizer', opt='adafactor', lr=0.001),
+}
+
+
+def run(
+    folder, case='AdamW', kind=CheckedRunner, hooks=(), resume=False, epochs=1, schedulers=None
+):
+    torch.manual_seed(0)
+    runner = kind(
+        model=Toy(),
+        work_dir=str(folder),
+        train_dataloader=dict(
+            dataset=Numbers(), sampler=dict(type='DefaultSampler', shuffle=False), batch_size=2
+        ),
+        optim_wrapper=dict(
+            optimizer=dict(CASES[case], weight_decay=0.05),
+            paramwise_cfg=dict(norm_decay_mult=0.0),
+            clip_grad=dict(max_norm=1.0),
+        ),
+        param_scheduler=schedulers
+        or [
+            dict(type='MultiStepLR', milestones=[1]),
+            dict(type='OneCycleLR', eta_max=0.1, total_steps=9),
+        ],
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        custom_hooks=[PlainCheckpointHook(), *copy.deepcopy(list(hooks))],
+        load_from=str(folder / 'epoch_1.pth') if resume else None,
+        resume=resume,
+        experiment_name=f'{folder.name}_{case}_{epochs}_{resume}',
+        cfg=Config(dict(a=1)),
+    )
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_its_own_state_is_taken_over(case, tmp_path):
+    run(tmp_path, case)
+    assert run(tmp_path, case, resume=True, epochs=2).iter == 4
+
+
+def test_by_the_other_runner_too(tmp_path):
+    run(tmp_path, kind=CheckedFlexibleRunner)
+    assert run(tmp_path, kind=CheckedFlexibleRunner, resume=True, epochs=2).iter == 4
+
+
+def test_averaged_weights(tmp_path):
+    run(tmp_path, hooks=AVERAGED)
+    run(tmp_path, hooks=AVERAGED, resume=True, epochs=2)
+    change(tmp_path, lambda c: c['ema_state_dict']['module.linear.bias'].fill_(float('inf')))
+    with pytest.raises(UserError, match='of another kind: linear.bias not finite'):
+        run(tmp_path, hooks=AVERAGED, resume=True, epochs=2)
+
+
+def change(folder, how) -> None:
+    path = folder / 'epoch_1.pth'
+    checkpoint = torch.load(path, weights_only=True)
+    how(checkpoint)
+    torch.save(checkpoint, path)
+
+
+def test_what_has_no_state_is_said(tmp_path, capsys):
+    run(tmp_path)
+    run(tmp_path, resume=True, epochs=2)
+    said = capsys.readouterr().out
+    assert 'no state for 2 of 13 parameters, such as unused.weight' in ' '.join(said.split())
+
+
+CHANGES = {
+    'exp_avg of convs.0.weight is a tensor': lambda c: c['optimizer']['state'][1].update(
+        exp_avg=torch.ones(2)
+    ),
+    'convs.0.weight has step, exp_avg, and no other has': lambda c: c['optimizer']['state'][1].pop(
+        'exp_avg_sq'
+    ),
+    'this run ends at 2': lambda c: c['meta'].update(epoch=3),
+    'group 0: lr is nan': lambda c: c['optimizer']['param_groups'][0].update(lr=float('nan')),
+    'MultiStepLR: last_step is -7': lambda c: c['param_schedulers'][0].update(last_step=-7),
+    'resumed_keys': lambda c: c['message_hub']['resumed_keys'].update(iter=False),
+    'runtime_info.best_ckpt is 3': lambda c: (
+        c['message_hub']['runtime_info'].update(best_ckpt=3),
+        c['message_hub']['resumed_keys'].update(best_ckpt=True),
+    ),
+}
+
+
+@pytest.mark.parametrize('message', CHANGES)
+def test_another_state_is_refused(message, tmp_path):
+    run(tmp_path)
+    change(tmp_path, CHANGES[message])
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, resume=True, epochs=2)
+
+
+def test_another_schedule_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(UserError, match='it has not the 1 schedulers of this run'):
+        run(tmp_path, resume=True, epochs=2, schedulers=[dict(type='ConstantLR')])

@@ -1,0 +1,159 @@
+"""A recipe with images small enough for a test, and else as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from weightformer_mm.config.data_root import use_data_root
+from weightformer_mm.config.read import innermost_dataset
+
+STEP = 32  # pixels: sizes stay multiples of it
+# of each folder the factor that brings its images to about 128 pixels, and the one for the views of TTA
+FACTORS = {'coco': (0.12, 0.12), 'ade20k': (0.1875, 0.1), 'cityscapes': (0.0625, 0.03)}
+
+# the arguments of each transform that are lengths in pixels
+_LENGTHS = {
+    'CachedMixUp': ('img_scale',),
+    'CachedMosaic': ('img_scale',),
+    'MixUp': ('img_scale',),
+    'Mosaic': ('img_scale',),
+    'Pad': ('size',),
+    'RandomChoiceResize': ('scales', 'max_size'),
+    'RandomCrop': ('crop_size',),
+    'RandomResize': ('scale',),
+    'Resize': ('scale',),
+}
+_NESTED = ('RandomChoice', 'TestTimeAug')
+_WITHOUT_LENGTHS = (
+    'FilterAnnotations',
+    'LoadAnnotations',
+    'LoadImageFromFile',
+    'PackDetInputs',
+    'PackSegInputs',
+    'PhotoMetricDistortion',
+    'RandomFlip',
+    'YOLOXHSVRandomAug',
+)
+
+
+def reduced(path: Path, root: Path, work_dir: Path) -> Config:
+    """The recipe on small images: one batch to train with and then one image to validate with."""
+    cfg = Config.fromfile(path)
+    use_data_root(cfg, root)
+    reduce_sizes(cfg, *FACTORS[path.parent.name])
+    cfg.work_dir = str(work_dir)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        loader.num_workers, loader.persistent_workers = 0, False
+        loader.batch_size = min(2, loader.batch_size)
+        # of COCO: images in landscape format, which are batched together, one of them with a crowd
+        innermost_dataset(loader).indices = [0, 2][: loader.batch_size] if split == 'train' else [2]
+    if 'max_epochs' in cfg.train_cfg:
+        cfg.train_cfg = dict(type=cfg.train_cfg.type, max_epochs=1, val_interval=1)
+    else:
+        cfg.train_cfg = dict(type=cfg.train_cfg.type, max_iters=1, val_interval=1)
+    cfg.param_scheduler = None  # the first steps of a warm-up are too small to be seen
+    cfg.model.backbone.drop_path_rate = 0.0  # a block that is left out learns nothing
+    cfg.pop('auto_scale_lr', None)  # nor are the rates for such a small batch seen in every weight
+    cfg.randomness = dict(seed=0)
+    cfg.default_hooks.logger.interval = 1
+    cfg.default_hooks.checkpoint.interval = 1
+    cfg.default_hooks.checkpoint.save_optimizer = False
+    reduce_counts(cfg.model)
+    use_local_weights(cfg, work_dir)
+    return cfg
+
+
+def reduce_counts(part: dict) -> None:
+    """As many boxes as a small image needs, and of those all, since an untrained detector is sure of none."""
+    counts = dict(nms_pre=50, max_per_img=50, num_queries=50)
+    for key, value in part.items():
+        if key == 'score_thr':
+            part[key] = 0.0
+        elif key == 'allowed_border':
+            part[key] = -1  # the anchors of coarse levels lie within large images only
+        elif key in counts:
+            part[key] = min(value, counts[key])
+        elif isinstance(value, (dict, list)):
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, dict):
+                    reduce_counts(item)
+
+
+def use_local_weights(cfg: Config, folder: Path) -> None:
+    """Have released weights replaced by a file of the same names and shapes."""
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    if init_cfg is None:
+        return
+    assert init_cfg.type == 'Pretrained' and init_cfg.checkpoint.startswith('hf://')
+    backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
+    init_cfg.checkpoint = str(folder / 'released.pth')
+    torch.save({'state_dict': backbone.state_dict()}, init_cfg.checkpoint)
+
+
+def reduce_sizes(cfg: Config, factor: float, tta_factor: float | None = None) -> None:
+    """Multiply every size in pixels of the config's pipelines, preprocessor and sliding windows.
+
+    ``tta_factor`` is for the views of test-time augmentation, of which there are many.
+
+    Raises:
+        ValueError: a transform of which it is not known whether it has a size.
+    """
+
+    def scale(value: Any, factor: float = factor) -> Any:
+        if isinstance(value, (list, tuple)):
+            return type(value)(scale(item, factor) for item in value)
+        return None if value is None else max(STEP, round(value * factor / STEP) * STEP)
+
+    done: dict[int, Any] = {}  # a pipeline may stand in several places
+    for node in _dicts(cfg._cfg_dict):
+        for key, value in node.items():
+            if key.endswith('pipeline') and isinstance(value, list):
+                part = tta_factor or factor if key == 'tta_pipeline' else factor
+                _reduce_transforms(value, partial(scale, factor=part), done)
+    preprocessor = cfg.model.data_preprocessor
+    for part in [preprocessor, *(preprocessor.get('batch_augments') or ())]:
+        if 'size' in part:
+            part.size = scale(part.size)
+        if part.get('pad_size_divisor', 0) > STEP:
+            part.pad_size_divisor = scale(part.pad_size_divisor)
+    test_cfg = cfg.model.get('test_cfg') or {}
+    for key in ('crop_size', 'stride'):
+        if key in test_cfg:
+            test_cfg[key] = scale(test_cfg[key])
+
+
+def _dicts(node: Any):
+    """All dicts of a config, outer ones first."""
+    if isinstance(node, dict):
+        yield node
+    if isinstance(node, (dict, list, tuple)):
+        for item in node.values() if isinstance(node, dict) else node:
+            yield from _dicts(item)
+
+
+def _reduce_transforms(node: Any, scale: Callable[[Any], Any], done: dict[int, Any]) -> None:
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            _reduce_transforms(item, scale, done)
+        return
+    if id(node) in done:
+        return
+    done[id(node)] = node
+    name = node['type'].rpartition('.')[2]
+    if name in _NESTED:
+        _reduce_transforms(node['transforms'], scale, done)
+    elif name in _LENGTHS:
+        node.update({key: scale(node[key]) for key in _LENGTHS[name] if key in node})
+    elif name not in _WITHOUT_LENGTHS:
+        raise ValueError(
+            f'{name}: add it to the transforms with or without lengths in {__file__}, else its images may '
+            'be too large for a test'
+        )

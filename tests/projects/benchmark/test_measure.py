@@ -1,0 +1,241 @@
+"""Measuring small networks for real; what times they have is of no interest here."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from projects.benchmark import measure, memory
+from projects.benchmark.ceilings import CeilingGauge, Ceilings
+from projects.benchmark.contenders import parse_contenders
+from projects.benchmark.failures import failure_of
+from projects.benchmark.measure import Method, largest_batch, measure_group
+from projects.benchmark.memory import Peak, can_measure_processes, peak_in_process
+from projects.benchmark.memory_process import measure_peak
+from projects.benchmark.results import Results
+from projects.benchmark.steps import Case, backbone_step
+from projects.benchmark.subjects import Backbone, Subject, subject_from
+from weightformer_mm.analysis.complexity import formulas
+from weightformer_mm.errors import RunFailed
+from weightformer_mm.layers.pattern import is_dynamic
+
+CPU = torch.device('cpu')
+CEILINGS = Ceilings(multiply_adds_per_s=2e12, bytes_per_s=1e9)
+needs_proc = pytest.mark.skipif(not can_measure_processes(), reason='no /proc')
+
+
+def method(**changes):
+    options = dict(
+        device=CPU,
+        rounds=2,
+        warmup=1,
+        min_seconds=0.0,
+        memory=False,
+        machine={'commit': 'abc', 'device': 'here', 'threads': 1},
+        ceilings=CEILINGS,
+    )
+    return Method(**{**options, **changes})
+
+
+def case(mode='inference', height=32, width=48, **changes):
+    return Case(mode, 'float32', 1, height, width, **changes)
+
+
+def subjects(*names):
+    return [Backbone(contender) for contender in parse_contenders(names)]
+
+
+def micro_multiply_adds(height, width):
+    dynamic = [[is_dynamic(3 * stage + block) for block in range(3)] for stage in range(4)]
+    return formulas.pyramid_weightformer(height, width, (32, 64, 128, 192), dynamic)
+
+
+@pytest.mark.parametrize(('mode', 'factor'), [('inference', 1), ('train', 3)])
+def test_rows_hold_times_work_and_shares(mode, factor):
+    results = Results()
+    measure_group(
+        subjects('pyramid-micro', 'plain-pyramid-micro'), case(mode), 2, method(), results
+    )
+    first, second = results.new
+    assert (first['contender'], first['mode'], first['batch']) == ('pyramid-micro', mode, '2')
+    assert (first['height'], first['width'], first['rounds']) == ('32', '48', '2')
+    work = 2 * factor * micro_multiply_adds(32, 48)
+    assert int(first['multiply_adds']) == work
+    seconds = float(first['median_ms']) / 1e3
+    assert float(first['images_per_s']) == pytest.approx(2 / seconds, rel=1e-4)
+    rate = work / seconds
+    assert float(first['tera_multiply_adds_per_s']) == pytest.approx(rate / 1e12, rel=1e-4)
+    assert float(first['share_of_matmul']) == pytest.approx(rate / 2e12, rel=1e-4)
+    assert first['speed_ratio'] == '1' and second['ratio_to'] == 'pyramid-micro'
+    assert first['parameters'] == second['parameters']
+    assert float(first['p20_ms']) <= float(first['median_ms']) <= float(first['p80_ms'])
+    assert first['note'] == first['bytes'] == ''
+
+
+def test_what_a_contender_cannot_do_is_a_row():
+    results = Results()
+    measure_group(subjects('published-tiny', 'pyramid-micro'), case(), 1, method(), results)
+    refused, done = results.new
+    assert refused['contender'] == 'published-tiny' and 'square' in refused['note']
+    assert refused['median_ms'] == ''
+    assert done['median_ms'] and done['speed_ratio'] == ''
+
+
+class OutOfMemory(Backbone):
+    def step(self, model, call, case, device):
+        step = super().step(model, call, case, device)
+
+        def run():
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+
+        step.run = run
+        return step
+
+
+def test_out_of_memory_is_a_row():
+    results = Results()
+    (contender,) = parse_contenders(['pyramid-nano'])
+    entrants = [*subjects('pyramid-micro'), OutOfMemory(contender)]
+    measure_group(entrants, case(), 1, method(), results)
+    failed, done = results.new
+    assert failed['contender'] == 'pyramid-nano' and failed['note'] == 'out of memory'
+    assert done['contender'] == 'pyramid-micro' and done['median_ms']
+
+
+def test_what_does_not_compile_is_a_row_and_other_errors_are_raised():
+    def broken(graph, inputs):
+        raise TypeError('cannot determine truth value')
+
+    with pytest.raises(Exception) as compiled:
+        torch.compile(torch.sin, backend=broken)(torch.ones(1))
+    assert failure_of(compiled.value).startswith('torch.compile failed: BackendCompilerFailed: ')
+    assert failure_of(torch.cuda.OutOfMemoryError('CUDA out of memory')) == 'out of memory'
+    assert failure_of(RuntimeError('expected another shape')) is None
+    assert failure_of(TypeError('cannot determine truth value')) is None
+
+
+def test_training_steps_repeat_and_give_every_parameter_a_gradient():
+    model = subjects('pyramid-micro')[0].build()
+    step = backbone_step(model, case('train'), CPU)
+    step.run()
+    first = [parameter.grad.clone() for parameter in model.parameters()]
+    assert all(gradient.abs().sum() > 0 for gradient in first)
+    step.reset()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    step.release()
+    step.run()  # images and upstream gradients are made anew, and the same
+    for parameter, gradient in zip(model.parameters(), first):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize('mode', ['inference', 'train'])
+def test_compiled_networks_are_what_is_called(mode):
+    model = torch.nn.Conv2d(3, 4, 4, 4)
+    compiled = torch.compile(lambda images: [model(images)], backend='eager', dynamic=True)
+    backbone_step(model, case(mode), CPU, compiled).run()
+    # a compiled module has no length and so no truth value
+    whole = torch.compile(model, backend='eager')
+    backbone_step(model, case('inference'), CPU, whole).run()
+    assert (model.weight.grad is not None) == (mode == 'train')
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_half_precision_is_autocast(dtype):
+    seen = []
+    model = subjects('pyramid-micro')[0].build()
+    linear = model.stages[0].blocks[0].linear1
+    linear.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    backbone_step(model, Case('inference', dtype, 1, 32, 32), CPU).run()
+    # the layer may be computed without being called, but not in another dtype
+    assert set(seen) <= {getattr(torch, dtype)}
+
+
+@pytest.mark.parametrize('most', [1, 2, 3, 7, 8, 37])
+def test_largest_batch(most):
+    tried = []
+
+    def fits(images):
+        tried.append(images)
+        return images <= most
+
+    assert largest_batch(fits) == most
+    assert len(tried) == len(set(tried))
+
+
+def test_no_batch_fits():
+    with pytest.raises(RunFailed, match='out of memory'):
+        largest_batch(lambda images: False)
+
+
+def test_subjects_survive_the_way_to_another_process():
+    (subject,) = subjects('pyramid-micro+cp')
+    assert subject_from(subject.spec()) == subject
+
+
+class Allocates(Subject):
+    """Its step touches so many MiB."""
+
+    name = 'allocates'
+
+    def __init__(self, mebi):
+        self.mebi = mebi
+
+    def spec(self):
+        return {}
+
+    def build(self):
+        return torch.nn.Identity()
+
+    def step(self, model, call, case, device):
+        step = backbone_step(model, Case('inference', 'float32', 1, 8, 8), device)
+        step.run = lambda: torch.ones(self.mebi, 2**18).sum()
+        return step
+
+    def multiply_adds(self, case):
+        return None
+
+
+@needs_proc
+def test_peak_is_what_a_step_takes():
+    threads = torch.get_num_threads()
+    measure_peak(Allocates(300), case())  # an earlier peak must not count
+    peak = measure_peak(Allocates(100), case(threads=threads))
+    assert 99 <= peak.peak_mib <= 130
+    assert peak.baseline_mib > 50
+
+
+@needs_proc
+def test_memory_is_measured_in_another_process():
+    peak = peak_in_process({'backbone': 'pyramid-micro'}, case('train', 256, 256))
+    assert isinstance(peak, Peak)
+    # the hidden map of the first stage alone is 4096 x 128 numbers, once per block and before GELU
+    assert peak.peak_mib > 2 * 3 * 4096 * 128 * 4 / 2**20
+
+
+@needs_proc
+def test_a_process_is_stopped_before_it_takes_all_memory(monkeypatch):
+    monkeypatch.setattr(memory, 'available_memory', lambda: 50 * 2**20)
+    results = Results()
+    measure_group(subjects('pyramid-micro'), case(), 1, method(memory=True), results)
+    (row,) = results.new
+    assert row['note'] == 'out of memory: stopped above 45 MiB' and row['median_ms'] == ''
+
+
+def test_a_process_that_fails_says_why(monkeypatch):
+    with pytest.raises(RunFailed, match="unknown 'nothing'"):
+        peak_in_process({'backbone': 'nothing'}, case())
+
+
+def test_fill_is_one_image_on_a_cpu():
+    results = Results()
+    measure_group(subjects('pyramid-micro'), case(), measure.FILL, method(), results)
+    assert results.new[0]['batch'] == '1'
+
+
+def test_ceilings_only_rise_in_a_run():
+    gauge = CeilingGauge(CPU, 'float32', side=64, size=2**16)
+    first = gauge.measure(2)
+    second = gauge.measure(2)
+    assert second.multiply_adds_per_s >= first.multiply_adds_per_s > 0
+    assert second.bytes_per_s >= first.bytes_per_s > 0
+    assert CEILINGS.least_seconds(4e12, 1e9) == 2 and CEILINGS.least_seconds(0, 3e9) == 3

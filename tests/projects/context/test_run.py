@@ -1,0 +1,189 @@
+"""The command with its real config and tool, on a tiny set and a schedule of two iterations."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+
+from projects.context.run import iterations, run_context
+from projects.context.runs import BAND, MARKER, STATE_FILE, ContextRun
+from weightformer_mm.backbones.strategies import compared_strategies
+from weightformer_mm.errors import RunFailed, UserError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SHORT = """
+_base_ = {config!r}
+prepare_data = 'python tools/make_shapes.py --context --out data/tiny --train 5 --val 2 --size 100'
+data_root = 'data/tiny/'
+train_dataloader = dict(batch_size=2, dataset=dict(data_root=data_root))
+val_dataloader = dict(dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=1, val_interval=1)
+"""
+
+
+@pytest.fixture
+def repository(tmp_path):
+    (tmp_path / 'tools').symlink_to(REPOSITORY / 'tools')
+    for task in (BAND, MARKER):
+        path = tmp_path / task.config
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(SHORT.format(config=str(REPOSITORY / task.config)))
+    return tmp_path
+
+
+def states(out):
+    return {path: path.read_text() for path in sorted(out.rglob(STATE_FILE))}
+
+
+def test_trains_reports_and_does_nothing_twice(repository):
+    out, docs = repository / 'out', repository / 'docs'
+    names = ['published', 'static']
+    table = run_context(repository, out, [3], names, docs=docs)
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines()]
+    assert [row[0] for row in rows[2:]] == ['static', 'published']
+    assert all(row[-1] == '3' for row in rows[2:])
+
+    content = json.loads((out / 'table.json').read_text())
+    for row, name in zip(content['rows'], ('static', 'published')):
+        state = json.loads((out / name / 'seed3' / STATE_FILE).read_text())
+        log = (out / name / 'seed3' / 'train.log').read_text()
+        logged = re.findall(r'Epoch\(val\).* mIoU: ([\d.]+) .*found: ([\d.]+)', log)[-1]
+        assert row['variant'] == name and row['backbone'] == compared_strategies()[name]
+        assert row['metrics']['mIoU'] == [pytest.approx(float(logged[0]) / 100, abs=1e-4)]
+        assert row['metrics']['found'] == [pytest.approx(float(logged[1]) / 100, abs=1e-4)]
+        assert row['cpu_seconds'] == pytest.approx(state['cpu_seconds']) and row['cpu_seconds'] > 1
+        assert "dynamic_linear='bilateral'" in log if name == 'published' else "'static'" in log
+        assert re.search(r'seed=3|seed: 3', log)
+    assert table in (docs / 'context_table.md').read_text() == (out / 'table.md').read_text()
+    assert (
+        cv2.imread(str(docs / 'images/context.png')).shape
+        == cv2.imread(str(out / 'plot.png')).shape
+    )
+
+    before = states(out)
+    assert run_context(repository, out, [3], names) == table
+    assert states(out) == before
+
+
+# In place of tools/train.py: fails for linear-gap, else logs metrics at once.
+TRAIN = """
+import json, pathlib, sys
+if 'model.backbone.dynamic_linear=gap' in sys.argv:
+    sys.exit('bad weather')
+folder = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1], 'now', 'vis_data')
+folder.mkdir(parents=True)
+lines = [{'loss': 1.0, 'step': 2}, {'mIoU': 50.0, 'cue_accuracy': float('nan'), 'found': 0.0, 'step': 2}]
+(folder / 'scalars.json').write_text(''.join(json.dumps(line) + '\\n' for line in lines))
+"""
+
+
+@pytest.fixture
+def quick(repository):
+    """A repository whose trainings end at once."""
+    (repository / 'tools').unlink()
+    (repository / 'tools').mkdir()
+    (repository / 'tools/train.py').write_text(TRAIN)
+    for name in ('make_shapes.py', 'command_line.py'):
+        (repository / 'tools' / name).symlink_to(REPOSITORY / 'tools' / name)
+    return repository
+
+
+def test_an_interrupted_run_starts_anew_and_the_others_stay(quick):
+    out, names = quick / 'out', ['conv-gap', 'static']
+    run_context(quick, out, [0], names)
+    before = states(out)
+    path = out / 'static' / 'seed0' / STATE_FILE
+    path.write_text(json.dumps({'digest': json.loads(path.read_text())['digest']}))
+    (path.parent / 'left_over.txt').write_text('')
+    run_context(quick, out, [0], names)
+    after = states(out)
+    kept = out / 'conv-gap' / 'seed0' / STATE_FILE
+    assert after[kept] == before[kept]
+    assert 'metrics' in after[path] and not (path.parent / 'left_over.txt').exists()
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_reported(quick):
+    out = quick / 'out'
+    with pytest.raises(RunFailed, match=r'train\.py failed .*bad weather.*linear-gap/seed0'):
+        run_context(quick, out, [0], ['linear-gap', 'published'], at_once=1)
+    rows = json.loads((out / 'table.json').read_text())['rows']
+    assert [row['variant'] for row in rows] == ['published']
+    assert 'none found' in (out / 'table.md').read_text()
+
+
+def test_a_training_without_metrics_is_named(quick):
+    script = quick / 'tools/train.py'
+    script.write_text(script.read_text().replace("'cue_accuracy'", "'other'"))
+    with pytest.raises(RunFailed, match='static/seed0: no mIoU, cue_accuracy, found in its log'):
+        run_context(quick, quick / 'out', [0], ['static'])
+    assert not (quick / 'out/table.json').exists()
+
+
+def test_another_config_or_seed_is_another_run(repository):
+    (repository / 'data/tiny').mkdir(parents=True)
+    manifest = repository / 'data/tiny/manifest.json'
+    manifest.write_text('one')
+    config = repository / BAND.config
+    run = ContextRun(config, 'static', compared_strategies()['static'], 0, repository / 'out')
+    run.prepare(repository, force=False)
+    run.write_state(metrics={'mIoU': 1})
+    run.prepare(repository, force=False)
+    assert run.is_done()
+    for change in (
+        lambda: manifest.write_text('another set'),
+        lambda: config.write_text(
+            config.read_text() + 'optim_wrapper = dict(optimizer=dict(lr=1))\n'
+        ),
+        lambda: run.changes.update({'randomness.seed': 1}),
+        lambda: run.changes.update({'model.backbone.dynamic_linear': 'gap'}),
+    ):
+        change()
+        run.prepare(repository, force=False)
+        assert not run.is_done()
+        run.write_state(metrics={'mIoU': 1})
+    run.prepare(repository, force=True)
+    assert not run.is_done()
+
+
+def test_a_folder_of_the_users_is_left_alone(repository):
+    (repository / 'data/tiny').mkdir(parents=True)
+    (repository / 'data/tiny/manifest.json').write_text('one')
+    root = repository / 'out'
+    root.mkdir()
+    (root / 'thesis.tex').write_text('precious')
+    run = ContextRun(repository / BAND.config, 'static', compared_strategies()['static'], 0, root)
+    with pytest.raises(UserError, match='holds files that make context did not write'):
+        run.prepare(repository, force=True)
+    assert [path.name for path in root.iterdir()] == ['thesis.tex']
+
+
+@pytest.mark.parametrize('seeds', [[], [1, 1]])
+def test_seeds_must_differ(repository, seeds):
+    with pytest.raises(UserError, match='expected different seeds'):
+        run_context(repository, repository / 'out', seeds)
+    assert not (repository / 'out').exists()
+
+
+def test_iterations_are_those_of_the_config():
+    """What the comment in the config says: 2 epochs of 1200 images in batches of 8."""
+    run = ContextRun(REPOSITORY / BAND.config, 'static', {}, 0, Path('unused'))
+    cfg = run.load_config()
+    command = cfg.prepare_data.split()
+    assert '300 iterations' in (REPOSITORY / BAND.config).read_text()
+    images = int(command[command.index('--train') + 1])
+    assert cfg.train_cfg.max_epochs * (images // cfg.train_dataloader.batch_size) == 300
+
+
+def test_iterations_count_full_batches(repository):
+    (repository / 'data/tiny/images/train').mkdir(parents=True)
+    for index in range(5):
+        (repository / f'data/tiny/images/train/{index}.png').touch()
+    cfg = ContextRun(repository / BAND.config, 'static', {}, 0, Path('unused')).load_config()
+    assert iterations(repository, cfg) == 2
+    cfg.train_dataloader.drop_last = False
+    assert iterations(repository, cfg) == 3

@@ -1,0 +1,76 @@
+"""The whole demo, on its real data and configs but one iteration long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+
+from projects.demo import run
+from projects.demo.tasks import STATE_FILE, TASKS, TaskFolder
+from weightformer_mm.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SHORT = """
+_base_ = {config!r}
+train_cfg = dict(max_epochs=1, val_interval=1)
+train_dataloader = dict(dataset=dict(indices=4), num_workers=0, persistent_workers=False)
+val_dataloader = dict(dataset=dict(indices=2), num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+"""
+
+
+@pytest.fixture(scope='module')
+def repository(tmp_path_factory):
+    """A repository with the real tools, and configs that train for one iteration."""
+    folder = tmp_path_factory.mktemp('repository')
+    (folder / 'tools').symlink_to(REPOSITORY / 'tools')
+    for task in TASKS:
+        path = folder / task.config
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(SHORT.format(config=str(REPOSITORY / task.config)))
+    return folder
+
+
+@pytest.mark.timeout(600)
+def test_makes_everything_once(repository, capsys):
+    out = repository / 'demo'
+    table = run.run_demo(repository, out)
+    for title in ('box mAP', 'mask mAP', 'mIoU'):
+        assert title in table
+    folders = [
+        TaskFolder(t, repository / t.config, out / t.name, repository / 'data/shapes')
+        for t in TASKS
+    ]
+    for folder in folders:
+        assert cv2.imread(str(folder.sheet)).shape[0] > 4 * 256
+        assert folder.checkpoint().is_file()
+    capsys.readouterr()
+
+    logs = {
+        path: path.read_bytes()
+        for folder in folders
+        for path in (folder.train_log, folder.test_log)
+    }
+    again = run.run_demo(repository, out)
+    assert again.split('this run')[0] == table.split('this run')[0]
+    assert 'training' not in capsys.readouterr().out
+    assert all(path.read_bytes() == content for path, content in logs.items())
+
+    # another config: that task is made anew, the other one is kept
+    folders[0].config.write_text(folders[0].config.read_text() + 'randomness = dict(seed=1)\n')
+    run._discard_outdated(folders[0], force=False)
+    run._discard_outdated(folders[1], force=False)
+    assert not folders[0].metrics.exists()
+    assert folders[1].metrics.exists()
+
+
+def test_a_folder_of_the_users_is_left_alone(repository, shapes, tmp_path):
+    folder = TaskFolder(TASKS[0], REPOSITORY / TASKS[0].config, tmp_path / 'mine', shapes)
+    folder.root.mkdir()
+    (folder.root / 'thesis.tex').write_text('precious')
+    with pytest.raises(UserError, match='mine holds files that the demo did not write'):
+        run._discard_outdated(folder, force=True)
+    assert (folder.root / 'thesis.tex').read_text() == 'precious'
+    assert not (folder.root / STATE_FILE).exists()

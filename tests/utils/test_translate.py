@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import errno
+import re
+import sys
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, VISBACKENDS, Registry
+
+import weightformer_mm.backbones  # noqa: F401  registers them
+from weightformer_mm.apis.tool import run_tool
+from weightformer_mm.engine.runner.launch import use_launcher
+from weightformer_mm.errors import Interrupted, RunFailed, UserError
+from weightformer_mm.utils.translate import explain
+
+
+def caught(function, *args) -> Exception:
+    with pytest.raises(Exception) as info:  # noqa: PT011, B017
+        function(*args)
+    return info.value
+
+
+def test_registry_and_constructor_errors():
+    unknown = explain(caught(MODELS.build, {'type': 'PyramidWaitFormer'}))
+    assert "type='PyramidWaitFormer' is not in the mmengine::model registry" in str(unknown)
+    assert 'custom_imports' in str(unknown)
+    elsewhere = explain(caught(MODELS.build, {'type': 'nowhere.Model'}))
+    assert "type='nowhere.Model' is not in" in str(elsewhere)
+    argument = explain(caught(MODELS.build, {'type': 'WeightFormer', 'dephts': 3}))
+    assert str(argument) == "config: WeightFormer got an unexpected key 'dephts'"
+    arch = explain(caught(MODELS.build, {'type': 'WeightFormer', 'arch': 'huge'}))
+    assert str(arch).startswith('config: WeightFormer: ')
+    assert 'huge' in str(arch) and 'tiny' in str(arch) and 'base' in str(arch)
+    kind = explain(caught(MODELS.build, {'type': 'WeightFormer', 'arch': 3}))
+    assert 'expected arch to be a name or a dict' in str(kind)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'package', 'hidden'),
+    [
+        ('TensorboardVisBackend', 'tensorboard', 'torch.utils.tensorboard'),
+        ('WandbVisBackend', 'wandb', 'wandb'),
+    ],
+)
+def test_logger_whose_package_is_missing(kind, package, hidden, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, hidden, None)  # importing it fails
+    backend = VISBACKENDS.build({'type': kind, 'save_dir': str(tmp_path)})
+    problem = explain(caught(backend.add_scalar, 'loss', 1.0))
+    assert isinstance(problem, UserError)
+    assert str(problem).startswith(f'visualizer.vis_backends: {kind}: ')
+    assert re.search(rf'pip install .*{package}', str(problem))
+
+
+def test_files():
+    for number in (errno.ENOSPC, errno.EACCES):
+        problem = explain(OSError(number, 'No way', '/some/file'))
+        assert str(problem) == 'cannot use the file or folder /some/file: No way'
+    assert 'batch_size' in str(
+        explain(RuntimeError("x DefaultCPUAllocator: can't allocate memory"))
+    )
+
+
+def test_programming_errors_are_nobodys_input(monkeypatch):
+    class Broken:
+        def __init__(self, given):
+            given.missing  # noqa: B018
+
+    def wrong_call():
+        return len(1, 2)
+
+    monkeypatch.setenv(
+        'WORLD_SIZE', 'x'
+    )  # int() fails inside the package: nobody raised that on purpose
+    models = Registry('broken')
+    models.register_module(module=Broken)
+    for error in (
+        caught(models.build, {'type': 'Broken', 'given': 3}),
+        caught(wrong_call),
+        caught(use_launcher, Config(), 'none'),
+        caught(int, 'x'),
+        caught({}.__getitem__, 'x'),
+        RuntimeError('x'),
+        AssertionError(),
+        OSError('odd'),
+    ):
+        assert explain(error) is None
+
+
+@pytest.mark.parametrize(
+    ('error', 'code', 'line'),
+    [
+        (UserError('bad\n  input'), 2, 'tool.py: error: bad input'),
+        (RunFailed('diverged'), 1, 'tool.py: error: diverged'),
+        (Interrupted('stopped'), 130, 'tool.py: error: stopped'),
+        (KeyboardInterrupt(), 130, 'tool.py: interrupted'),
+        (None, 0, ''),
+    ],
+)
+def test_a_tool_ends_with_one_line_and_a_code(error, code, line, capsys, monkeypatch):
+    def main():
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr('sys.argv', ['/somewhere/tool.py'])
+    assert run_tool(main) == code
+    assert capsys.readouterr().err.strip() == line
+
+
+def test_a_tool_keeps_the_traceback_of_a_bug():
+    def main():
+        raise ValueError('a bug')
+
+    with pytest.raises(ValueError, match='a bug'):
+        run_tool(main)

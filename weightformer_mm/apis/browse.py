@@ -1,0 +1,143 @@
+"""What a model is fed: batches of a data loader after the data preprocessor, with their annotations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
+from mmengine.runner import set_random_seed
+from tqdm import tqdm
+
+from ..config.read import innermost_dataset, load_config, require, type_name
+from ..datasets.checks.presence import check_data, refuse_data
+from ..engine.runner.runner import CheckedRunner
+from ..errors import UserError
+from ..utils.libraries import require_libraries
+from ..utils.writing import make_folder
+from ..visualization.contact_sheet import write_contact_sheet
+from ..visualization.drawing import draw_truth, use_visualizer
+
+_SUFFIXES = ('.png', '.jpg', '.jpeg')
+_COLUMNS = 3
+_SIDE = 320  # pixels, of the cell of an image; its annotated copy stands beside it
+
+
+def browse(
+    config: str,
+    out: str,
+    split: str = 'train',
+    number: int = 12,
+    seed: int = 0,
+    options: Sequence[str] = (),
+    data_root: str | None = None,
+) -> Path:
+    """Write a contact sheet ``image | image with its annotations`` and return its path.
+
+    The images went through the data loader's pipeline, wrappers and sampler and through the model's data
+    preprocessor with its batch augmentations; only its normalisation is undone. Padding is grey: the mean.
+
+    Args:
+        config: path of the config.
+        out: the PNG or JPEG to write.
+        split: 'train', 'val' or 'test'.
+        number: images on the sheet.
+        seed: of the sampler and the augmentations.
+        options: ``KEY=VALUE`` changes to the config.
+        data_root: folder that takes the place of the config's ``data_root``.
+
+    Raises:
+        UserError: bad input.
+    """
+    path = Path(out).expanduser()
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UserError(f'--out {path}: a picture ends in {", ".join(_SUFFIXES)}')
+    if number < 1:
+        raise UserError(f'--num {number}: at least one image')
+    cfg = load_config(config, options, data_root)
+    require(cfg, ('model', f'{split}_dataloader'), f'browsing the {split} split')
+    require_libraries(cfg.get('default_scope', 'mmengine'))
+    check_data(cfg, (split,))
+    refuse_data(cfg, (split,), '--out', path.parent)
+    path = make_folder(path.parent, '--out') / path.name
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    use_visualizer(cfg)
+    set_random_seed(seed)
+    fed = list(_fed(cfg, split, number, seed))
+    pictures, captions = zip(*fed)
+    write_contact_sheet(pictures, captions, path, _COLUMNS, (2 * _SIDE, _SIDE))
+    print(f'{len(pictures)} images of the {split} split: {path}')
+    return path
+
+
+def _fed(cfg: Config, split: str, number: int, seed: int) -> Iterator[tuple[np.ndarray, str]]:
+    loader_cfg = copy.deepcopy(cfg[f'{split}_dataloader'])
+    loader_cfg.update(num_workers=0, persistent_workers=False, pin_memory=False, drop_last=False)
+    loader_cfg.pop('prefetch_factor', None)
+    preprocessor = MODELS.build(cfg.model).data_preprocessor
+    loader = CheckedRunner.build_dataloader(loader_cfg, seed=seed)
+    visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'browse', 'vis_backends': None})
+    visualizer.dataset_meta = loader.dataset.metainfo
+    late = split != 'train' and _annotated_after_resizing(loader_cfg)
+    done = 0
+    with tqdm(total=number, desc=f'browse {split}', unit='image') as bar:
+        for batch in loader:
+            data = preprocessor(batch, split == 'train')
+            for values, sample in zip(data['inputs'], data['data_samples']):
+                image = _visible(values, preprocessor)
+                if late:
+                    image = _at_original_size(image, sample)
+                annotated = draw_truth(visualizer, image, sample)
+                yield _beside(image, annotated), _caption(image, sample)
+                bar.update()
+                done += 1  # a bar that TQDM_DISABLE switches off does not count
+                if done == number:
+                    return
+    if done == 0:
+        raise UserError(f'the {split} data loader of {cfg.filename} gives no batch')
+
+
+def _visible(values: torch.Tensor, preprocessor: Any) -> np.ndarray:
+    """``(3, H, W)`` as the model sees it → ``(H, W, 3)`` uint8, RGB."""
+    values = values.float()
+    if getattr(preprocessor, '_enable_normalize', False):
+        values = values * preprocessor.std.cpu() + preprocessor.mean.cpu()
+    image = values.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    # the channels were turned when loaded as BGR, and are RGB then
+    turned = any(
+        getattr(preprocessor, name, False)
+        for name in ('channel_conversion', '_channel_conversion', 'to_rgb')
+    )
+    return np.ascontiguousarray(image if turned else image[..., ::-1])
+
+
+def _annotated_after_resizing(loader: Any) -> bool:
+    """Whether the annotations are loaded behind a resize and therefore are those of the original image."""
+    names = [type_name(step) for step in innermost_dataset(loader).get('pipeline', [])]
+    loads = [index for index, name in enumerate(names) if 'Annotation' in name]
+    return bool(loads) and any('Resize' in name for name in names[: loads[0]])
+
+
+def _at_original_size(image: np.ndarray, sample: Any) -> np.ndarray:
+    height, width = sample.img_shape[:2]
+    return cv2.resize(image[:height, :width], sample.ori_shape[1::-1])
+
+
+def _beside(image: np.ndarray, annotated: np.ndarray) -> np.ndarray:
+    """Both side by side, in the size of the annotated one: a small image is enlarged for its text."""
+    if image.shape != annotated.shape:
+        image = cv2.resize(image, annotated.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    gap = np.full((len(image), max(2, image.shape[1] // 80), 3), 255, np.uint8)
+    return np.hstack([image, gap, annotated])
+
+
+def _caption(image: np.ndarray, sample: Any) -> str:
+    name = Path(getattr(sample, 'img_path', None) or '').name
+    objects = f', {len(sample.gt_instances)} objects' if 'gt_instances' in sample else ''
+    return f'{name}  {image.shape[1]}x{image.shape[0]}{objects}'

@@ -1,0 +1,158 @@
+"""Rewriting a checkpoint: under other names, in another format, the backbone alone, fit to be published."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..backbones import PyramidWeightFormer, WeightFormer
+from ..checkpoints.check import get_state_dict
+from ..checkpoints.pretrained import CONTAINERS, PREFIX
+from ..checkpoints.released import HEAD, rename_ours, rename_released
+from ..checkpoints.sources import load_weights
+from ..errors import UserError
+from ..utils.writing import refuse_replacing, written_whole
+
+OURS, RELEASED = 'weightformer_mm', 'released'
+SUFFIXES = ('.pth', '.safetensors')
+_SHA_DIGITS = 8
+# what the classifiers of mmpretrain call the released head
+_HEADS = {**{name: name for name in HEAD}, 'head.fc.weight': HEAD[0], 'head.fc.bias': HEAD[1]}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What to make of a checkpoint.
+
+    Attributes:
+        to: whose names the weights get, ``'weightformer_mm'`` or ``'released'``.
+        backbone_only: keep the backbone's weights alone, without ``backbone.`` before their names.
+        publish: leave out optimizer, schedulers and logs, and put the first eight digits of the file's
+            sha256 into its name.
+    """
+
+    to: str = OURS
+    backbone_only: bool = False
+    publish: bool = False
+
+
+def convert_checkpoint(
+    source: str, out: str | os.PathLike, conversion: Conversion, force: bool = False
+) -> Path:
+    """Convert a checkpoint and return the path of the file that was written.
+
+    The tensors are passed on bit for bit. The file appears whole or not at all.
+
+    Args:
+        source: a path, ``http(s)://`` or ``hf://`` reference.
+        out: a path that ends in ``.pth`` or ``.safetensors``; the latter holds weights and nothing else.
+        conversion: what to make of it.
+        force: replace a file that is there.
+
+    Raises:
+        UserError: the checkpoint cannot be read or has not the weights that are asked for, or the output
+            is there already.
+        OSError: the output cannot be written.
+    """
+    out = Path(out).expanduser()
+    if out.suffix not in SUFFIXES:
+        raise UserError(f'{out}: expected a name that ends in {" or ".join(SUFFIXES)}')
+    if not conversion.publish:
+        _check_free(out, source, force)
+    checkpoint = load_weights(source, with_config=True)
+    weights = get_state_dict(checkpoint, source, CONTAINERS)
+    weights = convert_weights(weights, source, conversion)
+    data = _encode(out.suffix, weights, _beside(checkpoint, conversion), conversion.to)
+    if conversion.publish:
+        digest = hashlib.sha256(data).hexdigest()[:_SHA_DIGITS]
+        out = out.with_name(f'{out.stem}-{digest}{out.suffix}')
+        _check_free(out, source, force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with written_whole(out, replace=force) as partial:
+            partial.write_bytes(data)
+    except FileExistsError as error:  # it was not there a moment ago
+        raise _is_there(out) from error
+    return out
+
+
+def convert_weights(
+    weights: Mapping[str, Tensor], source: str, conversion: Conversion
+) -> dict[str, Tensor]:
+    """The weights under the names that are asked for, in their order.
+
+    Raises:
+        UserError: there is no backbone of this package among them, or not all of them have a released name.
+    """
+    prefix = PREFIX if any(name.startswith(PREFIX) for name in weights) else ''
+    heads = {name for name in weights if name in _HEADS}
+    others = {n for n in weights if not n.startswith(prefix)} | heads
+    backbone = rename_released(
+        {name[len(prefix) :]: weights[name] for name in weights if name not in others}
+    )
+    if not any(network.read_sizes(backbone) for network in (WeightFormer, PyramidWeightFormer)):
+        raise UserError(f'{source}: no weights of a WeightFormer or PyramidWeightFormer in it')
+    if conversion.to == RELEASED:
+        backbone = _released(backbone, source)
+    if conversion.backbone_only:
+        return backbone
+    if conversion.to == OURS:
+        named = {f'{prefix}{name}': tensor for name, tensor in backbone.items()}
+        return {**named, **{name: weights[name] for name in weights if name in others}}
+    if others != heads:
+        parts = ', '.join(sorted({name.split('.')[0] for name in others - heads}))
+        raise UserError(
+            f'{source}: the released format has no names for {parts}; add --backbone-only'
+        )
+    return {**backbone, **{_HEADS[name]: weights[name] for name in weights if name in heads}}
+
+
+def _released(backbone: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    try:
+        return rename_ours(backbone)
+    except ValueError as error:
+        raise UserError(f'{source}: {error}') from error
+
+
+def _beside(checkpoint: Mapping[str, Any], conversion: Conversion) -> dict[str, Any]:
+    """What a ``.pth`` file holds besides the weights."""
+    if not any(key in checkpoint for key in CONTAINERS):
+        return {}
+    # an optimizer's state belongs to the model whose names these were
+    if conversion.publish or conversion.backbone_only or conversion.to == RELEASED:
+        return {'meta': checkpoint['meta']} if 'meta' in checkpoint else {}
+    return {key: value for key, value in checkpoint.items() if key not in CONTAINERS}
+
+
+def _encode(
+    suffix: str, weights: Mapping[str, Tensor], beside: Mapping[str, Any], to: str
+) -> bytes | memoryview:
+    """What the file is to hold."""
+    # a view would take all of its memory along
+    own = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
+    if suffix == '.safetensors':
+        return safetensors.torch.save(own, {'format': 'pt'})
+    buffer = io.BytesIO()
+    torch.save({'model' if to == RELEASED else 'state_dict': own, **beside}, buffer)
+    return buffer.getbuffer()
+
+
+def _check_free(path: Path, source: str, force: bool) -> None:
+    if path.is_dir():
+        raise UserError(f'{path} is a folder')
+    refuse_replacing('', [path], [source])
+    if os.path.lexists(path) and not force:
+        raise _is_there(path)
+
+
+def _is_there(path: Path) -> UserError:
+    return UserError(f'{path} is there already; --force replaces it')

@@ -1,0 +1,257 @@
+"""Predict on images without annotations and draw the result."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmcv
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
+from mmengine.runner.checkpoint import load_state_dict
+from tqdm import tqdm
+
+from ..checkpoints.check import check_matches, get_state_dict
+from ..checkpoints.sources import load_weights, use_safe_loading
+from ..config.read import innermost_dataset, load_config, require, type_name
+from ..datasets.checks.classes import trained_meta
+from ..datasets.guards.images import guard, image_problem
+from ..errors import RunFailed, UserError
+from ..utils.libraries import require_libraries
+from ..utils.translate import explain
+from ..utils.writing import (
+    make_below,
+    make_folder,
+    name_outputs,
+    refuse_inside,
+    refuse_links,
+    refuse_replacing,
+    same_file,
+)
+from ..visualization.drawing import draw, picture_name, use_visualizer
+
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+# errors of cv2, numpy and Python that speak of one image's size or content
+_OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def infer(
+    config: str,
+    checkpoint: str,
+    source: str,
+    out: str,
+    device: str | None = None,
+    score_thr: float = 0.3,
+    options: Sequence[str] = (),
+) -> list[Path]:
+    """Draw the predictions for an image, or for all images below a folder, and return the pictures.
+
+    Args:
+        config: path of the config.
+        checkpoint: path of a checkpoint of exactly that model.
+        source: an image or a folder. Files of a folder that are no images are passed over.
+        out: folder of the pictures, outside of ``source``; they lie in it as the images lie in ``source``.
+        device: such as 'cpu' or 'cuda:0'; default: a GPU where there is one.
+        score_thr: detections below it are not drawn.
+        options: ``KEY=VALUE`` changes to the config.
+
+    Raises:
+        UserError: bad input, or an ``out`` where a picture would replace what is read.
+        RunFailed: some images could not be drawn, after all others are; or there is no room for more.
+    """
+    use_safe_loading()
+    source_path = Path(source).expanduser()
+    images, others = find_images(source_path)
+    names = _name_pictures(source_path, images, Path(out).expanduser(), (config, checkpoint))
+    cfg = load_config(config, options)
+    require(cfg, ('model', 'test_dataloader'), 'inference')
+    require_libraries(cfg.get('default_scope', 'mmengine'))
+    weights = load_weights(checkpoint)
+    out_dir = make_folder(out, '--out')
+    target = _device(device)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    use_visualizer(cfg)
+    model = _load_model(cfg, weights, checkpoint).to(target).eval()
+    visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'infer', 'vis_backends': None})
+    visualizer.dataset_meta = trained_meta(weights, checkpoint, model) or _dataset_meta(cfg)
+    pipeline = _pipeline(cfg)
+    if others:
+        first = _first([path.name for path in others])
+        print(f'passed over {len(others)} files that are no images: {first}')
+
+    def draw_one(path: Path, picture: Path) -> None:
+        sample = predict(model, pipeline, path)
+        image = mmcv.imread(str(path), channel_order='rgb')
+        draw(visualizer, image, sample, picture, False, score_thr)
+
+    return _draw_all(names, out_dir, draw_one)
+
+
+def _draw_all(
+    names: dict[Path, Path], out_dir: Path, draw_one: Callable[[Path, Path], None]
+) -> list[Path]:
+    drawn, failures = [], _Failures()
+    for path in tqdm(sorted(names), desc='infer', unit='image'):
+        picture = out_dir / names[path]
+        try:
+            draw_one(path, make_below(out_dir, names[path]))
+        except Exception as error:
+            if _no_room(error, out_dir):
+                raise RunFailed(
+                    f'--out {picture}: cannot write it: {error.strerror}; {len(drawn)} of {len(names)} '
+                    f'pictures are in {out_dir}'
+                ) from error
+            failures.add(path, error)
+        else:
+            drawn.append(picture)
+    if drawn:
+        print(f'{len(drawn)} pictures in {out_dir}', flush=True)
+    failures.report(len(drawn), out_dir)
+    return drawn
+
+
+class _Failures:
+    """Images that were not drawn. One of them never keeps the others from being drawn."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.unexplained: list[Exception] = []
+
+    def add(self, path: Path, error: Exception) -> None:
+        problem = image_problem(str(path)) or explain(error)
+        if problem is None:
+            traceback.clear_frames(error.__traceback__)  # which hold the memory of the run
+            problem = f'{type(error).__name__}: {error}'
+            if not isinstance(error, _OF_THE_IMAGE):
+                self.unexplained.append(error)
+        reason = f'{path} ({" ".join(str(problem).split())})'
+        self.reasons.append(_printable(reason))
+        tqdm.write(f'not drawn: {self.reasons[-1]}', file=sys.stdout)
+
+    def report(self, drawn: int, out_dir: Path) -> None:
+        """Raise if there are any: a RunFailed, or a traceback where the program seems to be at fault."""
+        if not self.reasons:
+            return
+        rest = f'the other {drawn} are drawn in {out_dir}' if drawn else 'none is drawn'
+        message = f'cannot draw {len(self.reasons)} of the images: {_first(self.reasons)}; {rest}'
+        # torch knows one kind of error only, be the image too small or the model wrong
+        faults = [e for e in self.unexplained if not drawn or type(e) is not RuntimeError]
+        if faults:
+            raise RuntimeError(message) from faults[0]
+        raise RunFailed(message)
+
+
+def find_images(source: Path) -> tuple[list[Path], list[Path]]:
+    """Images of ``source`` and its other files."""
+    if not source.exists():
+        raise UserError(f'no such image or folder: {source}')
+    if source.is_file():
+        return [source], []
+    files = sorted(
+        path for path in source.rglob('*') if path.is_file() and not _hidden(path, source)
+    )
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
+    if not images:
+        what = f'{len(files)} files, none of them an image' if files else 'an empty folder'
+        raise UserError(f'{source}: {what}; images end in {", ".join(IMAGE_SUFFIXES)}')
+    return images, others
+
+
+@torch.no_grad()
+def predict(model: torch.nn.Module, pipeline: Compose, path: Path) -> Any:
+    """The ``DetDataSample`` or ``SegDataSample`` of one image."""
+    data = pipeline({'img_path': str(path), 'img_id': 0})
+    return model.test_step(pseudo_collate([data]))[0]
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith('.') for part in path.relative_to(root).parts)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or get_device())
+    except RuntimeError as error:
+        raise UserError(f'--device {name}: no such device; for example cpu or cuda:0') from error
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f'--device {name}: this machine has {torch.cuda.device_count()} CUDA devices'
+        )
+    return device
+
+
+def _load_model(cfg: Config, weights: dict[str, Any], checkpoint: str) -> torch.nn.Module:
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    check_matches(model, weights, checkpoint)
+    load_state_dict(model, get_state_dict(weights, checkpoint), strict=True)
+    return model
+
+
+def _pipeline(cfg: Config) -> Compose:
+    """The test pipeline, without the steps that load annotations."""
+    steps = [
+        step
+        for step in copy.deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
+        if 'Annotation' not in type_name(step)
+    ]
+    pipeline = Compose(steps)
+    pipeline.transforms = [guard(transform) for transform in pipeline.transforms]
+    return pipeline
+
+
+def _dataset_meta(cfg: Config) -> dict[str, Any]:
+    """Class names and colours of the config's data set."""
+    dataset = innermost_dataset(cfg.test_dataloader)
+    return DATASETS.build({**dataset, 'lazy_init': True}).metainfo
+
+
+def _name_pictures(
+    source: Path, images: list[Path], out: Path, inputs: Sequence[str]
+) -> dict[Path, Path]:
+    """Names of the pictures below ``out``.
+
+    Raises:
+        UserError: one would replace what is read, or lie where images are read.
+    """
+    root = source if source.is_dir() else source.parent
+    names = name_outputs(images, root, picture_name)
+    pictures = [out / name for name in names.values()]
+    refuse_replacing('--out', pictures, [*images, *inputs])
+    if source.is_dir():
+        refuse_inside('--out', {out, *(picture.parent for picture in pictures)}, [root])
+        refuse_links(out, names.values())
+    elif same_file(out, root):
+        raise UserError(f'--out {out}: the folder of the image itself; choose another')
+    return names
+
+
+def _no_room(error: Exception, out_dir: Path) -> bool:
+    """Whether no further picture can be written either."""
+    if not isinstance(error, OSError):
+        return False
+    there = str(error.filename).startswith(f'{out_dir}{os.sep}')
+    return error.errno in _NO_ROOM or (there and error.errno in _NO_ACCESS)
+
+
+def _first(items: Sequence[object], number: int = 10) -> str:
+    first = ', '.join(map(str, items[:number])) + (', ...' if len(items) > number else '')
+    return _printable(first)
+
+
+def _printable(text: str) -> str:
+    """A file's name may hold bytes that are no text."""
+    return text.encode(errors='backslashreplace').decode()

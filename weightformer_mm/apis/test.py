@@ -1,0 +1,179 @@
+"""Evaluate a checkpoint on the test split of a config."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+from ..checkpoints.check import check_matches
+from ..checkpoints.sources import load_weights, use_safe_loading
+from ..config.read import as_list, innermost_datasets, load_config, require, type_name
+from ..datasets.checks.classes import check_classes
+from ..datasets.checks.presence import check_data, refuse_data
+from ..engine.runner.launch import use_launcher
+from ..engine.runner.runner import build_runner
+from ..evaluation.predictions import DumpClasses, WriteLabelsHook
+from ..evaluation.tta import use_tta
+from ..utils.libraries import require_libraries
+from ..utils.writing import make_folder, refuse_replacing, staged
+from ..visualization.drawing import DrawPredictionsHook, use_visualizer
+from .train import default_work_dir
+
+# argument of each evaluator that makes it write its predictions, and where to
+_PREDICTIONS = {
+    'CocoMetric': ('outfile_prefix', 'detections'),
+    'LVISMetric': ('outfile_prefix', 'detections'),
+    'CocoPanopticMetric': ('outfile_prefix', 'panoptic'),
+}
+# evaluators of predicted classes, which write nothing themselves
+_OF_CLASSES = ('Accuracy', 'SingleLabelMetric')
+
+
+def evaluate(
+    config: str,
+    checkpoint: str,
+    work_dir: str | None = None,
+    out: str | None = None,
+    show_dir: str | None = None,
+    tta: bool = False,
+    options: Sequence[str] = (),
+    launcher: str = 'none',
+    score_thr: float = 0.3,
+    data_root: str | None = None,
+) -> dict[str, float]:
+    """Evaluate ``checkpoint`` on the test split and return the metrics.
+
+    Args:
+        config: path of the config.
+        checkpoint: path of a checkpoint of exactly that model.
+        work_dir: folder of the logs; default as in training.
+        out: folder for ``metrics.json`` and the predictions: ``detections.bbox.json`` and
+            ``detections.segm.json`` in COCO's result format, label PNGs in ``labels/`` as the images lie in
+            their folder, or ``classes.json``.
+        show_dir: folder for pictures ``ground truth | prediction``.
+        tta: test-time augmentation as the config has it.
+        options: ``KEY=VALUE`` changes to the config.
+        launcher: one of none, pytorch, slurm, mpi.
+        score_thr: detections below it are not drawn.
+        data_root: folder that takes the place of the config's ``data_root``.
+
+    Raises:
+        UserError: bad input, found before the evaluation starts wherever that is possible.
+    """
+    use_safe_loading()
+    cfg = load_config(config, options, data_root)
+    require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
+    require_libraries(cfg.get('default_scope', 'mmengine'))
+    weights = load_weights(checkpoint)
+    check_data(cfg, ('test',))
+    _check_outputs(cfg, (config, checkpoint), work_dir, out, show_dir)
+    cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
+    cfg.load_from = str(checkpoint)
+    cfg.resume = False
+    if tta:
+        use_tta(cfg)
+    use_launcher(cfg, launcher)
+    with ExitStack() as stack:
+        if out is not None:
+            out_dir = make_folder(out, '--out')
+            stage = stack.enter_context(staged(out_dir))
+            has_labels = _write_predictions(cfg, stage)
+        if show_dir is not None:
+            show_folder = make_folder(show_dir, '--show-dir')
+            use_visualizer(cfg)
+        runner = build_runner(cfg, trains=False)
+        check_classes(cfg, runner.model, ('test',))
+        check_matches(runner.model, weights, checkpoint)
+        del weights  # the runner reads the file again
+        if out is not None and has_labels:
+            labels = WriteLabelsHook(stage, _image_root(cfg), out_dir)
+            runner.register_hook(labels)
+        if show_dir is not None:
+            runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg), score_thr))
+        metrics = runner.test()
+        if out is not None and is_main_process():
+            _write_metrics(stage / 'metrics.json', metrics)
+    _say_where(runner, out, show_dir)
+    return metrics
+
+
+def _check_outputs(
+    cfg: Config,
+    inputs: Sequence[str],
+    work_dir: str | None,
+    out: str | None,
+    show_dir: str | None,
+) -> None:
+    """Raise UserError for a folder where a file could replace what is read; the hooks look at each file."""
+    for option, name in (('--work-dir', work_dir), ('--out', out), ('--show-dir', show_dir)):
+        if name is not None:
+            refuse_data(cfg, ('test',), option, Path(name).expanduser())
+    if out is not None:
+        folder = Path(out).expanduser()
+        refuse_data(cfg, ('test',), '--out', folder / 'labels')
+        written = [folder / name for name in ('metrics.json', 'classes.json')]
+        refuse_replacing('--out', written, inputs)
+
+
+def _write_predictions(cfg: Config, folder: Path) -> bool:
+    """Let the evaluators write their predictions; returns whether there are labels, which a hook writes."""
+    evaluators = as_list(cfg.test_evaluator)
+    used: Counter = Counter()
+    for evaluator in evaluators:
+        argument, name = _PREDICTIONS.get(type_name(evaluator), (None, None))
+        if argument is not None:
+            used[name] += 1
+            number = f'-{used[name]}' if used[name] > 1 else ''
+            evaluator[argument] = str(folder / f'{name}{number}')
+    of_labels = [evaluator for evaluator in evaluators if type_name(evaluator) == 'IoUMetric']
+    for evaluator in of_labels:
+        evaluator.pop('output_dir', None)
+    # one that only writes has nothing left to do
+    cfg.test_evaluator = [e for e in evaluators if e not in of_labels or not e.get('format_only')]
+    if any(type_name(evaluator) in _OF_CLASSES for evaluator in as_list(cfg.test_evaluator)):
+        # by name: the official mmengine cannot print a config that holds a class
+        dump = {'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')}
+        cfg.test_evaluator = [*as_list(cfg.test_evaluator), dump]
+    return bool(of_labels)
+
+
+def _write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    plain = {name: _plain(value) for name, value in metrics.items()}
+    path.write_text(json.dumps(plain, indent=2) + '\n')
+
+
+def _plain(value: Any) -> float | str | None:
+    """A metric as JSON knows it: numbers that are none become null."""
+    if isinstance(value, str):
+        return value
+    return float(value) if math.isfinite(value) else None
+
+
+def _image_root(cfg: Config) -> Path | None:
+    """The folder below which all images to test lie, absolute; None if it cannot be told."""
+    roots = []
+    for _, dataset in innermost_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
+        prefix = dataset.get('data_prefix') or {}
+        if isinstance(prefix, str):
+            prefix = {'img_path': prefix}
+        folder = prefix.get('img') or prefix.get('img_path') or ''
+        root = os.path.abspath(Path(dataset.get('data_root') or '', folder))
+        roots += [root] if os.path.isdir(root) else []
+    return Path(os.path.commonpath(roots)) if roots else None
+
+
+def _say_where(runner: Runner, out: str | None, show_dir: str | None) -> None:
+    if out is not None:
+        runner.logger.info(f'Metrics and predictions: {out}')
+    if show_dir is not None:
+        runner.logger.info(f'Pictures (ground truth | prediction): {show_dir}')

@@ -1,0 +1,171 @@
+"""Train what a config describes: detection or segmentation, new or resumed."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from ..checkpoints.check import check_matches
+from ..checkpoints.load_from import (
+    InitialWeights,
+    InitialWeightsHook,
+    load_from_path,
+    refuse_lenient_loading,
+)
+from ..checkpoints.sources import use_safe_loading
+from ..config.read import load_config, require
+from ..datasets.checks.classes import check_classes
+from ..datasets.checks.presence import check_data
+from ..engine.hooks.training import PlainCheckpointHook, StopOnNonFiniteLossHook
+from ..engine.optimizers.amp import use_amp
+from ..engine.runner.launch import use_launcher
+from ..engine.runner.randomness import SeedIterationsHook, resume_seed, use_positions
+from ..engine.runner.runner import build_runner
+from ..engine.work_folder import NOTE, Resumable, held
+from ..errors import RunFailed, UserError
+from ..utils.interrupts import forget_workers, stopped_by
+from ..utils.libraries import require_libraries
+from ..utils.translate import explain
+from ..utils.writing import make_folder
+
+RESUME_LAST = 'last'
+
+
+def train(
+    config: str,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    options: Sequence[str] = (),
+    launcher: str = 'none',
+    data_root: str | None = None,
+    auto_scale_lr: bool = False,
+) -> None:
+    """Run the training that ``config`` describes; everything it makes lies in the work folder.
+
+    Args:
+        config: path of the config.
+        work_dir: folder of checkpoints and logs; default ``work_dir`` of the config, else
+            ``work_dirs/<name of the config>``.
+        resume: a checkpoint to continue from; ``RESUME_LAST``: the last one in the work folder, or a fresh
+            start where there is none; None: a fresh start.
+        amp: mixed precision.
+        options: ``KEY=VALUE`` changes to the config.
+        launcher: one of none, pytorch, slurm, mpi.
+        data_root: folder that takes the place of the config's ``data_root``.
+        auto_scale_lr: scale the learning rate by the real batch over ``auto_scale_lr.base_batch_size``.
+
+    Raises:
+        UserError: bad input, found before the training starts wherever that is possible.
+    """
+    use_safe_loading()
+    cfg = load_config(config, options, data_root)
+    require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
+    require_libraries(cfg.get('default_scope', 'mmengine'))
+    refuse_lenient_loading(cfg)
+    check_data(cfg, ('train', 'val'))
+    folder = make_folder(work_dir or default_work_dir(cfg), '--work-dir')
+    cfg.work_dir = str(folder)
+    if amp:
+        use_amp(cfg)
+    if auto_scale_lr:
+        _use_auto_scale_lr(cfg)
+    with held(folder, launcher):
+        _train(cfg, _checkpoint_to_resume(cfg, resume), launcher)
+
+
+def _train(cfg: Config, resumed: Resumable | None, launcher: str) -> None:
+    cfg.resume = resumed is not None
+    if resumed is not None:
+        cfg.load_from = str(resumed.path)
+        resume_seed(cfg, resumed.content)
+    use_positions(cfg)
+    initial = InitialWeights.of_config(cfg)
+    use_launcher(cfg, launcher)
+    runner = build_runner(cfg)
+    check_classes(cfg, runner.model, ('train', 'val'))
+    if resumed is not None:
+        check_matches(runner.model, resumed.content, resumed.path)
+        resumed.content.clear()  # the runner reads the file again
+    if initial is not None:
+        runner.register_hook(InitialWeightsHook(initial.read(runner.model)))
+    _add_hooks(runner)
+    _say_what_happens(runner, resumed)
+    try:
+        runner.train()
+    except KeyboardInterrupt as interrupt:
+        forget_workers()
+        way_on = _way_on(cfg.work_dir, 'add --resume to continue') or ' before the first checkpoint'
+        raise stopped_by(interrupt, way_on) from interrupt
+    except Exception as error:
+        forget_workers()
+        problem = _full_disk(error, cfg.work_dir) or explain(error)
+        if problem is None:
+            raise
+        way_on = _way_on(cfg.work_dir, 'once that is put right, --resume continues')
+        raise type(problem)(f'{problem}{way_on}') from error
+
+
+def default_work_dir(cfg: Config) -> str:
+    """``work_dir`` of the config, else ``work_dirs/<name of the config>``."""
+    return cfg.get('work_dir') or str(Path('work_dirs', Path(cfg.filename).stem))
+
+
+def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Resumable | None:
+    if resume is None and cfg.get('resume'):  # as mmengine reads the config's own keys
+        resume = load_from_path(cfg) or RESUME_LAST
+    if resume is None:
+        return None
+    if resume != RESUME_LAST:
+        return Resumable.read(resume)
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    template = hook.get('filename_tmpl') or (
+        'epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth'
+    )
+    folder = hook.get('out_dir') and Path(hook['out_dir'], Path(cfg.work_dir).name)
+    return Resumable.newest(cfg.work_dir, template, folder)
+
+
+def _use_auto_scale_lr(cfg: Config) -> None:
+    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+        raise UserError(
+            f'--auto-scale-lr: {cfg.filename} does not say for which batch its learning rate is: '
+            'add auto_scale_lr = dict(base_batch_size=16)'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def _add_hooks(runner: Runner) -> None:
+    present = {type(hook) for hook in runner.hooks}
+    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook, SeedIterationsHook):
+        if kind not in present:
+            runner.register_hook(kind())
+
+
+def _say_what_happens(runner: Runner, resumed: Resumable | None) -> None:
+    if resumed is not None:
+        for problem in resumed.passed_over:
+            runner.logger.warning(f'Passed over: {problem}')
+        runner.logger.info(f'Continuing from {resumed.path}')
+    elif Path(runner.work_dir, NOTE).is_file() or any(Path(runner.work_dir).glob('*.pth')):
+        runner.logger.warning(
+            f'{runner.work_dir} holds checkpoints of an earlier run; this run starts anew and replaces those '
+            'of the same name. To continue instead: --resume'
+        )
+
+
+def _full_disk(error: Exception, work_dir: str) -> UserError | None:
+    """What a log or a curve that cannot be written raises, which names no file."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return RunFailed(f'cannot write to {error.filename or work_dir}: {error.strerror}')
+
+
+def _way_on(work_dir: str, words: str) -> str:
+    """``words`` and the checkpoint; empty before there is one."""
+    note = Path(work_dir, NOTE)
+    return f'; {words} from {note.read_text().strip()}' if note.is_file() else ''

@@ -1,0 +1,138 @@
+"""Where weights may come from: files, URLs, the Hugging Face hub, and the model zoos that mmengine knows.
+
+All of them end in `load_checkpoint_file`, which runs nothing that is in the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as zoos
+
+from ..config.safe_files import read_yaml_safely, refuse_pickles
+from ..errors import UserError
+from . import hub
+from .safe_load import load_checkpoint_file
+
+Loader = Callable[..., 'dict[str, Any]']
+_HTTP = ('http://', 'https://')
+_UNSAFE = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
+
+
+def load_weights(
+    reference: str | os.PathLike, map_location: Any = 'cpu', with_config: bool = False
+) -> dict[str, Any]:
+    """Read a checkpoint from a path, ``http(s)://`` or ``hf://owner/name[@revision][/file]``.
+
+    Args:
+        with_config: keep the text of the config in it, for who only copies it.
+
+    Raises:
+        UserError: it cannot be had or read; one line says why.
+    """
+    reference = os.fspath(reference)
+    if reference.startswith(hub.SCHEME):
+        return load_checkpoint_file(hub.fetch(reference), map_location, with_config)
+    if reference.startswith(_HTTP):
+        return _load_from_http(reference, map_location, with_config)
+    return load_checkpoint_file(reference, map_location, with_config)
+
+
+def use_safe_loading() -> None:
+    """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process.
+
+    Files of other kinds are read without running them, too: see `safe_files`.
+    """
+    hub.log_to_stdout()
+    refuse_pickles()
+    read_yaml_safely()
+    register_hub()
+    for scheme in ('', *_HTTP):
+        _register(scheme, load_weights)
+    zoo_urls = {
+        'torchvision://': zoos.get_torchvision_models,
+        'modelzoo://': zoos.get_torchvision_models,
+        'open-mmlab://': zoos.get_external_models,
+        'openmmlab://': zoos.get_external_models,
+        'mmcls://': zoos.get_mmcls_models,
+    }
+    for scheme, urls in zoo_urls.items():
+        _register(scheme, _zoo(scheme, urls, prefix='backbone.' if scheme == 'mmcls://' else ''))
+    for scheme in _UNSAFE:
+        _register(scheme, _refuse)
+
+
+def register_hub() -> None:
+    """Make ``hf://`` known to mmengine's ``CheckpointLoader``, for any training script."""
+    _register(hub.SCHEME, load_weights)
+
+
+def _register(scheme: str, loader: Loader) -> None:
+    CheckpointLoader.register_scheme(scheme, loader, force=True)
+
+
+def _load_from_http(
+    url: str, map_location: Any = None, with_config: bool = False
+) -> dict[str, Any]:
+    """Download to torch's cache; by a rename, so that processes may do so at the same time."""
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    cached = folder / _cached_name(url)
+    is_new = not cached.is_file()
+    if is_new:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(cached))
+        # URLError and HTTPError are OSErrors; a ValueError is about the URL itself
+        except (OSError, HTTPException, ValueError) as error:
+            reason = getattr(error, 'reason', None) or error
+            raise UserError(f'{url}: download failed: {reason}') from error
+    try:
+        return load_checkpoint_file(cached, map_location, with_config)
+    except UserError as error:
+        if (
+            is_new
+        ):  # an error page, or not what its name says; what others left in the cache is theirs
+            cached.unlink(missing_ok=True)
+        raise UserError(f'{url}: {error}') from error
+
+
+def _cached_name(url: str) -> str:
+    try:
+        name = urlsplit(url).path.rpartition('/')[2]
+    except ValueError as error:
+        raise UserError(f'{url} is no URL: {error}') from error
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]  # many files are called epoch_12.pth
+    return f'{digest}-{name or "index"}'
+
+
+def _zoo(scheme: str, urls: Callable[[], dict[str, str]], prefix: str = '') -> Loader:
+    """Loader of names that mmengine maps to URLs; of the weights those under ``prefix``, without it."""
+
+    def load(reference: str, map_location: Any = None) -> dict[str, Any]:
+        name = reference[len(scheme) :]
+        url = urls().get(name, '')
+        if not url.startswith(_HTTP):
+            raise UserError(f'{reference}: mmengine knows no URL for {name}')
+        checkpoint = _load_from_http(url, map_location)
+        if not prefix:
+            return checkpoint
+        weights = checkpoint.get('state_dict', checkpoint)
+        kept = {key[len(prefix) :]: weights[key] for key in weights if key.startswith(prefix)}
+        return {'state_dict': kept}
+
+    return load
+
+
+def _refuse(reference: str, map_location: Any = None) -> dict[str, Any]:
+    raise UserError(
+        f'{reference}: this kind of storage can only be read by unpickling, which could run code; '
+        'copy the file to disk and give its path'
+    )

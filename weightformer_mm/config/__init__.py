@@ -1,0 +1,1 @@
+"""Config files: read safely, changed from the command line, checked."""

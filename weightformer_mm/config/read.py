@@ -1,0 +1,163 @@
+"""Reading a config file, with errors that name the file and the line.
+
+A Python config is a program. YAML and JSON name what is to be built, and only what is registered.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mmengine.config import Config
+
+from ..errors import UserError
+from .data_root import use_data_root
+from .options import apply_options
+from .safe_files import read_yaml_safely
+from .types import check_types
+
+_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
+
+
+def load_config(
+    path: str | os.PathLike, options: Sequence[str] = (), data_root: str | os.PathLike | None = None
+) -> Config:
+    """Read a config, apply ``KEY=VALUE`` options and then move its data to ``data_root``.
+
+    Raises:
+        UserError: the file or one of its bases is missing or wrong, an option does not fit, or there is no
+            ``data_root`` to replace.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'config not found: {path}')
+    if path.suffix not in _SUFFIXES:
+        raise UserError(f'{path} is no config: it should end in {", ".join(_SUFFIXES)}')
+    files = _check_syntax(path)
+    read_yaml_safely()
+    try:
+        cfg = Config.fromfile(str(path))
+    except Exception as error:
+        problem = _explain(path, files, error)
+        if problem is None:
+            raise
+        raise problem from error
+    if path.suffix != '.py':
+        check_types(cfg, path)
+    apply_options(cfg, options)
+    if data_root is not None:
+        use_data_root(cfg, data_root)
+    return cfg
+
+
+def require(cfg: Config, keys: Sequence[str], purpose: str) -> None:
+    """Raise UserError unless the config has all keys that ``purpose`` needs."""
+    missing = [key for key in keys if cfg.get(key) is None]
+    if missing:
+        raise UserError(
+            f'{cfg.filename} has no {", ".join(missing)}, which {purpose} needs; is it a _base_ part?'
+        )
+
+
+def as_list(value: Any) -> list[Any]:
+    """A config value that may be one thing or several, as a list; None is nothing."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def innermost_dataset(dataloader: Any) -> Any:
+    """Config of the data set of a data loader, inside wrappers; of several the first."""
+    return next(innermost_datasets(dataloader['dataset'], 'dataset'))[1]
+
+
+def innermost_datasets(dataset: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Place and config of every data set inside wrappers (RepeatDataset, ConcatDataset, ...)."""
+    if not isinstance(dataset, dict):
+        return
+    wrapped = [('dataset', dataset['dataset'])] if 'dataset' in dataset else []
+    wrapped += [(f'datasets.{i}', item) for i, item in enumerate(dataset.get('datasets') or [])]
+    if not wrapped:
+        yield place, dataset
+    for key, inner in wrapped:
+        yield from innermost_datasets(inner, f'{place}.{key}')
+
+
+def type_name(node: Any) -> str:
+    """``type`` of a config node, be it a class or a name, without its scope."""
+    kind = node['type']
+    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
+
+
+def _check_syntax(path: Path) -> list[Path]:
+    """Parse the file and its bases; the error of mmengine would name neither file nor line."""
+    if path.suffix != '.py':
+        return [path]
+    text = path.read_text(encoding='utf-8')
+    try:
+        tree = ast.parse(text, filename=str(path))
+    except SyntaxError as error:
+        raise UserError(f'{path}, line {error.lineno}: {error.msg}') from error
+    files = [path]
+    for line, base in _bases(tree):
+        if '::' in base:  # a config inside an installed package: mmengine finds it
+            continue
+        base_path = Path(os.path.normpath(path.parent / base))
+        if not base_path.is_file():
+            raise UserError(f'{path}, line {line}: _base_ file not found: {base_path}')
+        files += _check_syntax(base_path)
+    return files
+
+
+def _bases(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and path of each entry of ``_base_``."""
+    for node in tree.body:
+        if not isinstance(node, ast.Assign):
+            continue
+        if not any(
+            isinstance(target, ast.Name) and target.id == '_base_' for target in node.targets
+        ):
+            continue
+        entries = node.value.elts if isinstance(node.value, (ast.List, ast.Tuple)) else [node.value]
+        for item in entries:
+            literal = isinstance(item, ast.Constant) and isinstance(item.value, str)
+            if literal and '{{' not in item.value:  # mmengine fills in the rest itself
+                yield item.lineno, item.value
+
+
+def _explain(path: Path, files: list[Path], error: Exception) -> UserError | None:
+    """An error met while mmengine ran the config; None where the config is not to blame."""
+    if isinstance(error, ImportError):
+        return _explain_import(path, error)
+    own = {os.path.abspath(file) for file in files}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if os.path.abspath(frame.filename) in own:
+            return UserError(
+                f'{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}'
+            )
+    if isinstance(error, AttributeError) and path.suffix != '.py':
+        return UserError(f'{path}: a config has keys with values at its top')
+    # what mmengine itself finds wrong: duplicate keys in two bases, a dict over a non-dict, broken JSON
+    if isinstance(
+        error, (KeyError, TypeError, ValueError, OSError, yaml.YAMLError, RecursionError)
+    ):
+        text = error if isinstance(error, yaml.YAMLError) or not error.args else error.args[0]
+        return UserError(f'{path}: {text}')
+    return None
+
+
+def _explain_import(path: Path, error: ImportError) -> UserError | None:
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__
+    if not isinstance(cause, ModuleNotFoundError):
+        return None
+    return UserError(
+        f'{path}: custom_imports: {cause}; install that package (pip install -e . in its checkout) or put '
+        'its folder on PYTHONPATH'
+    )

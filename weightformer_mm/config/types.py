@@ -1,0 +1,82 @@
+"""Whether what a YAML or JSON config wants built is registered. mmengine would import and call any name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import mmengine.registry
+from mmengine.config import Config
+from mmengine.registry import Registry
+
+from ..errors import UserError
+
+_SCOPES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
+# mmcv evaluates the type of a non-maximum suppression, mmdet's trackers the mode of their warp
+_EVALUATED = {'nms', 'soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri'}
+_WARPS = {f'cv2.MOTION_{n}' for n in ('TRANSLATION', 'EUCLIDEAN', 'AFFINE', 'HOMOGRAPHY')}
+# keys whose value mmengine looks up as it does a type
+_LOOKED_UP = {'constructor', 'collate_fn', 'auto_wrap_policy', 'worker_init_fn'}
+
+
+def check_types(cfg: Config, path: Any) -> None:
+    """Refuse names that are not registered, before any of them is looked up.
+
+    Args:
+        cfg: read from ``path``; what its ``custom_imports`` names is imported already.
+
+    Raises:
+        UserError: names the key.
+    """
+    wanted = list(_names(cfg._cfg_dict, ''))
+    scopes = {name.split('.')[0] for _, _, name in wanted} | {cfg.get('default_scope')}
+    known = _registered([scope for scope in _SCOPES if scope in scopes or scope == 'mmengine'])
+    objects = {id(value) for value in known.values()}
+    for place, key, name in wanted:
+        if name in known or (key == 'type' and name in _EVALUATED):
+            continue
+        module, _, attribute = name.rpartition('.')
+        named = getattr(sys.modules.get(module), attribute, None)
+        if named is not None and id(named) in objects:
+            continue
+        if key == 'type' or '.' in name:
+            raise UserError(
+                f'{path}: {place}={name[:80]!r} is nothing that is registered: misspelt, or its module is '
+                'missing from custom_imports; only a Python config may name any function'
+            )
+
+
+def _names(node: Any, place: str) -> Iterator[tuple[str, str, str]]:
+    """Place, key and value of each string that is looked up, or evaluated."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            at = f'{place}.{key}' if place else str(key)
+            is_name = str(key).endswith('type') or key in _LOOKED_UP
+            is_warp = key == 'warp_mode' and value not in _WARPS
+            if isinstance(value, str) and (is_name or is_warp):
+                yield at, 'type' if is_warp else str(key), value
+            else:
+                yield from _names(value, at)
+    elif isinstance(node, (list, tuple)):
+        for index, item in enumerate(node):
+            yield from _names(item, f'{place}.{index}')
+
+
+def _registered(scopes: list[str]) -> dict[str, Any]:
+    """Everything registered, under its name and under that with its scope before it."""
+    for scope in scopes:
+        if find_spec(f'{scope}.registry' if find_spec(scope) else scope):
+            import_module(f'{scope}.registry')
+    found = {}
+    pending = [r for r in vars(mmengine.registry).values() if isinstance(r, Registry)]
+    while pending:
+        registry = pending.pop()
+        if registry.scope in scopes:
+            registry.import_from_location()
+        for name, value in registry.module_dict.items():
+            found[name] = found[f'{registry.scope}.{name}'] = value
+        pending += registry.children.values()
+    return found

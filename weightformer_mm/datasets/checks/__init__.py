@@ -1,0 +1,1 @@
+"""Is a data set as the config says, before a training finds out?"""

@@ -1,0 +1,146 @@
+"""Do the heads have as many classes as the data set?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+from torch import nn
+
+from ...checkpoints.check import unwrapped
+from ...config.read import innermost_datasets
+from ...errors import UserError
+
+_PALETTES = ('coco', 'voc', 'citys', 'random')  # what mmdet knows by name
+# parts of a model that have classes of their own
+_OTHER_CLASSES = {'backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher'}
+
+
+def check_classes(cfg: Config, model: nn.Module, splits: Sequence[str]) -> None:
+    """Compare the heads of a built model with the data sets of the config; no annotation is read.
+
+    ``check_classes = False`` in the config leaves it out, for a head whose classes are others on purpose.
+
+    Raises:
+        UserError: the numbers differ; names the head and the data set.
+    """
+    if not cfg.get('check_classes', True):
+        return
+    for problem in class_problems(cfg, model, splits):
+        raise UserError(f'{problem}, or check_classes=False if it is meant so')
+
+
+def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[str]:
+    """A line for each pair of a head and a data set whose numbers of classes differ."""
+    heads = list(heads_of(unwrapped(model)))
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        for place, node in innermost_datasets(
+            loader and loader.get('dataset'), f'{split}_dataloader.dataset'
+        ):
+            if not loads_late(node):
+                continue
+            dataset = build_unloaded(node)
+            classes = classes_of(dataset)
+            if classes is None or getattr(dataset, 'return_classes', False):
+                continue  # an open vocabulary has no fixed number
+            for name, kind, number in heads:
+                if number != len(classes):
+                    yield (
+                        f'model.{name} ({kind}) has num_classes={number}, but {type(dataset).__name__} '
+                        f'({place}) has {len(classes)} classes: {_few(classes)}; set num_classes or metainfo'
+                    )
+                    break
+
+
+def loads_late(node: dict) -> bool:
+    """Whether the data set of a config can be built without its annotations: whether it is mmengine's."""
+    kind = node['type']
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    # None is left to the building of it, which says what is missing
+    return kind is None or issubclass(kind, BaseDataset)
+
+
+def build_unloaded(node: dict) -> Any:
+    """The data set of a config without its annotations, where it can be: paths, class names and pipeline.
+
+    Raises:
+        UserError: its class names or colours contradict those of its type.
+    """
+    try:
+        return DATASETS.build({**node, 'lazy_init': True} if loads_late(node) else dict(node))
+    except ValueError as error:
+        if 'class' not in str(error):
+            raise
+        text = ' '.join(str(error).split())
+        raise UserError(f'data set {node.get("type")}, metainfo: {text[:300]}') from error
+
+
+def classes_of(dataset: Any) -> Sequence[str] | None:
+    """Class names of a data set; None where it has none.
+
+    Raises:
+        UserError: they are one string, for want of a comma.
+    """
+    classes = dataset.metainfo.get('classes') if isinstance(dataset, BaseDataset) else None
+    if isinstance(classes, str):
+        raise UserError(
+            f"data set {type(dataset).__name__}: metainfo.classes is the string '{classes}'; "
+            f"one class is written ('{classes}',)"
+        )
+    return classes or None
+
+
+def trained_meta(
+    checkpoint: Mapping[str, Any], path: str | os.PathLike, model: nn.Module
+) -> dict[str, Any] | None:
+    """Class names and colours of the data set that a checkpoint was trained with; None if it has none.
+
+    Raises:
+        UserError: they are no names or colours, or fewer than the classes of the model.
+    """
+    meta = checkpoint.get('meta')
+    meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    if not isinstance(meta, dict) or 'classes' not in meta:
+        return None
+    classes, palette = meta['classes'], meta.get('palette')
+    most = max((number for _, _, number in heads_of(unwrapped(model))), default=0)
+    are_names = isinstance(classes, (list, tuple)) and all(isinstance(c, str) for c in classes)
+    if not are_names or len(classes) < most:
+        raise UserError(f'{path} is damaged: meta.dataset_meta.classes are not the {most} names')
+    if not (palette is None or palette in _PALETTES or _are_colours(palette, len(classes))):
+        raise UserError(
+            f'{path} is damaged: meta.dataset_meta.palette are not {len(classes)} colours'
+        )
+    return meta
+
+
+def _are_colours(value: Any, number: int) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) >= number
+        and all(
+            isinstance(colour, (list, tuple))
+            and len(colour) == 3
+            and all(type(part) is int and 0 <= part < 256 for part in colour)
+            for colour in value
+        )
+    )
+
+
+def heads_of(model: nn.Module) -> Iterator[tuple[str, str, int]]:
+    """Name, class and number of classes of each head."""
+    for name, module in model.named_modules():
+        number = getattr(module, 'num_classes', None)
+        if name and isinstance(number, int) and not _OTHER_CLASSES.intersection(name.split('.')):
+            yield name, type(module).__name__, number
+
+
+def _few(names: Sequence[str]) -> str:
+    return ', '.join(map(str, names[:5])) + (', ...' if len(names) > 5 else '')

@@ -1,0 +1,78 @@
+"""An annotation file that would be read wrongly is refused while it is read, by its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...errors import UserError
+from ..checks.coco_file import Problem, fatal_problems
+
+
+@contextmanager
+def checked_coco_files(
+    problems: Callable[[Any], Iterator[Problem]] = fatal_problems,
+) -> Iterator[None]:
+    """Inside, each file that pycocotools reads is checked before it is indexed; it is parsed once as ever.
+
+    Args:
+        problems: finds what is wrong in parsed JSON; by default all that a training stumbles over.
+
+    Raises:
+        UserError: no JSON, or there is a problem; names the file.
+    """
+    try:
+        from pycocotools.coco import COCO
+    except ImportError:  # of a classifier or segmentor, which needs it not
+        yield
+        return
+    init, create_index = COCO.__init__, COCO.createIndex
+
+    def named_init(self: Any, annotation_file: Any = None) -> None:
+        self._annotation_file = annotation_file
+        try:
+            init(self, annotation_file)
+        except json.JSONDecodeError as error:
+            raise UserError(f'{annotation_file} is not valid JSON: {error}') from error
+
+    def checked_index(self: Any) -> None:
+        path = getattr(self, '_annotation_file', None)
+        problem = next(problems(self.dataset), None) if path else None
+        if problem is not None:
+            more = '; tools/check_dataset.py lists all that is wrong'
+            advice = more if problems is fatal_problems else ''
+            raise UserError(f'{path}: {problem.what}: {problem.where}{advice}')
+        create_index(self)
+
+    COCO.__init__, COCO.createIndex = named_init, checked_index
+    try:
+        yield
+    finally:
+        COCO.__init__, COCO.createIndex = init, create_index
+
+
+def check_categories(dataset: Any) -> None:
+    """Refuse a COCO data set, built, some of whose classes are no categories of its annotation file.
+
+    mmdet numbers the categories that it finds: every class after the missing one would get another number.
+
+    Raises:
+        UserError: names the annotation file.
+    """
+    for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())]:
+        if inner is not None:
+            check_categories(inner)
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    found = getattr(dataset, 'cat_ids', None)
+    if not classes or found is None or isinstance(classes, str) or len(found) == len(classes):
+        return
+    raise UserError(
+        f'{dataset.ann_file} has {len(found)} of the {len(classes)} classes of {type(dataset).__name__} '
+        f'({_few(classes)}) as categories; set metainfo=dict(classes=...) to the names in the file'
+    )
+
+
+def _few(names: Any) -> str:
+    return ', '.join(map(str, names[:5])) + (', ...' if len(names) > 5 else '')

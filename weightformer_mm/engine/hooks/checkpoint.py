@@ -1,0 +1,132 @@
+"""mmengine's checkpoints, of which the old one goes only when the new one is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+
+from ...utils.writing import written_whole
+from ..work_folder import NOTE, checkpoint_pattern
+from .training import stop_if_not_finite
+
+_BEST = 'best_ckpt'
+
+
+class KeepingCheckpointHook(CheckpointHook):
+    """``CheckpointHook`` that loses no checkpoint to a kill or a full disk, and removes its own files alone.
+
+    An outdated checkpoint goes when the new one is whole, on the disk and noted. What a resumed checkpoint
+    says of files counts where they lie in this run's folder. Weights that are not finite are not saved.
+    With ``save_best``, weights that were saved and perhaps not evaluated are evaluated when the run resumes.
+
+    Raises:
+        RunFailed: the weights to be saved are not finite.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        info = runner.message_hub.runtime_info
+        if 'keep_ckpt_ids' in info:
+            numbers = info['keep_ckpt_ids']
+            listed = numbers if isinstance(numbers, (list, tuple)) else ()
+            info['keep_ckpt_ids'] = [number for number in listed if type(number) is int]
+        super().before_train(runner)
+        for name, path in self._best().items():
+            own = self._own_best(path)
+            self._set_best(name, own)
+            key = f'{_BEST}_{name}' if name else _BEST
+            if own is not None:
+                info[key] = own
+            else:
+                info.pop(key, None)
+        if self.save_best and _stops_before_validation(runner):
+            runner.logger.info(
+                'Evaluating the resumed weights, in case the run stopped before it did'
+            )
+            runner.val_loop.run()
+
+    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
+        stop_if_not_finite(runner.model)
+        outdated = self._take_turn(runner, step)
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            with written_whole(Path(runner.work_dir, NOTE)) as partial:
+                partial.write_text(self.last_ckpt)
+            for path in outdated:
+                self._remove(path)
+
+    def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        earlier = self._best()
+        for name in earlier:  # mmengine would remove it before it saves the next
+            self._set_best(name, None)
+        super()._save_best_checkpoint(runner, metrics)
+        for name, path in earlier.items():
+            if self._best()[name] is None:
+                self._set_best(name, path)
+            elif path is not None and path not in self._best().values() and is_main_process():
+                self._remove(path)
+
+    def _take_turn(self, runner: Any, step: int) -> Sequence[str]:
+        """Note checkpoint ``step`` as kept, and give the paths of those that are kept no longer."""
+        if self.max_keep_ckpts <= 0 or step in self.keep_ckpt_ids:
+            return ()
+        spare = max(0, len(self.keep_ckpt_ids) + 1 - self.max_keep_ckpts)
+        names = [self.filename_tmpl.format(number) for number in self.keep_ckpt_ids][:spare]
+        self.keep_ckpt_ids.append(step)
+        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        return [self.file_backend.join_path(self.out_dir, name) for name in names]
+
+    def _best(self) -> dict[str, str | None]:
+        """The best checkpoint so far for each metric; mmengine keeps that of a single one by itself."""
+        if not self.save_best:
+            return {}
+        if hasattr(self, 'best_ckpt_path_dict'):
+            return {name: self.best_ckpt_path_dict.get(name) for name in self.key_indicators}
+        return {'': self.best_ckpt_path}
+
+    def _set_best(self, name: str, path: str | None) -> None:
+        if name:
+            self.best_ckpt_path_dict[name] = path
+        else:
+            self.best_ckpt_path = path
+
+    def _own_best(self, path: Any) -> str | None:
+        """The file of this run's folder that a resumed checkpoint means; None if there is none."""
+        name = Path(path).name if isinstance(path, str) else ''
+        if not checkpoint_pattern(self.filename_tmpl, 'best_.+_').fullmatch(name):
+            return None
+        own = self.file_backend.join_path(self.out_dir, name)
+        return own if self.file_backend.isfile(own) else None
+
+    def _remove(self, path: str) -> None:
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+
+
+def _stops_before_validation(runner: Any) -> bool:
+    """Whether the run continues from a checkpoint that was saved right before an evaluation."""
+    loop = runner.train_loop
+    if runner.val_loop is None or not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return False
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    now, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    return 0 < now >= loop.val_begin and (now % loop.val_interval == 0 or now == last)

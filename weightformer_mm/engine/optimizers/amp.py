@@ -1,0 +1,121 @@
+"""Mixed precision on the device at hand."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+from ...config.read import type_name
+from ...errors import UserError
+
+# the last two are of mmcv's MultiScaleDeformableAttention, and go into its operator
+_FLOAT32_PARTS = ('backbone', 'neck', 'value_proj', 'attention_weights')
+
+
+@OPTIM_WRAPPERS.register_module()
+class Bf16OptimWrapper(OptimWrapper):
+    """bfloat16 autocast without loss scaling, on the CPU too.
+
+    mmengine's ``AmpOptimWrapper`` refuses to be built without a GPU. bfloat16 has the range of float32, so
+    there is nothing to scale. mmcv's operators (RoIAlign, NMS, deformable attention) know no bfloat16;
+    between them and the network stand the outputs of backbone, neck and heads and the values and weights of
+    deformable attention, which are therefore given in float32.
+
+    Args:
+        device_types: devices on which to compute in bfloat16, such as ``['cuda']``; on every other it is an
+            ``OptimWrapper``, in float32. None: on every device; an empty list: on none.
+        args, kwargs: those of ``OptimWrapper``.
+
+    Raises:
+        UserError: when used: the GPU has no bfloat16.
+    """
+
+    def __init__(
+        self, *args: Any, device_types: Sequence[str] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._device_types = device_types
+        self._prepared = False
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        device = torch.device(get_device()).type
+        if self._device_types is not None and device not in self._device_types:
+            with super().optim_context(model):
+                yield
+            return
+        if not self._prepared:
+            if device == 'cuda' and not torch.cuda.is_bf16_supported():
+                raise UserError(
+                    f'{torch.cuda.get_device_name()} has no bfloat16; for float32: --cfg-options '
+                    'optim_wrapper.device_types=[]'
+                )
+            _give_float32(model)
+            self._prepared = True
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
+
+
+def _give_float32(model: nn.Module) -> None:
+    """Cast the outputs of the parts of a detector or segmentor to float32."""
+    for name, module in model.named_modules():
+        parts = [
+            part for part in name.split('.') if not part.isdigit()
+        ]  # the heads of a cascade are a list
+        if parts and (parts[-1] in _FLOAT32_PARTS or parts[-1].endswith('_head')):
+            module.forward = _returning_float32(module.forward)
+
+
+def _returning_float32(forward: Callable) -> Callable:
+    """``forward`` itself and not a hook: mmseg's heads call it past ``__call__``."""
+
+    @functools.wraps(forward)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return _float32(forward(*args, **kwargs))
+
+    return wrapper
+
+
+def _float32(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype == torch.bfloat16 else value
+    if type(value) in (list, tuple):
+        return type(value)(_float32(item) for item in value)
+    return value
+
+
+def use_amp(cfg: Config) -> None:
+    """Switch ``cfg.optim_wrapper`` to mixed precision.
+
+    CUDA: mmengine's ``AmpOptimWrapper`` with dynamic loss scale (or as the config has it). CPU: bfloat16. A
+    ``Bf16OptimWrapper`` in the config stays one, on whatever device there is.
+
+    Raises:
+        UserError: the config uses an optimizer wrapper of its own, or the device has no autocast.
+    """
+    wrapper: Any = cfg.optim_wrapper
+    kind = type_name({'type': 'OptimWrapper', **wrapper})
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'Bf16OptimWrapper'):
+        raise UserError(f'--amp cannot be combined with optim_wrapper.type={kind} of the config')
+    device = torch.device(get_device()).type
+    if kind == 'Bf16OptimWrapper':
+        wrapper.pop('device_types', None)
+        return
+    if device == 'cuda':
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    elif device == 'cpu':
+        wrapper.type = 'Bf16OptimWrapper'
+        wrapper.pop('loss_scale', None)
+        wrapper.pop('dtype', None)
+    else:
+        raise UserError(f'--amp is not available on the device {device!r}')

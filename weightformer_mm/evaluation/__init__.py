@@ -1,0 +1,3 @@
+"""Metrics, test-time augmentation, and predictions as files."""
+
+from . import cue_accuracy  # noqa: F401

@@ -1,0 +1,131 @@
+"""Predictions as files, one per image or one for all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.registry import METRICS
+from PIL import Image
+
+from ..utils.writing import make_below, name_outputs, refuse_links, refuse_replacing
+
+
+@METRICS.register_module()
+class DumpClasses(BaseMetric):
+    """Write the predicted class of every image; gives no metric.
+
+    mmengine's own ``DumpResults`` would pickle them.
+
+    Args:
+        path: the file, a list of ``{"file_name", "label", "class", "score"}``: the image, the number of its
+            class from 0 on, the name of that class where the data set has names, and its probability.
+        options: arguments of mmengine's ``BaseMetric``.
+    """
+
+    def __init__(self, path: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.path = path
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            score, label = sample['pred_score'].max(dim=-1)
+            self.results.append((sample['img_path'], int(label), float(score)))
+
+    def compute_metrics(self, results: list) -> dict:
+        names = (self.dataset_meta or {}).get('classes')
+        predictions = [
+            {
+                'file_name': file_name,
+                'label': label,
+                'class': names[label] if names else None,
+                'score': score,
+            }
+            for file_name, label, score in results
+        ]
+        Path(self.path).write_text(json.dumps(predictions) + '\n', encoding='utf-8')
+        return {}
+
+
+class OutputHook(Hook):
+    """Write a file of its own for every test image, below ``out_dir`` as the images lie below their folder.
+
+    Args:
+        out_dir: folder of the files.
+        root: absolute path of the folder of the images; None, and where an image lies elsewhere: the folder
+            that all of them have in common.
+        rename: from the path of an image to that of its file.
+        final: where the files are moved to afterwards, if not ``out_dir``.
+    """
+
+    def __init__(
+        self,
+        out_dir: Path,
+        root: Path | None,
+        rename: Callable[[Path], Path],
+        final: Path | None = None,
+    ) -> None:
+        self.out_dir, self.root, self.rename, self.final = out_dir, root, rename, final or out_dir
+        self.names: dict[Path, Path] = {}
+
+    def before_test(self, runner: Any) -> None:
+        """Name all files: from the whole data set, since each of several processes sees a part of it.
+
+        Raises:
+            UserError: a file would replace an image or an annotation, or be written through a link.
+        """
+        infos = list(_infos(runner.test_dataloader.dataset))
+        images = {os.path.abspath(info['img_path']) for info in infos}
+        if not images:
+            return
+        roots = [self.root] if self.root else []
+        root = os.path.commonpath([*roots, *map(os.path.dirname, images)])
+        self.names = name_outputs(images, root, self.rename)
+        files = (value for info in infos for key, value in info.items() if key.endswith('_path'))
+        targets = [self.final / name for name in self.names.values()]
+        refuse_replacing('', targets, (file for file in files if isinstance(file, str)))
+        refuse_links(self.final, self.names.values())
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        for sample in outputs or ():
+            path = Path(os.path.abspath(sample.img_path))
+            name = self.names.get(path) or self.rename(Path(path.name))
+            self.write(runner, sample, make_below(self.out_dir, name))
+
+    def write(self, runner: Any, sample: Any, path: Path) -> None:
+        """Write the file of one image."""
+        raise NotImplementedError
+
+
+class WriteLabelsHook(OutputHook):
+    """Write the predicted labels of every test image as a PNG of one channel, below ``labels/``.
+
+    The pixels are those that mmseg's ``IoUMetric`` writes, one added where ``reduce_zero_label`` took one.
+    That names its files by the images' base names alone, which makes ``a/0.png`` and ``b/0.png`` one file.
+    """
+
+    def __init__(self, out_dir: Path, root: Path | None, final: Path) -> None:
+        super().__init__(
+            out_dir, root, lambda path: Path('labels', path.with_suffix('.png')), final
+        )
+
+    def write(self, runner: Any, sample: Any, path: Path) -> None:
+        labels = sample.pred_sem_seg.data.squeeze().cpu().numpy()  # (H, W)
+        if sample.get('reduce_zero_label', False):
+            labels = labels + 1
+        Image.fromarray(labels.astype(np.uint8)).save(path)
+
+
+def _infos(dataset: Any) -> Iterator[dict[str, Any]]:
+    """What a data set knows of its images, where it tells."""
+    if hasattr(dataset, 'get_data_info'):
+        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+        yield from (info for info in infos if info.get('img_path'))

@@ -1,0 +1,192 @@
+"""Where a run writes: never over what it reads, never through a link, every file whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import UserError
+
+PARTIAL = '.partial-'  # what the names of files begin with that are not whole yet
+
+
+def make_folder(path: str | os.PathLike, option: str) -> Path:
+    """Make the folder if needed, and make sure that files can be written to it.
+
+    Args:
+        option: the command line option that named it, for the message.
+    """
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f'{option} {folder}: cannot write there: {error.strerror}') from error
+    return folder.absolute()
+
+
+def make_below(folder: Path, name: Path) -> Path:
+    """The path of the file ``name`` below ``folder``, once its folders are made; see :func:`refuse_links`."""
+    refuse_links(folder, [name])
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def refuse_links(folder: Path, names: Iterable[Path]) -> None:
+    """Raise UserError if a folder between ``folder`` and a file below it is a link, whatever it leads to."""
+    for part in {folder / parent for name in names for parent in name.parents} - {folder}:
+        if part.is_symlink():
+            raise UserError(f'{part} is a link; remove it, or choose another folder to write to')
+
+
+def same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
+    """Whether both are one file or folder, whatever links or ``..`` lead there; not if one is missing."""
+    found = _identity(one)
+    return found is not None and found == _identity(other)
+
+
+def lies_in(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
+    """Whether ``path``, which need not exist, is ``folder`` or would lie below it."""
+    real = Path(os.path.realpath(path))
+    return any(same_file(place, folder) for place in (real, *real.parents))
+
+
+def refuse_replacing(option: str, targets: Iterable[Path], sources: Iterable[str | Path]) -> None:
+    """Raise UserError if writing one of ``targets`` would replace one of the files that are read."""
+    read = {_identity(path) for path in sources} - {None}
+    for target in targets:
+        if _identity(target) in read:
+            raise UserError(
+                f'{option} {target}: this file is read, and would be replaced; choose another place'.lstrip()
+            )
+
+
+def refuse_inside(option: str, targets: Iterable[Path], folders: Iterable[Path]) -> None:
+    """Raise UserError if one of ``targets`` is, or would lie in, one of the folders that are read."""
+    folders = list(folders)
+    for target in targets:
+        for folder in folders:
+            if lies_in(target, folder):
+                raise UserError(
+                    f'{option} {target}: lies in {folder}, which is read; choose a folder outside it'
+                )
+
+
+def name_outputs(
+    sources: Iterable[str | Path], root: str | Path, rename: Callable[[Path], Path]
+) -> dict[Path, Path]:
+    """For each source its ``rename``d path below ``root``; no two of them would be one file.
+
+    Not even where case is folded. What ``rename`` leaves alone keeps its name, others get ``-2``, ``-3``, ...
+    at its end: by the list alone, so that every process finds the same names.
+    """
+    wanted = {Path(source): Path(source).relative_to(root) for source in sources}
+    order = sorted(wanted, key=lambda source: (rename(wanted[source]) != wanted[source], source))
+    wanted = {source: rename(wanted[source]) for source in order}
+    taken = {_folded(parent) for name in wanted.values() for parent in name.parents}
+    names = {}
+    for source, name in wanted.items():
+        free, number = name, 1
+        while _folded(free) in taken:
+            number += 1
+            free = name.with_name(f'{name.stem}-{number}{name.suffix}')
+        taken.add(_folded(free))
+        names[source] = free
+    return names
+
+
+@contextmanager
+def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
+    """An empty file beside ``path`` to write to, which takes the place of ``path`` if the block succeeds.
+
+    Nobody can foresee its name, but it has the suffix of ``path``. It is on disk before it is renamed. Where
+    ``path`` is a link, the link is replaced, and what it points to is left alone.
+
+    Args:
+        replace: whether a file that is there may be replaced.
+
+    Raises:
+        FileExistsError: there is one, and it may not.
+        OSError: the file cannot be written, or the block wrote nothing.
+    """
+    suffix = path.suffix if len(path.suffix) < 16 else ''
+    partial = path.with_name(f'{PARTIAL}{secrets.token_hex(8)}{suffix}')
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # never through a link
+    try:
+        yield partial
+        if not partial.stat().st_size:
+            raise OSError(errno.EIO, 'nothing was written', str(path))
+        _sync(partial)
+        _place(partial, path, replace)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(partial)):
+            error.filename, error.filename2 = str(path), None  # the name that the user knows
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files move to ``folder`` when the block ends without an error."""
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as stage:
+        yield Path(stage)
+        files = sorted(path for path in Path(stage).rglob('*') if path.is_file())
+        for file in files:
+            _sync(file)
+        targets = [make_below(folder, file.relative_to(stage)) for file in files]
+        for file, target in zip(files, targets):
+            os.replace(file, target)
+        for parent in {target.parent for target in targets}:
+            _sync_folder(parent)
+
+
+def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
+    """What all names of a file share; None if it is missing, or not on disk."""
+    try:
+        # ``new/..`` is there as soon as somebody makes ``new``
+        found = os.stat(os.path.realpath(os.path.expanduser(path)))
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _folded(name: Path) -> str:
+    return unicodedata.normalize('NFC', str(name)).casefold()
+
+
+def _place(partial: Path, path: Path, replace: bool) -> None:
+    if replace:
+        os.replace(partial, path)
+        return
+    try:
+        os.link(partial, path)  # unlike a look beforehand, never replaces
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(partial, path)
+
+
+def _sync(path: Path) -> None:
+    with path.open('rb') as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every system lets one
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

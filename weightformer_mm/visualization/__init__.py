@@ -1,0 +1,1 @@
+"""Pictures of what a model is given and what it predicts."""

@@ -1,0 +1,108 @@
+"""Pictures of predictions, drawn with the visualizer of mmdet, mmseg or mmpretrain."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+from mmengine.config import Config
+
+from ..errors import UserError
+from ..evaluation.predictions import OutputHook
+from ..utils.writing import written_whole
+
+_VISUALIZERS = {
+    'mmdet': 'DetLocalVisualizer',
+    'mmseg': 'SegLocalVisualizer',
+    'mmpretrain': 'UniversalVisualizer',
+}
+_LEAST_SIDE = 224  # pixels, for the names of classes to be read
+# what both OpenCV can write and everybody can open
+_WRITABLE = ('.jpg', '.jpeg', '.png')
+
+
+def use_visualizer(cfg: Config) -> None:
+    """Make sure that the config has a visualizer that draws predictions.
+
+    Raises:
+        UserError: the config is of a library whose predictions are not drawn.
+    """
+    scope = cfg.get('default_scope', 'mmengine')
+    if scope not in _VISUALIZERS:
+        raise UserError(f'pictures are drawn for {", ".join(_VISUALIZERS)}, not for {scope}')
+    if cfg.get('visualizer') is None:
+        cfg.visualizer = {'type': _VISUALIZERS[scope], 'name': 'visualizer'}
+
+
+def draw(
+    visualizer: Any,
+    image: np.ndarray,
+    sample: Any,
+    out_file: Path,
+    with_truth: bool,
+    score_thr: float,
+) -> None:
+    """Write one picture; with the ground truth beside the prediction if asked and known.
+
+    Classes are written on the image, which is enlarged where it is too small for that.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB, in the size of the original file.
+        sample: ``DetDataSample``, ``SegDataSample`` or mmpretrain's ``DataSample`` of a prediction.
+    """
+    arguments = {'draw_gt': with_truth, 'draw_pred': True, 'show': False}
+    if hasattr(visualizer, 'visualize_cls'):
+        arguments['resize'] = max(_LEAST_SIDE, min(image.shape[:2]))
+        paint = partial(visualizer.visualize_cls, image, sample)
+    else:
+        if 'pred_score_thr' in inspect.signature(visualizer.add_datasample).parameters:
+            arguments['pred_score_thr'] = score_thr
+        paint = partial(visualizer.add_datasample, out_file.name, image, sample)
+    with written_whole(out_file) as unfinished:
+        paint(out_file=str(unfinished), **arguments)
+
+
+def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
+    """The image with its annotations on it: ``(H, W, 3)`` uint8, RGB; enlarged where ``draw`` enlarges.
+
+    Args:
+        image: ``(H, W, 3)`` uint8, RGB, in the size that the annotations are in.
+        sample: of one of the data sets of mmdet, mmseg or mmpretrain.
+    """
+    arguments = {'draw_gt': True, 'draw_pred': False, 'show': False}
+    if hasattr(visualizer, 'visualize_cls'):
+        least = max(_LEAST_SIDE, min(image.shape[:2]))
+        visualizer.visualize_cls(image, sample, resize=least, **arguments)
+    else:
+        visualizer.add_datasample('truth', image, sample, **arguments)
+    return visualizer.get_image()
+
+
+def picture_name(path: Path) -> Path:
+    """Name of the picture of an image: the same, in a format that can be written."""
+    return path if path.suffix.lower() in _WRITABLE else path.with_suffix(path.suffix + '.png')
+
+
+class DrawPredictionsHook(OutputHook):
+    """Write ``ground truth | prediction`` of every test image.
+
+    One hook for both tasks. mmdet's own puts all pictures of equal name on top of each other; mmseg's has no
+    folder of its own but writes to the log folder of the visualizer.
+
+    Args:
+        out_dir: folder of the pictures.
+        root: absolute path of the folder of the images, or None where it cannot be told.
+        score_thr: detections below it are not drawn.
+    """
+
+    def __init__(self, out_dir: Path, root: Path | None = None, score_thr: float = 0.3) -> None:
+        super().__init__(out_dir, root, picture_name)
+        self.score_thr = score_thr
+
+    def write(self, runner: Any, sample: Any, path: Path) -> None:
+        image = mmcv.imread(sample.img_path, channel_order='rgb')
+        draw(runner.visualizer, image, sample, path, True, self.score_thr)
