@@ -27,7 +27,6 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['weightformer_mm', 'weightformer_mm.*']),
-    package_data={'projects.model_zoo': ['*.yml']},
     python_requires='>=3.9',
     # No OpenMMLab package here: installing into an existing environment must replace nothing.
     install_requires=['torch>=2.1', 'timm>=0.9', 'numpy'],

@@ -116,11 +116,7 @@ def images(shapes, tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def processes(tmp_path_factory):
     """Run ``train`` on one process or on several at the same time, and return what each of them said."""
-    path = {
-        'PYTHONPATH': os.pathsep.join(
-            [str(HERE.parent / 'helpers'), os.environ.get('PYTHONPATH', str(ROOT))]
-        )
-    }
+    path = {'PYTHONPATH': os.pathsep.join([str(HELPERS), os.environ.get('PYTHONPATH', str(ROOT))])}
     workers = [Tools(tmp_path_factory.mktemp(f'process_{rank}'), path) for rank in range(2)]
 
     def run(number: int, *arguments: object) -> list[Result]:
