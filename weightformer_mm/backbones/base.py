@@ -20,7 +20,8 @@ from ..layers import (
 )
 from ..layers.pattern import is_dynamic
 from ..layers.primitives import LayerNorm
-from ..ops.compat import is_compiling, is_transformed
+from ..ops._shared.compat import is_compiling
+from ..ops._shared.dispatch import is_transformed
 from .arch import resolve_out_indices
 from .fixed_size import fixed_size
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..ops.compat import is_transformed
+from ..ops._shared.dispatch import is_transformed
 from .primitives import Linear
 
 HEAD_WIDTH = 32

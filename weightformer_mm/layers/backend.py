@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..ops.backend import BACKENDS, check_backend
+from ..ops._shared.dispatch import BACKENDS, check_backend
 
 
 def set_backend(model: nn.Module, backend: str) -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..ops.backend import choose_backend
+from ..ops._shared.dispatch import choose_backend
 from .as_built import as_built
 from .attention import SelfAttention
 from .dynamic_depthwise_conv import DynamicDepthwiseConv2d

@@ -6,7 +6,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from .. import ops
-from ..ops.compat import product_dtype
+from ..ops._shared.dispatch import product_dtype
 from .as_built import built
 from .predictors import WEIGHT_PREDICTORS
 

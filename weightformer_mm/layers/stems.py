@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.compat import is_traced
+from ..ops._shared.dispatch import is_traced
 from .as_built import as_built, has_geometry
 from .primitives import Conv2d, LayerNorm
 
