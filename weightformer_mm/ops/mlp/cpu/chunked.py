@@ -13,7 +13,6 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,7 +83,7 @@ class ResidualMLP(torch.autograd.Function):
             return _Backward(x, Parameters(*parameters), ctx.plan).run(grad, hidden)
 
 
-def _reference(x: Tensor, plan: Plan, stash: None, *parameters: Any) -> Tensor:
+def _reference(x, plan, stash, *parameters):
     converted = plan.dtype != x.dtype
     with torch.autocast(x.device.type, plan.dtype) if converted else contextlib.nullcontext():
         return reference.residual_mlp(x, *parameters, None, plan.eps)
