@@ -34,16 +34,11 @@ def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> T
 
 
 def depthwise_conv_norm(
-    x: Tensor,
-    kernel: Tensor,
-    bias: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    eps: float,
-    residual: bool,
+    x: Tensor, kernel: Tensor, bias: Tensor, norm: tuple[Tensor, Tensor, float], residual: bool
 ) -> tuple[Tensor, Tensor]:
+    """``norm`` is weight, bias and epsilon."""
     out = depthwise_conv(x, kernel, bias, residual)
-    return out, reference.layer_norm(out, norm_weight, norm_bias, eps)
+    return out, reference.layer_norm(out, *norm)
 
 
 @at_least_float32
@@ -128,11 +123,13 @@ def eager_conv_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor
         _folded(x, images),
         kernel.flatten(0, 1),
         [images * channels],
-        [1, 1],
-        [size // 2, size // 2],
-        [1, 1],
-        False,
-        [0, 0],
+        *(
+            [1, 1],
+            [size // 2] * 2,
+            [1, 1],
+            False,
+            [0, 0],
+        ),  # stride, padding, dilation, not transposed
         images * channels,
         [True, True, True],
     )

@@ -34,20 +34,14 @@ GRID_TILE = 2048
 
 
 def depthwise_conv_norm(
-    x: Tensor,
-    kernel: Tensor,
-    bias: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    eps: float,
-    residual: bool,
+    x: Tensor, kernel: Tensor, bias: Tensor, norm: tuple[Tensor, Tensor, float], residual: bool
 ) -> tuple[Tensor, Tensor]:
-    """In one kernel where the channels fit into a tile."""
+    """In one kernel where the channels fit into a tile; ``norm`` is weight, bias and epsilon."""
     if x.shape[-1] <= NORM_CHANNELS:
-        return conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual)[:2]
+        return conv_norm(x, kernel, bias, *norm, residual)[:2]
     out = depthwise_conv(x, kernel, bias, residual)
     with without_autocast(x.device.type):
-        return out, reference.layer_norm(out, norm_weight, norm_bias, eps)
+        return out, reference.layer_norm(out, *norm)
 
 
 def _like(x: Tensor, *others: object) -> Tensor:
@@ -63,6 +57,15 @@ def _split(x: Tensor, block_w: int, block_c: int) -> tuple[int, int]:
     return rows, batch * columns * cdiv(height, rows)
 
 
+def _tiles(x: Tensor) -> tuple[int, int, int, dict[str, int]]:
+    """Rows of a strip, tiles, programs, and the blocks of a program of the convolution alone."""
+    block_c = min(BLOCK_C, next_power_of_two(x.shape[3]))
+    block_w = TILE // block_c
+    rows, tiles = _split(x, block_w, block_c)
+    blocks = {'BLOCK_W': block_w, 'BLOCK_C': block_c, 'num_warps': WARPS}
+    return rows, tiles, tiles * cdiv(x.shape[3], block_c), blocks
+
+
 def _image_stride(kernel: Tensor) -> int:
     return kernel[0].numel() if kernel.shape[0] > 1 else 0
 
@@ -72,23 +75,18 @@ def _launch_conv(
 ) -> Tensor:
     from . import kernels
 
-    x, kernel = x.contiguous(), kernel.contiguous()
-    bias = bias if bias is None else bias.contiguous()
-    out = _like(x)
-    block_c = min(BLOCK_C, next_power_of_two(x.shape[3]))
-    block_w = TILE // block_c
-    rows, tiles = _split(x, block_w, block_c)
+    x, kernel, out = x.contiguous(), kernel.contiguous(), _like(x)
+    bias = None if bias is None else bias.contiguous()
+    rows, _, programs, blocks = _tiles(x)
     launch(
         kernels.conv3x3_kernel,
-        (tiles * cdiv(x.shape[3], block_c),),
+        (programs,),
         *(x, kernel, bias, out, *x.shape[1:], rows, _image_stride(kernel), *[None] * 6),
         HAS_BIAS=bias is not None,
         FLIP=flip,
         RESIDUAL=residual,
         NORM=False,
-        BLOCK_W=block_w,
-        BLOCK_C=block_c,
-        num_warps=WARPS,
+        **blocks,
     )
     return out
 
@@ -117,18 +115,10 @@ def kernel_grad(x: Tensor, grad: Tensor, images: int, size: int) -> tuple[Tensor
 
     x, grad = x.contiguous(), grad.contiguous()
     channels = x.shape[3]
-    block_c = min(BLOCK_C, next_power_of_two(channels))
-    block_w = TILE // block_c
-    rows, tiles = _split(x, block_w, block_c)
+    rows, tiles, programs, blocks = _tiles(x)
     partial = x.new_empty((tiles, 10, channels), dtype=torch.float32)
-    launch(
-        kernels.kernel_grad3x3_kernel,
-        (tiles * cdiv(channels, block_c),),
-        *(x, grad, partial, *x.shape[1:], rows),
-        BLOCK_W=block_w,
-        BLOCK_C=block_c,
-        num_warps=WARPS,
-    )
+    arguments = (x, grad, partial, *x.shape[1:], rows)
+    launch(kernels.kernel_grad3x3_kernel, (programs,), *arguments, **blocks)
     per_image = (
         partial.unflatten(0, (images, -1)) if tiles else partial[None].expand(images, -1, -1, -1)
     )

@@ -5,8 +5,6 @@ Triton is imported with the kernels, when one of them first runs.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +13,7 @@ from .._shared.dispatch import at_least_float32
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
 from . import reference
-from .torch import pool_tokens_whole_backward
+from .torch import empty_pooled, pool_tokens_whole_backward
 
 _POOL_ELEMENTS = 2048  # of the pooled map, per program
 _BOUND_BLOCK = {'BLOCK_K': 64, 'BLOCK_M': 32}
@@ -35,14 +33,8 @@ def bilateral_update(x: Tensor, *parameters: Tensor) -> Tensor:
 
 
 @at_least_float32
-def _from_pooled(
-    pooled: Tensor,
-    num_tokens: int,
-    reduce_weight: Tensor,
-    reduce_bias: Tensor,
-    expand_in: Tensor,
-    expand_out: Tensor,
-) -> Tensor:
+def _from_pooled(pooled: Tensor, num_tokens: int, *parameters: Tensor) -> Tensor:
+    reduce_weight, reduce_bias, expand_in, expand_out = parameters
     z = F.linear(pooled, reduce_weight, reduce_bias)  # (B, Np, Cin//r + Cout//r)
     core = silu_correlation(z, expand_in.shape[0], num_tokens)  # (B, Cin//r, Cout//r)
     return expand_in.T @ (core @ expand_out) * expand_in.shape[1] ** -0.5
@@ -52,12 +44,6 @@ def with_bounded_update(
     update: Tensor, weight: Tensor, dim: int, dtype: torch.dtype | None
 ) -> Tensor:
     return bounded_update(update, weight, dtype or torch.float32)
-
-
-def _pooled(x: Tensor, dtype: torch.dtype) -> Tensor:
-    batch, height, width, channels = x.shape
-    tokens = math.prod(reference.pooled_size(height, width))
-    return x.new_empty((batch, tokens, channels), dtype=dtype)
 
 
 def _pool_gradient(needed, arguments, kept, grad):
@@ -70,13 +56,16 @@ def _reference_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @operator(
-    'pool_tokens(Tensor x, ScalarType dtype) -> Tensor', _pooled, _pool_gradient, _reference_pool
+    'pool_tokens(Tensor x, ScalarType dtype) -> Tensor',
+    empty_pooled,
+    _pool_gradient,
+    _reference_pool,
 )
 def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
     from . import kernels
 
     batch, height, width, channels = x.shape
-    out = _pooled(x, dtype)
+    out = empty_pooled(x, dtype)
     block_c = channel_block(channels)
     block_t = _POOL_ELEMENTS // block_c
     launch(
