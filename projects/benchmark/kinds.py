@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from weightformer_mm.analysis.complexity.operations import FORMULAS, is_view
-from weightformer_mm.ops.compat import flop_formulas
-from weightformer_mm.ops.operators import NAMESPACE
+from weightformer_mm.ops._shared.compat import flop_formulas
+from weightformer_mm.ops._shared.operators import NAMESPACE
 
 MATMUL = 'matrix products'
 DEPTHWISE = 'depthwise convolution'

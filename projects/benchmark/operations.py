@@ -16,7 +16,7 @@ from weightformer_mm import ops
 from weightformer_mm.analysis.complexity import formulas
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.errors import Interrupted, UserError
-from weightformer_mm.ops.backend import check_backend
+from weightformer_mm.ops._shared.dispatch import check_backend
 
 from .clock import clock_of, interleave
 from .failures import failure_of

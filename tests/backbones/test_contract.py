@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from tests.helpers import needs
+from tests.helpers import mlp_forms, needs
 from tests.helpers.contract import ARCH_IDS, ARCHS, MICRO, MICRO_IDS, build, depth_of
 from weightformer_mm.ops import mlp
 
@@ -164,7 +164,7 @@ RECOMPUTED = [
 def test_recomputation_changes_nothing_but_memory(
     backbone, arch, recomputed, keep_hidden, monkeypatch
 ):
-    monkeypatch.setattr(mlp, 'KEEP_FROM', 0 if keep_hidden else 10**6)
+    mlp_forms.force(monkeypatch, 'kept' if keep_hidden else 'recomputed')
     image = torch.randn(2, 3, 41, 64)
     results = []
     for options in ({}, recomputed):
@@ -203,7 +203,7 @@ def test_recomputation_keeps_fewer_activations(backbone, arch, recomputed):
 @pytest.mark.parametrize('recomputed', RECOMPUTED, ids='+'.join)
 @pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
 def test_no_activation_outlives_its_graph(backbone, arch, recomputed, monkeypatch):
-    monkeypatch.setattr(mlp, 'KEEP_FROM', 0)
+    mlp_forms.force(monkeypatch, 'kept')
     model = build(backbone, arch, **recomputed)
     made = []
     original = mlp.ResidualMLP.apply

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch.autograd import forward_ad, functional
 
+from tests.helpers import mlp_forms
 from tests.helpers.contract import build
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.backbones.strategies import ATTENTION, compared_strategies
-from weightformer_mm.ops import mlp
-from weightformer_mm.ops.mlp import whole
 
 NETWORKS = {
     'pyramid': (
@@ -56,15 +55,10 @@ def test_products_with_the_hessian(network, strategy, mode):
     check(functional.hvp(case.loss, case.image, case.along)[1], case.expected())
 
 
-@pytest.fixture(params=['recomputed', 'kept', 'whole', 'plain'])
+@pytest.fixture(params=mlp_forms.FORMS)
 def form(request, monkeypatch):
     """Each way in which the MLP runs on a CPU, sixteen tokens at a time."""
-    monkeypatch.setattr(mlp, 'LEAST_TOKENS', 16)
-    monkeypatch.setattr(mlp, 'ELEMENTS_ON_CPU', 1)
-    monkeypatch.setattr(mlp, 'WHOLE_LEAST', 0)
-    monkeypatch.setattr(whole, 'ELEMENTS', 16 * 32)
-    for name, limit in (('whole', 'WHOLE_FROM'), ('plain', 'PLAIN_FROM'), ('kept', 'KEEP_FROM')):
-        monkeypatch.setattr(mlp, limit, 0 if request.param == name else 10**6)
+    mlp_forms.force(monkeypatch, request.param, tokens=16)
 
 
 @pytest.mark.usefixtures('form')

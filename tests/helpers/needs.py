@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from weightformer_mm.ops.compat import HAS_CUSTOM_OPS, triton_obstacle, triton_version
+from weightformer_mm.ops._shared.compat import HAS_CUSTOM_OPS, triton_obstacle, triton_version
 
 TRITON_OBSTACLE = triton_obstacle()
 if TRITON_OBSTACLE is None and triton_version() < (3, 4):

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from weightformer_mm.layers import DynamicBlock, set_backend
-from weightformer_mm.ops import backend
+from weightformer_mm.ops._shared import dispatch
 
 
 def test_every_layer_of_a_block_gets_the_backend(monkeypatch):
-    monkeypatch.setattr(backend, '_INTERPRETED', False)
+    monkeypatch.setattr(dispatch, '_INTERPRETED', False)
     block = DynamicBlock(8)
     set_backend(block, 'triton')
     for layer in (block.dwc, block.dwc.predictor, block.linear1, block.linear1.predictor):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
+from tests.helpers import mlp_forms
 from weightformer_mm import ops
 from weightformer_mm.layers import AttentionBlock, DynamicBlock, StaticBlock, run_recomputed
 from weightformer_mm.layers.primitives import Linear
@@ -280,7 +281,7 @@ DERIVED = {
 @pytest.mark.parametrize('kept', [False, True])
 @pytest.mark.parametrize('name', DERIVED)
 def test_what_comes_after_the_mlp_is_recomputed_as_well(name, kept, monkeypatch):
-    monkeypatch.setattr(ops.mlp, 'KEEP_FROM', 0 if kept else 10**6)
+    mlp_forms.force(monkeypatch, 'kept' if kept else 'recomputed')
     torch.manual_seed(0)
     block = DERIVED[name](8).double()
     x = torch.randn(2, 5, 4, 8, dtype=torch.float64, requires_grad=True)

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from weightformer_mm.ops import compat
+from weightformer_mm.ops._shared import compat
 
 WITHOUT = 'Triton is not installed'
 OLD = 'the kernels need Triton >= 3.0, installed is 2.3'

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.helpers import needs
+from tests.helpers import mlp_forms, needs
 from weightformer_mm import ops
 from weightformer_mm.ops import mlp
-from weightformer_mm.ops.mlp import reference, scratch, whole
+from weightformer_mm.ops.mlp import reference
+from weightformer_mm.ops.mlp.cpu import chunked, whole
+from weightformer_mm.ops.mlp.cpu.plan import TABLE
 
 CHANNELS, WIDTH = 5, 12
 NAMES = ('x', 'norm_weight', 'norm_bias', 'weight1', 'bias1', 'weight2', 'bias2')
@@ -23,17 +26,8 @@ SCALES = {
 @pytest.fixture(params=['recomputed', 'kept', 'whole'])
 def small_pieces(request, monkeypatch):
     """Four tokens at a time; the hidden layer is computed again or kept, by one of two functions."""
-    monkeypatch.setattr(mlp, 'LEAST_TOKENS', 4)
-    monkeypatch.setattr(mlp, 'ELEMENTS_ON_CPU', 1)
-    monkeypatch.setattr(whole, 'ELEMENTS', 4 * WIDTH)
-    keep(request.param, monkeypatch)
+    mlp_forms.force(monkeypatch, request.param, tokens=4)
     return request.param
-
-
-def keep(how, monkeypatch):
-    monkeypatch.setattr(mlp, 'KEEP_FROM', WIDTH if how == 'kept' else WIDTH + 1)
-    monkeypatch.setattr(mlp, 'WHOLE_FROM', WIDTH if how == 'whole' else WIDTH + 1)
-    monkeypatch.setattr(mlp, 'WHOLE_LEAST', 0)
 
 
 def arguments(shape, per_image, dtype=torch.float64):
@@ -127,7 +121,7 @@ def test_as_exact_as_the_reference_in_the_same_type(dtype, autocast, per_image, 
 @pytest.mark.parametrize(('how', 'kept'), [('recomputed', 0), ('kept', 1), ('whole', 1)])
 def test_the_hidden_layer_is_kept_only_where_that_pays(how, kept, monkeypatch):
     inputs = arguments((2, 4, 4), per_image=False)
-    keep(how, monkeypatch)
+    mlp_forms.force(monkeypatch, how)
     sizes = []
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: sizes.append(t.numel()) or t, lambda t: t
@@ -137,7 +131,7 @@ def test_the_hidden_layer_is_kept_only_where_that_pays(how, kept, monkeypatch):
 
 
 def test_memory_made_in_inference_mode_serves_training_and_other_threads(monkeypatch):
-    monkeypatch.setattr(scratch, '_held', threading.local())
+    monkeypatch.setattr(chunked, '_held', chunked.Held())
     inputs = arguments((2, 5, 3), per_image=True)
     with torch.inference_mode():
         expected = ops.residual_mlp(*inputs)
@@ -158,7 +152,7 @@ def test_memory_made_in_inference_mode_serves_training_and_other_threads(monkeyp
 
 
 def test_the_default_device_does_not_matter(monkeypatch):
-    monkeypatch.setattr(scratch, '_held', threading.local())
+    monkeypatch.setattr(chunked, '_held', chunked.Held())
     inputs = arguments((2, 5, 3), per_image=True)
     with torch.device('meta'):
         output = ops.residual_mlp(*inputs)
@@ -185,7 +179,7 @@ def test_all_tokens_at_once_as_on_a_gpu(per_image, scale, kept):
 
 
 def test_a_frozen_block_keeps_nothing(monkeypatch):
-    keep('kept', monkeypatch)
+    mlp_forms.force(monkeypatch, 'kept')
     made = count_calls(mlp.ResidualMLP, monkeypatch)
     inputs = arguments((2, 4, 4), per_image=False)
     ops.residual_mlp(*inputs)
@@ -202,10 +196,11 @@ def test_a_frozen_block_keeps_nothing(monkeypatch):
 def test_all_tokens_go_at_once_where_weights_train_in_the_type_they_have(
     case, plain_from, monkeypatch
 ):
-    keep('whole', monkeypatch)
-    monkeypatch.setattr(mlp, 'PLAIN_FROM', plain_from)
+    mlp_forms.force(monkeypatch, 'whole')
+    monkeypatch.setitem(TABLE, 'plain', replace(TABLE['plain'], width=plain_from))
     pieces = count_calls(mlp.ResidualMLP, monkeypatch)
-    monkeypatch.setattr(mlp, 'WHOLE_LEAST', 2 * 4 * 4 * WIDTH + (case == 'small_per_image'))
+    least = 2 * 4 * 4 * WIDTH + (case == 'small_per_image')
+    monkeypatch.setitem(TABLE, 'whole', replace(TABLE['whole'], elements=least))
     made = count_calls(whole.WholeMLP, monkeypatch)
     dtype = torch.bfloat16 if case == 'half' else torch.float32
     inputs = arguments((2, 4, 4), per_image='per_image' in case, dtype=dtype)
@@ -220,7 +215,7 @@ def test_all_tokens_go_at_once_where_weights_train_in_the_type_they_have(
 
 
 def test_a_static_weight_keeps_its_layout_in_its_gradient(monkeypatch):
-    keep('whole', monkeypatch)
+    mlp_forms.force(monkeypatch, 'whole')
     inputs = arguments((2, 4, 4), per_image=False)
     linear = inputs[3].detach()[0].T.contiguous().requires_grad_()  # (D, C)
     inputs[3] = linear.T.unsqueeze(0)
@@ -235,7 +230,7 @@ def test_a_static_weight_keeps_its_layout_in_its_gradient(monkeypatch):
 
 @pytest.mark.parametrize('per_image', [False, True])
 def test_second_derivatives_of_all_tokens_at_once(per_image, monkeypatch):
-    keep('whole', monkeypatch)
+    mlp_forms.force(monkeypatch, 'whole')
     inputs = arguments((2, 2, 3), per_image)
     scale = torch.tensor([0.5, 2.0], dtype=torch.float64)
     upstream = torch.randn(2, 2, 3, CHANNELS, dtype=torch.float64)
@@ -252,7 +247,7 @@ def test_second_derivatives_of_all_tokens_at_once(per_image, monkeypatch):
 
 @pytest.mark.parametrize('batch', [1, 2])
 def test_gradients_to_differentiate_where_the_weight_comes_from_the_map(batch, monkeypatch):
-    keep('whole', monkeypatch)
+    mlp_forms.force(monkeypatch, 'whole')
     x, norm_weight, norm_bias, weight1, *rest = arguments((batch, 2, 3), per_image=True)
 
     def slopes(function, create_graph):
@@ -275,7 +270,7 @@ def test_gradients_to_differentiate_where_the_weight_comes_from_the_map(batch, m
 @pytest.mark.parametrize('per_image', [False, True])
 @pytest.mark.parametrize('trained', NAMES)
 def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(trained, per_image, monkeypatch):
-    keep('whole', monkeypatch)
+    mlp_forms.force(monkeypatch, 'whole')
     made = count_calls(whole.WholeMLP, monkeypatch)
     inputs = arguments((2, 2, 3), per_image)
     (expected,) = torch.autograd.grad(direct(*inputs, None).sum(), inputs[NAMES.index(trained)])

@@ -6,26 +6,19 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from tests.helpers import needs
+from tests.helpers import mlp_forms, needs
 from weightformer_mm import ops
-from weightformer_mm.ops import mlp
-from weightformer_mm.ops.depthwise_conv import compiled as conv_compiled
-from weightformer_mm.ops.mlp import reference, whole
-from weightformer_mm.ops.predicted_weight import compiled as pool_compiled
+from weightformer_mm.ops.depthwise_conv.torch import eager_conv, pool_grid_whole
+from weightformer_mm.ops.mlp import reference
+from weightformer_mm.ops.predicted_weight.torch import pool_tokens_whole
 
 CHANNELS, WIDTH = 3, 6
-FORMS = ('recomputed', 'kept', 'whole', 'plain')
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture(params=mlp_forms.FORMS)
 def form(request, monkeypatch):
     """Each way in which the MLP runs on a CPU, four tokens at a time."""
-    monkeypatch.setattr(mlp, 'LEAST_TOKENS', 4)
-    monkeypatch.setattr(mlp, 'ELEMENTS_ON_CPU', 1)
-    monkeypatch.setattr(mlp, 'WHOLE_LEAST', 0)
-    monkeypatch.setattr(whole, 'ELEMENTS', 4 * WIDTH)
-    for name, limit in (('whole', 'WHOLE_FROM'), ('plain', 'PLAIN_FROM'), ('kept', 'KEEP_FROM')):
-        monkeypatch.setattr(mlp, limit, 0 if request.param == name else 10**6)
+    mlp_forms.force(monkeypatch, request.param, tokens=4)
     return request.param
 
 
@@ -51,9 +44,9 @@ def test_the_mlp(batch, per_image, scaled):
 
 CALLS = {
     'bound': (lambda u, w: ops.with_bounded_update(u, w, 1), [(2, 3, 4), (3, 4)]),
-    'convolution': (conv_compiled.eager_conv, [(2, 3, 4, 2), (2, 2, 1, 3, 3), (2,)]),
-    'grid': (lambda x: conv_compiled.pool_grid_whole(x, 3).square(), [(2, 4, 5, 2)]),
-    'tokens': (lambda x: pool_compiled.pool_tokens_whole(x).square(), [(2, 4, 5, 2)]),
+    'convolution': (eager_conv, [(2, 3, 4, 2), (2, 2, 1, 3, 3), (2,)]),
+    'grid': (lambda x: pool_grid_whole(x, 3).square(), [(2, 4, 5, 2)]),
+    'tokens': (lambda x: pool_tokens_whole(x).square(), [(2, 4, 5, 2)]),
     'update': (ops.bilateral_update, [(2, 5, 4, 4), (5, 4), (5,), (1, 4), (4, 16)]),
 }
 

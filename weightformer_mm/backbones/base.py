@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_recomputed, set_backend
 from ..layers.primitives import LayerNorm
-from ..ops.compat import is_compiling, is_traced, is_transformed
+from ..ops._shared.compat import is_compiling
+from ..ops._shared.dispatch import is_traced, is_transformed
 from .arch import resolve_out_indices
 from .fixed_size import fixed_size
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ops.compat import is_compiling, keeps_operators
+from ..ops._shared.compat import is_compiling
+from ..ops._shared.dispatch import keeps_operators
 
 
 def fixed_size(image: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..layers import BlockOptions
 from ..layers.fused import embed_patches
 from ..layers.primitives import LayerNorm
-from ..ops.compat import is_traced
+from ..ops._shared.dispatch import is_traced
 from .arch import resolve_arch, resolve_out_indices
 from .base import DynamicBackbone
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..ops.compat import is_transformed
+from ..ops._shared.dispatch import is_transformed
 from .dynamic import DynamicDepthwiseConv2d, DynamicLinear
 from .fused import built, fused
 from .pattern import is_dynamic

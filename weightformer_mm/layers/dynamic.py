@@ -11,7 +11,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from .. import ops
-from ..ops.compat import product_dtype
+from ..ops._shared.dispatch import product_dtype
 from .fused import as_built, built, has_geometry
 from .registry import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
 

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .. import ops
-from ..ops.backend import BACKENDS, check_backend, choose_backend
-from ..ops.compat import is_traced
+from ..ops._shared.dispatch import BACKENDS, check_backend, choose_backend, is_traced
 
 Forward = Callable[[Any, Tensor], Tensor]
 

@@ -1,9 +1,9 @@
 """Pure functions on tensors. Each folder is one operation; its ``reference`` defines what is right."""
 
+from ._shared.dispatch import predict
 from .attention import attention_as_mlp
 from .depthwise_conv import adaptive_update, depthwise_conv, depthwise_conv_norm, pool_grid
 from .mlp import Stash, recomputes, residual_mlp
-from .precision import predict
 from .predicted_weight import (
     bilateral_update,
     pool_tokens,

@@ -61,7 +61,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(runner, mon
 
 
 def test_what_the_package_says_is_in_the_log_of_the_run(runner):
-    logging.getLogger('weightformer_mm.ops.backend').info('uses this backend')
+    logging.getLogger('weightformer_mm.ops._shared.dispatch').info('uses this backend')
     (log,) = Path(runner.work_dir).rglob('*.log')
     assert 'uses this backend' in log.read_text()
 

@@ -8,8 +8,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from tests.helpers import needs
 from weightformer_mm import ops
-from weightformer_mm.ops import operators
-from weightformer_mm.ops.depthwise_conv import autograd
+from weightformer_mm.ops.depthwise_conv import triton
 
 
 def conv_arguments(device, batch=2, height=3, width=4, channels=5, images=2, dtype=torch.float32):
@@ -33,18 +32,18 @@ def operator_calls(device):
     grad, mean, rstd = torch.randn_like(x), torch.randn_like(x[..., 0]), torch.rand_like(x[..., 0])
     half = [x.bfloat16(), kernel[:1], bias]
     return {
-        'conv': (autograd.conv, (*learned([x, kernel, bias]), True)),
-        'conv, shared kernel, half': (autograd.conv, (*learned(half), False)),
+        'conv': (triton.depthwise_conv, (*learned([x, kernel, bias]), True)),
+        'conv, shared kernel, half': (triton.depthwise_conv, (*learned(half), False)),
         'conv, channels first': (
-            autograd.conv,
+            triton.depthwise_conv,
             (x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1), kernel, bias, True),
         ),
-        'input grad': (autograd.input_grad, (grad, kernel, True)),
-        'kernel grad': (autograd.kernel_grad, (x, grad, 2, 3)),
-        'kernel grad, shared': (autograd.kernel_grad, (x, grad, 1, 3)),
-        'norm': (autograd.conv_norm, (*learned([x, kernel, bias, weight, shift]), 1e-6, True)),
-        'norm grad': (autograd.norm_grad, (grad, grad, x, mean, rstd, weight)),
-        'norm grad, normed alone': (autograd.norm_grad, (grad, None, x, mean, rstd, weight)),
+        'input grad': (triton.input_grad, (grad, kernel, True)),
+        'kernel grad': (triton.kernel_grad, (x, grad, 2, 3)),
+        'kernel grad, shared': (triton.kernel_grad, (x, grad, 1, 3)),
+        'norm': (triton.conv_norm, (*learned([x, kernel, bias, weight, shift]), 1e-6, True)),
+        'norm grad': (triton.norm_grad, (grad, grad, x, mean, rstd, weight)),
+        'norm grad, normed alone': (triton.norm_grad, (grad, None, x, mean, rstd, weight)),
     }
 
 
@@ -98,22 +97,6 @@ def test_autocast_changes_nothing(channels, dtype, device):
             assert out.dtype == normed.dtype == dtype
         torch.autograd.backward([out, normed], [torch.ones_like(out), out.detach()])
         results.append([out, normed, *(leaf.grad for leaf in leaves)])
-    assert all(map(torch.equal, *results))
-
-
-def test_the_plain_autograd_function_of_an_older_torch(monkeypatch, device):
-    monkeypatch.setattr(operators, 'HAS_CUSTOM_OPS', False)
-    plain = operators.operator(
-        'conv(Tensor x, Tensor kernel, Tensor bias, bool residual) -> Tensor',
-        fake=None,
-        gradient=autograd._conv_gradient,
-    )(lambda *args: autograd.conv(*args).detach())
-    results = []
-    for function in (plain, autograd.conv):
-        leaves = learned(conv_arguments(device))
-        output = function(*leaves, True)
-        output.backward(torch.arange(output.numel(), device=device).view(output.shape).float())
-        results.append([output.detach(), *(leaf.grad for leaf in leaves)])
     assert all(map(torch.equal, *results))
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tests.helpers import accuracy
 from weightformer_mm import ops
-from weightformer_mm.ops import backend as backends
-from weightformer_mm.ops.depthwise_conv import grid
+from weightformer_mm.ops._shared import dispatch
+from weightformer_mm.ops.depthwise_conv import triton
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [  # B, H, W, C, cells along a side
@@ -58,7 +58,7 @@ def test_cells_are_those_of_pytorch(size, height, device):
     """Also where cells share pixels, or one pixel is in many of them."""
     torch.manual_seed(0)
     x = torch.randn(1, height, 11, 5, device=device)
-    results = accuracy.run(lambda x: grid.pool_grid(x, size), [x])
+    results = accuracy.run(lambda x: triton.pool_grid(x, size), [x])
     expected = accuracy.run(
         lambda x: F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1), [x]
     )
@@ -74,12 +74,12 @@ def test_every_run_gives_the_same_bits(device):
 
 def test_sums_may_exceed_float16(device):
     x = torch.full((1, 6, 6, 4), 6e4, dtype=torch.float16, device=device)
-    assert torch.equal(grid.pool_grid(x, 3), x[:, :3, :3].float())
+    assert torch.equal(triton.pool_grid(x, 3), x[:, :3, :3].float())
 
 
 def test_no_image(device):
     x = torch.zeros(0, 4, 6, 8, device=device)
-    assert grid.pool_grid(x, 3).shape == (0, 3, 3, 8)
+    assert triton.pool_grid(x, 3).shape == (0, 3, 3, 8)
 
 
 CALLS = {
@@ -98,7 +98,7 @@ def test_what_the_kernels_cannot_do_is_said(device, monkeypatch):
     arguments = [argument.double() for argument in adaptive_arguments(SHAPES[0], None, device)]
     with pytest.raises(ValueError, match='float64'):
         adaptive(3)(*arguments, backend='triton')
-    monkeypatch.setattr(backends, '_default', 'triton')
+    monkeypatch.setattr(dispatch, '_default', 'triton')
     with pytest.raises(ValueError, match='float64'):
         adaptive(3)(*arguments, backend='auto')
     adaptive(3)(*arguments, backend='torch')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 
 import pytest
 import torch
@@ -13,9 +12,8 @@ from tests.helpers import accuracy
 from weightformer_mm import ops
 from weightformer_mm.analysis.complexity import count_operations
 from weightformer_mm.layers import DynamicLinear
-from weightformer_mm.ops import backend as backends
-from weightformer_mm.ops import operators
-from weightformer_mm.ops.predicted_weight import autograd, kernels
+from weightformer_mm.ops._shared import dispatch
+from weightformer_mm.ops.predicted_weight import triton
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [  # B, H, W, Cin, Cout
@@ -98,11 +96,9 @@ def test_the_sum_over_tokens_is_split(device, monkeypatch):
     """As the error of a split sum is judged above, only that it was split is seen here."""
     z = draw(2, 1100, 20, device=device)
     launches = []
-    launch = kernels._launch
-    monkeypatch.setattr(
-        kernels, '_launch', lambda *a, **k: launches.append(a[1]) or launch(*a, **k)
-    )
-    split = kernels.silu_correlation(z, 4, 4400)
+    launch = triton.launch
+    monkeypatch.setattr(triton, 'launch', lambda *a, **k: launches.append(a[1]) or launch(*a, **k))
+    split = triton.silu_correlation(z, 4, 4400)
     assert launches == [(1, 5, 2)]
     left, right = torch.nn.functional.silu(z.double()).split([4, 16], dim=-1)
     torch.testing.assert_close(split.double(), left.mT @ right / 4400, rtol=1e-5, atol=1e-7)
@@ -153,7 +149,7 @@ def test_prediction_ignores_autocast(dtype, device):
 def test_no_image(device):
     x = torch.zeros(0, 4, 6, 8, device=device)
     assert ops.pool_tokens(x, backend='triton').shape == (0, 6, 8)
-    assert kernels.silu_correlation(x[:, :, 0], 4, 1).shape == (0, 4, 4)
+    assert triton.silu_correlation(x[:, :, 0], 4, 1).shape == (0, 4, 4)
 
 
 def operator_calls(device) -> dict[str, tuple]:
@@ -224,22 +220,10 @@ def test_compiled_as_a_whole_for_all_sizes(device):
     assert len(compilations) <= 2
 
 
-def test_autograd_functions_of_an_older_pytorch(device, monkeypatch):
-    """Without custom operators the same pairs of launchers give the same results."""
-    arguments = bilateral_arguments((2, 5, 4, 20, 80), torch.float16, device)
-    expected = accuracy.run(autograd.bilateral_update, arguments)
-    monkeypatch.setattr(operators, 'HAS_CUSTOM_OPS', False)
-    spec = importlib.util.find_spec(autograd.__name__)
-    older = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(older)
-    assert isinstance(older.pool_tokens.__self__, type(torch.autograd.Function))
-    assert all(map(torch.equal, accuracy.run(older.bilateral_update, arguments), expected))
-
-
 def test_counts_are_those_of_pytorch(device, monkeypatch):
     totals = []
     for default in ('torch', 'triton'):
-        monkeypatch.setattr(backends, '_default', default)
+        monkeypatch.setattr(dispatch, '_default', default)
         layer = DynamicLinear(20, 80).to(device)
         with count_operations(layer) as counts:
             layer(torch.zeros(2, 5, 7, 20, device=device))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ... import ops as _ops  # noqa: F401  registers this project's operators
-from ...ops.operators import NAMESPACE
+from ...ops._shared.operators import NAMESPACE
 
 aten = torch.ops.aten
 ours = getattr(torch.ops, NAMESPACE)

@@ -1,29 +1,32 @@
-"""Depthwise convolution with one kernel per image, in plain PyTorch."""
+"""Depthwise convolution with one kernel per image, and how the kernel is predicted, in plain PyTorch."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def pool_grid(x: Tensor, size: int) -> Tensor:
+    """Means over the cells of a grid, ``(B, H, W, C) -> (B, size, size, C)``.
+
+    Cell ``i`` of ``k`` along ``n`` pixels is ``⌊i n / k⌋ ... ⌈(i + 1) n / k⌉ - 1``; cells may share pixels.
+    """
+
+    def cells(length: int) -> list[slice]:
+        return [slice(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+
+    height, width = x.shape[1:3]
+    rows = [[x[:, i, j].mean((1, 2)) for j in cells(width)] for i in cells(height)]
+    return torch.stack([torch.stack(row, 1) for row in rows], 1)
 
 
 def adaptive_update(
     x: Tensor, size: int, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor
 ) -> Tensor:
-    """Average the map in a ``size x size`` grid; each cell's two-layer MLP gives that tap of the kernel."""
-    return update_from_grid(pool_grid(x, size), hidden_weight, hidden_bias, out_weight)
-
-
-def pool_grid(x: Tensor, size: int) -> Tensor:
-    """Means over the cells of a grid; ``(B, H, W, C) -> (B, size, size, C)``."""
-    return F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
-
-
-def update_from_grid(
-    grid: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor
-) -> Tensor:
-    """The two 1x1 convolutions on the grid; ``(B, k, k, C) -> (B, C, k, k)``."""
-    hidden = F.gelu(F.linear(grid, hidden_weight.flatten(1), hidden_bias))
-    return F.linear(hidden, out_weight.flatten(1)).permute(0, 3, 1, 2)
+    """Two 1x1 convolutions of the grid of means; cell ``(i, j)`` gives tap ``(i, j)``: ``(B, C, k, k)``."""
+    grid = pool_grid(x, size).permute(0, 3, 1, 2)
+    return F.conv2d(F.gelu(F.conv2d(grid, hidden_weight, hidden_bias)), out_weight)
 
 
 def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = False) -> Tensor:

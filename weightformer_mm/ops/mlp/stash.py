@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 from torch import Tensor
 
-from ..compat import is_compiling
+from .._shared.compat import is_compiling
 
-_current: ContextVar[Stash | None] = ContextVar('stash', default=None)
+# of the block that runs; None outside one
+current: ContextVar[Stash | None] = ContextVar('stash', default=None)
 
 
 class Stash:
@@ -20,7 +21,7 @@ class Stash:
         recomputing: the block runs for the second time, for what its backward pass needs.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.hidden: Tensor | None = None
         self.recomputing = False
 
@@ -34,20 +35,16 @@ class _Run(AbstractContextManager):
 
     def __init__(self, stash: Stash, recomputing: bool):
         self._stash, self._recomputing = stash, recomputing
+        self._token: Token | None = None
 
     def __enter__(self) -> None:
         self._stash.recomputing = self._recomputing
-        self._token = _current.set(self._stash)
+        self._token = current.set(self._stash)
 
     def __exit__(self, *exception: object) -> None:
-        _current.reset(self._token)
+        current.reset(self._token)
 
 
 def recomputes() -> bool:
     """Whether a block runs whose backward pass computes it again."""
-    return not is_compiling() and _current.get() is not None
-
-
-def current_stash() -> Stash | None:
-    """The stash of the block that runs; None outside one."""
-    return _current.get()
+    return not is_compiling() and current.get() is not None

@@ -1,20 +1,18 @@
 """A linear layer whose weight is predicted from the input (arXiv 2605.01711, DynamicLinear).
 
 Feature maps are channels-last, ``(B, H, W, C)``; ``N = H * W`` tokens; ``r`` is the predictor's reduction.
+``backend`` is ``'auto'``, ``'torch'`` or ``'triton'``, see `choose_backend`.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from types import ModuleType
 
-from ..backend import choose_backend
-from ..checks import check_map
-from ..compat import is_traced, keeps_operators
-from ..precision import at_least_float32
-from . import autograd, reference
-from .compiled import pool_tokens_whole
-from .eager import BoundedUpdate
+from torch import Tensor
+from torch import dtype as Dtype
+
+from .._shared.dispatch import check_map, choose_backend
+from . import reference, torch, triton
 
 __all__ = [
     'bilateral_update',
@@ -25,20 +23,9 @@ __all__ = [
 ]
 
 
-@at_least_float32
-def _with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    if is_traced() or dim != 1 or update.ndim != 3:
-        return reference.with_bounded_update(update, weight, dim)
-    return BoundedUpdate.apply(update, weight)
-
-
-def _pool_tokens(x: Tensor) -> Tensor:
-    return pool_tokens_whole(x) if keeps_operators() else reference.pool_tokens(x)
-
-
-@at_least_float32
-def _bilateral_update(x: Tensor, *parameters: Tensor) -> Tensor:
-    return reference.update_from_pooled(_pool_tokens(x), x.shape[1] * x.shape[2], *parameters)
+def _code(backend: str, x: Tensor) -> ModuleType:
+    """The module that computes; asked of ``x`` as it comes, as Triton reads half precision unconverted."""
+    return triton if choose_backend(backend, x) == 'triton' else torch
 
 
 def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
@@ -49,7 +36,7 @@ def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
 
     Args:
         x: ``(B, H, W, C)``.
-        backend: ``'auto'``, ``'torch'`` or ``'triton'``; see `choose_backend`.
+        backend: see the module.
 
     Returns:
         ``(B, max(H//2, 1) * max(W//2, 1), C)``.
@@ -58,12 +45,9 @@ def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
         ValueError: if ``x`` is not four-dimensional, or the backend cannot run on it.
     """
     check_map(x)
-    if choose_backend(backend, x) == 'triton':
-        return autograd.pool_tokens(x, x.dtype)
-    return _pool_tokens(x)
+    return _code(backend, x).pool_tokens(x)
 
 
-@at_least_float32
 def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
     """Mean over tokens of the outer products of two maps, in at least float32.
 
@@ -83,7 +67,7 @@ def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
             'expected two maps with the same images and tokens, '
             f'got {tuple(left.shape)} and {tuple(right.shape)}'
         )
-    return reference.token_correlation(left, right, num_tokens)
+    return torch.token_correlation(left, right, num_tokens)
 
 
 def bilateral_update(
@@ -97,7 +81,7 @@ def bilateral_update(
     """Predict a weight update from all tokens with the published ``bilateral`` strategy.
 
     ``P = pool(x)``; ``A, D = split(SiLU(P Rᵀ + b))``; ``dW = (A E1)ᵀ (D E2) * Cin^-1/2 / N``. The result is
-    not yet bounded; see `with_bounded_update`. Computed in at least float32, also under autocast.
+    not yet bounded; see `with_bounded_update`.
 
     Args:
         x: ``(B, H, W, Cin)``.
@@ -105,32 +89,28 @@ def bilateral_update(
         reduce_bias: ``b (Cin//r + Cout//r,)``.
         expand_in: ``E1 (Cin//r, Cin)``.
         expand_out: ``E2 (Cout//r, Cout)``.
-        backend: ``'auto'``, ``'torch'`` or ``'triton'``; see `choose_backend`.
+        backend: see the module.
 
     Returns:
-        ``dW (B, Cin, Cout)``, float32 (float64 for float64 inputs).
+        ``dW (B, Cin, Cout)``, float32 (float64 for float64 inputs), also under autocast.
 
     Raises:
         ValueError: if the shapes do not fit together, or the backend cannot run on ``x``.
     """
     check_map(x, channels=expand_in.shape[1])
-    hidden = expand_in.shape[0] + expand_out.shape[0]
-    if tuple(reduce_weight.shape) != (hidden, x.shape[-1]):
-        raise ValueError(
-            f'expected reduce_weight of shape {(hidden, x.shape[-1])}, got {tuple(reduce_weight.shape)}'
-        )
+    expected = (expand_in.shape[0] + expand_out.shape[0], x.shape[-1])
+    if tuple(reduce_weight.shape) != expected:
+        found = tuple(reduce_weight.shape)
+        raise ValueError(f'expected reduce_weight of shape {expected}, got {found}')
     parameters = (reduce_weight, reduce_bias, expand_in, expand_out)
-    # asked of x as it comes: the kernels read half precision and add in float32, without a converted copy
-    if choose_backend(backend, x) == 'triton':
-        return autograd.bilateral_update(x, *parameters)
-    return _bilateral_update(x, *parameters)
+    return _code(backend, x).bilateral_update(x, *parameters)
 
 
 def with_bounded_update(
     update: Tensor,
     weight: Tensor,
     dim: int | tuple[int, ...],
-    dtype: torch.dtype | None = None,
+    dtype: Dtype | None = None,
     backend: str = 'auto',
 ) -> Tensor:
     """Add a predicted update to a static weight: ``weight + update / (‖update‖₂ + 1)``.
@@ -140,7 +120,7 @@ def with_bounded_update(
         weight: the static weight.
         dim: axes of ``update`` over which the norm is taken.
         dtype: of the result, such as that of the product it is for; by default at least float32.
-        backend: ``'auto'``, ``'torch'`` or ``'triton'``; see `choose_backend`.
+        backend: see the module.
 
     Returns:
         One weight per image, ``(B, *weight.shape)``; computed in at least float32 and rounded once.
@@ -152,10 +132,7 @@ def with_bounded_update(
         raise ValueError(
             f'expected an update of shape (B, {", ".join(map(str, weight.shape))}), got {tuple(update.shape)}'
         )
-    if choose_backend(backend, update) == 'triton':
-        return autograd.with_bounded_update(update, weight, dim, dtype or torch.float32)
-    result = _with_bounded_update(update, weight, dim)
-    return result if dtype is None else result.to(dtype)
+    return _code(backend, update).with_bounded_update(update, weight, dim, dtype)
 
 
 def predicted_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

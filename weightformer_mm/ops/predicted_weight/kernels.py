@@ -1,4 +1,4 @@
-"""Triton kernels of a weight predicted from all tokens, and their launchers.
+"""Triton kernels of a weight predicted from all tokens; nothing else of this operation imports Triton.
 
 All maps are channels-last and all sums are float32. Offsets into tensors are 64-bit. Widths are known when a
 kernel is compiled, numbers of images and tokens are not: another image size compiles nothing.
@@ -6,23 +6,12 @@ kernel is compiled, numbers of images and tokens are not: another image size com
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from ..launch import channel_block
-
-_POOL_ELEMENTS = 2048  # of the pooled map, per program
-_BOUND_BLOCK = {'BLOCK_K': 64, 'BLOCK_M': 32}
-# The sum over tokens is cut into parts for this many programs, also on GPUs that run fewer at once: where
-# it is cut decides how it is rounded.
-_CORRELATION_PROGRAMS = 512
-_MIN_TOKENS_PER_SPLIT = 256
 
 
 @triton.jit(do_not_specialize=['height', 'width'])
-def _pool_kernel(
+def pool_kernel(
     x,  # (B, H, W, C)
     out,  # (B, H // WINDOW_H * W // WINDOW_W, C)
     height,
@@ -51,7 +40,7 @@ def _pool_kernel(
 
 
 @triton.jit(do_not_specialize=['height', 'width'])
-def _pool_backward_kernel(
+def pool_backward_kernel(
     grad,  # (B, H // WINDOW_H * W // WINDOW_W, C)
     out,  # (B, H, W, C)
     height,
@@ -95,7 +84,7 @@ def _silu_derivative(x):
 
 
 @triton.jit(do_not_specialize=['tokens', 'tokens_per_split'])
-def _correlation_kernel(
+def correlation_kernel(
     z,  # (B, Np, P + Q)
     out,  # (splits, B, P, Q), float32: SiLU(z[..., :P])ᵀ SiLU(z[..., P:]) * scale over the tokens of a split
     tokens,
@@ -170,7 +159,7 @@ def _correlation_side(
 
 
 @triton.jit(do_not_specialize=['tokens'])
-def _correlation_backward_kernel(
+def correlation_backward_kernel(
     grad,  # (B, P, Q), float32
     z,  # (B, Np, P + Q)
     out,  # (B, Np, P + Q)
@@ -209,7 +198,7 @@ def _rows_of(start, first, m, K: tl.constexpr, M: tl.constexpr, BLOCK_K: tl.cons
 
 
 @triton.jit
-def _bound_kernel(
+def bound_kernel(
     update,  # (B, K, M)
     weight,  # (K, M)
     out,  # (B, K, M)
@@ -235,7 +224,7 @@ def _bound_kernel(
 
 
 @triton.jit
-def _bound_backward_kernel(
+def bound_backward_kernel(
     grad,  # (B, K, M)
     update,  # (B, K, M)
     out,  # (B, K, M), the gradient of update
@@ -264,110 +253,3 @@ def _bound_backward_kernel(
         upstream = tl.load(grad + offset, mask=mask, other=0.0).to(tl.float32)
         result = upstream * scale[None, :] - value * along[None, :]
         tl.store(out + offset, result.to(out.dtype.element_ty), mask=mask)
-
-
-def pool_tokens(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``(B, H, W, C) -> (B, Np, C)`` in ``dtype``."""
-    x = x.contiguous()
-    batch, height, width, channels = x.shape
-    window_h, window_w = _window(height, width)
-    tokens = (height // window_h) * (width // window_w)
-    out = torch.empty((batch, tokens, channels), dtype=dtype, device=x.device)
-    grid, blocks = _map_grid(batch, tokens, channels)
-    _launch(
-        _pool_kernel, grid, x, out, height, width,
-        C=channels, WINDOW_H=window_h, WINDOW_W=window_w, **blocks,
-    )  # fmt: skip
-    return out
-
-
-def pool_tokens_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Gradient ``(B, H, W, C)`` of the map from that of its means ``(B, Np, C)``."""
-    grad = grad.contiguous()
-    batch, _, channels = grad.shape
-    window_h, window_w = _window(height, width)
-    out = torch.empty((batch, height, width, channels), dtype=dtype, device=grad.device)
-    windows = triton.cdiv(height, window_h) * triton.cdiv(width, window_w)
-    grid, blocks = _map_grid(batch, windows, channels)
-    _launch(
-        _pool_backward_kernel, grid, grad, out, height, width,
-        C=channels, WINDOW_H=window_h, WINDOW_W=window_w, **blocks,
-    )  # fmt: skip
-    return out
-
-
-def silu_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
-    """``SiLU(z[..., :left])ᵀ SiLU(z[..., left:]) / num_tokens``; ``(B, Np, P + Q) -> (B, P, Q)``."""
-    z = z.contiguous()
-    batch, tokens, width = z.shape
-    right = width - left
-    blocks = {'BLOCK_P': _power_of_two(left, 16, 64), 'BLOCK_Q': _power_of_two(right, 16, 64)}
-    tiles = triton.cdiv(left, blocks['BLOCK_P']) * triton.cdiv(right, blocks['BLOCK_Q'])
-    splits = min(
-        triton.cdiv(_CORRELATION_PROGRAMS, max(tiles * batch, 1)),
-        triton.cdiv(tokens, _MIN_TOKENS_PER_SPLIT),
-    )
-    out = torch.empty((splits, batch, left, right), dtype=torch.float32, device=z.device)
-    _launch(
-        _correlation_kernel, (tiles, splits, batch),
-        z, out, tokens, triton.cdiv(tokens, splits), 1.0 / num_tokens,
-        P=left, Q=right, BLOCK_T=16, **blocks,
-    )  # fmt: skip
-    return out.sum(0) if splits > 1 else out[0]
-
-
-def silu_correlation_backward(grad: Tensor, z: Tensor, left: int, num_tokens: int) -> Tensor:
-    """Gradient ``(B, Np, P + Q)`` of ``z`` from that of its correlation ``(B, P, Q)``."""
-    grad, z = grad.contiguous(), z.contiguous()
-    batch, tokens, width = z.shape
-    out = torch.empty_like(z)
-    own = _power_of_two(left, 16, 64)
-    blocks = {'BLOCK_T': 64, 'BLOCK_OWN': own, 'BLOCK_OTHER': 16}
-    columns = triton.cdiv(left, own) + triton.cdiv(width - left, own)
-    _launch(
-        _correlation_backward_kernel, (triton.cdiv(tokens, 64) * columns, batch),
-        grad, z, out, tokens, 1.0 / num_tokens, P=left, Q=width - left, **blocks,
-    )  # fmt: skip
-    return out
-
-
-def bounded_update(update: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """``weight + update / (‖update‖₂ + 1)`` in ``dtype``, the norm over axis 1 of ``(B, K, M)``."""
-    update, weight = update.contiguous(), weight.contiguous()
-    batch, k, m = update.shape
-    out = torch.empty(update.shape, dtype=dtype, device=update.device)
-    grid = (triton.cdiv(m, _BOUND_BLOCK['BLOCK_M']), batch)
-    _launch(_bound_kernel, grid, update, weight, out, K=k, M=m, **_BOUND_BLOCK)
-    return out
-
-
-def bounded_update_backward(grad: Tensor, update: Tensor) -> Tensor:
-    """Gradient of ``update`` from that of the sum, both ``(B, K, M)``."""
-    grad, update = grad.contiguous(), update.contiguous()
-    batch, k, m = update.shape
-    out = torch.empty_like(update)
-    grid = (triton.cdiv(m, _BOUND_BLOCK['BLOCK_M']), batch)
-    _launch(_bound_backward_kernel, grid, grad, update, out, K=k, M=m, **_BOUND_BLOCK)
-    return out
-
-
-def _launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
-    if 0 in grid:  # no image
-        return
-    kernel[grid](*arguments, **constants)
-
-
-def _window(height: int, width: int) -> tuple[int, int]:
-    return min(2, height), min(2, width)
-
-
-def _map_grid(batch: int, tokens: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """Programs of a map kernel and their blocks."""
-    block_c = channel_block(channels)
-    block_t = _POOL_ELEMENTS // block_c
-    programs = triton.cdiv(tokens, block_t) * triton.cdiv(channels, block_c)
-    return (programs, batch), {'BLOCK_T': block_t, 'BLOCK_C': block_c}
-
-
-def _power_of_two(size: int, smallest: int, largest: int) -> int:
-    return min(max(triton.next_power_of_2(size), smallest), largest)

@@ -1,19 +1,9 @@
-"""Triton kernels of the mean over each cell of a coarse grid, and their launchers.
-
-Cells are those of PyTorch's ``adaptive_avg_pool2d``: cell ``i`` of ``k`` along ``n`` pixels begins at
-``⌊i n / k⌋`` and ends before ``⌈(i + 1) n / k⌉``, so that neighbours may share a pixel.
-"""
+"""Triton kernels of the mean over each cell of a coarse grid; the cells are those of the reference."""
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from ...launch import channel_block
-
-_BLOCK_ELEMENTS = 2048
 
 
 @triton.jit
@@ -27,7 +17,7 @@ def _cell_end(cell, length, SIZE: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=['width'])
-def _row_sums_kernel(
+def row_sums_kernel(
     x,  # (B, H, W, C)
     out,  # (B, H, SIZE, C), float32: sums over the columns of each cell
     width,
@@ -52,7 +42,7 @@ def _row_sums_kernel(
 
 
 @triton.jit(do_not_specialize=['height', 'width'])
-def _cell_means_kernel(
+def cell_means_kernel(
     sums,  # (B, H, SIZE, C), float32
     out,  # (B, SIZE, SIZE, C), float32
     height,
@@ -78,7 +68,7 @@ def _cell_means_kernel(
 
 
 @triton.jit(do_not_specialize=['height', 'width'])
-def _backward_kernel(
+def grid_backward_kernel(
     grad,  # (B, SIZE, SIZE, C)
     out,  # (B, H, W, C)
     height,
@@ -110,38 +100,3 @@ def _backward_kernel(
     offset = (row_of_all.to(tl.int64) * width + column)[:, None] * C + channel[None, :]
     mask = (column < width)[:, None] & (channel < C)[None, :]
     tl.store(out + offset, total.to(out.dtype.element_ty), mask=mask)
-
-
-def pool_grid(x: Tensor, size: int) -> Tensor:
-    """Means over the cells of a ``size x size`` grid, ``(B, H, W, C) -> (B, size, size, C)``, in float32."""
-    x = x.contiguous()
-    batch, height, width, channels = x.shape
-    sums = torch.empty((batch, height, size, channels), dtype=torch.float32, device=x.device)
-    out = torch.empty((batch, size, size, channels), dtype=torch.float32, device=x.device)
-    if batch == 0:
-        return out
-    block_c = channel_block(channels)
-    programs = triton.cdiv(channels, block_c)
-    blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}
-    length = _BLOCK_ELEMENTS // block_c
-    _row_sums_kernel[(programs * size * height * batch,)](x, sums, width, BLOCK_W=length, **blocks)
-    _cell_means_kernel[programs, size * size, batch](
-        sums, out, height, width, BLOCK_H=length, **blocks
-    )
-    return out
-
-
-def pool_grid_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Gradient ``(B, H, W, C)`` of the map from that of the means ``(B, size, size, C)``."""
-    grad = grad.contiguous()
-    batch, size, _, channels = grad.shape
-    out = torch.empty((batch, height, width, channels), dtype=dtype, device=grad.device)
-    if batch == 0:
-        return out
-    block_c = channel_block(channels)
-    block_w = _BLOCK_ELEMENTS // block_c
-    programs = triton.cdiv(width, block_w) * triton.cdiv(channels, block_c)
-    _backward_kernel[(programs * height * batch,)](
-        grad, out, height, width, C=channels, SIZE=size, BLOCK_W=block_w, BLOCK_C=block_c
-    )
-    return out

@@ -11,34 +11,30 @@ if needs.TRITON_INTERNALS_OBSTACLE is not None:
     pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
 
 from tests.helpers.ahead_of_time import compile_launches, count_compilations  # noqa: E402
-from weightformer_mm.ops.depthwise_conv import kernels  # noqa: E402
-from weightformer_mm.ops.depthwise_conv.kernels.conv import _conv3x3_kernel  # noqa: E402
-from weightformer_mm.ops.depthwise_conv.kernels.kernel_grad import _kernel_grad3x3_kernel  # noqa: F401
-from weightformer_mm.ops.depthwise_conv.kernels.norm_grad import _norm_grad_kernel  # noqa: E402
+from weightformer_mm.ops.depthwise_conv import triton  # noqa: E402
+from weightformer_mm.ops.depthwise_conv.kernels import convolution  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-def launches(dtype, channels, size=3, shape=(2, 40, 40)):
+def launches(dtype, channels, shape=(2, 40, 40)):
     """All kernels that a training step with the convolution, and one with its LayerNorm, launches."""
     x = torch.zeros(*shape, channels, dtype=dtype)
-    kernel = torch.zeros(shape[0], channels, 1, size, size)
+    kernel = torch.zeros(shape[0], channels, 1, 3, 3)
     vector, position = torch.zeros(channels), torch.zeros(shape)
-    compiled = compile_launches(kernels.conv, x, kernel, vector, True)
-    compiled += compile_launches(kernels.conv, x, kernel, None, True, True)
-    compiled += compile_launches(kernels.kernel_grad, x, x, shape[0], size)
-    if size == 3:
-        arguments = (x, kernel, vector, vector, vector, 1e-6, True)
-        compiled += compile_launches(kernels.conv_norm, *arguments)
-        compiled += compile_launches(kernels.norm_grad, x, x, x, position, position, vector)
+    compiled = compile_launches(triton.depthwise_conv, x, kernel, vector, True)
+    compiled += compile_launches(triton.input_grad, x, kernel, True)
+    compiled += compile_launches(triton.kernel_grad, x, x, shape[0], 3)
+    compiled += compile_launches(triton.conv_norm, x, kernel, *[vector] * 3, 1e-6, True)
+    compiled += compile_launches(triton.norm_grad, x, x, x, position, position, vector)
     return compiled
 
 
-@pytest.mark.parametrize(('channels', 'size'), [(64, 3), (512, 3), (20, 3), (1, 3), (32, 7)])
+@pytest.mark.parametrize('channels', [1, 20, 64, 512])
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
-def test_nothing_spills(dtype, channels, size):
-    compiled = launches(dtype, channels, size)
-    assert len(compiled) == (5 if size == 3 else 3)
+def test_nothing_spills(dtype, channels):
+    compiled = launches(dtype, channels)
+    assert len(compiled) == 5
     for kernel in compiled:
         assert kernel.spilled == 0, f'{kernel.name}: {kernel.spilled} bytes'
 
@@ -60,7 +56,8 @@ def test_four_elements_are_loaded_and_stored_at_once(dtype, width):
 
 
 def test_no_size_and_no_number_of_images_compiles_again():
-    functions = [_conv3x3_kernel, _kernel_grad3x3_kernel, _norm_grad_kernel]
+    names = ('conv3x3_kernel', 'kernel_grad3x3_kernel', 'norm_grad_kernel')
+    functions = [getattr(convolution, name) for name in names]
     counts = []
     for shape in [(2, 16, 16), (1, 1, 1), (3, 17, 100), (16, 32, 48), (2, 401, 3)]:
         launches(torch.bfloat16, 160, shape=shape)
@@ -71,8 +68,8 @@ def test_no_size_and_no_number_of_images_compiles_again():
 def test_every_tile_has_a_program():
     x = torch.zeros(3, 33, 35, 96, dtype=torch.bfloat16)
     kernel, vector = torch.zeros(1, 96, 1, 3, 3), torch.zeros(96)
-    (conv,) = compile_launches(kernels.conv, x, kernel, vector, True)
-    (norm,) = compile_launches(kernels.conv_norm, x, kernel, *[vector] * 3, 1e-6, True)
+    (conv,) = compile_launches(triton.depthwise_conv, x, kernel, vector, True)
+    (norm,) = compile_launches(triton.conv_norm, x, kernel, *[vector] * 3, 1e-6, True)
     strips = 5  # of 8 rows
     assert conv.grid == (3 * strips * 3 * 3,)  # images, strips, 16 columns, 32 channels
     assert norm.grid == (3 * strips * 5,)  # images, strips, 8 columns

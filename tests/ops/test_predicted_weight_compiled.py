@@ -11,8 +11,9 @@ if needs.TRITON_INTERNALS_OBSTACLE is not None:
     pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
 
 from tests.helpers.ahead_of_time import compile_launches, count_compilations  # noqa: E402
-from weightformer_mm.ops.depthwise_conv.kernels import grid  # noqa: E402
-from weightformer_mm.ops.predicted_weight import kernels  # noqa: E402
+from weightformer_mm.ops.depthwise_conv import triton as grid  # noqa: E402
+from weightformer_mm.ops.depthwise_conv.kernels import grid as grid_kernels  # noqa: E402
+from weightformer_mm.ops.predicted_weight import kernels, triton  # noqa: E402
 
 HALF = torch.bfloat16
 
@@ -20,14 +21,14 @@ HALF = torch.bfloat16
 def launch_all(batch: int, height: int, width: int, channels: int) -> None:
     """Each launcher once, on a map of this size."""
     x, hidden = torch.empty(batch, height, width, channels, dtype=HALF), channels // 4
-    pooled = kernels.pool_tokens(x, torch.float32)
-    kernels.pool_tokens_backward(pooled, height, width, HALF)
+    pooled = triton.pool(x, torch.float32)
+    triton.pool_backward(pooled, height, width, HALF)
     z = torch.empty(batch, pooled.shape[1], hidden + channels)
-    core = kernels.silu_correlation(z, hidden, height * width)
-    kernels.silu_correlation_backward(core, z, hidden, height * width)
+    core = triton.silu_correlation(z, hidden, height * width)
+    triton.silu_correlation_backward(core, z, hidden, height * width)
     update = torch.empty(batch, channels, 4 * channels)
-    bounded = kernels.bounded_update(update, update[0], HALF)
-    kernels.bounded_update_backward(bounded, update)
+    bounded = triton.bounded_update(update, update[0], HALF)
+    triton.bounded_update_backward(bounded, update)
     grid.pool_grid_backward(grid.pool_grid(x, 3), height, width, HALF)
 
 
@@ -47,7 +48,7 @@ def test_a_launch_of_any_map_keeps_to_the_limits_of_cuda(size):
 def test_another_image_size_compiles_nothing():
     every = [
         kernel
-        for module in (kernels, grid)
+        for module in (kernels, grid_kernels)
         for name, kernel in vars(module).items()
         if name.endswith('_kernel')
     ]

@@ -3,22 +3,24 @@
 The hidden layer is four times as wide as the map. Where all tokens go through together it is the largest
 tensor of the network, twice (before and after GELU). A piece of it stays in the cache and is gone when the
 next one comes; the backward pass computes it again, or takes the part before GELU if that was kept.
+
+A GPU runs it too, in a single piece, where a block is checkpointed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..precision import without_autocast
-from ..second_order import differentiable_gradients, is_differentiated
-from . import reference
-from .scratch import scratch
-from .stash import Stash
-from .tokens import row_scale, rows, split_rows
+from ..._shared.dispatch import without_autocast
+from ..._shared.second_order import differentiable_gradients, is_differentiated
+from .. import reference
 
 aten = torch.ops.aten
 
@@ -52,16 +54,12 @@ class Parameters:
     bias2: Tensor  # (C,)
     scale: Tensor | None  # (B,)
 
-    @property
-    def per_image(self) -> bool:
-        return self.weight1.shape[0] > 1
-
 
 class ResidualMLP(torch.autograd.Function):
     """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)``; see `weightformer_mm.ops.residual_mlp`."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, plan: Plan, stash: Stash | None, *parameters: Tensor | None):
+    def forward(ctx, x, plan, stash, *parameters):
         ctx.plan = plan
         if stash is not None and stash.recomputing:
             # the output is known already; the backward pass lacks nothing but its inputs
@@ -77,7 +75,7 @@ class ResidualMLP(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, grad):
         x, hidden, *parameters = ctx.saved_tensors
         if is_differentiated():
             arguments = x, ctx.plan, None, *parameters
@@ -86,36 +84,10 @@ class ResidualMLP(torch.autograd.Function):
             return _Backward(x, Parameters(*parameters), ctx.plan).run(grad, hidden)
 
 
-def _reference(x: Tensor, plan: Plan, stash: None, *parameters: Tensor | None) -> Tensor:
+def _reference(x: Tensor, plan: Plan, stash: None, *parameters: Any) -> Tensor:
     converted = plan.dtype != x.dtype
     with torch.autocast(x.device.type, plan.dtype) if converted else contextlib.nullcontext():
-        return reference.residual_mlp(x, *parameters, eps=plan.eps)
-
-
-def _row_major(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A static weight comes transposed; its products are 3 to 15 % faster if it is not (two CPU cores)."""
-    return weight.to(dtype).contiguous()
-
-
-def _layer_norm(x: Tensor, parameters: Parameters, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalised tokens, mean and reciprocal deviation, in the wider of the two data types."""
-    weight, bias = parameters.norm_weight, parameters.norm_bias
-    wide = torch.promote_types(x.dtype, weight.dtype)
-    return aten.native_layer_norm(x.to(wide), weight.shape, weight.to(wide), bias.to(wide), eps)
-
-
-def _buffers(
-    hidden: Tensor | None, pieces: list[tuple[int, slice]], like: Tensor, count: int
-) -> list[Tensor]:
-    """The hidden layer of all tokens if it is kept, and for the rest ones of the longest piece."""
-    kept = [] if hidden is None else [hidden]
-    longest = max((piece.stop - piece.start for _, piece in pieces), default=0)
-    return [*kept, *scratch(like, longest, len(like), count - len(kept))]
-
-
-def _part(buffer: Tensor, piece: slice, tokens: int) -> Tensor:
-    """The piece of a buffer for all tokens; of one for a single piece, as much as is needed."""
-    return buffer[piece] if len(buffer) == tokens else buffer[: piece.stop - piece.start]
+        return reference.residual_mlp(x, *parameters, None, plan.eps)
 
 
 def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | None) -> Tensor:
@@ -125,18 +97,15 @@ def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | Non
     tokens = rows(x)
     out = torch.empty_like(tokens)
     scale = row_scale(parameters.scale, x, dtype)
-    pieces = list(split_rows(x, parameters.per_image, plan.tokens))
-    before, after = _buffers(hidden, pieces, bias1, 2)
-    for image, piece in pieces:
-        h, activated = (_part(buffer, piece, len(tokens)) for buffer in (before, after))
+    for image, piece, (before, after) in _pieces(x, weight1, plan.tokens, hidden, bias1, 2):
         normed, _, _ = _layer_norm(tokens[piece], parameters, plan.eps)
-        torch.addmm(bias1, normed.to(dtype), weight1[image], out=h)
-        aten.gelu.out(h, out=activated)
+        torch.addmm(bias1, normed.to(dtype), weight1[image], out=before)
+        aten.gelu.out(before, out=after)
         if dtype == x.dtype and scale is None:
             target = torch.add(tokens[piece], bias2, out=out[piece])
-            torch.addmm(target, activated, weight2.T, out=target)
+            torch.addmm(target, after, weight2.T, out=target)
             continue
-        branch = torch.addmm(bias2, activated, weight2.T)
+        branch = torch.addmm(bias2, after, weight2.T)
         if scale is not None:
             branch = branch * scale[piece]
         torch.add(tokens[piece], branch, out=out[piece])
@@ -152,38 +121,41 @@ class _Backward:
         self.weight2 = parameters.weight2.to(plan.dtype)
         self.bias1 = parameters.bias1.to(plan.dtype)
         self.sums = {
-            name: value.new_zeros(
-                value.shape, dtype=torch.promote_types(value.dtype, torch.float32)
-            )
+            name: value.new_zeros(value.shape, dtype=_at_least_float32(value))
             for name, value in vars(parameters).items()
             if name != 'scale'
         }
 
     def run(self, grad: Tensor, hidden: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients in the order of the arguments of `ResidualMLP.forward`."""
-        tokens = rows(self.x)
+        x, dtype = self.x, self.plan.dtype
+        tokens = rows(x)
         upstream = grad.reshape(tokens.shape)
         out = torch.empty_like(tokens)
-        scale = row_scale(self.parameters.scale, self.x, self.plan.dtype)
-        pieces = list(split_rows(self.x, self.parameters.per_image, self.plan.tokens))
-        buffers = _buffers(hidden, pieces, self.bias1, 3)
-        for image, piece in pieces:
-            parts = [_part(buffer, piece, len(tokens)) for buffer in buffers]
-            branch_grad = upstream[piece].to(self.plan.dtype)
+        scale = row_scale(self.parameters.scale, x, dtype)
+        pieces = _pieces(x, self.weight1, self.plan.tokens, hidden, self.bias1, 3)
+        for image, piece, buffers in pieces:
+            branch_grad = upstream[piece].to(dtype)
             if scale is not None:
                 branch_grad = branch_grad * scale[piece]
-            branch = self.branch(image, tokens[piece], branch_grad, parts)
+            branch = self.branch(image, tokens[piece], branch_grad, *buffers)
             torch.add(upstream[piece], branch, out=out[piece])
         sums = (total.to(getattr(self.parameters, name).dtype) for name, total in self.sums.items())
-        return out.view(self.x.shape), None, None, *sums, None
+        return out.view(x.shape), None, None, *sums, None
 
-    def branch(self, image: int, x: Tensor, grad: Tensor, parts: list[Tensor]) -> Tensor:
+    def branch(
+        self,
+        image: int,
+        x: Tensor,
+        grad: Tensor,
+        hidden: Tensor,
+        activated: Tensor,
+        hidden_grad: Tensor,
+    ) -> Tensor:
         """The gradient of the branch's input; the parameters' shares go to the sums."""
-        dtype, sums = self.plan.dtype, self.sums
-        hidden, activated, hidden_grad = parts
-        weight1 = self.weight1[image]
+        sums, weight1 = self.sums, self.weight1[image]
         wide, mean, deviation = _layer_norm(x, self.parameters, self.plan.eps)
-        normed = wide.to(dtype)
+        normed = wide.to(self.plan.dtype)
         if not self.plan.keep_hidden:
             torch.addmm(self.bias1, normed, weight1, out=hidden)
         aten.gelu.out(hidden, out=activated)
@@ -196,10 +168,8 @@ class _Backward:
         return self.norm_backward((hidden_grad @ weight1.T).to(wide.dtype), x, mean, deviation)
 
     def norm_backward(self, grad: Tensor, x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        weight, bias = (
-            value.to(grad.dtype)
-            for value in (self.parameters.norm_weight, self.parameters.norm_bias)
-        )
+        weight = self.parameters.norm_weight.to(grad.dtype)
+        bias = self.parameters.norm_bias.to(grad.dtype)
         grad, weight_grad, bias_grad = aten.native_layer_norm_backward(
             grad, x.to(grad.dtype), weight.shape, mean, deviation, weight, bias, [True, True, True]
         )
@@ -208,8 +178,92 @@ class _Backward:
         return grad
 
 
+def _row_major(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A static weight comes transposed; its products are 3 to 15 % faster if it is not (two CPU cores)."""
+    return weight.to(dtype).contiguous()
+
+
+def _at_least_float32(value: Tensor) -> torch.dtype:
+    return torch.promote_types(value.dtype, torch.float32)
+
+
+def _layer_norm(x: Tensor, parameters: Parameters, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised tokens, mean and reciprocal deviation, in the wider of the two data types."""
+    weight, bias = parameters.norm_weight, parameters.norm_bias
+    wide = torch.promote_types(x.dtype, weight.dtype)
+    return aten.native_layer_norm(x.to(wide), weight.shape, weight.to(wide), bias.to(wide), eps)
+
+
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     if left.dtype == total.dtype:
         torch.addmm(total, left, right, out=total)
     else:
         total.add_(left @ right)
+
+
+def _pieces(
+    x: Tensor, weight1: Tensor, length: int | None, hidden: Tensor | None, like: Tensor, count: int
+) -> Iterator[tuple[int, slice, list[Tensor]]]:
+    """Image, tokens, and ``count`` buffers of the hidden layer; the first is a part of ``hidden`` if kept."""
+    pieces = list(split_rows(x, weight1.shape[0] > 1, length))
+    longest = max((piece.stop - piece.start for _, piece in pieces), default=0)
+    held = scratch(like, (longest, len(like)), count - (hidden is not None))
+    for image, piece in pieces:
+        kept = [] if hidden is None else [hidden[piece]]
+        yield image, piece, [*kept, *(buffer[: piece.stop - piece.start] for buffer in held)]
+
+
+def split_rows(x: Tensor, per_image: bool, length: int | None) -> Iterator[tuple[int, slice]]:
+    """An image and a slice of the rows of all images that lies in it, of at most ``length`` tokens.
+
+    Without parameters of its own (``per_image``) no image ends a slice, and the number is 0.
+    """
+    total = x.shape[:3].numel()
+    span = total // x.shape[0] if per_image and total else total
+    step = length or max(span, 1)
+    for first in range(0, total, max(span, 1)):
+        for start in range(first, first + span, step):
+            yield first // span, slice(start, min(start + step, first + span))
+
+
+def rows(x: Tensor) -> Tensor:
+    """The tokens of a map as rows of a matrix, ``(B * H * W, C)``."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def row_scale(scale: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """The scale ``(B,)`` of each image of ``x`` for each of its tokens, ``(B * H * W, 1)``."""
+    if scale is None:
+        return None
+    return scale.to(dtype).repeat_interleave(x.shape[1] * x.shape[2]).unsqueeze(1)
+
+
+class Held(threading.local):
+    """Memory of a thread, by data type."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[torch.dtype, list[Tensor]] = {}
+
+
+_held = Held()
+
+
+def scratch(like: Tensor, shape: Sequence[int], count: int) -> list[Tensor]:
+    """``count`` matrices with any content, valid until the thread's next call.
+
+    On a CPU they lie in memory that is held from call to call. Fresh memory costs a page fault for every
+    4 KiB, as much time as GELU takes to fill it. On other devices, and for subclasses of tensors, they are
+    made anew.
+    """
+    if like.device.type != 'cpu' or type(like) not in (Tensor, torch.nn.Parameter):
+        return [like.new_empty(shape) for _ in range(count)]
+    rows, columns = shape
+    blocks = _held.blocks.setdefault(like.dtype, [])
+    for index in range(count):
+        if index == len(blocks):
+            blocks.append(torch.empty(0, dtype=like.dtype, device='cpu'))
+        if blocks[index].numel() < rows * columns:
+            # what is made in inference mode cannot be written to outside it
+            with torch.inference_mode(False):
+                blocks[index] = torch.empty(rows * columns, dtype=like.dtype, device='cpu')
+    return [block[: rows * columns].view(rows, columns) for block in blocks[:count]]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .compat import HAS_CUSTOM_OPS, is_transformed
+from .compat import HAS_CUSTOM_OPS
+from .dispatch import is_transformed
 from .second_order import differentiable_gradients, is_differentiated
 
 NAMESPACE = 'weightformer_mm'
@@ -25,8 +26,8 @@ def operator(
 ) -> Callable[[Callable], Callable]:
     """Decorate a function on tensors to become the operator ``weightformer_mm::<name>``.
 
-    With torch >= 2.4 it is a custom operator, otherwise an autograd Function. Either way it takes positional
-    arguments only, and autocast changes none of them.
+    It takes positional arguments only, and autocast changes none of them. Before torch 2.4 there are no
+    custom operators; the function stays what it is, and nothing calls it.
 
     Args:
         schema: name and types, ``'name(Tensor x, float eps) -> Tensor'``; the first is a tensor, and none is
@@ -40,6 +41,9 @@ def operator(
     name, _, signature = schema.partition('(')
 
     def register(launcher: Callable) -> Callable:
+        if not HAS_CUSTOM_OPS:
+            return launcher
+
         @functools.wraps(launcher)
         def function(first: Tensor, *rest: Any) -> Any:
             # from a compiled graph, where derivatives would be dropped without a word
@@ -51,25 +55,19 @@ def operator(
             with torch.cuda.device_of(first):  # Triton launches on the current GPU
                 return launcher(first, *rest)
 
-        setup_context, backward = _autograd(gradient, reference, keeps)
-        if HAS_CUSTOM_OPS:
-            made = torch.library.custom_op(
-                f'{NAMESPACE}::{name}', function, mutates_args=(), schema=f'({signature}'
-            )
-            made.register_fake(fake)
-            if gradient is not None:
-                made.register_autograd(backward, setup_context=setup_context)
-            return made
-        if gradient is None:
-            return function
-        methods = {'forward': function, 'setup_context': setup_context, 'backward': backward}
-        static = {key: staticmethod(method) for key, method in methods.items()}
-        return type(name, (torch.autograd.Function,), static).apply
+        made = torch.library.custom_op(
+            f'{NAMESPACE}::{name}', function, mutates_args=(), schema=f'({signature}'
+        )
+        made.register_fake(fake)
+        if gradient is not None:
+            setup_context, backward = _autograd(gradient, reference, keeps)
+            made.register_autograd(backward, setup_context=setup_context)
+        return made
 
     return register
 
 
-def _autograd(gradient, reference, keeps) -> tuple[Callable, Callable]:
+def _autograd(gradient, reference, keeps) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """What autograd calls after an operator, and for its gradients."""
 
     def setup_context(ctx, inputs, output):

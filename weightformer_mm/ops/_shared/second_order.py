@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .precision import without_autocast
+from .dispatch import without_autocast
 
 
 def is_differentiated() -> bool:

@@ -6,44 +6,30 @@ memory that is held, and each bias is added where its product is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..second_order import differentiable_gradients, is_differentiated
-from . import reference
-from .scratch import scratch
-from .tokens import row_scale, rows, split_rows
+from ..._shared.second_order import differentiable_gradients, is_differentiated
+from .. import reference
+from .chunked import row_scale, rows, scratch, split_rows
 
 aten = torch.ops.aten
-
-# Of the hidden layer that goes through together: 16 MiB in float32.
-ELEMENTS = 2**22
 
 
 class WholeMLP(torch.autograd.Function):
     """``x + scale * (GELU(normed W1 + b1) W2ᵀ + b2)``; see `weightformer_mm.ops.residual_mlp`."""
 
     @staticmethod
-    def forward(
-        ctx,
-        x: Tensor,
-        normed: Tensor,
-        weight1: Tensor,
-        bias1: Tensor,
-        weight2: Tensor,
-        bias2: Tensor,
-        scale: Tensor | None,
-    ) -> Tensor:
+    def forward(ctx, x, normed, weight1, bias1, weight2, bias2, scale, length):
+        ctx.length = length  # tokens that go through together
         residual, tokens = rows(x), rows(normed)
         factors = row_scale(scale, x, x.dtype)
         out, hidden = torch.empty_like(residual), []
-        for image, piece in _pieces(x, weight1):
+        for image, piece in split_rows(x, weight1.shape[0] > 1, length):
             before = _linear(tokens[piece], weight1[image].T, bias1)
             hidden.append(before)
-            (activated,) = scratch(before, *before.shape, 1)
+            (activated,) = scratch(before, before.shape, 1)
             aten.gelu.out(before, out=activated)
             branch = _linear(activated, weight2, bias2)
             if factors is not None:
@@ -53,25 +39,30 @@ class WholeMLP(torch.autograd.Function):
         return out.view(x.shape)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, grad):
         saved = ctx.saved_tensors  # checkpoints of torch 2.1 let them be taken once
-        inputs, scale, hidden = saved[:5], saved[5], saved[6:]
-        needed = ctx.needs_input_grad[1:]
+        arguments, hidden = saved[:6], saved[6:]
+        needed = ctx.needs_input_grad[1:7]
         if is_differentiated():
-            arguments = (*inputs, scale)
-            return grad, *differentiable_gradients(reference.branch, arguments, (grad,), needed)
-        return grad, *_gradients(inputs, scale, grad, hidden, needed), None
+            grads = differentiable_gradients(reference.branch, arguments, (grad,), needed)
+        else:
+            grads = _gradients(*arguments, grad, hidden, needed, ctx.length)
+        return grad, *grads, None
 
 
 def _gradients(
-    inputs: tuple[Tensor, ...],
+    normed: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
     scale: Tensor | None,
     grad: Tensor,
     hidden: tuple[Tensor, ...],
     needed: tuple[bool, ...],
+    length: int,
 ) -> tuple[Tensor | None, ...]:
-    """Of normed, W1, b1, W2 and b2."""
-    normed, weight1, bias1, weight2, _ = inputs
+    """Of the first six arguments."""
     branch, tokens, factors = rows(grad), rows(normed), row_scale(scale, grad, grad.dtype)
     if factors is not None:
         branch = branch * factors
@@ -81,9 +72,10 @@ def _gradients(
         torch.zeros_like(value) if needs else None
         for value, needs in zip((weight1, bias1, weight2), needed[1:4])
     )
-    for (image, piece), before in zip(_pieces(normed, weight1), hidden):
+    pieces = split_rows(normed, weight1.shape[0] > 1, length)
+    for (image, piece), before in zip(pieces, hidden):
         # not in place, which takes GELU's derivative a tenth longer
-        after, before_grad = scratch(before, *before.shape, 2)
+        after, before_grad = scratch(before, before.shape, 2)
         if weight2_grad is not None:
             aten.gelu.out(before, out=after)
             weight2_grad.addmm_(branch[piece].T, after)
@@ -94,17 +86,8 @@ def _gradients(
         if weight1_grad is not None:
             weight1_grad[image].addmm_(tokens[piece].T, before_grad)
         torch.mm(before_grad, weight1[image].T, out=normed_grad[piece])
-    return (
-        normed_grad.view(normed.shape),
-        weight1_grad,
-        bias1_grad,
-        weight2_grad,
-        branch.sum(0) if needed[4] else None,
-    )
-
-
-def _pieces(x: Tensor, weight1: Tensor) -> Iterator[tuple[int, slice]]:
-    return split_rows(x, weight1.shape[0] > 1, max(ELEMENTS // weight1.shape[2], 1))
+    bias2_grad = branch.sum(0) if needed[4] else None
+    return normed_grad.view(normed.shape), weight1_grad, bias1_grad, weight2_grad, bias2_grad, None
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

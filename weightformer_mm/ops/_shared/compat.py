@@ -1,0 +1,84 @@
+"""Newer parts of PyTorch and Triton, guarded in one place: the package runs with torch 2.1 and later."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import flop_counter
+from torch.utils._pytree import tree_map
+
+# torch >= 2.4: operators that torch.compile keeps whole
+HAS_CUSTOM_OPS = hasattr(torch.library, 'custom_op')
+# on other devices torch 2.1 refuses even to switch autocast off
+AUTOCAST_DEVICES = ('cpu', 'cuda', 'xpu')
+# the first Triton that compiles every kernel of this package; Triton 2 aborts the process on some
+LEAST_TRITON = (3, 0)
+
+# PyTorch's own functions where they exist, not wrapped
+
+is_compiling: Callable[[], bool] = getattr(torch.compiler, 'is_compiling', None) or (
+    torch._dynamo.is_compiling
+)
+
+if hasattr(torch, 'get_autocast_dtype'):  # torch >= 2.4
+    autocast_enabled, autocast_dtype = torch.is_autocast_enabled, torch.get_autocast_dtype
+else:
+
+    def autocast_enabled(device_type: str) -> bool:
+        on_cpu = device_type == 'cpu'
+        return torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
+
+    def autocast_dtype(device_type: str) -> torch.dtype:
+        on_cpu = device_type == 'cpu'
+        return torch.get_autocast_cpu_dtype() if on_cpu else torch.get_autocast_gpu_dtype()
+
+
+def triton_version() -> tuple[int, int] | None:
+    """Major and minor version of the installed Triton, or None; read as text, without importing it."""
+    spec = find_spec('triton')
+    if spec is None or spec.origin is None:
+        return None
+    pattern = r"^__version__ = ['\"](\d+)\.(\d+)"
+    found = re.search(pattern, Path(spec.origin).read_text(), re.MULTILINE)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def triton_obstacle() -> str | None:
+    """Why there is no Triton that compiles the kernels; None if there is."""
+    if not HAS_CUSTOM_OPS:
+        return 'the kernels need PyTorch >= 2.4'
+    version = triton_version()
+    if version is None:
+        return 'Triton is not installed'
+    if version < LEAST_TRITON:
+        least, found = ('.'.join(map(str, numbers)) for numbers in (LEAST_TRITON, version))
+        return f'the kernels need Triton >= {least}, installed is {found}'
+    return None
+
+
+def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
+    """What PyTorch's counter computes for each operation, by operator.
+
+    Args:
+        additional: formulas on shapes, as ``FlopCounterMode(custom_mapping=...)`` takes them.
+
+    Returns:
+        formulas on tensors, to be called as ``formula(*args, **kwargs, out_val=output)``, in FLOPs.
+    """
+    counter: Any = flop_counter.FlopCounterMode(display=False, custom_mapping=additional)
+    if hasattr(counter, 'flop_registry'):
+        return counter.flop_registry
+
+    def on_tensors(formula: Callable[..., int]) -> Callable[..., int]:  # torch 2.1
+        def called(*args: object, out_val: object, **kwargs: object) -> int:
+            args, kwargs, shape = tree_map(flop_counter.get_shape, (args, kwargs, out_val))
+            return formula(*args, **kwargs, out_shape=shape)
+
+        return called
+
+    return {operator: on_tensors(formula) for operator, formula in counter.flop_mapping.items()}

@@ -1,0 +1,252 @@
+"""Triton kernels of the 3x3 convolution, alone or with a LayerNorm after it, and of their gradients.
+
+Maps are channels-last, ``(B, H, W, C)``, and sums are float32. A program owns a tile of columns and channels
+and walks down a strip of rows.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# Arguments whose values must not lead to another compilation
+RUN_TIME = ['height', 'width', 'rows']
+
+
+@triton.jit
+def _locate(height, width, channels, rows, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr):
+    """This program's image, the first row of its strip, its columns and its channels, which vary fastest."""
+    index = tl.program_id(0)
+    blocks = tl.cdiv(channels, BLOCK_C)
+    channel = (index % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
+    index = index // blocks
+    blocks = tl.cdiv(width, BLOCK_W)
+    column = (index % blocks) * BLOCK_W + tl.arange(0, BLOCK_W)
+    index = index // blocks
+    strips = tl.cdiv(height, rows)
+    return (index // strips).to(tl.int64), (index % strips) * rows, column, channel
+
+
+@triton.jit
+def _load(x, row, low, high, stride, offset, mask):
+    """A tile of row ``row``; zeros where ``mask`` is off or the row is outside of ``low <= row < high``."""
+    return tl.load(x + row * stride + offset, mask=mask & (row >= low) & (row < high), other=0.0)
+
+
+@triton.jit
+def _tap(taps, keep, INDEX: tl.constexpr, FLIP: tl.constexpr, RESIDUAL: tl.constexpr):
+    """Tap ``INDEX`` of each channel, of ``taps`` with one pointer per channel."""
+    source: tl.constexpr = 8 - INDEX if FLIP else INDEX
+    tap = tl.load(taps + source, mask=keep, other=0.0).to(tl.float32)
+    if RESIDUAL and INDEX == 4:
+        tap += 1.0
+    return tap[None, :]
+
+
+@triton.jit(do_not_specialize=[*RUN_TIME, 'kernel_stride'])
+def conv3x3_kernel(
+    x,  # (B, H, W, C)
+    kernel,  # (B or 1, C, 1, 3, 3)
+    bias,  # (C,) or None
+    out,  # (B, H, W, C)
+    height,
+    width,
+    channels,
+    rows,  # of a strip
+    kernel_stride,  # elements from one image's kernel to the next one's
+    normed,  # (B, H, W, C); this and all below only with NORM
+    mean,  # (B, H, W)
+    rstd,  # (B, H, W)
+    norm_weight,  # (C,)
+    norm_bias,  # (C,)
+    eps,
+    HAS_BIAS: tl.constexpr,
+    FLIP: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    NORM: tl.constexpr,  # BLOCK_C holds all channels
+    BLOCK_W: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    image, first, column, channel = _locate(height, width, channels, rows, BLOCK_W, BLOCK_C)
+    keep = channel < channels
+    taps = kernel + image * kernel_stride + channel * 9
+    t00 = _tap(taps, keep, 0, FLIP, RESIDUAL)
+    t01 = _tap(taps, keep, 1, FLIP, RESIDUAL)
+    t02 = _tap(taps, keep, 2, FLIP, RESIDUAL)
+    t10 = _tap(taps, keep, 3, FLIP, RESIDUAL)
+    t11 = _tap(taps, keep, 4, FLIP, RESIDUAL)
+    t12 = _tap(taps, keep, 5, FLIP, RESIDUAL)
+    t20 = _tap(taps, keep, 6, FLIP, RESIDUAL)
+    t21 = _tap(taps, keep, 7, FLIP, RESIDUAL)
+    t22 = _tap(taps, keep, 8, FLIP, RESIDUAL)
+    start = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
+    if HAS_BIAS:
+        start += tl.load(bias + channel, mask=keep, other=0.0).to(tl.float32)[None, :]
+
+    offset = column[:, None] * channels + channel[None, :]
+    left = ((column > 0) & (column <= width))[:, None] & keep[None, :]
+    middle = (column < width)[:, None] & keep[None, :]
+    right = (column + 1 < width)[:, None] & keep[None, :]
+    stride = width.to(tl.int64) * channels
+    x += image * height * stride
+    out += image * height * stride
+    if NORM:
+        normed += image * height * stride
+        mean += image * height * width
+        rstd += image * height * width
+        scale = tl.load(norm_weight + channel, mask=keep, other=0.0).to(tl.float32)[None, :]
+        shift = tl.load(norm_bias + channel, mask=keep, other=0.0).to(tl.float32)[None, :]
+
+    end = tl.minimum(first + rows, height)
+    low, high = tl.maximum(first - 1, 0), tl.minimum(end + 1, height)  # rows that are read
+    # The sides of a row are loaded one row ahead; its middle, which brings it from memory, two rows ahead.
+    a = _load(x, first - 1, low, high, stride, offset - channels, left)
+    b = _load(x, first - 1, low, high, stride, offset, middle)
+    c = _load(x, first - 1, low, high, stride, offset + channels, right)
+    next_b = _load(x, first, low, high, stride, offset, middle)
+    above, here = start, start  # sums of the output rows `row - 1` and `row`
+    for row in range(first - 1, end + 1):
+        last_b = _load(x, row + 2, low, high, stride, offset, middle)
+        next_a = _load(x, row + 1, low, high, stride, offset - channels, left)
+        next_c = _load(x, row + 1, low, high, stride, offset + channels, right)
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+        c = c.to(tl.float32)
+        done = (above + a * t20 + b * t21 + c * t22).to(out.dtype.element_ty)
+        above = here + a * t10 + b * t11 + c * t12
+        here = start + a * t00 + b * t01 + c * t02
+        target = (row - 1) * stride + offset
+        tl.store(out + target, done, mask=middle & (row > first))
+        if NORM:
+            done = done.to(tl.float32)  # as rounded: the gradient will see no other
+            average = tl.sum(done, axis=1) / channels
+            centred = tl.where(keep[None, :], done - average[:, None], 0.0)
+            inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=1) / channels + eps)
+            result = centred * inverse[:, None] * scale + shift
+            result = result.to(normed.dtype.element_ty)
+            tl.store(normed + target, result, mask=middle & (row > first))
+            position = (row - 1) * width.to(tl.int64) + column
+            tl.store(mean + position, average, mask=(column < width) & (row > first))
+            tl.store(rstd + position, inverse, mask=(column < width) & (row > first))
+        a, b, c, next_b = next_a, next_b, next_c, last_b
+
+
+@triton.jit
+def _store_sum(partial, total, channel, channels, ROW: tl.constexpr):
+    tl.store(partial + ROW * channels + channel, tl.sum(total, axis=0), mask=channel < channels)
+
+
+@triton.jit(do_not_specialize=RUN_TIME)
+def kernel_grad3x3_kernel(
+    x,  # (B, H, W, C)
+    grad,  # (B, H, W, C)
+    partial,  # (B * strips * blocks of columns, 10, C): sums for the nine taps and the bias
+    height,
+    width,
+    channels,
+    rows,
+    BLOCK_W: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    image, first, column, channel = _locate(height, width, channels, rows, BLOCK_W, BLOCK_C)
+    keep = channel < channels
+    offset = column[:, None] * channels + channel[None, :]
+    left = ((column > 0) & (column <= width))[:, None] & keep[None, :]
+    middle = (column < width)[:, None] & keep[None, :]
+    right = (column + 1 < width)[:, None] & keep[None, :]
+    stride = width.to(tl.int64) * channels
+    x += image * height * stride
+    grad += image * height * stride
+
+    s00 = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
+    s01, s02, s10, s11, s12, s20, s21, s22, s_bias = s00, s00, s00, s00, s00, s00, s00, s00, s00
+    # Row `row` of x meets the rows `row + 1`, `row` and `row - 1` of the gradient under the taps of the
+    # first, second and third row.
+    end = tl.minimum(first + rows, height)
+    a = _load(x, first, 0, end, stride, offset - channels, left)
+    b = _load(x, first, 0, end, stride, offset, middle)
+    c = _load(x, first, 0, end, stride, offset + channels, right)
+    above = _load(grad, first - 1, 0, height, stride, offset, middle).to(tl.float32)
+    here = _load(grad, first, 0, height, stride, offset, middle).to(tl.float32)
+    below = _load(grad, first + 1, 0, height, stride, offset, middle)
+    for row in range(first, end):
+        next_a = _load(x, row + 1, 0, end, stride, offset - channels, left)
+        next_b = _load(x, row + 1, 0, end, stride, offset, middle)
+        next_c = _load(x, row + 1, 0, end, stride, offset + channels, right)
+        next_below = _load(grad, row + 2, 0, tl.minimum(height, end + 1), stride, offset, middle)
+        under = below.to(tl.float32)
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+        c = c.to(tl.float32)
+        s00 += a * under
+        s01 += b * under
+        s02 += c * under
+        s10 += a * here
+        s11 += b * here
+        s12 += c * here
+        s20 += a * above
+        s21 += b * above
+        s22 += c * above
+        s_bias += here
+        above, here, below = here, under, next_below
+        a, b, c = next_a, next_b, next_c
+
+    tile = (tl.program_id(0) // tl.cdiv(channels, BLOCK_C)).to(tl.int64)
+    partial += tile * 10 * channels
+    _store_sum(partial, s00, channel, channels, 0)
+    _store_sum(partial, s01, channel, channels, 1)
+    _store_sum(partial, s02, channel, channels, 2)
+    _store_sum(partial, s10, channel, channels, 3)
+    _store_sum(partial, s11, channel, channels, 4)
+    _store_sum(partial, s12, channel, channels, 5)
+    _store_sum(partial, s20, channel, channels, 6)
+    _store_sum(partial, s21, channel, channels, 7)
+    _store_sum(partial, s22, channel, channels, 8)
+    _store_sum(partial, s_bias, channel, channels, 9)
+
+
+@triton.jit(do_not_specialize=['positions', 'share'])
+def norm_grad_kernel(
+    grad_normed,  # (positions, C)
+    grad_out,  # (positions, C), or not read
+    out,  # (positions, C)
+    mean,  # (positions,)
+    rstd,  # (positions,)
+    weight,  # (C,)
+    grad,  # (positions, C)
+    partial,  # (programs, 2, C): sums for weight and bias
+    positions,
+    share,  # positions of a program, a multiple of BLOCK_N
+    channels,
+    HAS_GRAD_OUT: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,  # holds all channels
+):
+    program = tl.program_id(0).to(tl.int64)
+    channel = tl.arange(0, BLOCK_C)
+    keep = channel < channels
+    scale = tl.load(weight + channel, mask=keep, other=0.0).to(tl.float32)[None, :]
+    weight_sum = tl.zeros((BLOCK_N, BLOCK_C), dtype=tl.float32)
+    bias_sum = weight_sum
+    for start in range(0, share, BLOCK_N):
+        position = program * share + start + tl.arange(0, BLOCK_N)
+        inside = position < positions
+        mask = inside[:, None] & keep[None, :]
+        offset = position[:, None] * channels + channel[None, :]
+        average = tl.load(mean + position, mask=inside, other=0.0)
+        inverse = tl.load(rstd + position, mask=inside, other=0.0)[:, None]
+        upstream = tl.load(grad_normed + offset, mask=mask, other=0.0).to(tl.float32)
+        value = tl.load(out + offset, mask=mask, other=0.0).to(tl.float32)
+        normal = tl.where(mask, (value - average[:, None]) * inverse, 0.0)
+        weight_sum += upstream * normal
+        bias_sum += upstream
+        scaled = upstream * scale
+        along_mean = (tl.sum(scaled, axis=1) / channels)[:, None]
+        along_normal = (tl.sum(scaled * normal, axis=1) / channels)[:, None]
+        total = (scaled - along_mean - normal * along_normal) * inverse
+        if HAS_GRAD_OUT:
+            total += tl.load(grad_out + offset, mask=mask, other=0.0).to(tl.float32)
+        tl.store(grad + offset, total.to(grad.dtype.element_ty), mask=mask)
+    partial += program * 2 * channels
+    tl.store(partial + channel, tl.sum(weight_sum, axis=0), mask=keep)
+    tl.store(partial + channels + channel, tl.sum(bias_sum, axis=0), mask=keep)

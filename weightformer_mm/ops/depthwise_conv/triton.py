@@ -1,0 +1,317 @@
+"""The Triton kernels as differentiable operators of PyTorch, and their launchers, which allocate.
+
+Triton is imported with the kernels, when one of them first runs. How a map is split among programs depends on
+its shape alone, so a sum over tiles is the same to the last bit in every run. The blocks depend on the number
+of channels alone, so that no kernel is compiled for a new image size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._shared.dispatch import without_autocast
+from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
+from .._shared.operators import operator
+from . import reference
+
+# Elements of a tile and warps of its program: with 4 elements per thread ptxas takes about 100 registers for
+# sm_90, with 8 about 150, with which fewer warps fit.
+TILE, WARPS = 512, 4
+# 64 bytes of a half-precision map, two sectors of the cache; no width of the architectures is padded
+BLOCK_C = 32
+# Programs that a launch should have at least: some for each of a GPU's 100 to 200 multiprocessors
+PROGRAMS = 2048
+# A strip reads two rows more than it owns: of 8 rows a quarter, of 64 a thirtieth
+FEWEST_ROWS, MOST_ROWS = 8, 64
+# With the LayerNorm a tile holds all channels, of at least 4 columns. Of fewer, by the count of bytes, more
+# would be read for the neighbours than is saved: one of four passes over the map.
+NORM_TILE, NORM_COLUMNS, NORM_CHANNELS = 1024, 4, 512
+# Elements of a tile, warps and programs of the LayerNorm's gradient: 8 elements per thread
+NORM_GRAD_TILE, NORM_GRAD_WARPS, NORM_GRAD_PROGRAMS = 2048, 8, 1024
+# Elements of a tile of the grid's kernels
+GRID_TILE = 2048
+
+
+def depthwise_conv_norm(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    eps: float,
+    residual: bool,
+) -> tuple[Tensor, Tensor]:
+    """In one kernel where the channels fit into a tile."""
+    if x.shape[-1] <= NORM_CHANNELS:
+        return conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual)[:2]
+    out = depthwise_conv(x, kernel, bias, residual)
+    with without_autocast(x.device.type):
+        return out, reference.layer_norm(out, norm_weight, norm_bias, eps)
+
+
+def _like(x: Tensor, *others: object) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+def _split(x: Tensor, block_w: int, block_c: int) -> tuple[int, int]:
+    """Rows of a strip, as many as leave enough programs; and tiles of all images, channels not counted."""
+    batch, height, width, channels = x.shape
+    columns = cdiv(width, block_w)
+    per_strip = batch * columns * cdiv(channels, block_c)
+    rows = min(max(cdiv(height * per_strip, PROGRAMS), FEWEST_ROWS), MOST_ROWS)
+    return rows, batch * columns * cdiv(height, rows)
+
+
+def _image_stride(kernel: Tensor) -> int:
+    return kernel[0].numel() if kernel.shape[0] > 1 else 0
+
+
+def _launch_conv(
+    x: Tensor, kernel: Tensor, bias: Tensor | None, residual: bool, flip: bool
+) -> Tensor:
+    from .kernels import convolution
+
+    x, kernel = x.contiguous(), kernel.contiguous()
+    bias = bias if bias is None else bias.contiguous()
+    out = _like(x)
+    block_c = min(BLOCK_C, next_power_of_two(x.shape[3]))
+    block_w = TILE // block_c
+    rows, tiles = _split(x, block_w, block_c)
+    launch(
+        convolution.conv3x3_kernel,
+        (tiles * cdiv(x.shape[3], block_c),),
+        *(x, kernel, bias, out, *x.shape[1:], rows, _image_stride(kernel), *[None] * 6),
+        HAS_BIAS=bias is not None,
+        FLIP=flip,
+        RESIDUAL=residual,
+        NORM=False,
+        BLOCK_W=block_w,
+        BLOCK_C=block_c,
+        num_warps=WARPS,
+    )
+    return out
+
+
+@operator('depthwise_conv_input_grad(Tensor grad, Tensor kernel, bool residual) -> Tensor', _like)
+def input_grad(grad: Tensor, kernel: Tensor, residual: bool) -> Tensor:
+    """The convolution of the gradient with each kernel turned by 180 degrees."""
+    return _launch_conv(grad, kernel, None, residual, flip=True)
+
+
+def _fake_kernel_grad(x, grad, images, size):
+    taps = x.new_empty((images, x.shape[3], 1, size, size), dtype=torch.float32)
+    return taps, x.new_empty(x.shape[3:], dtype=torch.float32)
+
+
+@operator(
+    'depthwise_conv_kernel_grad(Tensor x, Tensor grad, SymInt images, SymInt size) -> (Tensor, Tensor)',
+    _fake_kernel_grad,
+)
+def kernel_grad(x: Tensor, grad: Tensor, images: int, size: int) -> tuple[Tensor, Tensor]:
+    """Gradients of kernel and bias, float32: sums over each tile, then over the tiles; no atomics.
+
+    ``images`` is B for one kernel per image, or 1 for one that all images share; ``size`` is 3.
+    """
+    from .kernels import convolution
+
+    x, grad = x.contiguous(), grad.contiguous()
+    channels = x.shape[3]
+    block_c = min(BLOCK_C, next_power_of_two(channels))
+    block_w = TILE // block_c
+    rows, tiles = _split(x, block_w, block_c)
+    partial = x.new_empty((tiles, 10, channels), dtype=torch.float32)
+    launch(
+        convolution.kernel_grad3x3_kernel,
+        (tiles * cdiv(channels, block_c),),
+        *(x, grad, partial, *x.shape[1:], rows),
+        BLOCK_W=block_w,
+        BLOCK_C=block_c,
+        num_warps=WARPS,
+    )
+    per_image = (
+        partial.unflatten(0, (images, -1)) if tiles else partial[None].expand(images, -1, -1, -1)
+    )
+    total = per_image.sum(1)  # (images, 10, C)
+    taps = total[:, :9].transpose(1, 2).reshape(images, channels, 1, size, size)
+    return taps.contiguous(), total[:, 9].sum(0)
+
+
+def _conv_gradient(needed, arguments, kept, grad):
+    x, kernel, bias, residual = arguments
+    x_grad = taps_grad = bias_grad = None
+    if needed[0]:
+        x_grad = input_grad(grad, kernel, residual)
+    if any(needed[1:3]):
+        taps_grad, bias_grad = kernel_grad(x, grad, kernel.shape[0], kernel.shape[-1])
+        taps_grad, bias_grad = taps_grad.to(kernel.dtype), bias_grad.to(bias.dtype)
+    return x_grad, taps_grad, bias_grad, None
+
+
+@operator(
+    'depthwise_conv(Tensor x, Tensor kernel, Tensor bias, bool residual) -> Tensor',
+    _like,
+    _conv_gradient,
+    reference.depthwise_conv,
+)
+def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> Tensor:
+    return _launch_conv(x, kernel, bias, residual, flip=False)
+
+
+def _fake_norm_grad(grad_normed, grad_out, out, mean, rstd, weight):
+    return (_like(out), *(out.new_empty(weight.shape, dtype=torch.float32) for _ in range(2)))
+
+
+@operator(
+    'depthwise_conv_norm_grad(Tensor grad_normed, Tensor? grad_out, Tensor out, Tensor mean, Tensor rstd, '
+    'Tensor weight) -> (Tensor, Tensor, Tensor)',
+    _fake_norm_grad,
+)
+def norm_grad(
+    grad_normed: Tensor,
+    grad_out: Tensor | None,
+    out: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of what a LayerNorm took, with ``grad_out`` added, and of its weight and bias; no atomics."""
+    from .kernels import convolution
+
+    grad_normed, out, weight = grad_normed.contiguous(), out.contiguous(), weight.contiguous()
+    added = grad_normed if grad_out is None else grad_out.contiguous()
+    channels, positions = out.shape[3], mean.numel()
+    block_c = next_power_of_two(channels)
+    block_n = max(1, NORM_GRAD_TILE // block_c)
+    share = cdiv(cdiv(positions, NORM_GRAD_PROGRAMS), block_n) * block_n
+    programs = cdiv(positions, share) if positions else 0
+    grad, partial = _like(out), out.new_empty((programs, 2, channels), dtype=torch.float32)
+    launch(
+        convolution.norm_grad_kernel,
+        (programs,),
+        *(grad_normed, added, out, mean, rstd, weight, grad, partial, positions, share, channels),
+        HAS_GRAD_OUT=grad_out is not None,
+        BLOCK_N=block_n,
+        BLOCK_C=block_c,
+        num_warps=NORM_GRAD_WARPS,
+    )
+    return grad, partial[:, 0].sum(0), partial[:, 1].sum(0)
+
+
+def _conv_norm_outputs(x: Tensor, *others: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    mean, rstd = (x.new_empty(x.shape[:3], dtype=torch.float32) for _ in range(2))
+    return _like(x), _like(x), mean, rstd
+
+
+def _conv_norm_gradient(needed, arguments, kept, grad_out, grad_normed, *_):
+    x, kernel, bias, norm_weight, norm_bias, _, residual = arguments
+    weight_grad = shift_grad = None
+    if grad_normed is not None:
+        grad_out, weight_grad, shift_grad = norm_grad(grad_normed, grad_out, *kept, norm_weight)
+        weight_grad = weight_grad.to(norm_weight.dtype)
+        shift_grad = shift_grad.to(norm_bias.dtype)
+    *grads, _ = _conv_gradient(needed, (x, kernel, bias, residual), (), grad_out)
+    return (*grads, weight_grad, shift_grad, None, None)
+
+
+def _reference_conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual):
+    out = reference.depthwise_conv(x, kernel, bias, residual)
+    return out, reference.layer_norm(out, norm_weight, norm_bias, eps)
+
+
+@operator(
+    'depthwise_conv_norm(Tensor x, Tensor kernel, Tensor bias, Tensor norm_weight, Tensor norm_bias, '
+    'float eps, bool residual) -> (Tensor, Tensor, Tensor, Tensor)',
+    _conv_norm_outputs,
+    _conv_norm_gradient,
+    _reference_conv_norm,
+    keeps=(0, 2, 3),
+)
+def conv_norm(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    eps: float,
+    residual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The convolution, its LayerNorm, and each position's mean and ``1 / sqrt(variance + eps)``, float32."""
+    from .kernels import convolution
+
+    x, kernel, bias = x.contiguous(), kernel.contiguous(), bias.contiguous()
+    out, normed, mean, rstd = _conv_norm_outputs(x)
+    block_c = next_power_of_two(x.shape[3])
+    block_w = max(NORM_COLUMNS, NORM_TILE // block_c)
+    rows, tiles = _split(x, block_w, block_c)
+    launch(
+        convolution.conv3x3_kernel,
+        (tiles,),
+        *(x, kernel, bias, out, *x.shape[1:], rows, _image_stride(kernel)),
+        *(normed, mean, rstd, norm_weight.contiguous(), norm_bias.contiguous(), eps),
+        HAS_BIAS=True,
+        FLIP=False,
+        RESIDUAL=residual,
+        NORM=True,
+        BLOCK_W=block_w,
+        BLOCK_C=block_c,
+        num_warps=WARPS * block_w * block_c // TILE,
+    )
+    return out, normed, mean, rstd
+
+
+def _grid(x: Tensor, size: int) -> Tensor:
+    return x.new_empty((x.shape[0], size, size, x.shape[3]), dtype=torch.float32)
+
+
+def _reference_grid(x: Tensor, size: int) -> Tensor:
+    return reference.pool_grid(x.float(), size)
+
+
+def _grid_gradient(needed, arguments, kept, grad):
+    x, _ = arguments
+    return pool_grid_backward(grad, *x.shape[1:3], x.dtype), None
+
+
+@operator('pool_grid(Tensor x, SymInt size) -> Tensor', _grid, _grid_gradient, _reference_grid)
+def pool_grid(x: Tensor, size: int) -> Tensor:
+    from .kernels import grid
+
+    x = x.contiguous()
+    batch, height, width, channels = x.shape
+    out, sums = _grid(x, size), x.new_empty((batch, height, size, channels), dtype=torch.float32)
+    block_c = channel_block(channels)
+    programs, length = cdiv(channels, block_c), GRID_TILE // block_c
+    blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}
+    rows = (programs * size * height * batch,)
+    launch(grid.row_sums_kernel, rows, x, sums, width, BLOCK_W=length, **blocks)
+    cells = (programs, size * size, batch)
+    launch(grid.cell_means_kernel, cells, sums, out, height, width, BLOCK_H=length, **blocks)
+    return out
+
+
+def _empty_map(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    return grad.new_empty((grad.shape[0], height, width, grad.shape[3]), dtype=dtype)
+
+
+@operator(
+    'pool_grid_backward(Tensor grad, SymInt height, SymInt width, ScalarType dtype) -> Tensor',
+    _empty_map,
+)
+def pool_grid_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    from .kernels import grid
+
+    out, size = _empty_map(grad, height, width, dtype), grad.shape[1]
+    batch, _, _, channels = out.shape
+    block_c = channel_block(channels)
+    block_w = GRID_TILE // block_c
+    launch(
+        grid.grid_backward_kernel,
+        (cdiv(width, block_w) * cdiv(channels, block_c) * height * batch,),
+        *(grad.contiguous(), out, height, width),
+        C=channels,
+        SIZE=size,
+        BLOCK_W=block_w,
+        BLOCK_C=block_c,
+    )
+    return out

@@ -1,0 +1,240 @@
+"""The Triton kernels as differentiable operators of PyTorch, and their launchers, which allocate.
+
+Triton is imported with the kernels, when one of them first runs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._shared.dispatch import at_least_float32
+from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
+from .._shared.operators import operator
+from . import reference
+
+_POOL_ELEMENTS = 2048  # of the pooled map, per program
+_BOUND_BLOCK = {'BLOCK_K': 64, 'BLOCK_M': 32}
+# The sum over tokens is cut into parts for this many programs, also on GPUs that run fewer at once: where
+# it is cut decides how it is rounded.
+_CORRELATION_PROGRAMS = 512
+_MIN_TOKENS_PER_SPLIT = 256
+
+
+def pool_tokens(x: Tensor) -> Tensor:
+    return pool(x, x.dtype)
+
+
+def bilateral_update(x: Tensor, *parameters: Tensor) -> Tensor:
+    """``x`` is read as it is, and all after it is float32."""
+    return _from_pooled(pool(x, torch.float32), x.shape[1] * x.shape[2], *parameters)
+
+
+@at_least_float32
+def _from_pooled(
+    pooled: Tensor,
+    num_tokens: int,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_in: Tensor,
+    expand_out: Tensor,
+) -> Tensor:
+    z = F.linear(pooled, reduce_weight, reduce_bias)  # (B, Np, Cin//r + Cout//r)
+    core = silu_correlation(z, expand_in.shape[0], num_tokens)  # (B, Cin//r, Cout//r)
+    return expand_in.T @ (core @ expand_out) * expand_in.shape[1] ** -0.5
+
+
+def with_bounded_update(
+    update: Tensor, weight: Tensor, dim: int | tuple[int, ...], dtype: torch.dtype | None
+) -> Tensor:
+    normed = [axis % update.ndim for axis in ((dim,) if isinstance(dim, int) else dim)]
+    order = [0, *normed, *(axis for axis in range(1, update.ndim) if axis not in normed)]
+    update = update.permute(order)  # (B, *normed, *others): as it was for dim=1 of (B, Cin, Cout)
+    static = weight.permute([axis - 1 for axis in order[1:]])
+    length = math.prod(update.shape[1 : len(normed) + 1])
+    rest = math.prod(update.shape[len(normed) + 1 :])
+    result = bounded_update(
+        update.reshape(len(update), length, rest),
+        static.reshape(length, rest),
+        dtype or torch.float32,
+    )
+    return result.view(update.shape).permute(sorted(range(update.ndim), key=order.__getitem__))
+
+
+def _pooled(x: Tensor, dtype: torch.dtype) -> Tensor:
+    batch, height, width, channels = x.shape
+    tokens = math.prod(reference.pooled_size(height, width))
+    return x.new_empty((batch, tokens, channels), dtype=dtype)
+
+
+def _map(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    return grad.new_empty((grad.shape[0], height, width, grad.shape[2]), dtype=dtype)
+
+
+def _launch_on_map(kernel, source: Tensor, out: Tensor, tokens: int, height: int, width: int):
+    """A kernel whose programs share ``tokens`` windows of each map."""
+    batch, *_, channels = out.shape
+    block_c = channel_block(channels)
+    block_t = _POOL_ELEMENTS // block_c
+    launch(
+        kernel,
+        (cdiv(tokens, block_t) * cdiv(channels, block_c), batch),
+        *(source, out, height, width),
+        C=channels,
+        WINDOW_H=min(2, height),
+        WINDOW_W=min(2, width),
+        BLOCK_T=block_t,
+        BLOCK_C=block_c,
+    )
+
+
+def _pool_gradient(needed, arguments, kept, grad):
+    x, _ = arguments
+    return pool_backward(grad, *x.shape[1:3], x.dtype), None
+
+
+def _reference_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return reference.pool_tokens(x.float()).to(dtype)
+
+
+@operator(
+    'pool_tokens(Tensor x, ScalarType dtype) -> Tensor', _pooled, _pool_gradient, _reference_pool
+)
+def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+    from . import kernels
+
+    out = _pooled(x, dtype)
+    _launch_on_map(kernels.pool_kernel, x.contiguous(), out, out.shape[1], *x.shape[1:3])
+    return out
+
+
+@operator(
+    'pool_tokens_backward(Tensor grad, SymInt height, SymInt width, ScalarType dtype) -> Tensor',
+    _map,
+)
+def pool_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    from . import kernels
+
+    out = _map(grad, height, width, dtype)
+    windows = cdiv(height, 2) * cdiv(width, 2)  # those cut off included
+    _launch_on_map(kernels.pool_backward_kernel, grad.contiguous(), out, windows, height, width)
+    return out
+
+
+def _fake_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
+    return z.new_empty((z.shape[0], left, z.shape[2] - left), dtype=torch.float32)
+
+
+def _correlation_gradient(needed, arguments, kept, grad):
+    z, left, num_tokens = arguments
+    return silu_correlation_backward(grad, z, left, num_tokens), None, None
+
+
+def _reference_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
+    first, second = F.silu(z.float()).split([left, z.shape[2] - left], dim=-1)
+    return reference.token_correlation(first, second, num_tokens)
+
+
+@operator(
+    'silu_correlation(Tensor z, SymInt left, SymInt num_tokens) -> Tensor',
+    _fake_correlation,
+    _correlation_gradient,
+    _reference_correlation,
+)
+def silu_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
+    """``SiLU(z[..., :left])ᵀ SiLU(z[..., left:]) / num_tokens``; ``(B, Np, P + Q) -> (B, P, Q)``."""
+    from . import kernels
+
+    batch, tokens, width = z.shape
+    right = width - left
+    block_p, block_q = (_block(side) for side in (left, right))
+    tiles = cdiv(left, block_p) * cdiv(right, block_q)
+    splits = min(
+        cdiv(_CORRELATION_PROGRAMS, max(tiles * batch, 1)), cdiv(tokens, _MIN_TOKENS_PER_SPLIT)
+    )
+    out = z.new_empty((splits, batch, left, right), dtype=torch.float32)
+    launch(
+        kernels.correlation_kernel,
+        (tiles, splits, batch),
+        *(z.contiguous(), out, tokens, cdiv(tokens, splits), 1.0 / num_tokens),
+        P=left,
+        Q=right,
+        BLOCK_P=block_p,
+        BLOCK_Q=block_q,
+        BLOCK_T=16,
+    )
+    return out.sum(0) if splits > 1 else out[0]
+
+
+@operator(
+    'silu_correlation_backward(Tensor grad, Tensor z, SymInt left, SymInt num_tokens) -> Tensor',
+    lambda grad, z, left, num_tokens: z.new_empty(z.shape),
+)
+def silu_correlation_backward(grad: Tensor, z: Tensor, left: int, num_tokens: int) -> Tensor:
+    from . import kernels
+
+    batch, tokens, width = z.shape
+    out, own = z.new_empty(z.shape), _block(left)
+    columns = cdiv(left, own) + cdiv(width - left, own)
+    launch(
+        kernels.correlation_backward_kernel,
+        (cdiv(tokens, 64) * columns, batch),
+        *(grad.contiguous(), z.contiguous(), out, tokens, 1.0 / num_tokens),
+        P=left,
+        Q=width - left,
+        BLOCK_T=64,
+        BLOCK_OWN=own,
+        BLOCK_OTHER=16,
+    )
+    return out
+
+
+def _block(size: int) -> int:
+    return min(max(next_power_of_two(size), 16), 64)
+
+
+def _bound_gradient(needed, arguments, kept, grad):
+    update, weight, _ = arguments
+    grad_update = bounded_update_backward(grad, update) if needed[0] else None
+    grad_weight = grad.sum(0, dtype=torch.float32).to(weight.dtype) if needed[1] else None
+    return grad_update, grad_weight, None
+
+
+def _reference_bound(update: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    return reference.with_bounded_update(update.float(), weight.float(), dim=1).to(dtype)
+
+
+@operator(
+    'bounded_update(Tensor update, Tensor weight, ScalarType dtype) -> Tensor',
+    lambda update, weight, dtype: update.new_empty(update.shape, dtype=dtype),
+    _bound_gradient,
+    _reference_bound,
+)
+def bounded_update(update: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """`with_bounded_update` with the norm over axis 1 of ``(B, K, M)``."""
+    from . import kernels
+
+    out = update.new_empty(update.shape, dtype=dtype)
+    _launch_bound(kernels.bound_kernel, update.contiguous(), weight.contiguous(), out)
+    return out
+
+
+@operator(
+    'bounded_update_backward(Tensor grad, Tensor update) -> Tensor',
+    lambda grad, update: update.new_empty(update.shape),
+)
+def bounded_update_backward(grad: Tensor, update: Tensor) -> Tensor:
+    from . import kernels
+
+    out = update.new_empty(update.shape)
+    _launch_bound(kernels.bound_backward_kernel, grad.contiguous(), update.contiguous(), out)
+    return out
+
+
+def _launch_bound(kernel, first: Tensor, second: Tensor, out: Tensor) -> None:
+    batch, k, m = out.shape
+    grid = (cdiv(m, _BOUND_BLOCK['BLOCK_M']), batch)
+    launch(kernel, grid, first, second, out, K=k, M=m, **_BOUND_BLOCK)
