@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
+from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_flatten, tree_map
 
 from weightformer_mm.analysis.complexity.operations import FORMULAS, is_view
-from weightformer_mm.ops._shared.compat import flop_formulas
 from weightformer_mm.ops._shared.operators import NAMESPACE
 
 MATMUL = 'matrix products'
@@ -38,6 +38,29 @@ _BY_NAME = {
     'gelu': GELU,
     'gelu_backward': GELU,
 }
+
+
+def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
+    """What PyTorch's counter computes for each operation, by operator.
+
+    Args:
+        additional: formulas on shapes, as ``FlopCounterMode(custom_mapping=...)`` takes them.
+
+    Returns:
+        formulas on tensors, to be called as ``formula(*args, **kwargs, out_val=output)``, in FLOPs.
+    """
+    counter = flop_counter.FlopCounterMode(display=False, custom_mapping=additional)
+    if hasattr(counter, 'flop_registry'):
+        return counter.flop_registry
+
+    def on_tensors(formula: Callable[..., int]) -> Callable[..., int]:  # torch 2.1
+        def called(*args: object, out_val: object, **kwargs: object) -> int:
+            args, kwargs, shape = tree_map(flop_counter.get_shape, (args, kwargs, out_val))
+            return formula(*args, **kwargs, out_shape=shape)
+
+        return called
+
+    return {operator: on_tensors(formula) for operator, formula in counter.flop_mapping.items()}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import sys
 
 import pytest
-import torch
 
 from weightformer_mm.ops._shared import compat
 
@@ -29,11 +28,3 @@ def test_which_triton_compiles_the_kernels(source, obstacle, tmp_path, monkeypat
     monkeypatch.delitem(sys.modules, 'triton', raising=False)
     monkeypatch.setattr(sys, 'path', [str(tmp_path)])
     assert compat.triton_obstacle() == obstacle
-
-
-def test_formulas_take_tensors():
-    aten = torch.ops.aten
-    formulas = compat.flop_formulas({aten.dot: lambda left, right, out_shape: 2 * left[0]})
-    left, right, vector = torch.ones(3, 4), torch.ones(4, 5), torch.ones(7)
-    assert formulas[aten.dot](vector, vector, out_val=vector.sum()) == 14
-    assert formulas[aten.mm](left, right, out_val=left @ right) == 2 * 3 * 4 * 5

@@ -11,8 +11,7 @@ if needs.TRITON_INTERNALS_OBSTACLE is not None:
     pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
 
 from tests.helpers.ahead_of_time import compile_launches, count_compilations  # noqa: E402
-from weightformer_mm.ops.depthwise_conv import triton  # noqa: E402
-from weightformer_mm.ops.depthwise_conv.kernels import convolution  # noqa: E402
+from weightformer_mm.ops.depthwise_conv import kernels, triton  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -57,7 +56,7 @@ def test_four_elements_are_loaded_and_stored_at_once(dtype, width):
 
 def test_no_size_and_no_number_of_images_compiles_again():
     names = ('conv3x3_kernel', 'kernel_grad3x3_kernel', 'norm_grad_kernel')
-    functions = [getattr(convolution, name) for name in names]
+    functions = [getattr(kernels, name) for name in names]
     counts = []
     for shape in [(2, 16, 16), (1, 1, 1), (3, 17, 100), (16, 32, 48), (2, 401, 3)]:
         launches(torch.bfloat16, 160, shape=shape)

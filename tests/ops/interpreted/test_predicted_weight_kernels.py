@@ -83,13 +83,12 @@ def test_the_bounded_weight_is_rounded_once(dtype, device):
     assert all(map(torch.equal, gradients, others))  # upstream gradients are exact in each type
 
 
-@pytest.mark.parametrize('dim', [1, 2, -1, (2, 3), (1, 3), (1, 2, 3)], ids=str)
-def test_the_norm_may_be_over_any_axes(dim, device):
-    torch.manual_seed(0)
-    check(
-        functools.partial(ops.with_bounded_update, dim=dim),
-        [draw(3, 5, 4, 6, device=device), draw(5, 4, 6, device=device)],
-    )
+@pytest.mark.parametrize('dim', [2, (1, 2)], ids=str)
+def test_a_norm_over_other_axes_is_left_to_pytorch(dim, device):
+    update, weight = draw(3, 5, 4, device=device), draw(5, 4, device=device)
+    with pytest.raises(ValueError, match='axis 1'):
+        ops.with_bounded_update(update, weight, dim, backend='triton')
+    assert ops.with_bounded_update(update, weight, dim).shape == update.shape
 
 
 def test_the_sum_over_tokens_is_split(device, monkeypatch):
@@ -162,7 +161,6 @@ def operator_calls(device) -> dict[str, tuple]:
         leaf.requires_grad_()
     return {
         'pool_tokens': (x, torch.float32),
-        'pool_tokens_backward': (here(2, 6, 4), 5, 6, torch.float16),
         'silu_correlation': (z, 4, 28),
         'silu_correlation_backward': (here(2, 4, 16), z.detach(), 4, 28),
         'bounded_update': (update, weight, torch.bfloat16),

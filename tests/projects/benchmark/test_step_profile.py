@@ -16,6 +16,7 @@ from projects.benchmark.kinds import (
     NORM,
     PREDICTION,
     KindCounter,
+    flop_formulas,
 )
 from projects.benchmark.step_profile import profile_step, render_profiles
 from projects.benchmark.steps import Case
@@ -142,3 +143,11 @@ def test_markdown_has_a_row_per_kind_and_the_sum(plain):
     assert len(rows) == len(plain.parts) + 2
     assert len({row.count('|') for row in rows}) == 1
     assert rows[-1].startswith('| all |') and '100.0%' in rows[-1]
+
+
+def test_formulas_take_tensors():
+    aten = torch.ops.aten
+    formulas = flop_formulas({aten.dot: lambda left, right, out_shape: 2 * left[0]})
+    left, right, vector = torch.ones(3, 4), torch.ones(4, 5), torch.ones(7)
+    assert formulas[aten.dot](vector, vector, out_val=vector.sum()) == 14
+    assert formulas[aten.mm](left, right, out_val=left @ right) == 2 * 3 * 4 * 5

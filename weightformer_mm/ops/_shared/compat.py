@@ -6,11 +6,8 @@ import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.utils import flop_counter
-from torch.utils._pytree import tree_map
 
 # torch >= 2.4: operators that torch.compile keeps whole
 HAS_CUSTOM_OPS = hasattr(torch.library, 'custom_op')
@@ -26,16 +23,17 @@ is_compiling: Callable[[], bool] = getattr(torch.compiler, 'is_compiling', None)
 )
 
 if hasattr(torch, 'get_autocast_dtype'):  # torch >= 2.4
-    autocast_enabled, autocast_dtype = torch.is_autocast_enabled, torch.get_autocast_dtype
+    autocast_enabled: Callable[[str], bool] = torch.is_autocast_enabled
+    autocast_dtype: Callable[[str], torch.dtype] = torch.get_autocast_dtype
 else:
+    _ENABLED = {'cpu': torch.is_autocast_cpu_enabled}
+    _DTYPE = {'cpu': torch.get_autocast_cpu_dtype}
 
     def autocast_enabled(device_type: str) -> bool:
-        on_cpu = device_type == 'cpu'
-        return torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
+        return _ENABLED.get(device_type, torch.is_autocast_enabled)()
 
     def autocast_dtype(device_type: str) -> torch.dtype:
-        on_cpu = device_type == 'cpu'
-        return torch.get_autocast_cpu_dtype() if on_cpu else torch.get_autocast_gpu_dtype()
+        return _DTYPE.get(device_type, torch.get_autocast_gpu_dtype)()
 
 
 def triton_version() -> tuple[int, int] | None:
@@ -59,26 +57,3 @@ def triton_obstacle() -> str | None:
         least, found = ('.'.join(map(str, numbers)) for numbers in (LEAST_TRITON, version))
         return f'the kernels need Triton >= {least}, installed is {found}'
     return None
-
-
-def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
-    """What PyTorch's counter computes for each operation, by operator.
-
-    Args:
-        additional: formulas on shapes, as ``FlopCounterMode(custom_mapping=...)`` takes them.
-
-    Returns:
-        formulas on tensors, to be called as ``formula(*args, **kwargs, out_val=output)``, in FLOPs.
-    """
-    counter: Any = flop_counter.FlopCounterMode(display=False, custom_mapping=additional)
-    if hasattr(counter, 'flop_registry'):
-        return counter.flop_registry
-
-    def on_tensors(formula: Callable[..., int]) -> Callable[..., int]:  # torch 2.1
-        def called(*args: object, out_val: object, **kwargs: object) -> int:
-            args, kwargs, shape = tree_map(flop_counter.get_shape, (args, kwargs, out_val))
-            return formula(*args, **kwargs, out_shape=shape)
-
-        return called
-
-    return {operator: on_tensors(formula) for operator, formula in counter.flop_mapping.items()}

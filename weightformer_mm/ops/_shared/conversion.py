@@ -6,14 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
-
-Convert = Callable[[Any], Any]
 
 
 def converted_copy(
-    module: nn.Module, convert: Convert, made: dict[nn.Module, nn.Module] | None = None
+    module: nn.Module, convert: Callable[[Any], Any], made: dict[nn.Module, nn.Module] | None = None
 ) -> nn.Module:
     """A module that shares all with ``module`` but its parameters and buffers, which are converted.
 
@@ -31,17 +27,3 @@ def converted_copy(
             for name, child in module._modules.items()
         }
     return made[module]
-
-
-class Converting(TorchFunctionMode):
-    """Converts the arguments of each operation as it runs: slower than a copy.
-
-    For modules whose ``forward`` was replaced on the instance: it may hold on to the original.
-    """
-
-    def __init__(self, convert: Convert):
-        super().__init__()
-        self._convert = convert
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        return function(*tree_map(self._convert, args), **tree_map(self._convert, kwargs or {}))

@@ -25,7 +25,7 @@ from .compat import (
     is_compiling,
     triton_obstacle,
 )
-from .conversion import Converting, converted_copy
+from .conversion import converted_copy
 
 BACKENDS = ('auto', 'torch', 'triton')
 ENVIRONMENT = 'WEIGHTFORMER_BACKEND'
@@ -181,10 +181,9 @@ def at_least_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def predict(predictor: nn.Module, x: Tensor) -> Tensor:
     """Call a predictor as `at_least_float32` calls a function: input and parameters in at least float32.
 
-    A predictor whose own class sets ``takes_half = True`` converts the map itself, while it reads it.
-
-    A predictor in half precision is called as a copy that shares all with it but has float32 parameters and
-    buffers: what it writes to these is lost, and threads may share it.
+    A predictor whose own class sets ``takes_half = True`` converts the map itself, while it reads it. One in
+    half precision is called with float32 copies of its parameters and buffers; what it writes to them is
+    lost.
     """
     if not vars(type(predictor)).get('takes_half', False):
         x = promote(x)
@@ -192,12 +191,11 @@ def predict(predictor: nn.Module, x: Tensor) -> Tensor:
         state = {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
         if not any(tensor.dtype in HALF for tensor in state.values()):
             return predictor(x)
-        if is_compiling():  # exchanges them during the call, which is traced once
+        # a forward that was replaced on the instance may hold on to the original, and a compiler traces once:
+        # there, parameters are exchanged during the call
+        if is_compiling() or any('forward' in vars(module) for module in predictor.modules()):
             promoted = {name: promote(tensor) for name, tensor in state.items()}
-            return torch.func.functional_call(predictor, promoted, (x,))
-        if any('forward' in vars(module) for module in predictor.modules()):
-            with Converting(promote):
-                return predictor(promote(x))
+            return torch.func.functional_call(predictor, promoted, (promote(x),))
         return converted_copy(predictor, promote)(x)
 
 

@@ -10,11 +10,10 @@ __all__ = ['attention_as_mlp']
 
 
 def attention_as_mlp(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Apply to each query an MLP: weight ``Kᵀ / √d (d, N)``, softmax, weight ``V (N, d)``.
+    """``scaled_dot_product_attention`` as an MLP on each query: weight ``Kᵀ / √d``, softmax, weight ``V``.
 
-    The same function as ``scaled_dot_product_attention``. Both weights are predicted from the input, and
-    their size grows with the number of tokens ``N``: hence the cost ``O(N²)`` that the dynamic layers of
-    this package do not have, whose predicted weights have a fixed size.
+    Both weights are predicted from the input and grow with the number of tokens ``N``: hence the cost
+    ``O(N²)``. The dynamic layers predict weights of a fixed size.
 
     Args:
         query: ``(..., M, d)``.
@@ -32,4 +31,4 @@ def attention_as_mlp(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             'expected query (..., M, d), key (..., N, d) and value (..., N, e), got '
             f'{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}'
         )
-    return reference.mlp(query, *reference.predicted_weights(key, value))
+    return reference.attention_as_mlp(query, key, value)

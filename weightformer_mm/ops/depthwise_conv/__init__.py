@@ -123,7 +123,7 @@ def depthwise_conv_norm(
     """
     _check(x, kernel, bias, norm_weight=norm_weight, norm_bias=norm_bias)
     code = _code(backend, x, kernel.shape[-1])
-    return code.depthwise_conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual)
+    return code.depthwise_conv_norm(x, kernel, bias, (norm_weight, norm_bias, eps), residual)
 
 
 def _check(x: Tensor, kernel: Tensor, bias: Tensor, **vectors: Tensor) -> None:

@@ -1,19 +1,7 @@
 """The convolution and its prediction in PyTorch: the fastest eager form, and operators for ``torch.compile``.
 
-Milliseconds of the convolution on two CPU cores, forward / forward and backward, for maps ``(B, H, W, C)``:
-
-    float32                       1x256x256x64    1x64x64x320   4x64x64x64    4x14x14x384
-    folded batch, channels-last   0.75 /   4.3    0.35 /  1.3   0.48 /  1.9   0.18 / 0.75
-    one convolution per image     1.56 /  24.5    0.56 /  2.7   0.58 /  4.0   0.30 / 1.7
-    B*C groups in NCHW            27.8 /  91.0    2.55 /  7.1   1.71 /  4.2   0.48 / 1.3
-    nine shifted products         29.2 / 160      6.01 / 30     5.09 / 24     1.16 / 5.5
-    bfloat16
-    folded batch, channels-last   0.77 /   5.1    0.31 /  1.5   0.34 /  1.8   0.14 / 0.76
-    one convolution per image     1.06 /  16.8    0.41 /  2.3   0.44 /  3.5   0.25 / 1.5
-    B*C groups in NCHW            13.8 /  42.6    2.12 /  5.8   1.63 /  4.1   0.36 / 1.1
-    nine shifted products         43.5 / 158      10.3 / 33     8.55 / 31     2.16 / 7.6
-
-The order is the same everywhere, so there is one form. Images that share a kernel need no folding.
+The batch is folded into the channels, the fastest of four forms for every size and type measured, see
+docs/benchmarks/where_the_time_goes.md. Images that share a kernel need no folding.
 
 ``torch.compile`` does not look into the operators. Traced step by step, the backward pass of the convolution
 is compiled for a layout of the gradient that oneDNN need not return, and its forward pass anew for maps of
@@ -46,16 +34,11 @@ def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> T
 
 
 def depthwise_conv_norm(
-    x: Tensor,
-    kernel: Tensor,
-    bias: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    eps: float,
-    residual: bool,
+    x: Tensor, kernel: Tensor, bias: Tensor, norm: tuple[Tensor, Tensor, float], residual: bool
 ) -> tuple[Tensor, Tensor]:
+    """``norm`` is weight, bias and epsilon."""
     out = depthwise_conv(x, kernel, bias, residual)
-    return out, reference.layer_norm(out, norm_weight, norm_bias, eps)
+    return out, reference.layer_norm(out, *norm)
 
 
 @at_least_float32
@@ -140,11 +123,13 @@ def eager_conv_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor
         _folded(x, images),
         kernel.flatten(0, 1),
         [images * channels],
-        [1, 1],
-        [size // 2, size // 2],
-        [1, 1],
-        False,
-        [0, 0],
+        *(
+            [1, 1],
+            [size // 2] * 2,
+            [1, 1],
+            False,
+            [0, 0],
+        ),  # stride, padding, dilation, not transposed
         images * channels,
         [True, True, True],
     )

@@ -34,20 +34,14 @@ GRID_TILE = 2048
 
 
 def depthwise_conv_norm(
-    x: Tensor,
-    kernel: Tensor,
-    bias: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    eps: float,
-    residual: bool,
+    x: Tensor, kernel: Tensor, bias: Tensor, norm: tuple[Tensor, Tensor, float], residual: bool
 ) -> tuple[Tensor, Tensor]:
-    """In one kernel where the channels fit into a tile."""
+    """In one kernel where the channels fit into a tile; ``norm`` is weight, bias and epsilon."""
     if x.shape[-1] <= NORM_CHANNELS:
-        return conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual)[:2]
+        return conv_norm(x, kernel, bias, *norm, residual)[:2]
     out = depthwise_conv(x, kernel, bias, residual)
     with without_autocast(x.device.type):
-        return out, reference.layer_norm(out, norm_weight, norm_bias, eps)
+        return out, reference.layer_norm(out, *norm)
 
 
 def _like(x: Tensor, *others: object) -> Tensor:
@@ -63,6 +57,15 @@ def _split(x: Tensor, block_w: int, block_c: int) -> tuple[int, int]:
     return rows, batch * columns * cdiv(height, rows)
 
 
+def _tiles(x: Tensor) -> tuple[int, int, int, dict[str, int]]:
+    """Rows of a strip, tiles, programs, and the blocks of a program of the convolution alone."""
+    block_c = min(BLOCK_C, next_power_of_two(x.shape[3]))
+    block_w = TILE // block_c
+    rows, tiles = _split(x, block_w, block_c)
+    blocks = {'BLOCK_W': block_w, 'BLOCK_C': block_c, 'num_warps': WARPS}
+    return rows, tiles, tiles * cdiv(x.shape[3], block_c), blocks
+
+
 def _image_stride(kernel: Tensor) -> int:
     return kernel[0].numel() if kernel.shape[0] > 1 else 0
 
@@ -70,25 +73,20 @@ def _image_stride(kernel: Tensor) -> int:
 def _launch_conv(
     x: Tensor, kernel: Tensor, bias: Tensor | None, residual: bool, flip: bool
 ) -> Tensor:
-    from .kernels import convolution
+    from . import kernels
 
-    x, kernel = x.contiguous(), kernel.contiguous()
-    bias = bias if bias is None else bias.contiguous()
-    out = _like(x)
-    block_c = min(BLOCK_C, next_power_of_two(x.shape[3]))
-    block_w = TILE // block_c
-    rows, tiles = _split(x, block_w, block_c)
+    x, kernel, out = x.contiguous(), kernel.contiguous(), _like(x)
+    bias = None if bias is None else bias.contiguous()
+    rows, _, programs, blocks = _tiles(x)
     launch(
-        convolution.conv3x3_kernel,
-        (tiles * cdiv(x.shape[3], block_c),),
+        kernels.conv3x3_kernel,
+        (programs,),
         *(x, kernel, bias, out, *x.shape[1:], rows, _image_stride(kernel), *[None] * 6),
         HAS_BIAS=bias is not None,
         FLIP=flip,
         RESIDUAL=residual,
         NORM=False,
-        BLOCK_W=block_w,
-        BLOCK_C=block_c,
-        num_warps=WARPS,
+        **blocks,
     )
     return out
 
@@ -113,22 +111,14 @@ def kernel_grad(x: Tensor, grad: Tensor, images: int, size: int) -> tuple[Tensor
 
     ``images`` is B for one kernel per image, or 1 for one that all images share; ``size`` is 3.
     """
-    from .kernels import convolution
+    from . import kernels
 
     x, grad = x.contiguous(), grad.contiguous()
     channels = x.shape[3]
-    block_c = min(BLOCK_C, next_power_of_two(channels))
-    block_w = TILE // block_c
-    rows, tiles = _split(x, block_w, block_c)
+    rows, tiles, programs, blocks = _tiles(x)
     partial = x.new_empty((tiles, 10, channels), dtype=torch.float32)
-    launch(
-        convolution.kernel_grad3x3_kernel,
-        (tiles * cdiv(channels, block_c),),
-        *(x, grad, partial, *x.shape[1:], rows),
-        BLOCK_W=block_w,
-        BLOCK_C=block_c,
-        num_warps=WARPS,
-    )
+    arguments = (x, grad, partial, *x.shape[1:], rows)
+    launch(kernels.kernel_grad3x3_kernel, (programs,), *arguments, **blocks)
     per_image = (
         partial.unflatten(0, (images, -1)) if tiles else partial[None].expand(images, -1, -1, -1)
     )
@@ -176,7 +166,7 @@ def norm_grad(
     weight: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of what a LayerNorm took, with ``grad_out`` added, and of its weight and bias; no atomics."""
-    from .kernels import convolution
+    from . import kernels
 
     grad_normed, out, weight = grad_normed.contiguous(), out.contiguous(), weight.contiguous()
     added = grad_normed if grad_out is None else grad_out.contiguous()
@@ -187,7 +177,7 @@ def norm_grad(
     programs = cdiv(positions, share) if positions else 0
     grad, partial = _like(out), out.new_empty((programs, 2, channels), dtype=torch.float32)
     launch(
-        convolution.norm_grad_kernel,
+        kernels.norm_grad_kernel,
         (programs,),
         *(grad_normed, added, out, mean, rstd, weight, grad, partial, positions, share, channels),
         HAS_GRAD_OUT=grad_out is not None,
@@ -237,7 +227,7 @@ def conv_norm(
     residual: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The convolution, its LayerNorm, and each position's mean and ``1 / sqrt(variance + eps)``, float32."""
-    from .kernels import convolution
+    from . import kernels
 
     x, kernel, bias = x.contiguous(), kernel.contiguous(), bias.contiguous()
     out, normed, mean, rstd = _conv_norm_outputs(x)
@@ -245,7 +235,7 @@ def conv_norm(
     block_w = max(NORM_COLUMNS, NORM_TILE // block_c)
     rows, tiles = _split(x, block_w, block_c)
     launch(
-        convolution.conv3x3_kernel,
+        kernels.conv3x3_kernel,
         (tiles,),
         *(x, kernel, bias, out, *x.shape[1:], rows, _image_stride(kernel)),
         *(normed, mean, rstd, norm_weight.contiguous(), norm_bias.contiguous(), eps),
@@ -268,14 +258,26 @@ def _reference_grid(x: Tensor, size: int) -> Tensor:
     return reference.pool_grid(x.float(), size)
 
 
+def _shares(length: int, size: int, grad: Tensor) -> Tensor:
+    """What each of ``length`` pixels gets of the gradient of each cell along its side, ``(length, size)``."""
+    pixel, cell = (torch.arange(count, device=grad.device) for count in (length, size))
+    start, end = cell * length // size, ((cell + 1) * length + size - 1) // size
+    inside = (pixel[:, None] >= start) & (pixel[:, None] < end)
+    return inside.to(grad.dtype) / (end - start).to(grad.dtype)
+
+
 def _grid_gradient(needed, arguments, kept, grad):
-    x, _ = arguments
-    return pool_grid_backward(grad, *x.shape[1:3], x.dtype), None
+    """By two products: PyTorch's own adds with atomics, and not the same bits in every run."""
+    x, size = arguments
+    with without_autocast(x.device.type):
+        rows, columns = (_shares(side, size, grad) for side in x.shape[1:3])
+        grad = (rows @ grad.flatten(2)).unflatten(2, grad.shape[2:])  # (B, H, size, C)
+        return (columns @ grad).to(x.dtype), None
 
 
 @operator('pool_grid(Tensor x, SymInt size) -> Tensor', _grid, _grid_gradient, _reference_grid)
 def pool_grid(x: Tensor, size: int) -> Tensor:
-    from .kernels import grid
+    from . import kernels
 
     x = x.contiguous()
     batch, height, width, channels = x.shape
@@ -284,34 +286,7 @@ def pool_grid(x: Tensor, size: int) -> Tensor:
     programs, length = cdiv(channels, block_c), GRID_TILE // block_c
     blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}
     rows = (programs * size * height * batch,)
-    launch(grid.row_sums_kernel, rows, x, sums, width, BLOCK_W=length, **blocks)
+    launch(kernels.row_sums_kernel, rows, x, sums, width, BLOCK_W=length, **blocks)
     cells = (programs, size * size, batch)
-    launch(grid.cell_means_kernel, cells, sums, out, height, width, BLOCK_H=length, **blocks)
-    return out
-
-
-def _empty_map(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    return grad.new_empty((grad.shape[0], height, width, grad.shape[3]), dtype=dtype)
-
-
-@operator(
-    'pool_grid_backward(Tensor grad, SymInt height, SymInt width, ScalarType dtype) -> Tensor',
-    _empty_map,
-)
-def pool_grid_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    from .kernels import grid
-
-    out, size = _empty_map(grad, height, width, dtype), grad.shape[1]
-    batch, _, _, channels = out.shape
-    block_c = channel_block(channels)
-    block_w = GRID_TILE // block_c
-    launch(
-        grid.grid_backward_kernel,
-        (cdiv(width, block_w) * cdiv(channels, block_c) * height * batch,),
-        *(grad.contiguous(), out, height, width),
-        C=channels,
-        SIZE=size,
-        BLOCK_W=block_w,
-        BLOCK_C=block_c,
-    )
+    launch(kernels.cell_means_kernel, cells, sums, out, height, width, BLOCK_H=length, **blocks)
     return out

@@ -35,7 +35,7 @@ class _Run(AbstractContextManager):
 
     def __init__(self, stash: Stash, recomputing: bool):
         self._stash, self._recomputing = stash, recomputing
-        self._token: Token | None = None
+        self._token: Token
 
     def __enter__(self) -> None:
         self._stash.recomputing = self._recomputing

@@ -23,9 +23,9 @@ __all__ = [
 ]
 
 
-def _code(backend: str, x: Tensor) -> ModuleType:
+def _code(backend: str, x: Tensor, obstacle: str | None = None) -> ModuleType:
     """The module that computes; asked of ``x`` as it comes, as Triton reads half precision unconverted."""
-    return triton if choose_backend(backend, x) == 'triton' else torch
+    return triton if choose_backend(backend, x, obstacle) == 'triton' else torch
 
 
 def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
@@ -132,7 +132,9 @@ def with_bounded_update(
         raise ValueError(
             f'expected an update of shape (B, {", ".join(map(str, weight.shape))}), got {tuple(update.shape)}'
         )
-    return _code(backend, update).with_bounded_update(update, weight, dim, dtype)
+    other = dim != 1 or update.ndim != 3
+    obstacle = 'the Triton kernel takes the norm over axis 1 of (B, Cin, Cout)' if other else None
+    return _code(backend, update, obstacle).with_bounded_update(update, weight, dim, dtype)
 
 
 def predicted_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -39,39 +39,6 @@ def pool_kernel(
     tl.store(out + offset, mean.to(out.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=['height', 'width'])
-def pool_backward_kernel(
-    grad,  # (B, H // WINDOW_H * W // WINDOW_W, C)
-    out,  # (B, H, W, C)
-    height,
-    width,
-    C: tl.constexpr,
-    WINDOW_H: tl.constexpr,
-    WINDOW_W: tl.constexpr,
-    BLOCK_T: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    # a token here is a window, cut-off windows at the lower and right edge included: their gradient is zero
-    channel_blocks: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
-    image = tl.program_id(1).to(tl.int64)
-    rows, columns = height // WINDOW_H, width // WINDOW_W
-    all_columns = (width + WINDOW_W - 1) // WINDOW_W
-    token = tl.program_id(0) // channel_blocks * BLOCK_T + tl.arange(0, BLOCK_T)
-    channel = tl.program_id(0) % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
-    row, column = token // all_columns, token % all_columns
-    is_channel = (channel < C)[None, :]
-    offset = (image * rows * columns + row * columns + column)[:, None] * C + channel[None, :]
-    whole = ((row < rows) & (column < columns))[:, None] & is_channel
-    share = tl.load(grad + offset, mask=whole, other=0.0).to(tl.float32)
-    share = (share * (1.0 / (WINDOW_H * WINDOW_W))).to(out.dtype.element_ty)
-    corner = (image * height + row * WINDOW_H) * width + column * WINDOW_W
-    for i in tl.static_range(WINDOW_H):
-        for j in tl.static_range(WINDOW_W):
-            inside = (row * WINDOW_H + i < height) & (column * WINDOW_W + j < width)
-            offset = (corner + i * width + j)[:, None] * C + channel[None, :]
-            tl.store(out + offset, share, mask=inside[:, None] & is_channel)
-
-
 @triton.jit
 def _silu(x):
     return x * tl.sigmoid(x)

@@ -92,9 +92,9 @@ def _bounded(update: Tensor) -> Tensor:
     return reference.with_bounded_update(update, 0, dim=1)
 
 
-def _fake_pool(x: Tensor) -> Tensor:
-    batch, height, width, channels = x.shape
-    return x.new_empty((batch, math.prod(reference.pooled_size(height, width)), channels))
+def empty_pooled(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    tokens = math.prod(reference.pooled_size(*x.shape[1:3]))
+    return x.new_empty((x.shape[0], tokens, x.shape[3]), dtype=dtype)
 
 
 def _pool_gradient(needed, arguments, kept, grad: Tensor) -> tuple[Tensor]:
@@ -102,7 +102,7 @@ def _pool_gradient(needed, arguments, kept, grad: Tensor) -> tuple[Tensor]:
     return (pool_tokens_whole_backward(grad, *x.shape[1:3]),)
 
 
-@operator('pool_tokens_whole(Tensor x) -> Tensor', _fake_pool, _pool_gradient, _pool)
+@operator('pool_tokens_whole(Tensor x) -> Tensor', empty_pooled, _pool_gradient, _pool)
 def pool_tokens_whole(x: Tensor) -> Tensor:
     """Looked into by ``torch.compile``, ``avg_pool2d`` would cost a compilation per parity of the sides."""
     return _pool(x).contiguous()

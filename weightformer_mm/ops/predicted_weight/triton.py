@@ -5,8 +5,6 @@ Triton is imported with the kernels, when one of them first runs.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +13,7 @@ from .._shared.dispatch import at_least_float32
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
 from . import reference
+from .torch import empty_pooled, pool_tokens_whole_backward
 
 _POOL_ELEMENTS = 2048  # of the pooled map, per program
 _BOUND_BLOCK = {'BLOCK_K': 64, 'BLOCK_M': 32}
@@ -34,66 +33,22 @@ def bilateral_update(x: Tensor, *parameters: Tensor) -> Tensor:
 
 
 @at_least_float32
-def _from_pooled(
-    pooled: Tensor,
-    num_tokens: int,
-    reduce_weight: Tensor,
-    reduce_bias: Tensor,
-    expand_in: Tensor,
-    expand_out: Tensor,
-) -> Tensor:
+def _from_pooled(pooled: Tensor, num_tokens: int, *parameters: Tensor) -> Tensor:
+    reduce_weight, reduce_bias, expand_in, expand_out = parameters
     z = F.linear(pooled, reduce_weight, reduce_bias)  # (B, Np, Cin//r + Cout//r)
     core = silu_correlation(z, expand_in.shape[0], num_tokens)  # (B, Cin//r, Cout//r)
     return expand_in.T @ (core @ expand_out) * expand_in.shape[1] ** -0.5
 
 
 def with_bounded_update(
-    update: Tensor, weight: Tensor, dim: int | tuple[int, ...], dtype: torch.dtype | None
+    update: Tensor, weight: Tensor, dim: int, dtype: torch.dtype | None
 ) -> Tensor:
-    normed = [axis % update.ndim for axis in ((dim,) if isinstance(dim, int) else dim)]
-    order = [0, *normed, *(axis for axis in range(1, update.ndim) if axis not in normed)]
-    update = update.permute(order)  # (B, *normed, *others): as it was for dim=1 of (B, Cin, Cout)
-    static = weight.permute([axis - 1 for axis in order[1:]])
-    length = math.prod(update.shape[1 : len(normed) + 1])
-    rest = math.prod(update.shape[len(normed) + 1 :])
-    result = bounded_update(
-        update.reshape(len(update), length, rest),
-        static.reshape(length, rest),
-        dtype or torch.float32,
-    )
-    return result.view(update.shape).permute(sorted(range(update.ndim), key=order.__getitem__))
-
-
-def _pooled(x: Tensor, dtype: torch.dtype) -> Tensor:
-    batch, height, width, channels = x.shape
-    tokens = math.prod(reference.pooled_size(height, width))
-    return x.new_empty((batch, tokens, channels), dtype=dtype)
-
-
-def _map(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    return grad.new_empty((grad.shape[0], height, width, grad.shape[2]), dtype=dtype)
-
-
-def _launch_on_map(kernel, source: Tensor, out: Tensor, tokens: int, height: int, width: int):
-    """A kernel whose programs share ``tokens`` windows of each map."""
-    batch, *_, channels = out.shape
-    block_c = channel_block(channels)
-    block_t = _POOL_ELEMENTS // block_c
-    launch(
-        kernel,
-        (cdiv(tokens, block_t) * cdiv(channels, block_c), batch),
-        *(source, out, height, width),
-        C=channels,
-        WINDOW_H=min(2, height),
-        WINDOW_W=min(2, width),
-        BLOCK_T=block_t,
-        BLOCK_C=block_c,
-    )
+    return bounded_update(update, weight, dtype or torch.float32)
 
 
 def _pool_gradient(needed, arguments, kept, grad):
     x, _ = arguments
-    return pool_backward(grad, *x.shape[1:3], x.dtype), None
+    return pool_tokens_whole_backward(grad, *x.shape[1:3]).to(x.dtype), None
 
 
 def _reference_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -101,26 +56,28 @@ def _reference_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @operator(
-    'pool_tokens(Tensor x, ScalarType dtype) -> Tensor', _pooled, _pool_gradient, _reference_pool
+    'pool_tokens(Tensor x, ScalarType dtype) -> Tensor',
+    empty_pooled,
+    _pool_gradient,
+    _reference_pool,
 )
 def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
     from . import kernels
 
-    out = _pooled(x, dtype)
-    _launch_on_map(kernels.pool_kernel, x.contiguous(), out, out.shape[1], *x.shape[1:3])
-    return out
-
-
-@operator(
-    'pool_tokens_backward(Tensor grad, SymInt height, SymInt width, ScalarType dtype) -> Tensor',
-    _map,
-)
-def pool_backward(grad: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    from . import kernels
-
-    out = _map(grad, height, width, dtype)
-    windows = cdiv(height, 2) * cdiv(width, 2)  # those cut off included
-    _launch_on_map(kernels.pool_backward_kernel, grad.contiguous(), out, windows, height, width)
+    batch, height, width, channels = x.shape
+    out = empty_pooled(x, dtype)
+    block_c = channel_block(channels)
+    block_t = _POOL_ELEMENTS // block_c
+    launch(
+        kernels.pool_kernel,
+        (cdiv(out.shape[1], block_t) * cdiv(channels, block_c), batch),
+        *(x.contiguous(), out, height, width),
+        C=channels,
+        WINDOW_H=min(2, height),
+        WINDOW_W=min(2, width),
+        BLOCK_T=block_t,
+        BLOCK_C=block_c,
+    )
     return out
 
 

@@ -13,7 +13,6 @@ import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,19 +26,12 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Plan:
-    """How the MLP runs.
+    """How the MLP runs."""
 
-    Attributes:
-        tokens: how many go through together; None for all.
-        keep_hidden: keep the hidden layer before GELU for the backward pass.
-        dtype: of the matrix products.
-        eps: of the LayerNorm.
-    """
-
-    tokens: int | None
-    keep_hidden: bool
-    dtype: torch.dtype
-    eps: float
+    tokens: int | None  # that go through together; None for all
+    keep_hidden: bool  # the hidden layer before GELU, for the backward pass
+    dtype: torch.dtype  # of the matrix products
+    eps: float  # of the LayerNorm
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class ResidualMLP(torch.autograd.Function):
             return _Backward(x, Parameters(*parameters), ctx.plan).run(grad, hidden)
 
 
-def _reference(x: Tensor, plan: Plan, stash: None, *parameters: Any) -> Tensor:
+def _reference(x, plan, stash, *parameters):
     converted = plan.dtype != x.dtype
     with torch.autocast(x.device.type, plan.dtype) if converted else contextlib.nullcontext():
         return reference.residual_mlp(x, *parameters, None, plan.eps)
@@ -121,7 +113,9 @@ class _Backward:
         self.weight2 = parameters.weight2.to(plan.dtype)
         self.bias1 = parameters.bias1.to(plan.dtype)
         self.sums = {
-            name: value.new_zeros(value.shape, dtype=_at_least_float32(value))
+            name: value.new_zeros(
+                value.shape, dtype=torch.promote_types(value.dtype, torch.float32)
+            )
             for name, value in vars(parameters).items()
             if name != 'scale'
         }
@@ -138,21 +132,14 @@ class _Backward:
             branch_grad = upstream[piece].to(dtype)
             if scale is not None:
                 branch_grad = branch_grad * scale[piece]
-            branch = self.branch(image, tokens[piece], branch_grad, *buffers)
+            branch = self.branch(image, tokens[piece], branch_grad, buffers)
             torch.add(upstream[piece], branch, out=out[piece])
         sums = (total.to(getattr(self.parameters, name).dtype) for name, total in self.sums.items())
         return out.view(x.shape), None, None, *sums, None
 
-    def branch(
-        self,
-        image: int,
-        x: Tensor,
-        grad: Tensor,
-        hidden: Tensor,
-        activated: Tensor,
-        hidden_grad: Tensor,
-    ) -> Tensor:
+    def branch(self, image: int, x: Tensor, grad: Tensor, buffers: list[Tensor]) -> Tensor:
         """The gradient of the branch's input; the parameters' shares go to the sums."""
+        hidden, activated, hidden_grad = buffers
         sums, weight1 = self.sums, self.weight1[image]
         wide, mean, deviation = _layer_norm(x, self.parameters, self.plan.eps)
         normed = wide.to(self.plan.dtype)
@@ -181,10 +168,6 @@ class _Backward:
 def _row_major(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """A static weight comes transposed; its products are 3 to 15 % faster if it is not (two CPU cores)."""
     return weight.to(dtype).contiguous()
-
-
-def _at_least_float32(value: Tensor) -> torch.dtype:
-    return torch.promote_types(value.dtype, torch.float32)
 
 
 def _layer_norm(x: Tensor, parameters: Parameters, eps: float) -> tuple[Tensor, Tensor, Tensor]:

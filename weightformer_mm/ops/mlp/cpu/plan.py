@@ -10,17 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One form of the MLP, and from where on it is the fastest way to train.
+    """One form of the MLP, and from where on it is the fastest way to train."""
 
-    Attributes:
-        width: least channels of the hidden layer.
-        elements: least elements of the hidden layer of all images, where each image has a weight of its own.
-        piece: elements of the hidden layer that go through together; 0 for all.
-    """
-
-    width: int
-    elements: int = 0
-    piece: int = 0
+    width: int  # channels of the hidden layer, at least
+    elements: int = (
+        0  # of the hidden layer of all images, at least, where each image has its own weight
+    )
+    piece: int = 0  # elements of the hidden layer that go through together; 0 for all
 
 
 # The first row whose limits are met trains. Without a backward pass 'recomputed' runs, and where a block is

@@ -6,6 +6,8 @@ memory that is held, and each bias is added where its product is written.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,23 +48,19 @@ class WholeMLP(torch.autograd.Function):
         if is_differentiated():
             grads = differentiable_gradients(reference.branch, arguments, (grad,), needed)
         else:
-            grads = _gradients(*arguments, grad, hidden, needed, ctx.length)
+            grads = _gradients(arguments, grad, hidden, needed, ctx.length)
         return grad, *grads, None
 
 
 def _gradients(
-    normed: Tensor,
-    weight1: Tensor,
-    bias1: Tensor,
-    weight2: Tensor,
-    bias2: Tensor,
-    scale: Tensor | None,
+    arguments: tuple[Any, ...],
     grad: Tensor,
     hidden: tuple[Tensor, ...],
     needed: tuple[bool, ...],
     length: int,
 ) -> tuple[Tensor | None, ...]:
-    """Of the first six arguments."""
+    """Of the arguments of `reference.branch`."""
+    normed, weight1, bias1, weight2, _, scale = arguments
     branch, tokens, factors = rows(grad), rows(normed), row_scale(scale, grad, grad.dtype)
     if factors is not None:
         branch = branch * factors

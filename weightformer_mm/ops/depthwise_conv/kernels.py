@@ -1,7 +1,7 @@
-"""Triton kernels of the 3x3 convolution, alone or with a LayerNorm after it, and of their gradients.
+"""Triton kernels of the 3x3 convolution, alone or with a LayerNorm, their gradients, and the grid of means.
 
-Maps are channels-last, ``(B, H, W, C)``, and sums are float32. A program owns a tile of columns and channels
-and walks down a strip of rows.
+Nothing else of this operation imports Triton. Maps are channels-last, ``(B, H, W, C)``, and sums are float32.
+A program of the convolution owns a tile of columns and channels and walks down a strip of rows.
 """
 
 from __future__ import annotations
@@ -250,3 +250,64 @@ def norm_grad_kernel(
     partial += program * 2 * channels
     tl.store(partial + channel, tl.sum(weight_sum, axis=0), mask=keep)
     tl.store(partial + channels + channel, tl.sum(bias_sum, axis=0), mask=keep)
+
+
+@triton.jit
+def _cell_start(cell, length, SIZE: tl.constexpr):
+    return cell * length // SIZE
+
+
+@triton.jit
+def _cell_end(cell, length, SIZE: tl.constexpr):
+    return ((cell + 1) * length + SIZE - 1) // SIZE
+
+
+@triton.jit(do_not_specialize=['width'])
+def row_sums_kernel(
+    x,  # (B, H, W, C)
+    out,  # (B, H, SIZE, C), float32: sums over the columns of each cell
+    width,
+    C: tl.constexpr,
+    SIZE: tl.constexpr,
+    BLOCK_W: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    per_row: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C * SIZE
+    row = (tl.program_id(0) // per_row).to(tl.int64)  # of all images
+    block = tl.program_id(0) % per_row
+    cell = block % SIZE
+    channel = block // SIZE * BLOCK_C + tl.arange(0, BLOCK_C)
+    start, end = _cell_start(cell, width, SIZE), _cell_end(cell, width, SIZE)
+    total = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
+    for first in range(start, end, BLOCK_W):
+        column = first + tl.arange(0, BLOCK_W)
+        offset = (row * width + column)[:, None] * C + channel[None, :]
+        mask = (column < end)[:, None] & (channel < C)[None, :]
+        total += tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+    tl.store(out + (row * SIZE + cell) * C + channel, tl.sum(total, axis=0), mask=channel < C)
+
+
+@triton.jit(do_not_specialize=['height', 'width'])
+def cell_means_kernel(
+    sums,  # (B, H, SIZE, C), float32
+    out,  # (B, SIZE, SIZE, C), float32
+    height,
+    width,
+    C: tl.constexpr,
+    SIZE: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    image = tl.program_id(2).to(tl.int64)
+    i, j = tl.program_id(1) // SIZE, tl.program_id(1) % SIZE
+    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    start, end = _cell_start(i, height, SIZE), _cell_end(i, height, SIZE)
+    total = tl.zeros((BLOCK_H, BLOCK_C), dtype=tl.float32)
+    for first in range(start, end, BLOCK_H):
+        row = first + tl.arange(0, BLOCK_H)
+        offset = ((image * height + row) * SIZE + j)[:, None] * C + channel[None, :]
+        mask = (row < end)[:, None] & (channel < C)[None, :]
+        total += tl.load(sums + offset, mask=mask, other=0.0)
+    columns = _cell_end(j, width, SIZE) - _cell_start(j, width, SIZE)
+    mean = tl.sum(total, axis=0) / ((end - start) * columns).to(tl.float32)
+    tl.store(out + ((image * SIZE + i) * SIZE + j) * C + channel, mean, mask=channel < C)

@@ -1,1 +1,0 @@
-"""Triton kernels; nothing else of this operation imports Triton."""
