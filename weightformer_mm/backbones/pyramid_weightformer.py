@@ -15,11 +15,7 @@ from .base import DynamicBackbone
 
 
 class ConvStem(nn.Module):
-    """Two 3x3 stride-2 convolutions, each with LayerNorm, GELU between them; total stride 4.
-
-    Shape:
-        ``(B, in_channels, H, W) -> (B, ceil(H/4), ceil(W/4), channels)``.
-    """
+    """``(B, in_channels, H, W) -> (B, ceil(H/4), ceil(W/4), channels)``, by two convolutions of stride 2."""
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
@@ -35,11 +31,7 @@ class ConvStem(nn.Module):
 
 
 class Downsample(nn.Module):
-    """3x3 stride-2 convolution and LayerNorm between two stages.
-
-    Shape:
-        ``(B, H, W, in_channels) -> (B, ceil(H/2), ceil(W/2), out_channels)``.
-    """
+    """``(B, H, W, in_channels) -> (B, ceil(H/2), ceil(W/2), out_channels)``, between two stages."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()

@@ -15,10 +15,9 @@ from .base import DynamicBackbone
 
 
 class PatchEmbed(nn.Module):
-    """Convolution of non-overlapping patches; the right and bottom are zero-padded to whole patches.
+    """``(B, in_channels, H, W) -> (B, ceil(H/patch_size), ceil(W/patch_size), channels)``.
 
-    Shape:
-        ``(B, in_channels, H, W) -> (B, ceil(H/patch_size), ceil(W/patch_size), channels)``.
+    A convolution of patches that do not overlap; right and bottom are padded with zeros to whole patches.
     """
 
     def __init__(self, in_channels: int, channels: int, patch_size: int):

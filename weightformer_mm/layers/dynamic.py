@@ -20,17 +20,14 @@ from .registry import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
 class DynamicLinear(nn.Module):
     """A linear layer whose weight is a static matrix plus one predicted from the image.
 
-    ``y = x (W0 + dW / (‖dW‖₂ + 1)) + bias``, the norm over the input features of each output feature and
-    ``dW`` computed from all tokens of the image in linear time.
+    ``(B, H, W, in_features) -> (B, H, W, out_features)``: ``y = x (W0 + dW / (‖dW‖₂ + 1)) + bias``, the norm
+    over the input features of each output feature, ``dW`` computed from all tokens in linear time.
 
     Args:
         in_features: channels of the input.
         out_features: channels of the output.
         reduction: the predictor's hidden width is the width it works on divided by this.
         strategy: how ``dW`` is predicted, a name in `WEIGHT_PREDICTORS`.
-
-    Shape:
-        ``(B, H, W, in_features) -> (B, H, W, out_features)``.
 
     Raises:
         ValueError: for an unknown strategy, or an input of another shape.
@@ -111,16 +108,13 @@ class BilateralPredictor(nn.Module):
 class DynamicDepthwiseConv2d(nn.Module):
     """A depthwise convolution with a static kernel plus one predicted from the image.
 
-    The kernel of each channel is ``W0`` plus what the strategy predicts, for the published one
-    ``K / (‖K‖₂ + 1)``, the norm over its taps; stride 1, zero padding that keeps the size.
+    ``(B, H, W, channels) -> (B, H, W, channels)``. The kernel of each channel is ``W0`` plus what the
+    strategy predicts, for the published one ``K / (‖K‖₂ + 1)``, the norm over its taps; stride 1.
 
     Args:
         channels: channels of input and output.
         kernel_size: side of the kernel in pixels, odd.
         strategy: how the addition is predicted, a name in `KERNEL_PREDICTORS`.
-
-    Shape:
-        ``(B, H, W, channels) -> (B, H, W, channels)``.
 
     Raises:
         ValueError: for an unknown strategy, an even kernel size, or an input of another shape.
