@@ -31,7 +31,7 @@ class DynamicBackbone(BaseModule):
         memory_efficient: recompute of each block what is cheap (LayerNorm, convolution, prediction, GELU),
             and keep the product before GELU where that is faster. ``with_cp`` goes further and wins.
         backend: ``'torch'``, ``'triton'``, or ``'auto'``: what ``WEIGHTFORMER_BACKEND`` says, else Triton on
-            a GPU that has it.
+            GPUs where it has been verified.
         init_cfg: mmengine's initialisation; without one, the published initialisation holds.
     """
 
@@ -42,7 +42,7 @@ class DynamicBackbone(BaseModule):
     unit_strides: tuple[int, ...]  # per unit that is built, in pixels of the input
     least_size: int  # in pixels
     num_blocks: int  # of the whole network, built or not
-    is_init: bool
+    is_init: bool  # mmengine's
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ TOKEN_MIXERS = ('dynamic', 'attention')
 class _Block(nn.Module):
     """The MLP that every block ends with; how tokens are mixed before it is the subclass's choice."""
 
-    def add_mlp(
+    def build_mlp(
         self, linear1: nn.Module, channels: int, drop_rate: float, drop_path_rate: float
     ) -> None:
         self.norm2 = LayerNorm(channels)
@@ -56,7 +56,7 @@ class StaticBlock(_Block):
         super().__init__()
         self.dwc = DepthwiseConv2d(channels)
         linear1 = Linear(channels, MLP_RATIO * channels)
-        self.add_mlp(linear1, channels, drop_rate, drop_path_rate)
+        self.build_mlp(linear1, channels, drop_rate, drop_path_rate)
 
     @fused
     def forward(self, x: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class DynamicBlock(_Block):
         super().__init__()
         self.dwc = DynamicDepthwiseConv2d(channels, strategy=dynamic_conv)
         linear1 = DynamicLinear(channels, MLP_RATIO * channels, strategy=dynamic_linear)
-        self.add_mlp(linear1, channels, drop_rate, drop_path_rate)
+        self.build_mlp(linear1, channels, drop_rate, drop_path_rate)
         self.norm1 = LayerNorm(channels)
 
     @fused
@@ -138,7 +138,7 @@ class AttentionBlock(_Block):
         super().__init__()
         self.attention = SelfAttention(channels)
         linear1 = Linear(channels, MLP_RATIO * channels)
-        self.add_mlp(linear1, channels, drop_rate, drop_path_rate)
+        self.build_mlp(linear1, channels, drop_rate, drop_path_rate)
         self.norm1 = LayerNorm(channels)
 
     @fused

@@ -33,13 +33,13 @@ def fused(forward: Forward) -> Forward:
 
     @functools.wraps(forward)
     def run(block: Any, x: Tensor) -> Tensor:
-        return _run(block, x) if _is_fusible(block) else forward(block, x)
+        return _run_fused(block, x) if _is_fusible(block) else forward(block, x)
 
     return run
 
 
 def _is_fusible(block: Any) -> bool:
-    """Whether the modules that `_run` passes by are as built, and none of them drops single values."""
+    """Whether the modules that `_run_fused` passes by are as built, and none of them drops single values."""
     parts = block.norm2, block.linear1, block.linear2, block.drop, block.drop_path
     if type(block) not in _BUILT or not as_built(*parts):
         return False
@@ -61,7 +61,7 @@ def _keeps_kernel(conv: nn.Module) -> bool:
     return has_geometry(conv, size=3, padding=1, groups=conv.in_channels)
 
 
-def _run(block: Any, x: Tensor) -> Tensor:
+def _run_fused(block: Any, x: Tensor) -> Tensor:
     if hasattr(block, 'attention'):
         return _add_mlp(block, x + block.drop_path(block.attention(block.norm1(x))))
     if hasattr(block, 'norm1'):
