@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
-from weightformer_mm.layers.as_built import as_built
+from weightformer_mm.layers.fused import as_built
 from weightformer_mm.layers.primitives import DepthwiseConv2d, DropPath, LayerNorm, Linear
 
 WITH_WEIGHT = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -24,10 +25,14 @@ HOOKS = {
 }
 
 
-def run(block, x):
+STATIC = dict(dynamic_linear='static', dynamic_conv='static')
+
+
+def run(block, x, parameters=None):
     torch.manual_seed(1)
     y = block(x)
-    gradients = torch.autograd.grad(y, [x, *block.parameters()], torch.randn(y.shape).to(y))
+    parameters = block.parameters() if parameters is None else parameters
+    gradients = torch.autograd.grad(y, [x, *parameters], torch.randn(y.shape).to(y))
     return [y, *gradients]
 
 
@@ -38,6 +43,33 @@ def fused(monkeypatch):
     original = ops.residual_mlp
     monkeypatch.setattr(ops, 'residual_mlp', lambda *args: calls.append(1) or original(*args))
     return calls
+
+
+@pytest.mark.parametrize('options', [{}, dict(drop_path_rate=0.5), STATIC], ids=str)
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_what_is_fused_computes_what_the_block_says(kind, options, fused):
+    """The lines of ``forward``, without their decorator."""
+    options = {**options} if kind is DynamicBlock or options is not STATIC else {}
+    torch.manual_seed(0)
+    block = kind(8, **options).double()
+    x = torch.randn(3, 5, 4, 8, dtype=torch.float64, requires_grad=True)
+    results = run(block, x)
+    assert len(fused) == 1
+    written = run(functools.partial(kind.forward.__wrapped__, block), x, block.parameters())
+    assert len(fused) == 1
+    for result, truth in zip(results, written):
+        torch.testing.assert_close(result, truth, rtol=1e-10, atol=1e-12)
+
+
+class Changed(StaticBlock):
+    def mlp(self, x):
+        return 0 * super().mlp(x)
+
+
+def test_a_changed_method_takes_part(fused):
+    block, x = Changed(8), torch.randn(2, 5, 4, 8)
+    torch.testing.assert_close(block(x), x + block.dwc(x))
+    assert not fused
 
 
 @pytest.mark.parametrize('hook', HOOKS)
@@ -124,7 +156,6 @@ def test_a_convolution_that_was_dilated_stays_so():
     conv = StaticBlock(8).dwc
     x = torch.randn(2, 7, 6, 8)
     conv.dilation, conv.padding = (2, 2), (2, 2)
-    torch.testing.assert_close(conv(x, residual=True), x + conv(x))
     block = StaticBlock(8)
     nn.init.zeros_(block.linear2.weight)
     block.dwc = conv
@@ -207,6 +238,21 @@ def test_a_replaced_convolution_gets_its_residual(kind):
     block.dwc = Doubled()
     start = block.norm1(x) if kind is DynamicBlock else x
     torch.testing.assert_close(block(x), 3 * start)
+
+
+@pytest.mark.parametrize('kind', BLOCKS)
+def test_modules_of_another_kind_are_called(kind):
+    """As for an ablation."""
+    x = torch.randn(2, 5, 4, 8)
+    block = kind(8)
+    block.linear1, block.linear2, block.norm2 = nn.Identity(), nn.Identity(), nn.Identity()
+    mixed = x + block.attention(block.norm1(x)) if kind is AttentionBlock else None
+    if mixed is None:
+        block.dwc = nn.Identity()
+        mixed = 2 * block.norm1(x) if kind is DynamicBlock else 2 * x
+    torch.testing.assert_close(block(x), mixed + nn.functional.gelu(mixed))
+    block.drop_path = nn.Dropout(1.0)
+    torch.testing.assert_close(block(x), x if kind is AttentionBlock else mixed)
 
 
 class Scaled(StaticBlock):

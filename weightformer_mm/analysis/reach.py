@@ -78,12 +78,14 @@ def static_reach(model: nn.Module) -> float:
 def _backbone_windows(backbone: DynamicBackbone) -> list[_Window]:
     """Of each output."""
     window, windows = _Window(), []
-    for index in range(backbone.out_indices[-1] + 1):
-        entrance, blocks = backbone.unit_parts(index)
-        for part in (*entrance, *blocks):
-            window = _through(part, window)
-        if index in backbone.out_indices:
-            windows.append(window)
+    for child in backbone.children():  # in the order in which an image passes them
+        if child is not backbone.units:
+            window = _through(child, window)
+            continue
+        for index, unit in enumerate(backbone.units):
+            window = _through(unit, window)
+            if index in backbone.out_indices:
+                windows.append(window)
     return windows
 
 

@@ -12,8 +12,7 @@ def resolve_arch(
     """Look ``arch`` up in ``table``, or check that an explicit one has exactly the table's keys.
 
     Raises:
-        ValueError: for an unknown name (the valid ones are listed) or missing or unknown keys.
-        TypeError: if ``arch`` is neither a name nor a mapping.
+        ValueError, TypeError: for an unknown name, other keys, or neither a name nor a mapping.
     """
     if isinstance(arch, str):
         if arch not in table:
@@ -30,11 +29,7 @@ def resolve_arch(
 
 
 def resolve_out_indices(out_indices: int | Sequence[int], count: int, unit: str) -> tuple[int, ...]:
-    """Turn negative indices into positive ones; ``unit`` names what is counted, for the error.
-
-    Raises:
-        ValueError: if an index is out of range, or the indices do not increase.
-    """
+    """Indices from 0 of ``count`` units; a ValueError if one is out of range, or they do not increase."""
     given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
     resolved = tuple(index + count if index < 0 else index for index in given)
     if not resolved or any(not 0 <= index < count for index in resolved):

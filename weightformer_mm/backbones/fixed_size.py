@@ -11,17 +11,12 @@ from torch import Tensor
 from ..ops._shared.compat import is_compiling
 from ..ops._shared.dispatch import keeps_operators
 
-AXES = ('batch', 'channels', 'height', 'width')
-
 
 def fixed_size(image: Tensor) -> Tensor:
-    """The image, bound to its size where the call is traced; eager and compiled code take any size.
+    """The image ``(B, C, H, W)``, bound to its size where the call is exported; compiled code takes any size.
 
     What is traced keeps numbers that follow from the size, such as the cells of a grid of means. At another
     size it would give wrong results without an error.
-
-    Args:
-        image: ``(B, C, H, W)``.
 
     Raises:
         ValueError: the call is exported, and a size is symbolic.
@@ -46,10 +41,11 @@ def _check_while_compiling(context: Any) -> None:
 
 
 def _check(shape: Sequence[int]) -> None:
-    dynamic = [axis for axis, size in zip(AXES, shape) if isinstance(size, torch.SymInt)]
+    axes = zip(('batch', 'channels', 'height', 'width'), shape)
+    dynamic = ' and '.join(axis for axis, size in axes if isinstance(size, torch.SymInt))
     if dynamic:
         raise ValueError(
-            f'this network cannot be exported with a dynamic {" and ".join(dynamic)}, as it would give wrong '
-            'results at other sizes: export it with fixed sizes (no dynamic_shapes or dynamic_axes), one '
-            'file for each size'
+            f'this network cannot be exported with a dynamic {dynamic}, as it would give wrong results at '
+            'other sizes: export it with fixed sizes (no dynamic_shapes or dynamic_axes), one file for '
+            'each size'
         )

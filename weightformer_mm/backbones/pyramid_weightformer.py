@@ -4,12 +4,42 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers import ConvStem, Downsample
+from ..layers import BlockOptions
+from ..layers.primitives import Conv2d, LayerNorm
 from .arch import resolve_arch, resolve_out_indices
 from .base import DynamicBackbone
+
+
+class ConvStem(nn.Module):
+    """``(B, in_channels, H, W) -> (B, ceil(H/4), ceil(W/4), channels)``, by two convolutions of stride 2."""
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        self.conv1 = Conv2d(in_channels, channels // 2, kernel_size=3, stride=2, padding=1)
+        self.norm1 = LayerNorm(channels // 2)
+        self.conv2 = Conv2d(channels // 2, channels, kernel_size=3, stride=2, padding=1)
+        self.norm2 = LayerNorm(channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        # made channels-last while it is small: the convolution's output has the layout of its input
+        x = F.gelu(self.norm1(self.conv1(image.permute(0, 2, 3, 1).contiguous())))
+        return self.norm2(self.conv2(x))
+
+
+class Downsample(nn.Module):
+    """``(B, H, W, in_channels) -> (B, ceil(H/2), ceil(W/2), out_channels)``, between two stages."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = Conv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
+        self.norm = LayerNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
 
 
 class Stage(nn.Module):
@@ -40,21 +70,11 @@ class PyramidWeightFormer(DynamicBackbone):
             ``dict(embed_dims=[...], depths=[...])``, one entry per stage.
         in_channels: channels of the image.
         out_indices: stages whose output is returned, from 0 or, negative, from the end.
-        drop_rate: dropout after GELU and after the second linear layer of each MLP.
-        drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
-        dynamic_linear: how the weight of each dynamic block's FC1 is predicted.
-        dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
-        token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline: self-attention in the
-            dynamic blocks, which then have no use for the two strategies.
-        dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
+        drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
+            see `BlockOptions`.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages, with
             their output norms.
-        with_cp: recompute each block in the backward pass instead of keeping its activations.
-        memory_efficient: recompute of each block what is cheap (LayerNorm, convolution, prediction, GELU),
-            and keep the product before GELU where that is faster. ``with_cp`` goes further and wins.
-        backend: ``'torch'``, ``'triton'``, or ``'auto'``: what ``WEIGHTFORMER_BACKEND`` says, else Triton on
-            a GPU that has it.
-        init_cfg: mmengine's initialisation; without one, the published initialisation holds.
+        with_cp, memory_efficient, backend, init_cfg: see `DynamicBackbone`.
 
     Attributes:
         out_channels, out_strides: channels and stride in pixels of each output.
@@ -64,6 +84,7 @@ class PyramidWeightFormer(DynamicBackbone):
             exist, or an image smaller than one patch (4x4 pixels).
     """
 
+    unit_name = 'stages'
     arch_settings = {
         'micro': dict(embed_dims=(32, 64, 128, 192), depths=(3, 3, 3, 3)),
         'nano': dict(embed_dims=(32, 64, 160, 256), depths=(3, 3, 15, 3)),
@@ -90,49 +111,47 @@ class PyramidWeightFormer(DynamicBackbone):
         backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ):
-        super().__init__(with_cp, memory_efficient, backend, frozen_stages, init_cfg)
+        super().__init__(frozen_stages, with_cp, memory_efficient, backend, init_cfg)
         settings = resolve_arch(arch, self.arch_settings)
         widths, depths = tuple(settings['embed_dims']), tuple(settings['depths'])
         if len(widths) != len(depths):
             raise ValueError(f'expected as many embed_dims as depths, got {widths} and {depths}')
         self.out_indices = resolve_out_indices(out_indices, len(depths), 'stages')
         self.num_blocks = sum(depths)
-
         built = self.out_indices[-1] + 1
-        self.check_frozen_stages(built)
         widths, depths = widths[:built], depths[:built]
         self.unit_channels = widths
         self.unit_strides = tuple(4 * 2**index for index in range(built))
         self.first_blocks = tuple(sum(depths[:index]) for index in range(built))
-        channels = [width for width, depth in zip(widths, depths) for _ in range(depth)]
-        blocks = self.build_blocks(
-            channels,
-            self.num_blocks,
-            drop_rate,
-            drop_path_rate,
-            token_mixer,
-            dynamic_linear,
-            dynamic_conv,
-            dynamic_every,
+        options = BlockOptions(
+            drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every
         )
-        downsamples = [ConvStem(in_channels, widths[0])]
+        channels = [width for width, depth in zip(widths, depths) for _ in range(depth)]
+        blocks = options.build(channels, self.num_blocks)
+        downsamples: list[nn.Module] = [ConvStem(in_channels, widths[0])]
         downsamples += [Downsample(before, after) for before, after in zip(widths, widths[1:])]
-        self.stages = nn.ModuleList(
+        self.stages: Any = nn.ModuleList(
             Stage(downsample, blocks[first : first + depth])
             for downsample, first, depth in zip(downsamples, self.first_blocks, depths)
         )
         self.finish()
 
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``(B, in_channels, H, W) -> (B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output."""
+        outputs = []
+        x = self.checked(image)
+        for index, stage in enumerate(self.stages):
+            x = stage.downsample(x)
+            for block in stage.blocks:
+                x = self.run_block(block, x)
+            x = stage(x)  # as it is, for hooks
+            if index in self.out_indices:
+                outputs.append(self.output(index, x))
+        return tuple(outputs)
+
     @property
-    def units(self) -> nn.ModuleList:
-        return self.stages
-
-    def unit_parts(self, index: int) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
-        stage = self.stages[index]
-        return (stage.downsample,), stage.blocks
-
-    def hand_on(self, index: int, x: Tensor) -> Tensor:
-        return self.stages[index](x)
+    def stem(self) -> tuple[nn.Module, ...]:
+        return (self.stages[0].downsample,)
 
     def block_index(self, name: str) -> int | None:
         parts = name.split('.')
@@ -145,18 +164,18 @@ class PyramidWeightFormer(DynamicBackbone):
 
     @staticmethod
     def read_sizes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]] | None:
-        blocks = [
-            name.split('.') for name in weights if re.match(r'stages\.\d+\.blocks\.\d+\.', name)
-        ]
-        if not blocks:
+        widths: dict[int, int] = {}
+        depths: dict[int, int] = {}
+        for name, weight in weights.items():
+            found = re.match(r'stages\.(\d+)\.blocks\.(\d+)\.', name)
+            if found:
+                stage, block = int(found[1]), int(found[2])
+                depths[stage] = max(depths.get(stage, 0), block + 1)
+                if name.endswith('.linear2.bias'):
+                    widths[stage] = len(weight)
+        if not depths:
             return None
-        widths, depths = {}, {}
-        for _, stage, _, block, *_ in blocks:
-            depths[int(stage)] = max(depths.get(int(stage), 0), int(block) + 1)
-        for stage in depths:
-            bias = weights.get(f'stages.{stage}.blocks.0.linear2.bias')
-            widths[stage] = 0 if bias is None else len(bias)
         return dict(
-            embed_dims=tuple(widths[stage] for stage in sorted(widths)),
+            embed_dims=tuple(widths.get(stage, 0) for stage in sorted(depths)),
             depths=tuple(depths[stage] for stage in sorted(depths)),
         )

@@ -12,16 +12,10 @@ def compared_strategies() -> dict[str, dict[str, str]]:
 
     Each strategy stands alone, with the other layer static; then the published pair, and attention.
     """
-    table = {STATIC: _pair()}
-    for name in WEIGHT_PREDICTORS.names():
-        if name != STATIC:
-            table[f'linear-{name}'] = _pair(linear=name)
-    for name in KERNEL_PREDICTORS.names():
-        if name != STATIC:
-            table[f'conv-{name}'] = _pair(conv=name)
-    table[PUBLISHED] = _pair('bilateral', 'adaptive')
-    table[ATTENTION] = {'token_mixer': 'attention'}
-    return table
+    linear = {f'linear-{name}': _pair(linear=name) for name in WEIGHT_PREDICTORS.names()[1:]}
+    conv = {f'conv-{name}': _pair(conv=name) for name in KERNEL_PREDICTORS.names()[1:]}
+    pair, attention = _pair('bilateral', 'adaptive'), {'token_mixer': 'attention'}
+    return {STATIC: _pair(), **linear, **conv, PUBLISHED: pair, ATTENTION: attention}
 
 
 def strategy_options(name: str) -> dict[str, str]:
@@ -30,14 +24,18 @@ def strategy_options(name: str) -> dict[str, str]:
     Raises:
         ValueError: for an unknown name.
     """
-    table = compared_strategies()
+    table, linears, convs = (
+        compared_strategies(),
+        WEIGHT_PREDICTORS.names(),
+        KERNEL_PREDICTORS.names(),
+    )
     if name in table:
         return table[name]
     linear, _, conv = name.partition('+')
-    if linear not in WEIGHT_PREDICTORS.names() or conv not in KERNEL_PREDICTORS.names():
+    if linear not in linears or conv not in convs:
         raise ValueError(
             f'unknown strategy {name!r}; choose of {", ".join(table)}, or LINEAR+CONV with one of '
-            f'{", ".join(WEIGHT_PREDICTORS.names())} and one of {", ".join(KERNEL_PREDICTORS.names())}'
+            f'{", ".join(linears)} and one of {", ".join(convs)}'
         )
     return _pair(linear, conv)
 

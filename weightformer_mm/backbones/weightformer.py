@@ -2,13 +2,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers import PatchEmbed
+from ..layers import BlockOptions
+from ..layers.fused import embed_patches
 from ..layers.primitives import LayerNorm
+from ..ops._shared.dispatch import is_traced
 from .arch import resolve_arch, resolve_out_indices
 from .base import DynamicBackbone
+
+
+class PatchEmbed(nn.Module):
+    """``(B, in_channels, H, W) -> (B, ceil(H/patch_size), ceil(W/patch_size), channels)``.
+
+    A convolution of patches that do not overlap; right and bottom are padded with zeros to whole patches.
+    """
+
+    def __init__(self, in_channels: int, channels: int, patch_size: int):
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, channels, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        padding = (0, -width % self.patch_size, 0, -height % self.patch_size)
+        if is_traced() or any(padding):
+            image = F.pad(image, padding)
+        return embed_patches(self.proj, image)
 
 
 @MODELS.register_module()
@@ -24,21 +46,11 @@ class WeightFormer(DynamicBackbone):
         patch_size: side of a patch, and stride of the outputs, in pixels.
         in_channels: channels of the image.
         out_indices: blocks whose output is returned, from 0 or, negative, from the end.
-        drop_rate: dropout after GELU and after the second linear layer of each MLP.
-        drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
-        dynamic_linear: how the weight of each dynamic block's FC1 is predicted.
-        dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
-        token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline: self-attention in the
-            dynamic blocks, which then have no use for the two strategies.
-        dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
+        drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
+            see `BlockOptions`.
         frozen_stages: -1 freezes nothing, 0 the patch embedding, k also the first k blocks,
             with the output norms after them.
-        with_cp: recompute each block in the backward pass instead of keeping its activations.
-        memory_efficient: recompute of each block what is cheap (LayerNorm, convolution, prediction, GELU),
-            and keep the product before GELU where that is faster. ``with_cp`` goes further and wins.
-        backend: ``'torch'``, ``'triton'``, or ``'auto'``: what ``WEIGHTFORMER_BACKEND`` says, else Triton on
-            a GPU that has it.
-        init_cfg: mmengine's initialisation; without one, the published initialisation holds.
+        with_cp, memory_efficient, backend, init_cfg: see `DynamicBackbone`.
 
     Attributes:
         out_channels, out_strides: channels and stride in pixels of each output.
@@ -48,6 +60,7 @@ class WeightFormer(DynamicBackbone):
             exist, or an image smaller than one patch.
     """
 
+    unit_name = 'blocks'
     arch_settings = {
         'tiny': dict(embed_dims=192, depth=17),
         'small': dict(embed_dims=384, depth=17),
@@ -72,41 +85,35 @@ class WeightFormer(DynamicBackbone):
         backend: str = 'auto',
         init_cfg: dict | list | None = None,
     ):
-        super().__init__(with_cp, memory_efficient, backend, frozen_stages, init_cfg)
+        super().__init__(frozen_stages, with_cp, memory_efficient, backend, init_cfg)
         settings = resolve_arch(arch, self.arch_settings)
-        width, depth = settings['embed_dims'], settings['depth']
-        self.out_indices = resolve_out_indices(out_indices, depth, 'blocks')
+        width, self.num_blocks = settings['embed_dims'], settings['depth']
+        self.out_indices = resolve_out_indices(out_indices, self.num_blocks, 'blocks')
         self.least_size = patch_size
-        self.num_blocks = depth
-
-        self.patch_embed = PatchEmbed(in_channels, width, patch_size)
-        self.init_norm = LayerNorm(width)
         built = self.out_indices[-1] + 1
         self.unit_channels = (width,) * built
         self.unit_strides = (patch_size,) * built
-        self.first_blocks = tuple(range(built))
-        self.check_frozen_stages(built)
-        self.blocks = nn.ModuleList(
-            self.build_blocks(
-                [width] * built,
-                depth,
-                drop_rate,
-                drop_path_rate,
-                token_mixer,
-                dynamic_linear,
-                dynamic_conv,
-                dynamic_every,
-            )
+        options = BlockOptions(
+            drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every
         )
+        self.patch_embed = PatchEmbed(in_channels, width, patch_size)
+        self.init_norm = LayerNorm(width)
+        self.blocks = nn.ModuleList(options.build(self.unit_channels, self.num_blocks))
         self.finish()
 
-    @property
-    def units(self) -> nn.ModuleList:
-        return self.blocks
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """``(B, in_channels, H, W) -> (B, C, ceil(H/patch_size), ceil(W/patch_size))`` per output."""
+        outputs = []
+        x = self.init_norm(self.patch_embed(self.checked(image)))
+        for index, block in enumerate(self.blocks):
+            x = self.run_block(block, x)
+            if index in self.out_indices:
+                outputs.append(self.output(index, x))
+        return tuple(outputs)
 
-    def unit_parts(self, index: int) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
-        entrance = (self.patch_embed, self.init_norm) if index == 0 else ()
-        return entrance, (self.blocks[index],)
+    @property
+    def stem(self) -> tuple[nn.Module, ...]:
+        return self.patch_embed, self.init_norm
 
     def block_index(self, name: str) -> int | None:
         if name.startswith(('patch_embed.', 'init_norm.')):

@@ -1,139 +1,80 @@
-"""The residual blocks of the networks: tokens are mixed, then an MLP (arXiv 2605.01711)."""
+"""The residual blocks of the networks: tokens are mixed, then an MLP (arXiv 2605.01711).
+
+All take and give a map ``(B, H, W, C)``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
-from ..ops._shared.dispatch import choose_backend
-from .as_built import as_built
-from .attention import SelfAttention
-from .dynamic_depthwise_conv import DynamicDepthwiseConv2d
-from .dynamic_linear import DynamicLinear
-from .primitives import DepthwiseConv2d, DropPath, LayerNorm, Linear, norm_eps
+from ..ops._shared.dispatch import is_transformed
+from .dynamic import DynamicDepthwiseConv2d, DynamicLinear
+from .fused import built, fused
+from .pattern import is_dynamic
+from .primitives import DepthwiseConv2d, DropPath, LayerNorm, Linear
+from .registry import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
 
 MLP_RATIO = 4
+HEAD_WIDTH = 32
+TOKEN_MIXERS = ('dynamic', 'attention')
 
 
 class _Block(nn.Module):
-    """Tokens are mixed, then an MLP with its residual; how they are mixed is the subclass's choice."""
+    """The MLP that every block ends with; how tokens are mixed before it is the subclass's choice."""
 
-    def __init__(
-        self,
-        linear1: nn.Module,
-        channels: int,
-        drop_rate: float,
-        drop_path_rate: float,
-        **mixer: nn.Module,
-    ):
-        super().__init__()
-        for name, module in mixer.items():
-            self.add_module(name, module)
+    def build_mlp(
+        self, linear1: nn.Module, channels: int, drop_rate: float, drop_path_rate: float
+    ) -> None:
         self.norm2 = LayerNorm(channels)
         self.linear1 = linear1
         self.linear2 = Linear(MLP_RATIO * channels, channels)
         self.drop = nn.Dropout(drop_rate) if drop_rate > 0 else nn.Identity()
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
-    def mlp(self, x: Tensor, normed: Tensor | None = None) -> Tensor:
-        """``x + DropPath(FC2(GELU(FC1(LN(x)))))``; ``normed`` is ``LN(x)``, if that is known."""
-        if not self.fusible():
-            hidden = F.gelu(self.linear1(self.norm2(x)))  # (B, H, W, 4 * C)
-            return x + self.drop_path(self.drop(self.linear2(self.drop(hidden))))
-        weight1, normed = self.weight1(x, normed)
-        return ops.residual_mlp(
-            x,
-            self.norm2.weight,
-            self.norm2.bias,
-            weight1,
-            self.linear1.bias,
-            self.linear2.weight,
-            self.linear2.bias,
-            self.branch_scale(x),
-            normed,
-            norm_eps(),
-        )
-
-    def fusible(self) -> bool:
-        """Whether the MLP may run as one operation around its modules."""
-        drops = self.drop.training and not isinstance(self.drop, nn.Identity)
-        parts = self.norm2, self.linear1, self.linear2, self.drop, self.drop_path
-        return not drops and as_built(*parts)
-
-    def weight1(self, x: Tensor, normed: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """FC1's weight, ``(1, C, 4 * C)``, or ``(B, C, 4 * C)`` if ``LN(x)`` predicts it; and ``LN(x)``.
-
-        The latter is None if nothing has needed it so far.
-        """
-        return self.linear1.weight.T.unsqueeze(0), normed
-
-    def branch_scale(self, x: Tensor) -> Tensor | None:
-        """What stochastic depth multiplies the branch of each image by, ``(B,)``; None for 1."""
-        if isinstance(self.drop_path, nn.Identity) or not self.drop_path.training:
-            return None
-        return self.drop_path(x.new_ones(len(x), 1, 1, 1)).flatten()
+    def mlp(self, x: Tensor) -> Tensor:
+        x = self.drop(F.gelu(self.linear1(x)))  # (B, H, W, 4 * C)
+        return self.drop_path(self.drop(self.linear2(x)))
 
 
-class _ConvBlock(_Block):
-    """A block whose tokens are mixed by a depthwise convolution with a residual."""
-
-    backend = 'auto'
-
-    def mixed(self, x: Tensor) -> Tensor:
-        """``y = x + DWConv(x)``, then the MLP; one kernel convolves and normalises where Triton runs."""
-        if not as_built(self.dwc):
-            return self.mlp(x + self.dwc(x))
-        fused = choose_backend(self.backend, x) == 'triton' and not ops.recomputes()
-        if not fused or not self.fusible():
-            return self.mlp(self.dwc(x, residual=True))
-        mixed, normed = ops.depthwise_conv_norm(
-            x,
-            self.dwc.kernel(x),
-            self.dwc.bias,
-            self.norm2.weight,
-            self.norm2.bias,
-            norm_eps(),
-            backend=self.backend,
-        )
-        return self.mlp(mixed, normed)
-
-
-class StaticBlock(_ConvBlock):
-    """``x = x + DWConv(x)``, then ``x = x + DropPath(FC2(GELU(FC1(LN(x)))))``; parameters as learned.
+@built
+class StaticBlock(_Block):
+    """A depthwise convolution and an MLP with parameters as learned.
 
     Args:
         channels: channels of input and output.
-        drop_rate: dropout after GELU and after FC2.
-        drop_path_rate: stochastic depth of the MLP branch; the convolution branch has none, as published.
-
-    Shape:
-        ``(B, H, W, channels) -> (B, H, W, channels)``.
+        drop_rate: dropout after GELU and after the second linear layer.
+        drop_path_rate: stochastic depth of the MLP; the convolution has none, as published.
     """
 
     def __init__(self, channels: int, drop_rate: float = 0.0, drop_path_rate: float = 0.0):
-        dwc = DepthwiseConv2d(channels)
+        super().__init__()
+        self.dwc = DepthwiseConv2d(channels)
         linear1 = Linear(channels, MLP_RATIO * channels)
-        super().__init__(linear1, channels, drop_rate, drop_path_rate, dwc=dwc)
+        self.build_mlp(linear1, channels, drop_rate, drop_path_rate)
 
+    @fused
     def forward(self, x: Tensor) -> Tensor:
-        return self.mixed(x)
+        x = x + self.dwc(x)
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
-class DynamicBlock(_ConvBlock):
-    """The static block with a predicted convolution kernel and a predicted FC1 weight.
+@built
+class DynamicBlock(_Block):
+    """The static block with a predicted convolution kernel and a predicted weight of its first linear layer.
 
-    A LayerNorm comes first and *replaces* the residual stream, as published. FC2 stays static.
+    A LayerNorm comes first and *replaces* the residual stream, as published.
 
     Args:
-        channels: channels of input and output.
-        drop_rate: dropout after GELU and after FC2.
-        drop_path_rate: stochastic depth of the MLP branch.
+        channels, drop_rate, drop_path_rate: as for `StaticBlock`.
         dynamic_linear: strategy of the `DynamicLinear`.
         dynamic_conv: strategy of the `DynamicDepthwiseConv2d`.
-
-    Shape:
-        ``(B, H, W, channels) -> (B, H, W, channels)``.
 
     Raises:
         ValueError: for an unknown strategy.
@@ -147,38 +88,112 @@ class DynamicBlock(_ConvBlock):
         dynamic_linear: str = 'bilateral',
         dynamic_conv: str = 'adaptive',
     ):
-        dwc = DynamicDepthwiseConv2d(channels, strategy=dynamic_conv)
+        super().__init__()
+        self.dwc = DynamicDepthwiseConv2d(channels, strategy=dynamic_conv)
         linear1 = DynamicLinear(channels, MLP_RATIO * channels, strategy=dynamic_linear)
-        super().__init__(linear1, channels, drop_rate, drop_path_rate, dwc=dwc)
+        self.build_mlp(linear1, channels, drop_rate, drop_path_rate)
         self.norm1 = LayerNorm(channels)
 
-    def weight1(self, x: Tensor, normed: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if self.linear1.predictor is None:
-            return self.linear1.weight.unsqueeze(0), normed
-        normed = self.norm2(x) if normed is None else normed
-        return self.linear1.predicted_weight(normed), normed
-
+    @fused
     def forward(self, x: Tensor) -> Tensor:
-        return self.mixed(self.norm1(x))
+        x = self.norm1(x)
+        x = x + self.dwc(x)
+        x = x + self.mlp(self.norm2(x))
+        return x
 
 
-class AttentionBlock(_Block):
-    """The quadratic baseline: ``x + MHSA(LN(x))``, then ``x + FC2(GELU(FC1(LN(x))))``, no position embedding.
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all tokens of a map, with ``scaled_dot_product_attention``.
 
     Args:
-        channels: channels of input and output.
-        drop_rate: dropout after GELU and after FC2.
-        drop_path_rate: stochastic depth of both branches.
+        channels: of input and output. There is one head per 32 of them, or as many as divide them.
+    """
 
-    Shape:
-        ``(B, H, W, channels) -> (B, H, W, channels)``.
+    def __init__(self, channels: int):
+        super().__init__()
+        most = max(1, channels // HEAD_WIDTH)
+        self.num_heads = next(heads for heads in range(most, 0, -1) if channels % heads == 0)
+        self.qkv = Linear(channels, 3 * channels)
+        self.proj = Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, -1))
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, heads, N, d)
+        # which has no forward-mode derivatives
+        attend = ops.attention_as_mlp if is_transformed() else F.scaled_dot_product_attention
+        mixed = attend(query, key, value)
+        return self.proj(mixed.transpose(1, 2).reshape(x.shape))  # (B, heads, N, d) -> (B, H, W, C)
+
+
+@built
+class AttentionBlock(_Block):
+    """The quadratic baseline: self-attention in place of the convolution, without a position embedding.
+
+    Args:
+        channels, drop_rate: as for `StaticBlock`.
+        drop_path_rate: stochastic depth of attention and MLP.
     """
 
     def __init__(self, channels: int, drop_rate: float = 0.0, drop_path_rate: float = 0.0):
-        attention = SelfAttention(channels)
+        super().__init__()
+        self.attention = SelfAttention(channels)
         linear1 = Linear(channels, MLP_RATIO * channels)
-        super().__init__(linear1, channels, drop_rate, drop_path_rate, attention=attention)
+        self.build_mlp(linear1, channels, drop_rate, drop_path_rate)
         self.norm1 = LayerNorm(channels)
 
+    @fused
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(x + self.drop_path(self.attention(self.norm1(x))))
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        x = x + self.mlp(self.norm2(x))
+        return x
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """What the blocks of a network have in common.
+
+    Attributes:
+        drop_rate: dropout after GELU and after the second linear layer of each MLP.
+        drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
+        dynamic_linear: how the weight of each dynamic block's first linear layer is predicted.
+        dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
+        token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline: self-attention in the
+            dynamic blocks, which then have no use for the two strategies.
+        dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
+
+    Raises:
+        ValueError: for an unknown strategy or token mixer, or a ``dynamic_every`` below 1.
+    """
+
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    dynamic_linear: str = 'bilateral'
+    dynamic_conv: str = 'adaptive'
+    token_mixer: str = 'dynamic'
+    dynamic_every: int = 3
+
+    def __post_init__(self) -> None:
+        if self.token_mixer not in TOKEN_MIXERS:
+            known = ', '.join(TOKEN_MIXERS)
+            raise ValueError(f'unknown token_mixer {self.token_mixer!r}; choose one of {known}')
+        if not isinstance(self.dynamic_every, int) or self.dynamic_every < 1:
+            raise ValueError(f'expected dynamic_every of at least 1, got {self.dynamic_every}')
+        # attention has no use for them; a misspelt one is wrong all the same
+        WEIGHT_PREDICTORS.check(self.dynamic_linear)
+        KERNEL_PREDICTORS.check(self.dynamic_conv)
+
+    def build(self, channels: Sequence[int], total: int) -> list[nn.Module]:
+        """The first ``len(channels)`` of a network's ``total`` blocks."""
+        rates = torch.linspace(0, self.drop_path_rate, total, device='cpu').tolist()
+        return [
+            self._block(index, width, rate)
+            for index, (width, rate) in enumerate(zip(channels, rates))
+        ]
+
+    def _block(self, index: int, channels: int, drop_path_rate: float) -> nn.Module:
+        if not is_dynamic(index, self.dynamic_every):
+            return StaticBlock(channels, self.drop_rate, drop_path_rate)
+        if self.token_mixer == 'attention':
+            return AttentionBlock(channels, self.drop_rate, drop_path_rate)
+        strategies = self.dynamic_linear, self.dynamic_conv
+        return DynamicBlock(channels, self.drop_rate, drop_path_rate, *strategies)

@@ -7,33 +7,33 @@ from timm import layers as timm_layers
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from .. import ops
-from .as_built import built, has_geometry
-
-
-def norm_eps() -> float:
-    """Of every LayerNorm, as published.
-
-    A literal in a function: ``torch.compile(dynamic=True)`` takes floats that it reads from globals and
-    attributes for ones that vary, finds out that they do not, and compiles a second time.
-    """
-    return 1e-6
+from .fused import built
 
 
 @built
 class LayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels with the published epsilon, 1e-6, whatever ``eps`` is set to later."""
+    """LayerNorm over the channels with the published epsilon, whatever ``eps`` is set to later."""
 
     def __init__(self, channels: int):
-        super().__init__(channels, eps=norm_eps())
+        super().__init__(channels, eps=self.published_eps())
+
+    @staticmethod
+    def published_eps() -> float:
+        """1e-6, as a literal in a function.
+
+        ``torch.compile(dynamic=True)`` takes floats that it reads from globals and attributes for ones that
+        vary, finds out that they do not, and compiles a second time.
+        """
+        return 1e-6
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, norm_eps())
+        eps = self.published_eps()
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, eps)
 
 
 @built
 class DropPath(timm_layers.DropPath):
-    """timm's stochastic depth with a rate that ``torch.compile`` takes for a constant, see `norm_eps`."""
+    """timm's stochastic depth; ``torch.compile`` takes its rate for a constant, see `LayerNorm`."""
 
     @property
     def drop_prob(self) -> float:
@@ -64,28 +64,12 @@ class Conv2d(nn.Conv2d):
 
 @built
 class DepthwiseConv2d(Conv2d):
-    """Depthwise 3x3 convolution, ``(B, H, W, C) -> (B, ceil(H/stride), ceil(W/stride), C)``.
-
-    With stride 1, ``forward(x, residual=True)`` returns ``x + conv(x)``.
-    """
-
-    def __init__(self, channels: int, stride: int = 1):
-        super().__init__(channels, channels, 3, stride, padding=1, groups=channels)
+    """Depthwise 3x3 convolution, ``(B, H, W, C) -> (B, ceil(H/stride), ceil(W/stride), C)``."""
 
     backend = 'auto'
 
-    def forward(self, x: Tensor, residual: bool = False) -> Tensor:
-        if not residual:
-            return super().forward(x)
-        if self.stride != (1, 1):
-            raise ValueError(f'expected stride 1 with residual=True, got {self.stride}')
-        if not self.keeps_form():
-            return x + super().forward(x)
-        return ops.depthwise_conv(x, self.kernel(x), self.bias, residual, self.backend)
-
-    def keeps_form(self) -> bool:
-        """Whether nobody has dilated it since, or changed its padding."""
-        return has_geometry(self, 3, self.stride[0], padding=1, groups=self.in_channels)
+    def __init__(self, channels: int, stride: int = 1):
+        super().__init__(channels, channels, 3, stride, padding=1, groups=channels)
 
     def kernel(self, x: Tensor) -> Tensor:
         """That of all images, ``(1, C, 1, 3, 3)``."""

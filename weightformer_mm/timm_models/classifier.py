@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from ..backbones.arch import resolve_out_indices
 from ..backbones.base import DynamicBackbone
+from ..layers import BlockOptions
 from ..layers.primitives import Linear
 
 _PREFIX = 'backbone.'
@@ -29,12 +29,8 @@ class ImageClassifier(nn.Module):
         img_size: side, or height and width, in pixels. No weight depends on it; timm's data pipelines ask
             for it through ``pretrained_cfg``.
         drop_rate: dropout before the head.
-        proj_drop_rate: dropout in the MLP of each block.
-        drop_path_rate: stochastic depth of the last block's MLP; it grows linearly from 0.
-        dynamic_linear: how the weight of each dynamic block's FC1 is predicted.
-        dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
-        token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline.
-        dynamic_every: of how many blocks one is dynamic.
+        proj_drop_rate: dropout in the MLP of each block, ``drop_rate`` of `BlockOptions`.
+        **block_options: the other fields of `BlockOptions`.
 
     Raises:
         ValueError: for an unknown arch, strategy or pooling, or an image size under one patch.
@@ -50,49 +46,32 @@ class ImageClassifier(nn.Module):
         img_size: int | Sequence[int] | None = None,
         drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
-        dynamic_linear: str = 'bilateral',
-        dynamic_conv: str = 'adaptive',
-        token_mixer: str = 'dynamic',
-        dynamic_every: int = 3,
+        **block_options: Any,
     ):
         super().__init__()
-        self.backbone = network(
-            arch=arch,
-            in_channels=in_chans,
-            out_indices=-1,
-            drop_rate=proj_drop_rate,
-            drop_path_rate=drop_path_rate,
-            dynamic_linear=dynamic_linear,
-            dynamic_conv=dynamic_conv,
-            token_mixer=token_mixer,
-            dynamic_every=dynamic_every,
-        )
-        if img_size is not None and min(as_pair(img_size)) < self.backbone.least_size:
-            raise ValueError(
-                f'expected img_size of at least {self.backbone.least_size} pixels, got {img_size}'
-            )
+        options = BlockOptions(proj_drop_rate, **block_options)
+        self.backbone = network(arch=arch, in_channels=in_chans, out_indices=-1, **vars(options))
+        least = self.backbone.least_size
+        if img_size is not None and min(as_pair(img_size)) < least:
+            raise ValueError(f'expected img_size of at least {least} pixels, got {img_size}')
         self.in_chans = in_chans
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
 
     @property
     def num_features(self) -> int:
-        """Channels of `forward_features`."""
+        """Channels of `forward_features`, and of what the head is given."""
         return self.backbone.out_channels[0]
 
-    @property
-    def head_hidden_size(self) -> int:
-        """Features that the head is given; the same as `num_features`."""
-        return self.num_features
+    head_hidden_size = num_features
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
         """Channels, stride (``reduction``) and module of each unit's map, which is ``(B, H, W, C)`` there."""
-        units = 'stages' if hasattr(self.backbone, 'stages') else 'blocks'
         sizes = zip(self.backbone.unit_channels, self.backbone.unit_strides)
+        units = f'{_PREFIX}{self.backbone.unit_name}'
         return [
-            dict(num_chs=channels, reduction=stride, module=f'{_PREFIX}{units}.{index}')
+            dict(num_chs=channels, reduction=stride, module=f'{units}.{index}')
             for index, (channels, stride) in enumerate(sizes)
         ]
 
@@ -100,11 +79,7 @@ class ImageClassifier(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Begin a new head; ``global_pool`` None keeps the pooling.
-
-        Raises:
-            ValueError: for an unknown pooling, or a head without pooling.
-        """
+        """Begin a new head; ``global_pool`` None keeps the pooling. A head without pooling is refused."""
         pool = self.global_pool if global_pool is None else global_pool
         if pool not in ('avg', ''):
             raise ValueError(f"unknown global_pool {pool!r}; choose 'avg' or ''")
@@ -112,10 +87,8 @@ class ImageClassifier(nn.Module):
             raise ValueError("the head needs global_pool='avg'; without pooling give num_classes=0")
         self.num_classes = num_classes
         self.global_pool = pool
-        like = next(self.backbone.parameters())
-        self.head = (
-            Linear(self.num_features, num_classes).to(like) if num_classes else nn.Identity()
-        )
+        head = Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        self.head = head.to(next(self.backbone.parameters()))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
@@ -126,7 +99,7 @@ class ImageClassifier(nn.Module):
         return set()
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """Depth of a parameter for timm's layer decay and grouping.
+        """Depth of a parameter, for timm's layer decay and grouping.
 
         The stem is 0, then come the blocks (``coarse``: the backbone's units), each with the downsampling
         before it, then norm and head together.
@@ -134,9 +107,8 @@ class ImageClassifier(nn.Module):
 
         def depth_of(name: str) -> int:
             depth, count = self.backbone.get_layer_depth(name, _PREFIX)
-            if not coarse or depth in (0, count - 1):
-                return depth
-            return bisect_right(self.backbone.first_blocks, depth - 1)
+            unit = name[len(_PREFIX) :].split('.')  # such as stages.2.downsample.conv.weight
+            return int(unit[1]) + 1 if coarse and depth not in (0, count - 1) else depth
 
         return depth_of
 
@@ -174,8 +146,8 @@ class ImageClassifier(nn.Module):
             intermediates_only: return the intermediate maps alone.
 
         Returns:
-            The final map, ``(B, C, H', W')`` as from `forward_features` (where units were left out, the map
-            after the last one that ran, without the norm), and the list of intermediate maps.
+            The final map, as from `forward_features` (where units were left out, the map after the last one
+            that ran, without the norm), and the list of intermediate maps.
 
         Raises:
             ValueError: for units that do not exist, another format, or an image smaller than one patch.
@@ -183,26 +155,23 @@ class ImageClassifier(nn.Module):
         if output_fmt not in ('NCHW', 'NHWC'):
             raise ValueError(f"unknown output_fmt {output_fmt!r}; choose 'NCHW' or 'NHWC'")
         chosen = take_indices(indices, len(self.backbone.units))
-        last = self.backbone.out_indices[0]
-        stops = chosen[-1] if stop_early or intermediates_only else last
-        run = chosen if stops in chosen else (*chosen, stops)
+        (last,) = self.backbone.out_indices
+        end = chosen[-1] if stop_early or intermediates_only else last
+        run = chosen if end in chosen else (*chosen, end)
         maps = dict(zip(run, self.backbone.intermediates(x, run)))
+        sizes = list(zip(self.backbone.unit_channels, self.backbone.unit_strides))
 
-        def output(index: int, with_norm: bool) -> Tensor:
-            return self._final_norm(index, maps[index]) if with_norm else maps[index]
+        def normalised(index: int) -> Tensor:
+            if sizes[index] != sizes[last]:
+                return maps[index]
+            return self.backbone.output(last, maps[index].permute(0, 2, 3, 1))
 
-        intermediates = [output(index, norm) for index in chosen]
-        if output_fmt == 'NCHW':
-            intermediates = [to_nchw(intermediate) for intermediate in intermediates]
+        intermediates = [normalised(index) if norm else maps[index] for index in chosen]
+        if output_fmt == 'NHWC':
+            intermediates = [x.permute(0, 2, 3, 1) for x in intermediates]
         if intermediates_only:
             return intermediates
-        return to_nchw(output(stops, stops == last)), intermediates
-
-    def _final_norm(self, index: int, x: Tensor) -> Tensor:
-        """``x``, the map after unit ``index``, normalised if it is like the last one."""
-        backbone, (last,) = self.backbone, self.backbone.out_indices
-        sizes = list(zip(backbone.unit_channels, backbone.unit_strides))
-        return getattr(backbone, f'norm{last}')(x) if sizes[index] == sizes[last] else x
+        return normalised(last) if end == last else maps[end], intermediates
 
     def prune_intermediate_layers(
         self,
@@ -212,29 +181,20 @@ class ImageClassifier(nn.Module):
     ) -> list[int]:
         """Remove the units after the last of ``indices``, and with them the final norm and the head.
 
-        Args:
-            indices: as in `forward_intermediates`.
-            prune_norm: remove the norm also if the last unit stays.
-            prune_head: remove the head also if the last unit stays.
-
-        Returns:
-            The indices of the chosen units, from 0.
+        ``prune_norm`` and ``prune_head`` remove these also if the last unit stays. Returns the indices of the
+        chosen units, from 0.
         """
         chosen = take_indices(indices, len(self.backbone.units))
         is_cut = chosen[-1] < self.backbone.out_indices[0]
         if is_cut or prune_norm:
-            self.backbone.drop_units_after(chosen[-1])
+            self.backbone.keep_units(chosen[-1:])
         if is_cut or prune_head:
             self.reset_classifier(0, '')
         return list(chosen)
 
 
 def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width of an image.
-
-    Raises:
-        ValueError: if there are not one or two.
-    """
+    """Height and width of an image; a ValueError if there are not one or two numbers."""
     pair = (size, size) if isinstance(size, int) else tuple(size)
     if len(pair) != 2:
         raise ValueError(f'expected img_size to be a side or (height, width), got {size}')
@@ -247,8 +207,7 @@ def take_indices(indices: int | Sequence[int] | None, count: int) -> tuple[int, 
     Raises:
         ValueError: if one is out of range, or they do not increase.
     """
-    if indices is None:
-        indices = count
+    indices = count if indices is None else indices
     if isinstance(indices, int):
         if not 1 <= indices <= count:
             raise ValueError(
@@ -257,8 +216,3 @@ def take_indices(indices: int | Sequence[int] | None, count: int) -> tuple[int, 
             )
         indices = range(count - indices, count)
     return resolve_out_indices(indices, count, 'maps')
-
-
-def to_nchw(x: Tensor) -> Tensor:
-    """``(B, H, W, C) -> (B, C, H, W)``, contiguous."""
-    return x.permute(0, 3, 1, 2).contiguous()

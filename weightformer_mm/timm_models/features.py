@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from .classifier import ImageClassifier, to_nchw
+from .classifier import ImageClassifier, take_indices
 
 _DEFAULT_COUNT = 4
 
 
 class FeatureMaps(nn.Module):
-    """What ``features_only=True`` gives: a backbone's maps, as they are handed on, without output norms.
+    """What ``features_only=True`` gives: a backbone's maps without output norms, and no unit after the last.
 
-    A class of its own, since timm has had one for such models (FeatureGetterNet) only from 1.0 on. Nothing is
-    left that the outputs do not need, so every parameter gets a gradient.
+    A class of its own, since timm has had one for such models (FeatureGetterNet) only from 1.0 on.
 
     Args:
         model: taken apart.
@@ -30,11 +29,13 @@ class FeatureMaps(nn.Module):
 
     def __init__(self, model: ImageClassifier, out_indices: int | Sequence[int] | None = None):
         super().__init__()
+        count = len(model.backbone.units)
         if out_indices is None:
-            out_indices = min(_DEFAULT_COUNT, len(model.backbone.units))
-        self.out_indices = tuple(model.prune_intermediate_layers(out_indices, prune_norm=True))
+            out_indices = min(_DEFAULT_COUNT, count)
+        self.out_indices = take_indices(out_indices, count)
         self.feature_info = FeatureInfo(model.feature_info, self.out_indices)
         self.backbone = model.backbone
+        self.backbone.keep_units(self.out_indices)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
@@ -42,4 +43,4 @@ class FeatureMaps(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """``(B, in_chans, H, W)`` → a ``(B, C_i, ceil(H/reduction_i), ceil(W/reduction_i))`` per output."""
-        return [to_nchw(feature) for feature in self.backbone.intermediates(x, self.out_indices)]
+        return list(self.backbone(x))

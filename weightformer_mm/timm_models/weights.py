@@ -24,31 +24,25 @@ from ..errors import UserError
 from .classifier import ImageClassifier
 
 _RGB = 3  # timm adapts the first convolution from so many channels to any number
-
-
 # as timm takes them
 _CONTAINERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
 _FILES = ('model.safetensors', 'pytorch_model.bin', 'pytorch_model.pth', 'model.pth')
 
 
 class Pretrained:
-    """The weights that timm would load for a model, read by this package.
+    """The weights that timm would load for a model, read by this package; a UserError if they cannot be.
 
     timm gets a ``pretrained_cfg`` that promises a state_dict, and the weights from its filter.
 
     Args:
         name: of the model.
         options: of the entry point; ``pretrained_cfg``, its overlay and ``cache_dir`` say where they are.
-
-    Raises:
-        UserError: they cannot be had or read.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        given = {
-            k: options[k] for k in ('pretrained_cfg', 'pretrained_cfg_overlay') if k in options
-        }
-        config = resolve_pretrained_cfg(name, **given).to_dict()
+        places = ('pretrained_cfg', 'pretrained_cfg_overlay')
+        config = resolve_pretrained_cfg(name, **{k: options[k] for k in places if k in options})
+        config = config.to_dict()
         self.kind, place = _resolve_pretrained_source(config)
         self.own = {key: config.get(key) for key in ('state_dict', 'source')}
         self.source = str(config.get('file') or config.get('hf_hub_id') or config.get('url'))
@@ -107,12 +101,11 @@ def _read(kind: str, place: Any, source: str, cache_dir: Any) -> dict[str, Any]:
 def match_weights(
     state_dict: Mapping[str, Tensor], model: ImageClassifier, source: str
 ) -> dict[str, Tensor]:
-    """The weights under the model's names, all of them and no others.
+    """The weights under the model's names, all and no others; without the head for another number of classes.
 
     Args:
         state_dict: released weights, or those of a classifier of this package, or of a backbone alone.
-        model: just built, with the ``pretrained_cfg`` of these weights. Where its number of classes is
-            another one, there is no head in what is returned.
+        model: just built, with the ``pretrained_cfg`` of these weights.
         source: what an error calls the weights.
 
     Raises:

@@ -22,7 +22,7 @@ from projects.benchmark.step_profile import profile_step, render_profiles
 from projects.benchmark.steps import Case
 from projects.benchmark.subjects import Backbone
 from weightformer_mm.layers import DynamicBlock, DynamicLinear, StaticBlock
-from weightformer_mm.layers.as_built import as_built
+from weightformer_mm.layers.fused import as_built
 from weightformer_mm.ops import with_bounded_update
 
 SIZE = 64

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
 
 class PredictorRegistry:
-    """The prediction strategies that one kind of dynamic layer can choose from.
+    """The prediction strategies of one kind of dynamic layer; ``'static'`` predicts nothing.
 
-    A predictor is a module built from the layer's sizes; called with the layer's input ``(B, H, W, C)``
-    it returns an update of the layer's static weight for each image. A factory that returns None
-    predicts nothing. Registering a class is all that a new strategy needs:
+    A predictor is a module built from the layer's sizes. Called with the layer's input ``(B, H, W, C)``, it
+    returns an update of the layer's static weight for each image. A new strategy has but to be registered:
 
         @WEIGHT_PREDICTORS.register('mine')
         class MyPredictor(nn.Module): ...
@@ -20,12 +20,12 @@ class PredictorRegistry:
 
     def __init__(self, kind: str):
         self._kind = kind
-        self._factories: dict[str, Callable[..., nn.Module | None]] = {}
+        self._factories: dict[str, Callable[..., nn.Module] | None] = {'static': None}
 
-    def register(self, name: str):
+    def register(self, name: str) -> Callable[[Any], Any]:
         """Class decorator that registers under ``name``; a name already taken raises a KeyError."""
 
-        def decorator(factory):
+        def decorator(factory: Any) -> Any:
             if name in self._factories:
                 raise KeyError(f'{self._kind} strategy {name!r} is already registered')
             self._factories[name] = factory
@@ -34,7 +34,7 @@ class PredictorRegistry:
         return decorator
 
     def names(self) -> tuple[str, ...]:
-        """The registered strategies, in order of registration."""
+        """The registered strategies, in order of registration; ``'static'`` is the first."""
         return tuple(self._factories)
 
     def check(self, name: str) -> None:
@@ -45,16 +45,11 @@ class PredictorRegistry:
             )
 
     def build(self, name: str, **sizes: int) -> nn.Module | None:
-        """Build the predictor ``name``; an unknown name raises a ValueError that lists the valid ones."""
+        """Build the predictor ``name``, None for ``'static'``; an unknown name raises as `check` does."""
         self.check(name)
-        return self._factories[name](**sizes)
+        factory = self._factories[name]
+        return None if factory is None else factory(**sizes)
 
 
 WEIGHT_PREDICTORS = PredictorRegistry('dynamic linear')
 KERNEL_PREDICTORS = PredictorRegistry('dynamic convolution')
-
-
-@WEIGHT_PREDICTORS.register('static')
-@KERNEL_PREDICTORS.register('static')
-def predict_nothing(**sizes: int) -> None:
-    """The layer keeps its static weight for every image."""

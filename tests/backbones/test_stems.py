@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from weightformer_mm.layers import PatchEmbed
+from weightformer_mm.backbones.weightformer import PatchEmbed
 
 
 @pytest.mark.parametrize('shape', [(1, 3, 16, 16), (3, 3, 33, 7), (2, 3, 5, 40)])
