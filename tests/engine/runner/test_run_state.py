@@ -120,12 +120,12 @@ def test_what_has_no_state_is_said(tmp_path, capsys):
 
 
 CHANGES = {
-    'exp_avg of convs.0.weight is a tensor': lambda c: c['optimizer']['state'][1].update(
+    'the state of convs.0.weight is unlike': lambda c: c['optimizer']['state'][1].update(
         exp_avg=torch.ones(2)
     ),
-    'convs.0.weight has step, exp_avg, and no other has': lambda c: c['optimizer']['state'][1].pop(
-        'exp_avg_sq'
-    ),
+    'state of convs.0.weight is unlike that of every other': lambda c: c['optimizer']['state'][
+        1
+    ].pop('exp_avg_sq'),
     'this run ends at 2': lambda c: c['meta'].update(epoch=3),
     'group 0: lr is nan': lambda c: c['optimizer']['param_groups'][0].update(lr=float('nan')),
     'MultiStepLR: last_step is -7': lambda c: c['param_schedulers'][0].update(last_step=-7),
@@ -147,5 +147,5 @@ def test_another_state_is_refused(message, tmp_path):
 
 def test_another_schedule_is_refused(tmp_path):
     run(tmp_path)
-    with pytest.raises(UserError, match='it has not the 1 schedulers of this run'):
+    with pytest.raises(UserError, match='it does not have the 1 schedulers of this run'):
         run(tmp_path, resume=True, epochs=2, schedulers=[dict(type='ConstantLR')])
