@@ -167,7 +167,7 @@ def _spoilt(value: Any, name: str = '') -> str | None:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all values are finite; a mask of zeros and infinities, which some models keep, counts as such."""
+    """Whether all values are finite; so is a mask of zeros and infinities, which some models keep."""
     finite = tensor.isfinite()
     if bool(finite.all()):
         return True

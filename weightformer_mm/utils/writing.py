@@ -85,14 +85,16 @@ def refuse_inside(option: str, targets: Iterable[Path], folders: Iterable[Path])
 def name_outputs(
     sources: Iterable[str | Path], root: str | Path, rename: Callable[[Path], Path]
 ) -> dict[Path, Path]:
-    """For each source its ``rename``d path below ``root``, no two alike, even where case is folded.
+    """For each source its ``rename``d path below ``root``, no two alike, even if case is folded.
 
-    What ``rename`` leaves alone keeps its name; others may get ``-2``, ``-3``, ... at the end. The names
-    depend on the list alone, so that every process finds the same ones.
+    What ``rename`` leaves alone keeps its name; others may get ``-2``, ``-3``, ... at the end. Every process
+    finds the same names.
     """
-    wanted = {Path(source): Path(source).relative_to(root) for source in sources}
-    order = sorted(wanted, key=lambda source: (rename(wanted[source]) != wanted[source], source))
-    wanted = {source: rename(wanted[source]) for source in order}
+    relative = {Path(source): Path(source).relative_to(root) for source in sources}
+    order = sorted(
+        relative, key=lambda source: (rename(relative[source]) != relative[source], source)
+    )
+    wanted = {source: rename(relative[source]) for source in order}
     taken = {_folded(parent) for name in wanted.values() for parent in name.parents}
     names = {}
     for source, name in wanted.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import os
 from collections import Counter
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
-from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import Tensor, nn
 
@@ -30,7 +31,11 @@ _INFO = {'best_ckpt': str, 'last_ckpt': str, 'best_score': Number, 'keep_ckpt_id
 
 
 class CheckRunStateHook(Hook):
-    """Look at the state of a run as soon as it is read, before anything of it is taken over."""
+    """Check the state of a run as soon as it is read, before anything of it is taken over.
+
+    Raises:
+        UserError: it is not the state of a run like this one; says the first difference.
+    """
 
     priority = 'HIGHEST'
 
@@ -38,98 +43,69 @@ class CheckRunStateHook(Hook):
         self.path = path
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        check_run_state(runner, checkpoint, self.path)
-
-
-def check_run_state(runner: Any, checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
-    """Compare progress, optimizer, schedulers, message hub and averaged weights with a runner just built.
-
-    Args:
-        runner: its optimizer and schedulers are compared where they are built.
-        checkpoint: as it was read.
-
-    Raises:
-        UserError: they are not those of a run like this one; says the first difference.
-    """
-    check_resumable(checkpoint, path)
-    for problem in _problems(runner, checkpoint):
-        raise UserError(
-            f'--resume {path}: {problem}; the file is damaged, or of a run with another config. To start '
-            f'from its weights alone: --cfg-options load_from={path}'
-        )
+        check_resumable(checkpoint, self.path)
+        problem = next(_problems(runner, checkpoint), None)
+        if problem is not None:
+            raise UserError(
+                f'--resume {self.path}: {problem}; the file is damaged, or of a run with another config. To '
+                f'start from its weights alone: --cfg-options load_from={self.path}'
+            )
 
 
 def _problems(runner: Any, checkpoint: dict[str, Any]) -> Iterator[str]:
-    yield from _loop_problems(runner.train_loop, checkpoint['meta'])
-    yield from _scheduler_problems(runner.param_schedulers, checkpoint.get('param_schedulers'))
-    wrapper = runner.optim_wrapper
-    if isinstance(wrapper, BaseOptimWrapper):
-        own = dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
-        saved = checkpoint['optimizer'] if '' not in own else {'': checkpoint['optimizer']}
-        if own.keys() != saved.keys():
-            yield f'optimizers {", ".join(map(str, saved))} instead of {", ".join(own)}'
-            return
-        names = {p: plain_name(name) for name, p in unwrapped(runner.model).named_parameters()}
-        # the parameters of a sharded model are parts; the checkpoint holds whole ones
-        whole = get_state_dict(checkpoint, 'state_dict')
-        for key, one in own.items():
-            groups = [
-                [(names.get(p, '?'), whole.get(names.get(p), p)) for p in group['params']]
-                for group in one.optimizer.param_groups
-            ]
-            for problem in _optimizer_problems(one, saved[key], groups, runner.logger):
-                yield f'optimizer {key}'.strip() + f': {problem}'
+    loop, meta = runner.train_loop, checkpoint['meta']
+    for kind, key in ((EpochBasedTrainLoop, 'epoch'), (IterBasedTrainLoop, 'iter')):
+        end = getattr(loop, f'max_{key}s', math.inf)
+        if isinstance(loop, kind) and meta[key] > end:
+            yield f'it stands at {key} {meta[key]}, and this run ends at {end}'
+    # a run with several optimizers is left to mmengine
+    if isinstance(runner.param_schedulers, list):
+        yield from _scheduler_problems(runner.param_schedulers, checkpoint.get('param_schedulers'))
+    if isinstance(runner.optim_wrapper, OptimWrapper):
+        weights = get_state_dict(checkpoint, 'state_dict')
+        for problem in _optimizer_problems(runner, checkpoint['optimizer'], weights):
+            yield f'optimizer: {problem}'
     yield from _hub_problems(checkpoint['message_hub'])
     if 'ema_state_dict' in checkpoint:
         yield from _average_problems(unwrapped(runner.model), checkpoint['ema_state_dict'])
 
 
-def _loop_problems(loop: Any, meta: Mapping[str, Any]) -> Iterator[str]:
-    for kind, key in ((EpochBasedTrainLoop, 'epoch'), (IterBasedTrainLoop, 'iter')):
-        end = getattr(loop, f'max_{key}s', math.inf)
-        if isinstance(loop, kind) and meta[key] > end:
-            yield f'it stands at {key} {meta[key]}, and this run ends at {end}'
-
-
-_Groups = list[list[tuple[str, Tensor]]]  # names and values of the parameters of each group
-
-
-def _optimizer_problems(
-    wrapper: OptimWrapper, saved: Any, groups: _Groups, logger: Any
-) -> Iterator[str]:
+def _optimizer_problems(runner: Any, saved: Any, weights: Mapping[str, Tensor]) -> Iterator[str]:
+    groups = runner.optim_wrapper.optimizer.param_groups
+    names = {p: plain_name(name) for name, p in unwrapped(runner.model).named_parameters()}
+    parameters = [p for group in groups for p in group['params']]
+    # those of a sharded model are parts; the checkpoint holds whole ones
+    named = [(names.get(p, '?'), weights.get(names.get(p), p)) for p in parameters]
     parts = ('state', dict), ('param_groups', list)
     if not isinstance(saved, dict) or not all(isinstance(saved.get(k), t) for k, t in parts):
         yield 'it has no state and param_groups'
-    elif len(saved['param_groups']) != len(groups):
-        yield f'{len(saved["param_groups"])} groups of parameters instead of {len(groups)}'
-    else:
-        rest = {key: value for key, value in saved.items() if key not in dict(parts)}
-        if not _is_plain(rest, finite=True):
-            yield f'{", ".join(map(str, rest))} hold something other than finite numbers'
-        yield from _group_problems(wrapper.optimizer, saved['param_groups'], groups)
-        parameters = [pair for group in groups for pair in group]
-        yield from _state_problems(saved['state'], parameters)
-        remembers = any(g.get('betas') or g.get('momentum') for g in wrapper.optimizer.param_groups)
-        if not saved['state'] and remembers:
-            yield 'it has no state'
-        lacking = [name for i, (name, _) in enumerate(parameters) if not saved['state'].get(i)]
-        if saved['state'] and lacking:
-            logger.warning(
-                f'the optimizer has no state for {len(lacking)} of {len(parameters)} parameters, such as '
-                f'{lacking[0]}, as if no gradient had reached them; their state starts anew'
-            )
+        return
+    state, rest = saved['state'], {k: v for k, v in saved.items() if k not in dict(parts)}
+    if not _is_plain(rest, finite=True):
+        yield f'{", ".join(map(str, rest))} hold something other than finite numbers'
+    yield from _group_problems(runner.optim_wrapper.optimizer, saved['param_groups'])
+    yield from _state_problems(state, named)
+    if not state and any(group.get('betas') or group.get('momentum') for group in groups):
+        yield 'it has no state'
+    lacking = [name for number, (name, _) in enumerate(named) if not state.get(number)]
+    if state and lacking:
+        runner.logger.warning(
+            f'the optimizer has no state for {len(lacking)} of {len(named)} parameters, such as '
+            f'{lacking[0]}, as if no gradient had reached them; their state starts anew'
+        )
 
 
-def _group_problems(optimizer: Any, saved: list, groups: _Groups) -> Iterator[str]:
-    first = 0
-    for index, (parameters, group) in enumerate(zip(groups, saved)):
-        numbers = list(range(first, first + len(parameters)))
-        first += len(parameters)
-        if not isinstance(group, dict) or group.get('params') != numbers:
-            yield f'group {index} is not of its {len(numbers)} parameters'
+def _group_problems(optimizer: Any, saved: list) -> Iterator[str]:
+    if len(saved) != len(optimizer.param_groups):
+        yield f'{len(saved)} groups of parameters instead of {len(optimizer.param_groups)}'
+        return
+    numbers = itertools.count()
+    for index, (own, group) in enumerate(zip(optimizer.param_groups, saved)):
+        wanted = list(itertools.islice(numbers, len(own['params'])))
+        if not isinstance(group, dict) or group.get('params') != wanted:
+            yield f'group {index} is not of its {len(wanted)} parameters'
             return
-    # later versions of an optimizer have more options, and fill them in when they take over groups; then all
-    # groups lack them
+    # an optimizer fills in the options that its later versions have; then all groups lack them
     known = set().union(*saved)
     filled = copy.copy(optimizer)
     filled.__setstate__({'state': {}, 'param_groups': [dict(group) for group in saved]})
@@ -175,22 +151,13 @@ def _kind(value: Any, weight: Tensor) -> Any:
     return weight.dim() - value.dim() if is_mean else value.shape, dtype
 
 
-def _scheduler_problems(own: Any, saved: Any) -> Iterator[str]:
-    if not own:
+def _scheduler_problems(own: list, saved: Any) -> Iterator[str]:
+    if own and (not isinstance(saved, list) or len(saved) != len(own)):
+        yield f'it does not have the {len(own)} schedulers of this run'
         return
-    own_lists, saved_lists = (own, saved) if isinstance(own, dict) else ({'': own}, {'': saved})
-    if not isinstance(saved_lists, dict) or own_lists.keys() != saved_lists.keys():
-        yield 'it does not have the schedulers of this run'
-        return
-    for name, schedulers in own_lists.items():
-        states = saved_lists[name]
-        if not isinstance(states, list) or len(states) != len(schedulers):
-            yield f'it does not have the {len(schedulers)} schedulers of this run'
-            return
-        for scheduler, state in zip(schedulers, states):
-            yield from _differences(
-                f'scheduler {type(scheduler).__name__}', scheduler.state_dict(), state
-            )
+    for scheduler, state in zip(own, saved or ()):
+        kind = type(scheduler).__name__
+        yield from _differences(f'scheduler {kind}', scheduler.state_dict(), state)
 
 
 def _differences(what: str, own: dict, saved: Any) -> Iterator[str]:
@@ -200,7 +167,7 @@ def _differences(what: str, own: dict, saved: Any) -> Iterator[str]:
         mine, value = own.get(key, _MISSING), saved.get(key, _MISSING)
         if callable(mine) or callable(value):
             continue
-        counts = not key.endswith('_step') or is_count(value) or value == -1
+        counts = key not in ('last_step', '_global_step') or is_count(value) or value == -1
         if not counts or not _is_alike(mine, value):
             yield f'{what}: {key} is {_shown(value)}'
 
@@ -232,7 +199,7 @@ def _is_curve(value: Any) -> bool:
         curve = from_plain(value)
         length, (log, count) = curve.max_length, curve.data
         is_finite = bool(np.isfinite(count).all())
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         return False
     is_history = isinstance(curve, HistoryBuffer) and log.ndim == 1 and log.dtype.kind in 'fiu'
     return is_history and log.shape == count.shape and is_finite and is_count(length)

@@ -96,15 +96,15 @@ class CheckedRunner(_Checked, Runner):
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        if self.distributed and torch.device(get_device()).type == 'cpu':
-            model = without_sync_batchnorm(model, self.logger)
+        if self.distributed:
+            model = _without_sync_batchnorm(model, self.logger)
         return super().wrap_model(model_wrapper_cfg, model)
 
 
 class CheckedFlexibleRunner(_Checked, FlexibleRunner):
     """``mmengine.runner.FlexibleRunner`` with errors for the user and atomic checkpoints.
 
-    The model is built at once, not when the training starts, so that it can be looked at before.
+    The model is built at once, so that it can be checked before the training starts.
 
     Raises:
         UserError: a sharded model whose weights are to be averaged.
@@ -119,9 +119,8 @@ class CheckedFlexibleRunner(_Checked, FlexibleRunner):
                 'config: EMAHook cannot average the weights of a sharded model; leave out the hook, or train '
                 'without FSDP: --cfg-options runner_type=Runner strategy=None'
             )
-        self.model = self.strategy.build_model(self.model)
-        if torch.device(get_device()).type == 'cpu':
-            self.model = without_sync_batchnorm(self.model, self.logger)
+        model = self.strategy.build_model(self.model)
+        self.model = _without_sync_batchnorm(model, self.logger)
 
     def train(self) -> nn.Module:
         if isinstance(self.strategy, ShardedStrategy):
@@ -131,21 +130,20 @@ class CheckedFlexibleRunner(_Checked, FlexibleRunner):
 
 
 def build_runner(cfg: Config, trains: bool = True) -> Runner | FlexibleRunner:
-    """The runner that ``cfg.runner_type`` names, else :class:`CheckedRunner`.
+    """The runner that ``cfg.runner_type`` names, by default :class:`CheckedRunner`.
 
     Args:
-        trains: False for a run that needs no strategy of training; every checkpoint holds a whole model.
+        trains: False for an evaluation, which needs no sharding: every checkpoint holds a whole model.
     """
-    kind = cfg.get('runner_type', 'Runner')
-    if kind == 'Runner' or not trains:
-        return CheckedRunner.from_cfg(cfg)
-    if kind == 'FlexibleRunner':
-        return CheckedFlexibleRunner.from_cfg(cfg)
-    return RUNNERS.build(cfg)
+    kind = cfg.get('runner_type', 'Runner') if trains else 'Runner'
+    own = {'Runner': CheckedRunner, 'FlexibleRunner': CheckedFlexibleRunner}
+    return own[kind].from_cfg(cfg) if kind in own else RUNNERS.build(cfg)
 
 
-def without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
-    """``model`` with BatchNorm for SyncBatchNorm, which torch has for GPUs only; says so if there is any."""
+def _without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
+    """``model`` with BatchNorm for SyncBatchNorm, if it runs on the CPU."""
+    if torch.device(get_device()).type != 'cpu':
+        return model
     if any('SyncBatchNorm' in type(module).__name__ for module in model.modules()):
         logger.warning(
             'SyncBatchNorm works on GPUs only: on the CPU each process normalises by the statistics of its '
@@ -155,7 +153,7 @@ def without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
 
 
 def _forward_messages(logger: MMLogger) -> None:
-    """What the package says for itself, such as which backend runs, goes to the log of the latest run."""
+    """Send the package's own messages, such as which backend runs, to the log of the latest run."""
     package = logging.getLogger('weightformer_mm')
     package.setLevel(logging.INFO)
     for handler in _forwarded:
