@@ -73,6 +73,11 @@ def test_every_config_is_tested():
     assert names == {'shapes', 'context', 'imagenet', 'coco', 'ade20k', 'cityscapes'}
 
 
+@pytest.mark.parametrize('name', ['shapes', 'context', 'imagenet', 'coco', 'ade20k', 'cityscapes'])
+def test_runs_resume_exactly(name):
+    assert Config.fromfile(min((CONFIGS / name).glob('*.py'))).exact_resume
+
+
 def test_there_are_configs_for_both_tasks_and_both_backbones():
     names = [path.stem for path in FILES if path.parent.name == 'shapes']
     for head in ('mask-rcnn', 'upernet'):

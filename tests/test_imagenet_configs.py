@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from importlib import import_module
 from pathlib import Path
 
@@ -14,13 +13,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
 from weightformer_mm.datasets import render_sample
+from weightformer_mm.engine.runner.runner import CheckedRunner
+from weightformer_mm.errors import UserError
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
-from weightformer_mm.utils.translate import explain
 
 FOLDER = Path(__file__).parent.parent / 'configs/imagenet'
 FILES = sorted(FOLDER.glob('*.py'))
@@ -245,8 +245,8 @@ def test_wrong_folders_are_the_users_to_put_right(file, expected, tmp_path):
     (tmp_path / 'train').mkdir()
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text('0.JPEG\n')
-    dataset = Config.fromfile(TINY).train_dataloader.dataset
-    with pytest.raises(Exception) as info:  # noqa: PT011, B017
-        DATASETS.build({**dataset, 'data_root': str(tmp_path)})
-    place = tmp_path / ('meta/train.txt' if file.startswith('meta') else 'train')
-    assert re.match(f'data set ImageNet, {place}: .*{expected}', str(explain(info.value)))
+    loader = Config.fromfile(TINY).train_dataloader
+    loader.dataset.data_root = str(tmp_path)
+    place = tmp_path / ('meta/train.txt' if file.startswith('meta') else '')
+    with pytest.raises(UserError, match=f'data set ImageNet, {place}/?: .*{expected}'):
+        CheckedRunner.build_dataloader(loader)

@@ -9,6 +9,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class ArgumentError(UserError, ValueError):
+    """A wrong argument, which a config may have given; Python code may catch it as a ValueError."""
+
+
 class RunFailed(UserError):
     """A run that began well and cannot go on (diverged, out of memory); another exit code than bad input."""
 

@@ -167,6 +167,13 @@ def test_one_training_at_a_time(tmp_path):
             pass
 
 
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='--work-dir .*/file/work: cannot write there: Not a dir'):
+        with held(tmp_path / 'file/work', 'none'):
+            pass
+
+
 def test_other_processes_of_a_distributed_run_do_not_ask(tmp_path, monkeypatch):
     with holder(tmp_path):
         monkeypatch.setenv('RANK', '1')
@@ -178,7 +185,8 @@ def test_other_processes_of_a_distributed_run_do_not_ask(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_run_left_unfinished_is_removed(tmp_path):
-    (tmp_path / '.partial-0123.pth').touch()
+    (tmp_path / '.partial-0123').mkdir()
+    (tmp_path / '.partial-0123/epoch_2.pth').touch()
     (tmp_path / 'partial.pth').touch()
     with held(tmp_path, 'none'):
         assert {path.name for path in tmp_path.iterdir()} == {'.lock', 'partial.pth'}

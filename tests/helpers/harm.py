@@ -92,7 +92,11 @@ class FileOperations:
     def concerns(self, path: Any) -> bool:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return False
-        return os.path.dirname(os.path.abspath(os.fsdecode(path))) == self.folder
+        folder, name = os.path.split(os.path.dirname(os.path.abspath(os.fsdecode(path))))
+        return os.path.join(folder, name) == self.folder or (
+            folder == self.folder
+            and name.startswith('.partial-')  # of files that are not whole yet
+        )
 
     def on_event(self, event: str, arguments: tuple) -> None:
         writes = event == 'open' and arguments[2] is not None and arguments[2] & _WRITING

@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
+from mmengine.hooks import Hook
 
 from ..checkpoints.check import check_matches
 from ..checkpoints.sources import load_weights, use_safe_loading
@@ -78,32 +78,35 @@ def evaluate(
     check_data(cfg, ('test',))
     _check_outputs(cfg, (config, checkpoint), work_dir, out, show_dir)
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
-    cfg.load_from = str(checkpoint)
-    cfg.resume = False
+    cfg.load_from, cfg.resume = str(checkpoint), False
     if tta:
         use_tta(cfg)
     use_launcher(cfg, launcher)
+    hooks: list[Hook] = []
     with ExitStack() as stack:
         if out is not None:
             out_dir = make_folder(out, '--out')
             stage = stack.enter_context(staged(out_dir))
-            has_labels = _write_predictions(cfg, stage)
+            if _write_predictions(cfg, stage):
+                hooks.append(WriteLabelsHook(stage, _image_root(cfg), out_dir))
         if show_dir is not None:
-            show_folder = make_folder(show_dir, '--show-dir')
             use_visualizer(cfg)
+            pictures = make_folder(show_dir, '--show-dir')
+            hooks.append(DrawPredictionsHook(pictures, _image_root(cfg), score_thr))
         runner = build_runner(cfg, trains=False)
         check_classes(cfg, runner.model, ('test',))
         check_matches(runner.model, weights, checkpoint)
         del weights  # the runner reads the file again
-        if out is not None and has_labels:
-            labels = WriteLabelsHook(stage, _image_root(cfg), out_dir)
-            runner.register_hook(labels)
-        if show_dir is not None:
-            runner.register_hook(DrawPredictionsHook(show_folder, _image_root(cfg), score_thr))
+        for hook in hooks:
+            runner.register_hook(hook)
         metrics = runner.test()
         if out is not None and is_main_process():
-            _write_metrics(stage / 'metrics.json', metrics)
-    _say_where(runner, out, show_dir)
+            plain = {name: _plain(value) for name, value in metrics.items()}
+            (stage / 'metrics.json').write_text(json.dumps(plain, indent=2) + '\n')
+    if out is not None:
+        runner.logger.info(f'Metrics and predictions: {out}')
+    if show_dir is not None:
+        runner.logger.info(f'Pictures (ground truth | prediction): {show_dir}')
     return metrics
 
 
@@ -127,33 +130,31 @@ def _check_outputs(
 
 def _write_predictions(cfg: Config, folder: Path) -> bool:
     """Let the evaluators write their predictions; returns whether there are labels, which a hook writes."""
-    evaluators = as_list(cfg.test_evaluator)
     used: Counter = Counter()
-    for evaluator in evaluators:
-        argument, name = _PREDICTIONS.get(type_name(evaluator), (None, None))
-        if argument is not None:
+    has_labels, kept = False, []
+    for evaluator in as_list(cfg.test_evaluator):
+        kind = type_name(evaluator)
+        if kind in _PREDICTIONS:
+            argument, name = _PREDICTIONS[kind]
             used[name] += 1
             number = f'-{used[name]}' if used[name] > 1 else ''
             evaluator[argument] = str(folder / f'{name}{number}')
-    of_labels = [evaluator for evaluator in evaluators if type_name(evaluator) == 'IoUMetric']
-    for evaluator in of_labels:
-        evaluator.pop('output_dir', None)
-    # one that only writes has nothing left to do
-    cfg.test_evaluator = [e for e in evaluators if e not in of_labels or not e.get('format_only')]
-    if any(type_name(evaluator) in _OF_CLASSES for evaluator in as_list(cfg.test_evaluator)):
+        if kind == 'IoUMetric':
+            has_labels = True
+            evaluator.pop('output_dir', None)
+        if kind != 'IoUMetric' or not evaluator.get(
+            'format_only'
+        ):  # else it has nothing left to do
+            kept.append(evaluator)
+    if any(type_name(evaluator) in _OF_CLASSES for evaluator in kept):
         # by name: the official mmengine cannot print a config that holds a class
-        dump = {'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')}
-        cfg.test_evaluator = [*as_list(cfg.test_evaluator), dump]
-    return bool(of_labels)
-
-
-def _write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    plain = {name: _plain(value) for name, value in metrics.items()}
-    path.write_text(json.dumps(plain, indent=2) + '\n')
+        kept.append({'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')})
+    cfg.test_evaluator = kept
+    return has_labels
 
 
 def _plain(value: Any) -> float | str | None:
-    """A metric as JSON knows it: numbers that are none become null."""
+    """A metric as JSON has it: what is not finite becomes null."""
     if isinstance(value, str):
         return value
     return float(value) if math.isfinite(value) else None
@@ -170,10 +171,3 @@ def _image_root(cfg: Config) -> Path | None:
         root = os.path.abspath(Path(dataset.get('data_root') or '', folder))
         roots += [root] if os.path.isdir(root) else []
     return Path(os.path.commonpath(roots)) if roots else None
-
-
-def _say_where(runner: Runner, out: str | None, show_dir: str | None) -> None:
-    if out is not None:
-        runner.logger.info(f'Metrics and predictions: {out}')
-    if show_dir is not None:
-        runner.logger.info(f'Pictures (ground truth | prediction): {show_dir}')

@@ -1,8 +1,9 @@
-"""Train what a config describes: detection or segmentation, new or resumed."""
+"""Train what a config describes: detection, segmentation or classification, new or resumed."""
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,14 +24,13 @@ from ..datasets.checks.presence import check_data
 from ..engine.hooks.training import PlainCheckpointHook, StopOnNonFiniteLossHook
 from ..engine.optimizers.amp import use_amp
 from ..engine.runner.launch import use_launcher
-from ..engine.runner.randomness import SeedIterationsHook, resume_seed, use_positions
+from ..engine.runner.randomness import resume_seed
 from ..engine.runner.runner import build_runner
 from ..engine.work_folder import NOTE, Resumable, held
 from ..errors import RunFailed, UserError
 from ..utils.interrupts import forget_workers, stopped_by
 from ..utils.libraries import require_libraries
 from ..utils.translate import explain
-from ..utils.writing import make_folder
 
 RESUME_LAST = 'last'
 
@@ -45,18 +45,18 @@ def train(
     data_root: str | None = None,
     auto_scale_lr: bool = False,
 ) -> None:
-    """Run the training that ``config`` describes; everything it makes lies in the work folder.
+    """Run the training that ``config`` describes, and write everything into the work folder.
 
     Args:
         config: path of the config.
         work_dir: folder of checkpoints and logs; default ``work_dir`` of the config, else
             ``work_dirs/<name of the config>``.
         resume: a checkpoint to continue from; ``RESUME_LAST``: the last one in the work folder, or a fresh
-            start where there is none; None: a fresh start.
+            start if there is none; None: a fresh start.
         amp: mixed precision.
         options: ``KEY=VALUE`` changes to the config.
         launcher: one of none, pytorch, slurm, mpi.
-        data_root: folder that takes the place of the config's ``data_root``.
+        data_root: folder that replaces the config's ``data_root``.
         auto_scale_lr: scale the learning rate by the real batch over ``auto_scale_lr.base_batch_size``.
 
     Raises:
@@ -68,45 +68,65 @@ def train(
     require_libraries(cfg.get('default_scope', 'mmengine'))
     refuse_lenient_loading(cfg)
     check_data(cfg, ('train', 'val'))
-    folder = make_folder(work_dir or default_work_dir(cfg), '--work-dir')
-    cfg.work_dir = str(folder)
+    cfg.work_dir = os.path.abspath(os.path.expanduser(work_dir or default_work_dir(cfg)))
     if amp:
         use_amp(cfg)
     if auto_scale_lr:
         _use_auto_scale_lr(cfg)
-    with held(folder, launcher):
-        _train(cfg, _checkpoint_to_resume(cfg, resume), launcher)
+    with held(Path(cfg.work_dir), launcher):
+        resumed = _checkpoint_to_resume(cfg, resume)
+        cfg.resume = resumed is not None
+        if resumed is not None:
+            cfg.load_from = str(resumed.path)
+            if cfg.get('exact_resume'):
+                resume_seed(cfg, resumed.content)
+        initial = InitialWeights.of_config(cfg)
+        use_launcher(cfg, launcher)
+        runner = build_runner(cfg)
+        _prepare(runner, cfg, resumed, initial)
+        _run(runner)
 
 
-def _train(cfg: Config, resumed: Resumable | None, launcher: str) -> None:
-    cfg.resume = resumed is not None
-    if resumed is not None:
-        cfg.load_from = str(resumed.path)
-        resume_seed(cfg, resumed.content)
-    use_positions(cfg)
-    initial = InitialWeights.of_config(cfg)
-    use_launcher(cfg, launcher)
-    runner = build_runner(cfg)
+def _prepare(
+    runner: Runner, cfg: Config, resumed: Resumable | None, initial: InitialWeights | None
+) -> None:
+    """Check that data, weights and model fit, and say what is about to happen."""
     check_classes(cfg, runner.model, ('train', 'val'))
+    if initial is not None:
+        runner.register_hook(InitialWeightsHook(initial.read(runner.model)))
+    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook):
+        if not any(type(hook) is kind for hook in runner.hooks):
+            runner.register_hook(kind())
     if resumed is not None:
         check_matches(runner.model, resumed.content, resumed.path)
         resumed.content.clear()  # the runner reads the file again
-    if initial is not None:
-        runner.register_hook(InitialWeightsHook(initial.read(runner.model)))
-    _add_hooks(runner)
-    _say_what_happens(runner, resumed)
+        for problem in resumed.passed_over:
+            runner.logger.warning(f'Passed over: {problem}')
+        runner.logger.info(f'Continuing from {resumed.path}')
+    elif Path(runner.work_dir, NOTE).is_file() or any(Path(runner.work_dir).glob('*.pth')):
+        runner.logger.warning(
+            f'{runner.work_dir} holds checkpoints of an earlier run; this run starts anew and replaces those '
+            'of the same name. To continue instead: --resume'
+        )
+
+
+def _run(runner: Runner) -> None:
     try:
         runner.train()
     except KeyboardInterrupt as interrupt:
         forget_workers()
-        way_on = _way_on(cfg.work_dir, 'add --resume to continue') or ' before the first checkpoint'
+        way_on = _way_on(runner, 'add --resume to continue') or ' before the first checkpoint'
         raise stopped_by(interrupt, way_on) from interrupt
     except Exception as error:
         forget_workers()
-        problem = _full_disk(error, cfg.work_dir) or explain(error)
+        problem = explain(error)
+        # what a log or a curve raises that cannot be written, which names no file
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = error.filename or runner.work_dir
+            problem = RunFailed(f'cannot write to {place}: {error.strerror}')
         if problem is None:
             raise
-        way_on = _way_on(cfg.work_dir, 'once that is put right, --resume continues')
+        way_on = _way_on(runner, 'once that is put right, --resume continues')
         raise type(problem)(f'{problem}{way_on}') from error
 
 
@@ -123,9 +143,8 @@ def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Resumable | None:
     if resume != RESUME_LAST:
         return Resumable.read(resume)
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    template = hook.get('filename_tmpl') or (
-        'epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth'
-    )
+    by_epoch = hook.get('by_epoch', True)
+    template = hook.get('filename_tmpl') or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')
     folder = hook.get('out_dir') and Path(hook['out_dir'], Path(cfg.work_dir).name)
     return Resumable.newest(cfg.work_dir, template, folder)
 
@@ -139,33 +158,7 @@ def _use_auto_scale_lr(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
-def _add_hooks(runner: Runner) -> None:
-    present = {type(hook) for hook in runner.hooks}
-    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook, SeedIterationsHook):
-        if kind not in present:
-            runner.register_hook(kind())
-
-
-def _say_what_happens(runner: Runner, resumed: Resumable | None) -> None:
-    if resumed is not None:
-        for problem in resumed.passed_over:
-            runner.logger.warning(f'Passed over: {problem}')
-        runner.logger.info(f'Continuing from {resumed.path}')
-    elif Path(runner.work_dir, NOTE).is_file() or any(Path(runner.work_dir).glob('*.pth')):
-        runner.logger.warning(
-            f'{runner.work_dir} holds checkpoints of an earlier run; this run starts anew and replaces those '
-            'of the same name. To continue instead: --resume'
-        )
-
-
-def _full_disk(error: Exception, work_dir: str) -> UserError | None:
-    """What a log or a curve that cannot be written raises, which names no file."""
-    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return None
-    return RunFailed(f'cannot write to {error.filename or work_dir}: {error.strerror}')
-
-
-def _way_on(work_dir: str, words: str) -> str:
+def _way_on(runner: Runner, words: str) -> str:
     """``words`` and the checkpoint; empty before there is one."""
-    note = Path(work_dir, NOTE)
+    note = Path(runner.work_dir, NOTE)
     return f'; {words} from {note.read_text().strip()}' if note.is_file() else ''

@@ -17,7 +17,7 @@ import torch
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as zoos
 
-from ..config.safe_files import read_yaml_safely, refuse_pickles
+from ..config.read import read_files_safely
 from ..errors import UserError
 from . import hub
 from .safe_load import load_checkpoint_file
@@ -49,11 +49,9 @@ def load_weights(
 def use_safe_loading() -> None:
     """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process.
 
-    Files of other kinds are read without running them, too: see `safe_files`.
+    Files of other kinds are read without running them, too: see `read_files_safely`.
     """
-    hub.log_to_stdout()
-    refuse_pickles()
-    read_yaml_safely()
+    read_files_safely()
     register_hub()
     for scheme in ('', *_HTTP):
         _register(scheme, load_weights)

@@ -20,6 +20,7 @@ _OTHER_KEYS = {
     'compile',
     'custom_imports',
     'efficient_conv_bn_eval',
+    'exact_resume',
     'find_unused_parameters',
     'model_wrapper_cfg',
     'prepare_data',

@@ -14,11 +14,12 @@ from typing import Any
 
 import yaml
 from mmengine.config import Config
+from mmengine.fileio import register_handler
+from mmengine.fileio.handlers import PickleHandler, YamlHandler
 
 from ..errors import UserError
 from .data_root import use_data_root
 from .options import apply_options
-from .safe_files import read_yaml_safely
 from .types import check_types
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -39,7 +40,7 @@ def load_config(
     if path.suffix not in _SUFFIXES:
         raise UserError(f'{path} is no config: it should end in {", ".join(_SUFFIXES)}')
     files = _check_syntax(path)
-    read_yaml_safely()
+    read_files_safely()
     try:
         cfg = Config.fromfile(str(path))
     except Exception as error:
@@ -49,10 +50,34 @@ def load_config(
         raise problem from error
     if path.suffix != '.py':
         check_types(cfg, path)
-    apply_options(cfg, options)
+    if options:
+        apply_options(cfg, options)
     if data_root is not None:
         use_data_root(cfg, data_root)
     return cfg
+
+
+class SafeYamlHandler(YamlHandler):
+    """Reads plain values alone; mmengine's would call what ``!!python/object/apply`` names."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        return yaml.load(file, Loader=getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
+
+
+class WriteOnlyPickleHandler(PickleHandler):
+    """Writes pickles, as evaluators do, and reads none."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        raise UserError(
+            f'{getattr(file, "name", "a .pkl file")} is a pickle, and reading it could run code; '
+            'save the data as JSON'
+        )
+
+
+def read_files_safely() -> None:
+    """Let every ``mmengine.load`` of this process read YAML as plain values, and refuse pickles."""
+    register_handler(['yaml', 'yml'])(SafeYamlHandler)
+    register_handler(['pickle', 'pkl'])(WriteOnlyPickleHandler)
 
 
 def require(cfg: Config, keys: Sequence[str], purpose: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from torch import Tensor
 
@@ -31,37 +33,42 @@ _RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK', 'PMI_RANK')
 
 @contextmanager
 def held(folder: Path, launcher: str) -> Iterator[None]:
-    """Keep other trainings out of ``folder``; the first process of a distributed run does so for all.
+    """Make ``folder`` and keep other trainings out of it; the first of several processes does so for all.
 
-    The lock is of the process and ends with it, however it ends; workers of data loaders do not inherit it.
+    The lock belongs to the process and ends with it, however it ends. Workers of data loaders do not inherit
+    it, unlike the locks of the package filelock.
 
     Raises:
-        UserError: another training runs there.
+        UserError: the folder cannot be written to, or another training runs there.
     """
-    ranks = (
-        [os.environ[name] for name in _RANKS if name in os.environ] if launcher != 'none' else []
-    )
-    if fcntl is None or (ranks and ranks[0] != '0'):
+    ranks = [os.environ[name] for name in _RANKS if name in os.environ and launcher != 'none']
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK).open('a+')
+    except OSError as error:
+        raise UserError(f'--work-dir {folder}: cannot write there: {error.strerror}') from error
+    with file:
+        if fcntl is not None and ranks[:1] in ([], ['0']):
+            _lock(file, folder)
+            for partial in folder.glob(f'{PARTIAL}*'):  # a run that was killed left it
+                shutil.rmtree(partial, ignore_errors=True)
         yield
-        return
-    with (folder / _LOCK).open('a+') as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            raise UserError(
-                f'{folder}: another training runs there ({file.read().strip()}); wait for it, stop it, or '
-                'choose another --work-dir'
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {socket.gethostname()}')
-        file.flush()
-        for partial in folder.glob(f'{PARTIAL}*'):  # a run that was killed left it
-            if partial.is_file():
-                partial.unlink()
-        yield
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.seek(0)
+        raise UserError(
+            f'{folder}: another training runs there ({file.read().strip()}); wait for it, stop it, or '
+            'choose another --work-dir'
+        ) from error
+    except OSError:  # a file system without locks
+        pass
+    file.truncate(0)
+    file.write(f'process {os.getpid()} on {socket.gethostname()}')
+    file.flush()
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Resumable:
         """Read the checkpoint at ``path``.
 
         Raises:
-            UserError: it is missing or damaged, is not of a run, or holds numbers that are none.
+            UserError: it is missing or damaged, holds no state of a run, or has values that are not finite.
         """
         path = Path(path).expanduser()
         content = load_weights(path)
@@ -139,39 +146,32 @@ def candidates(work_dir: Path, template: str, folder: Path) -> list[Path]:
     noted = _noted(work_dir / NOTE)
     first = [path for path in (work_dir / noted.name, noted) if path.is_file()][:1] if noted else []
     pattern = checkpoint_pattern(template)
-
-    def number(path: Path) -> int:
-        match = pattern.fullmatch(path.name)
-        return int(match[1]) if match else -1
-
     folders = {work_dir, folder, *(path.parent for path in first)}
-    others = [path for folder in folders for path in folder.glob('*') if number(path) >= 0]
-    last = number(noted) if noted else -1
-    if last >= 0:  # what has a higher number may be of an earlier run
-        others.sort(key=lambda path: (number(path) > last, -number(path)))
-    else:
-        others.sort(key=number, reverse=True)
+    matches = {path: pattern.fullmatch(path.name) for each in folders for path in each.glob('*')}
+    numbers = {path: int(match[1]) for path, match in matches.items() if match}
+    match = pattern.fullmatch(noted.name) if noted else None
+    last = int(match[1]) if match else math.inf  # a higher number may be of an earlier run
+    others = sorted(numbers, key=lambda path: (numbers[path] > last, -numbers[path]))
     return [*first, *(path for path in others if path not in first)]
 
 
 def _spoilt(value: Any, name: str = '') -> str | None:
-    """The first tensor below ``value`` that is none of finite numbers, and why; None if all are."""
+    """The first tensor below ``value`` with other than finite numbers, and why; None if there is none."""
     if isinstance(value, Tensor):
         why = unusable(value) or ('' if _is_finite(value) else 'not finite')
         return f'{name} is {why}' if why else None
+    value = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
     items = value.items() if isinstance(value, dict) else ()
-    items = enumerate(value) if isinstance(value, (list, tuple)) else items
     found = (_spoilt(item, f'{name}.{key}' if name else str(key)) for key, item in items)
-    return next((problem for problem in found if problem is not None), None)
+    return next(filter(None, found), None)
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Masks of zeros and infinities, which some models keep as buffers, count as finite."""
+    """Whether all values are finite; so is a mask of zeros and infinities, which some models keep."""
     finite = tensor.isfinite()
-    is_mask = (
-        bool(finite.any()) and not bool(tensor[finite].any()) and not bool(tensor.isnan().any())
-    )
-    return bool(finite.all()) or is_mask
+    if bool(finite.all()):
+        return True
+    return bool(finite.any()) and not tensor[finite].any() and not tensor.isnan().any()
 
 
 def _noted(note: Path) -> Path | None:

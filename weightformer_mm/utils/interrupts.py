@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from ..errors import Interrupted, Terminated
 
@@ -18,21 +16,6 @@ class Termination(KeyboardInterrupt):
     """SIGTERM, raised where the program stands; whatever handles Ctrl-C handles it too."""
 
 
-def handle_signals() -> None:
-    """Let both signals raise; where the process was started to ignore one, it still does.
-
-    One of several processes dies of SIGTERM at once: it may wait for another that is gone, where no
-    exception reaches it.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    alone = os.environ.get('WORLD_SIZE', '1') == '1'
-    if alone and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _raise_termination)
-
-
 def stopped_by(interrupt: KeyboardInterrupt, way_on: str = '') -> Interrupted:
     """The error that a tool ends with; ``way_on`` says how to go on."""
     is_termination = isinstance(interrupt, Termination)
@@ -41,7 +24,7 @@ def stopped_by(interrupt: KeyboardInterrupt, way_on: str = '') -> Interrupted:
 
 
 def forget_workers() -> None:
-    """Let workers of data loaders end as they will: torch raises for each, wherever the program then is."""
+    """Ignore that workers of data loaders end: torch would raise for each, wherever the program then is."""
     if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -64,7 +47,3 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handlers[number])
         if came:
             signal.raise_signal(came[0])
-
-
-def _raise_termination(number: int, frame: FrameType | None) -> None:
-    raise Termination

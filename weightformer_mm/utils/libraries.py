@@ -1,4 +1,4 @@
-"""Are the OpenMMLab libraries there that a config asks for?"""
+"""Are the OpenMMLab libraries installed that a config needs?"""
 
 from __future__ import annotations
 
@@ -7,37 +7,30 @@ from importlib.util import find_spec
 
 from ..errors import UserError
 
-INSTALL_HINT = (
-    "pip install 'weightformer_mm[onedl]' (maintained builds) "
-    "or 'weightformer_mm[openmmlab]' (official builds)"
-)
 OPERATORS_HINT = (
-    'mmcv-lite does not do: install mmcv or onedl-mmcv, built after torch '
+    'mmcv-lite is not enough: install mmcv or onedl-mmcv, built after torch '
     '(pip install --no-build-isolation onedl-mmcv)'
 )
-PRETRAIN_HINT = (
-    "pip install 'weightformer_mm[pretrain]' (maintained builds) "
-    "or 'mmpretrain>=1.0' (official builds)"
-)
-# libraries whose heads need mmcv's compiled operators
-_NEED_OPERATORS = ('mmdet', 'mmseg')
 
 
 def install_hint(library: str) -> str:
     """How to install one of the OpenMMLab libraries."""
-    return PRETRAIN_HINT if library == 'mmpretrain' else INSTALL_HINT
+    extra, official = 'onedl', "'weightformer_mm[openmmlab]'"
+    if library == 'mmpretrain':
+        extra, official = 'pretrain', "'mmpretrain>=1.0'"
+    return f"pip install 'weightformer_mm[{extra}]' (maintained builds) or {official} (official builds)"
 
 
 def require_libraries(scope: str) -> None:
     """Raise UserError unless the library ``scope`` is installed and mmcv has its operators.
 
-    mmdet and mmseg import without the operators and fail at the first batch; better to say it now.
+    Without the operators mmdet and mmseg can be imported, and fail at the first batch.
     """
     if find_spec(scope) is None:
         raise UserError(
             f'{scope}, which the config needs (default_scope), is not installed; {install_hint(scope)}'
         )
-    if scope in _NEED_OPERATORS:
+    if scope in ('mmdet', 'mmseg'):
         try:
             import_module('mmcv.ops')
         except ImportError as error:

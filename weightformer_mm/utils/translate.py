@@ -1,49 +1,28 @@
-"""The one place that knows which exceptions of the libraries are the user's to put right."""
+"""The one place that knows which exceptions of the libraries are the user's to put right.
+
+Each rule goes by the type of an exception and its message alone.
+"""
 
 from __future__ import annotations
 
-import dis
 import errno
-import os
 import re
-from collections.abc import Iterator
-from types import TracebackType
 
 from ..errors import RunFailed, UserError
 from .libraries import OPERATORS_HINT, install_hint
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
-_FILE_ERRNOS = {
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EEXIST,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-}
+_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+# how this package words a wrong argument
+_WRONG_ARGUMENT = re.compile(r'expected .+, got |unknown .+; choose |\w+ needs images of at least ')
+_CONSTRUCTOR = re.compile(r'(\w*)\.?__init__\(\) (got an unexpected|missing \d+ required) (.*)')
+_UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+ registry)|Failed to get (\S+)$')
+_DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)')
 
 
 def explain(error: Exception) -> UserError | None:
     """The error in the user's terms; None for a programming error, which keeps its traceback."""
-    for translate in (
-        _own,
-        _vis_backend,
-        _import,
-        _unknown_type,
-        _bad_argument,
-        _package_check,
-        _data_list,
-        _worker,
-        _memory,
-        _file,
-    ):
+    for translate in (_own, _import, _config, _worker, _memory, _file):
         problem = translate(error)
         if problem is not None:
             return problem
@@ -54,108 +33,57 @@ def _own(error: Exception) -> UserError | None:
     if not isinstance(error, UserError):
         return None
     # a DataLoader worker hands over the text of its traceback; the message is the last line
-    match = re.search(rf'^{re.escape(_qualified(type(error)))}: (.*)', str(error), re.M | re.S)
-    return type(error)(match.group(1).strip()) if match else error
-
-
-def _qualified(kind: type) -> str:
-    return f'{kind.__module__}.{kind.__qualname__}'
-
-
-def _vis_backend(error: Exception) -> UserError | None:
-    """mmengine's visualizer backends, which ask for the package that they log to and name no module."""
-    frames = list(_frames(error))
-    if not isinstance(error, ImportError) or not frames:
-        return None
-    if not _in_library(frames[-1], 'mmengine', 'visualization'):
-        return None
-    backend = type(frames[-1].tb_frame.f_locals.get('self')).__name__
-    return UserError(f'visualizer.vis_backends: {backend}: {error}')
+    name = f'{type(error).__module__}.{type(error).__qualname__}'
+    match = re.search(rf'^{re.escape(name)}: (.*)', str(error), re.M | re.S)
+    return type(error)(match[1].strip()) if match else error
 
 
 def _import(error: Exception) -> UserError | None:
-    if not isinstance(error, ImportError) or not error.name:
+    if not isinstance(error, ImportError):
         return None
-    if error.name.startswith('mmcv._ext'):
+    name = error.name or ''
+    if name.startswith('mmcv._ext'):
         return UserError(f'mmcv has no compiled operators ({error}); {OPERATORS_HINT}')
-    if error.name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
-        return UserError(f'{error.name} is not installed; {install_hint(error.name)}')
+    if name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
+        return UserError(f'{name} is not installed; {install_hint(name)}')
+    if not name and str(error).startswith('Please'):  # mmengine's visualizer backends
+        return UserError(f'a package that the config needs is missing: {error}')
     return None
 
 
-def _unknown_type(error: Exception) -> UserError | None:
-    """mmengine's registries: ``X is not in the mmdet::model registry. Please check ...``."""
-    if not isinstance(error, (KeyError, RuntimeError)) or not error.args:
-        return None
-    text = str(error.args[0])
-    match = re.match(r'(\S+) is not in the (\S+) registry', text)
-    if match is None:
-        match = re.match(r'Failed to get (\S+)()$', text)
-    if match is None:
-        return None
-    registry = f'the {match.group(2)} registry' if match.group(2) else 'any registry'
-    return UserError(
-        f'config: type={match.group(1)!r} is not in {registry}: misspelt, or its module is missing from '
-        "custom_imports (for this package: custom_imports = dict(imports=['weightformer_mm']))"
-    )
-
-
-def _bad_argument(error: Exception) -> UserError | None:
-    """A key of the config that the class of that ``type`` does not know, or lacks."""
-    if not isinstance(error, TypeError) or 'argument' not in str(error):
-        return None
-    frames = list(_frames(error))
-    if not frames or not _builds(frames[-1]):
-        return None
-    detail = re.sub(r'^\S+\(\) ', '', str(error)).replace('keyword argument', 'key')
-    return UserError(f'config: {_built_type(frames[-1])} {detail}')
-
-
-def _package_check(error: Exception) -> UserError | None:
-    """An error raised on purpose by this package: an argument check, with the valid values in it."""
-    frames = list(_frames(error))
-    if not isinstance(error, (ValueError, TypeError)) or not frames:
-        return None
-    code = frames[-1].tb_frame.f_code
-    raised_here = code.co_code[frames[-1].tb_lasti] == dis.opmap['RAISE_VARARGS']
-    if not raised_here or not os.path.abspath(code.co_filename).startswith(_PACKAGE):
-        return None
-    builders = [frame for frame in frames if _builds(frame)]
-    return UserError(f'config: {_built_type(builders[-1])}: {error}' if builders else str(error))
-
-
-def _data_list(error: Exception) -> UserError | None:
-    """mmpretrain's data sets: too few class folders, none with an image, a line that is no name and class."""
-    frames = list(_frames(error))
-    if not isinstance(error, (AssertionError, RuntimeError, ValueError)) or not frames:
-        return None
-    builders = [frame for frame in frames if _builds(frame)]
-    if not builders or not _in_library(frames[-1], 'mmpretrain', 'datasets'):
-        return None
-    data_set = frames[-1].tb_frame.f_locals.get('self')
-    source = getattr(data_set, 'ann_file', '') or getattr(data_set, 'img_prefix', '')
-    return UserError(f'data set {_built_type(builders[-1])}, {source}: {error}')
+def _config(error: Exception) -> UserError | None:
+    """A type, an argument or a value in the config that is wrong."""
+    text = str(error.args[0]) if error.args else ''
+    unknown, argument = _UNKNOWN_TYPE.match(text), _CONSTRUCTOR.match(text)
+    if unknown and isinstance(error, (KeyError, RuntimeError)):
+        kind, registry = unknown[1] or unknown[3], unknown[2] or 'registry'
+        return UserError(
+            f'config: type={kind!r} is not in the {registry}: it is misspelt, or custom_imports lacks its '
+            "module (for this package: custom_imports = dict(imports=['weightformer_mm']))"
+        )
+    if argument and isinstance(error, TypeError):
+        problem = f'{argument[2]} {argument[3]}'.replace('keyword argument', 'key')
+        return UserError(f'config: {argument[1] or "a type"} {problem}')
+    if isinstance(error, (TypeError, ValueError)) and _WRONG_ARGUMENT.match(text):
+        return UserError(text)
+    return None
 
 
 def _worker(error: Exception) -> UserError | None:
-    """A process of a data loader that is gone: torch says which, or only that nobody answers any more."""
-    start = 'DataLoader worker (pid'
-    if isinstance(error, RuntimeError) and str(error).startswith(start):
-        number, _, how = str(error)[len(start) :].lstrip('(s) ').partition(')')
-        what = f'process {number}, which loads data, {how.strip(" .")}'
-    elif isinstance(error, (ConnectionError, EOFError)) and any(
-        _in_library(frame, 'torch', 'utils', 'data') for frame in _frames(error)
-    ):
+    """A process of a data loader is gone: torch says which, or the connection to it breaks."""
+    match = _DEAD_WORKER.match(str(error)) if isinstance(error, RuntimeError) else None
+    if match:
+        what = f'process {match[1]}, which loads data, {match[2].strip(" .")}'
+    elif isinstance(error, (ConnectionError, EOFError)):
         what = 'a process that loads data was killed'
     else:
         return None
-    return RunFailed(f'{what}; where memory is short, lower num_workers or batch_size')
+    return RunFailed(f'{what}; if memory is short, lower num_workers or batch_size')
 
 
 def _memory(error: Exception) -> UserError | None:
-    text = str(error)
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
-    if not out_of_memory and "DefaultCPUAllocator: can't allocate memory" not in text:
+    is_short = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
+    if not is_short and "DefaultCPUAllocator: can't allocate memory" not in str(error):
         return None
     return RunFailed(
         'out of memory; lower batch_size or the image size, or use --amp or with_cp=True of the backbone'
@@ -163,30 +91,7 @@ def _memory(error: Exception) -> UserError | None:
 
 
 def _file(error: Exception) -> UserError | None:
-    if not isinstance(error, OSError) or error.errno not in _FILE_ERRNOS:
+    if not isinstance(error, OSError) or not (error.filename or error.errno in _DISK_ERRNOS):
         return None
     where = f' {error.filename}' if error.filename else ''
     return UserError(f'cannot use the file or folder{where}: {error.strerror}')
-
-
-def _frames(error: Exception) -> Iterator[TracebackType]:
-    """The traceback, innermost frame last."""
-    trace = error.__traceback__
-    while trace is not None:
-        yield trace
-        trace = trace.tb_next
-
-
-def _builds(frame: TracebackType) -> bool:
-    """Whether it is mmengine's registry that builds what the config describes."""
-    path = frame.tb_frame.f_code.co_filename
-    return path.endswith(os.path.join('mmengine', 'registry', 'build_functions.py'))
-
-
-def _in_library(frame: TracebackType, *folders: str) -> bool:
-    return f'{os.sep}{os.path.join(*folders)}{os.sep}' in frame.tb_frame.f_code.co_filename
-
-
-def _built_type(frame: TracebackType) -> str:
-    kind = frame.tb_frame.f_locals.get('obj_cls')
-    return getattr(kind, '__name__', str(kind))

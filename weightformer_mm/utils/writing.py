@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -13,14 +12,17 @@ from pathlib import Path
 
 from ..errors import UserError
 
-PARTIAL = '.partial-'  # what the names of files begin with that are not whole yet
+PARTIAL = '.partial-'  # begins the names of temporary folders that hold one unfinished file
 
 
 def make_folder(path: str | os.PathLike, option: str) -> Path:
-    """Make the folder if needed, and make sure that files can be written to it.
+    """Make the folder if needed, check that it can be written to, and return its absolute path.
 
     Args:
         option: the command line option that named it, for the message.
+
+    Raises:
+        UserError: nothing can be written there.
     """
     folder = Path(path).expanduser()
     try:
@@ -48,7 +50,7 @@ def refuse_links(folder: Path, names: Iterable[Path]) -> None:
 
 
 def same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
-    """Whether both are one file or folder, whatever links or ``..`` lead there; not if one is missing."""
+    """Whether both are one file or folder, by whatever links or ``..``; False if one is missing."""
     found = _identity(one)
     return found is not None and found == _identity(other)
 
@@ -83,14 +85,16 @@ def refuse_inside(option: str, targets: Iterable[Path], folders: Iterable[Path])
 def name_outputs(
     sources: Iterable[str | Path], root: str | Path, rename: Callable[[Path], Path]
 ) -> dict[Path, Path]:
-    """For each source its ``rename``d path below ``root``; no two of them would be one file.
+    """For each source its ``rename``d path below ``root``, no two alike, even if case is folded.
 
-    Not even where case is folded. What ``rename`` leaves alone keeps its name, others get ``-2``, ``-3``, ...
-    at its end: by the list alone, so that every process finds the same names.
+    What ``rename`` leaves alone keeps its name; others may get ``-2``, ``-3``, ... at the end. Every process
+    finds the same names.
     """
-    wanted = {Path(source): Path(source).relative_to(root) for source in sources}
-    order = sorted(wanted, key=lambda source: (rename(wanted[source]) != wanted[source], source))
-    wanted = {source: rename(wanted[source]) for source in order}
+    relative = {Path(source): Path(source).relative_to(root) for source in sources}
+    order = sorted(
+        relative, key=lambda source: (rename(relative[source]) != relative[source], source)
+    )
+    wanted = {source: rename(relative[source]) for source in order}
     taken = {_folded(parent) for name in wanted.values() for parent in name.parents}
     names = {}
     for source, name in wanted.items():
@@ -105,10 +109,10 @@ def name_outputs(
 
 @contextmanager
 def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
-    """An empty file beside ``path`` to write to, which takes the place of ``path`` if the block succeeds.
+    """A path to write to, whose file takes the place of ``path`` if the block succeeds.
 
-    Nobody can foresee its name, but it has the suffix of ``path``. It is on disk before it is renamed. Where
-    ``path`` is a link, the link is replaced, and what it points to is left alone.
+    It has the name of ``path``, in a temporary folder beside it. The file is on the disk before it is moved.
+    If ``path`` is a link, the link is replaced, and what it points to is left alone.
 
     Args:
         replace: whether a file that is there may be replaced.
@@ -117,28 +121,25 @@ def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
         FileExistsError: there is one, and it may not.
         OSError: the file cannot be written, or the block wrote nothing.
     """
-    suffix = path.suffix if len(path.suffix) < 16 else ''
-    partial = path.with_name(f'{PARTIAL}{secrets.token_hex(8)}{suffix}')
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # never through a link
     try:
-        yield partial
-        if not partial.stat().st_size:
-            raise OSError(errno.EIO, 'nothing was written', str(path))
-        _sync(partial)
-        _place(partial, path, replace)
-        _sync_folder(path.parent)
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
+            partial = Path(folder, path.name)
+            yield partial
+            if not partial.is_file() or not partial.stat().st_size:
+                raise OSError(errno.EIO, 'nothing was written', str(path))
+            _sync(partial)
+            _place(partial, path, replace)
+            _sync_folder(path.parent)
     except OSError as error:
-        if error.errno and error.filename in (None, str(partial)):
+        if error.errno and PARTIAL in str(error.filename or PARTIAL):
             error.filename, error.filename2 = str(path), None  # the name that the user knows
         raise
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
     """A temporary folder whose files move to ``folder`` when the block ends without an error."""
-    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder) as stage:
+    with tempfile.TemporaryDirectory(prefix='.staged-', dir=folder) as stage:
         yield Path(stage)
         files = sorted(path for path in Path(stage).rglob('*') if path.is_file())
         for file in files:
@@ -165,17 +166,16 @@ def _folded(name: Path) -> str:
 
 
 def _place(partial: Path, path: Path, replace: bool) -> None:
-    if replace:
-        os.replace(partial, path)
-        return
-    try:
-        os.link(partial, path)  # unlike a look beforehand, never replaces
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        os.replace(partial, path)
+    if not replace:
+        try:
+            os.link(partial, path)  # unlike a look beforehand, never replaces
+            return
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+    os.replace(partial, path)
 
 
 def _sync(path: Path) -> None:

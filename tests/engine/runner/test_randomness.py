@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from weightformer_mm.engine.runner.randomness import (
     resume_seed,
     seed_generators,
     seeded,
-    use_positions,
+    with_positions,
 )
 from weightformer_mm.engine.runner.runner import CheckedRunner
 
@@ -29,19 +29,18 @@ class Draws(Dataset):
         return index, random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
+class Images(Draws):
+    metainfo = {'classes': ('a',)}
+    pipeline = 'first'
+
+
+def loader_of(sampler: dict, seed: int = 0, **options: object) -> DataLoader:
+    options = {'dataset': Draws(), 'batch_size': 2, 'collate_fn': tuple, **options}
+    return CheckedRunner.build_dataloader(with_positions({'sampler': sampler, **options}), seed)
+
+
 def draws(sampler: str, workers: int = 0, epoch: int = 0, skip: int = 0, seed: int = 3) -> list:
-    cfg = ConfigDict(train_dataloader={'sampler': {'type': sampler, 'shuffle': True}})
-    use_positions(cfg)
-    loader = CheckedRunner.build_dataloader(
-        {
-            **cfg.train_dataloader,
-            'dataset': Draws(),
-            'batch_size': 2,
-            'num_workers': workers,
-            'collate_fn': tuple,
-        },
-        seed=seed,
-    )
+    loader = loader_of({'type': sampler, 'shuffle': True}, seed, num_workers=workers)
     loader.sampler.set_epoch(epoch)
     if skip:
         loader.sampler.skip(skip)
@@ -76,18 +75,19 @@ def test_seeded_leaves_the_generators_as_they_were():
 
 
 def test_positions_reach_workers_that_are_spawned():
-    cfg = ConfigDict(train_dataloader={'sampler': {'type': 'DefaultSampler', 'shuffle': False}})
-    use_positions(cfg)
-    use_positions(cfg)  # once is enough
-    loader = CheckedRunner.build_dataloader(
-        {**cfg.train_dataloader, 'dataset': Draws(), 'batch_size': 2}, seed=0
-    )
+    loader = loader_of({'type': 'DefaultSampler', 'shuffle': False})
     position = next(iter(loader.sampler))
     copy = pickle.loads(pickle.dumps(position))
     assert copy == position == 0 and copy.place == position.place
-    assert pickle.loads(pickle.dumps(loader.dataset)).__getitems__([copy]) == [
-        loader.dataset.__getitems__([position])[0]
-    ]
+    assert pickle.loads(pickle.dumps(loader.dataset))[copy] == loader.dataset[position]
+
+
+def test_hooks_see_the_data_set_inside():
+    dataset = loader_of({'type': 'DefaultSampler'}, dataset=Images()).dataset
+    assert dataset.metainfo == {'classes': ('a',)} and len(dataset) == 6
+    dataset.pipeline = 'another'  # as mmdet's PipelineSwitchHook does
+    assert dataset.inside.pipeline == 'another'
+    assert not hasattr(dataset, 'cat_ids')
 
 
 @pytest.mark.parametrize(('given', 'expected'), [(None, 7), (2, 2)])

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 import weightformer_mm.engine.optimizers.timm_optimizers  # noqa: F401
 from weightformer_mm.engine.hooks.training import PlainCheckpointHook
+from weightformer_mm.engine.runner.randomness import PositionedDataset, SeedIterationsHook
 from weightformer_mm.engine.runner.runner import CheckedFlexibleRunner, CheckedRunner
 from weightformer_mm.errors import UserError
 
@@ -56,7 +57,14 @@ CASES = {
 
 
 def run(
-    folder, case='AdamW', kind=CheckedRunner, hooks=(), resume=False, epochs=1, schedulers=None
+    folder,
+    case='AdamW',
+    kind=CheckedRunner,
+    hooks=(),
+    resume=False,
+    epochs=1,
+    schedulers=None,
+    exact_resume=False,
 ):
     torch.manual_seed(0)
     runner = kind(
@@ -80,7 +88,7 @@ def run(
         load_from=str(folder / 'epoch_1.pth') if resume else None,
         resume=resume,
         experiment_name=f'{folder.name}_{case}_{epochs}_{resume}',
-        cfg=Config(dict(a=1)),
+        cfg=Config(dict(exact_resume=exact_resume)),
     )
     runner.train()
     return runner
@@ -95,6 +103,14 @@ def test_its_own_state_is_taken_over(case, tmp_path):
 def test_by_the_other_runner_too(tmp_path):
     run(tmp_path, kind=CheckedFlexibleRunner)
     assert run(tmp_path, kind=CheckedFlexibleRunner, resume=True, epochs=2).iter == 4
+
+
+@pytest.mark.parametrize('kind', [CheckedRunner, CheckedFlexibleRunner])
+@pytest.mark.parametrize('is_exact', [True, False])
+def test_seeding_by_position_is_an_option(is_exact, kind, tmp_path):
+    runner = run(tmp_path, kind=kind, exact_resume=is_exact)
+    assert isinstance(runner.train_dataloader.dataset, PositionedDataset) is is_exact
+    assert any(isinstance(hook, SeedIterationsHook) for hook in runner.hooks) is is_exact
 
 
 def test_averaged_weights(tmp_path):
@@ -120,12 +136,12 @@ def test_what_has_no_state_is_said(tmp_path, capsys):
 
 
 CHANGES = {
-    'exp_avg of convs.0.weight is a tensor': lambda c: c['optimizer']['state'][1].update(
+    'the state of convs.0.weight is unlike': lambda c: c['optimizer']['state'][1].update(
         exp_avg=torch.ones(2)
     ),
-    'convs.0.weight has step, exp_avg, and no other has': lambda c: c['optimizer']['state'][1].pop(
-        'exp_avg_sq'
-    ),
+    'state of convs.0.weight is unlike that of every other': lambda c: c['optimizer']['state'][
+        1
+    ].pop('exp_avg_sq'),
     'this run ends at 2': lambda c: c['meta'].update(epoch=3),
     'group 0: lr is nan': lambda c: c['optimizer']['param_groups'][0].update(lr=float('nan')),
     'MultiStepLR: last_step is -7': lambda c: c['param_schedulers'][0].update(last_step=-7),
@@ -147,5 +163,5 @@ def test_another_state_is_refused(message, tmp_path):
 
 def test_another_schedule_is_refused(tmp_path):
     run(tmp_path)
-    with pytest.raises(UserError, match='it has not the 1 schedulers of this run'):
+    with pytest.raises(UserError, match='it does not have the 1 schedulers of this run'):
         run(tmp_path, resume=True, epochs=2, schedulers=[dict(type='ConstantLR')])

@@ -48,7 +48,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_ones(runner, mon
     def disk_is_full(self, out_dir, filename, *args, **kwargs):
         write(self, out_dir, filename, *args, **kwargs)
         if self.epoch == 1:
-            (work_dir / filename).write_bytes(b'half')
+            Path(out_dir, filename).write_bytes(b'half')
             raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(Runner, 'save_checkpoint', disk_is_full)

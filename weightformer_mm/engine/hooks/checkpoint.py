@@ -1,4 +1,4 @@
-"""mmengine's checkpoints, of which the old one goes only when the new one is there."""
+"""mmengine's checkpoints, where the old one goes only when the new one is there."""
 
 from __future__ import annotations
 
@@ -20,29 +20,24 @@ _BEST = 'best_ckpt'
 class KeepingCheckpointHook(CheckpointHook):
     """``CheckpointHook`` that loses no checkpoint to a kill or a full disk, and removes its own files alone.
 
-    An outdated checkpoint goes when the new one is whole, on the disk and noted. What a resumed checkpoint
-    says of files counts where they lie in this run's folder. Weights that are not finite are not saved.
-    With ``save_best``, weights that were saved and perhaps not evaluated are evaluated when the run resumes.
+    An outdated checkpoint goes when the new one is whole, on the disk and noted. Paths that a resumed
+    checkpoint holds count only if they lead into this run's folder. Weights that are not finite are not saved.
+    With ``save_best``, a resumed run first evaluates weights that were saved and perhaps not evaluated.
 
     Raises:
         RunFailed: the weights to be saved are not finite.
     """
 
     def before_train(self, runner: Any) -> None:
-        info = runner.message_hub.runtime_info
-        if 'keep_ckpt_ids' in info:
-            numbers = info['keep_ckpt_ids']
-            listed = numbers if isinstance(numbers, (list, tuple)) else ()
-            info['keep_ckpt_ids'] = [number for number in listed if type(number) is int]
         super().before_train(runner)
+        info = runner.message_hub.runtime_info
         for name, path in self._best().items():
             own = self._own_best(path)
             self._set_best(name, own)
             key = f'{_BEST}_{name}' if name else _BEST
+            info.pop(key, None)
             if own is not None:
                 info[key] = own
-            else:
-                info.pop(key, None)
         if self.save_best and _stops_before_validation(runner):
             runner.logger.info(
                 'Evaluating the resumed weights, in case the run stopped before it did'

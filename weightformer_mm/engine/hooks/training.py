@@ -1,4 +1,4 @@
-"""Hooks for mmengine's runner."""
+"""Hooks of a training: it ends when it diverges, and its checkpoints hold plain values."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _DIVERGED = (
 
 
 def stop_if_not_finite(model: nn.Module) -> None:
-    """End the run, in all its processes, if something that ``model`` learned is infinite or not a number.
+    """End the run, in all its processes, if a parameter or running statistic is not finite.
 
-    A loss tells so only in the iteration after.
+    The loss would show it only in the next iteration.
 
     Raises:
-        RunFailed: names the first such parameter or running statistic.
+        RunFailed: names the first such value.
     """
     statistics = ((n, b) for n, b in model.named_buffers() if '.running_' in n)
     learned = (*model.named_parameters(), *statistics)
@@ -41,9 +41,9 @@ def stop_if_not_finite(model: nn.Module) -> None:
 
 @HOOKS.register_module()
 class StopOnNonFiniteLossHook(Hook):
-    """End the training with one clear line as soon as the loss is infinite or not a number.
+    """End the training with one clear line as soon as the loss is not finite.
 
-    The runner moves the loss to the CPU for its log anyway, so looking at it costs nothing more.
+    The runner moves the loss to the CPU for its log anyway, so this costs nothing more.
     """
 
     def after_train_iter(
@@ -62,9 +62,8 @@ class StopOnNonFiniteLossHook(Hook):
 class PlainCheckpointHook(Hook):
     """Keep checkpoints free of everything but tensors and plain Python values.
 
-    Such a file can be read with ``torch.load(..., weights_only=True)`` by any version of torch. mmengine
-    would store ``HistoryBuffer`` objects, numpy scalars and the functions of schedulers, which need an
-    allow-list or unsafe loading.
+    Any version of torch reads them with ``weights_only=True``. mmengine would store ``HistoryBuffer``
+    objects, numpy scalars and functions of schedulers, which need an allow-list or unsafe loading.
     """
 
     priority = 'VERY_LOW'
@@ -72,8 +71,6 @@ class PlainCheckpointHook(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         for key in checkpoint.keys() - {'state_dict', 'ema_state_dict'}:
             checkpoint[key] = to_plain(checkpoint[key])
-        if 'param_schedulers' in checkpoint:
-            checkpoint['param_schedulers'] = _without_functions(checkpoint['param_schedulers'])
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         if 'message_hub' in checkpoint:
@@ -81,7 +78,10 @@ class PlainCheckpointHook(Hook):
 
 
 def to_plain(value: Any) -> Any:
-    """Numpy values and ``HistoryBuffer`` as tensors and plain Python; other values as they are."""
+    """Numpy values and ``HistoryBuffer`` as tensors and plain Python, without functions of a dict.
+
+    A scheduler that resumes has its functions already. Other values stay as they are.
+    """
     if isinstance(value, HistoryBuffer):
         log, count = value.data
         return {
@@ -94,7 +94,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, dict):
-        return {key: to_plain(item) for key, item in value.items()}
+        return {key: to_plain(item) for key, item in value.items() if not callable(item)}
     if type(value) in (list, tuple):
         return type(value)(to_plain(item) for item in value)
     return value
@@ -108,13 +108,4 @@ def from_plain(value: Any) -> Any:
                 value['log'].cpu().numpy(), value['count'].cpu().numpy(), value[HISTORY]
             )
         return {key: from_plain(item) for key, item in value.items()}
-    return value
-
-
-def _without_functions(value: Any) -> Any:
-    """Drop the functions from scheduler states; a scheduler that resumes has its own."""
-    if isinstance(value, list):
-        return [_without_functions(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _without_functions(item) for key, item in value.items() if not callable(item)}
     return value

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 
 from ...config.read import type_name
 from ...errors import UserError
+from ...utils.patches import return_float32
 
 # the last two are of mmcv's MultiScaleDeformableAttention, and go into its operator
 _FLOAT32_PARTS = ('backbone', 'neck', 'value_proj', 'attention_weights')
@@ -25,14 +25,13 @@ _FLOAT32_PARTS = ('backbone', 'neck', 'value_proj', 'attention_weights')
 class Bf16OptimWrapper(OptimWrapper):
     """bfloat16 autocast without loss scaling, on the CPU too.
 
-    mmengine's ``AmpOptimWrapper`` refuses to be built without a GPU. bfloat16 has the range of float32, so
-    there is nothing to scale. mmcv's operators (RoIAlign, NMS, deformable attention) know no bfloat16;
-    between them and the network stand the outputs of backbone, neck and heads and the values and weights of
-    deformable attention, which are therefore given in float32.
+    mmengine's ``AmpOptimWrapper`` needs a GPU. bfloat16 has the range of float32, so there is nothing to
+    scale. mmcv's operators (RoIAlign, NMS, deformable attention) do not accept bfloat16, so the outputs of
+    backbone, neck and heads and the values and weights of deformable attention are cast to float32.
 
     Args:
-        device_types: devices on which to compute in bfloat16, such as ``['cuda']``; on every other it is an
-            ``OptimWrapper``, in float32. None: on every device; an empty list: on none.
+        device_types: devices on which to compute in bfloat16, such as ``['cuda']``; on others it is an
+            ``OptimWrapper``, in float32. None: all devices; an empty list: none.
         args, kwargs: those of ``OptimWrapper``.
 
     Raises:
@@ -59,45 +58,21 @@ class Bf16OptimWrapper(OptimWrapper):
                     f'{torch.cuda.get_device_name()} has no bfloat16; for float32: --cfg-options '
                     'optim_wrapper.device_types=[]'
                 )
-            _give_float32(model)
+            for name, module in model.named_modules():
+                # the heads of a cascade are a list
+                part = next((p for p in reversed(name.split('.')) if not p.isdigit()), '')
+                if part in _FLOAT32_PARTS or part.endswith('_head'):
+                    return_float32(module)
             self._prepared = True
         with super().optim_context(model), torch.autocast(device, torch.bfloat16):
             yield
-
-
-def _give_float32(model: nn.Module) -> None:
-    """Cast the outputs of the parts of a detector or segmentor to float32."""
-    for name, module in model.named_modules():
-        parts = [
-            part for part in name.split('.') if not part.isdigit()
-        ]  # the heads of a cascade are a list
-        if parts and (parts[-1] in _FLOAT32_PARTS or parts[-1].endswith('_head')):
-            module.forward = _returning_float32(module.forward)
-
-
-def _returning_float32(forward: Callable) -> Callable:
-    """``forward`` itself and not a hook: mmseg's heads call it past ``__call__``."""
-
-    @functools.wraps(forward)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return _float32(forward(*args, **kwargs))
-
-    return wrapper
-
-
-def _float32(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.float() if value.dtype == torch.bfloat16 else value
-    if type(value) in (list, tuple):
-        return type(value)(_float32(item) for item in value)
-    return value
 
 
 def use_amp(cfg: Config) -> None:
     """Switch ``cfg.optim_wrapper`` to mixed precision.
 
     CUDA: mmengine's ``AmpOptimWrapper`` with dynamic loss scale (or as the config has it). CPU: bfloat16. A
-    ``Bf16OptimWrapper`` in the config stays one, on whatever device there is.
+    ``Bf16OptimWrapper`` in the config stays one, on any device.
 
     Raises:
         UserError: the config uses an optimizer wrapper of its own, or the device has no autocast.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.logging import print_log
@@ -17,34 +15,19 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _NormBase
 
 from ...checkpoints.check import unwrapped
+from ...errors import ArgumentError
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # _NormBase: batch and instance norm
 _RULES = ('norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult')
-_OPTIONS = ('layer_decay_rate', 'custom_keys', *_RULES)
-_CUSTOM_OPTIONS = ('lr_mult', 'decay_mult')
 # parts of a parameter's name that FSDP, activation checkpointing and torch.compile put in
 _WRAPPERS = ('_fsdp_wrapped_module', '_checkpoint_wrapped_module', '_orig_mod')
 
+_Layers = dict[nn.Parameter, tuple[int, int]]
 
-@dataclass
-class _Group:
-    """Parameters with one learning rate and one weight decay."""
 
-    lr: float
-    weight_decay: float
-    parameters: list[nn.Parameter] = field(default_factory=list)
-    elements: int = 0
-    depths: set[int] = field(default_factory=set)
-    outside: bool = False  # whether some are not of the backbone
-
-    def row(self) -> str:
-        """The group's line in the table."""
-        where = [f'layer{"s" * (len(self.depths) > 1)} {_ranges(self.depths)}'] * bool(self.depths)
-        where += ['outside the backbone'] * self.outside
-        return (
-            f'{self.lr:12.4e} {self.weight_decay:12.4g} {len(self.parameters):8} '
-            f'{self.elements:12}  {", ".join(where)}'
-        )
+def plain_name(name: str) -> str:
+    """The name of a parameter or module without what wrappers put into it."""
+    return '.'.join(part for part in name.split('.') if part not in _WRAPPERS)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -52,14 +35,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """A lower learning rate for the earlier layers of the backbone, as BEiT introduced it.
 
     A parameter of the backbone gets ``lr * rate ** (num_layers - 1 - depth)``, where ``(depth, num_layers)``
-    is what ``get_layer_depth(name)`` of the backbone says (mmpretrain's convention: 0 is the stem,
-    ``num_layers - 1`` what follows the last layer); every other parameter gets ``lr``. The backbone is the
+    is what ``get_layer_depth(name)`` of the backbone returns (mmpretrain's convention: 0 is the stem,
+    ``num_layers - 1`` is what follows the last layer); every other parameter gets ``lr``. The backbone is the
     module called ``backbone``, however deep inside the model, or a model that has ``get_layer_depth`` itself.
-    There is no weight decay on norms, biases and parameters of one dimension or none.
+    Norms, biases and parameters of at most one dimension have no weight decay.
 
     Frozen parameters are left out, shared ones come once. Parameters with equal learning rate and weight
-    decay are one group; the first has the largest learning rate, which is the one that mmengine logs as
-    ``lr``. The groups are logged as a table.
+    decay form one group; the first has the largest learning rate, which mmengine logs as ``lr``. The groups
+    are logged as a table.
 
     Args:
         optim_wrapper_cfg: config of the optimizer wrapper; its ``optimizer`` needs ``lr`` and
@@ -67,10 +50,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg: ``layer_decay_rate``, above 0 and at most 1, is required. Optional are
 
             - ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult``: factors of the weight decay of
-              norms, of biases and of (other) parameters with at most one dimension; 0 by default.
-            - ``custom_keys``: ``{part of a parameter's name: dict(lr_mult=..., decay_mult=...)}``, where the
-              longest part that fits counts. ``lr_mult`` multiplies what layer decay gives; ``decay_mult``
-              multiplies the base weight decay in place of the rules above, which hold where it is not given.
+              norms, of biases and of other parameters with at most one dimension; 0 by default.
+            - ``custom_keys``: ``{part of a name: dict(lr_mult=..., decay_mult=...)}``; the longest part that
+              fits counts. ``lr_mult`` multiplies what layer decay gives; ``decay_mult`` multiplies the base
+              weight decay and replaces the rules above.
 
     Raises:
         ValueError: an option is unknown, missing or out of its range; when called, also: the model has no
@@ -79,20 +62,21 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _validate_cfg(self) -> None:
         options = self.paramwise_cfg
-        _check_names('paramwise_cfg', options, _OPTIONS)
+        _check_names('paramwise_cfg', options, ('layer_decay_rate', 'custom_keys', *_RULES))
         for key, entry in (options.get('custom_keys') or {}).items():
-            _check_names(f'paramwise_cfg.custom_keys[{key!r}]', entry, _CUSTOM_OPTIONS)
+            _check_names(f'paramwise_cfg.custom_keys[{key!r}]', entry, ('lr_mult', 'decay_mult'))
         rate = options.get('layer_decay_rate')
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
-            raise ValueError(
+            raise ArgumentError(
                 f'expected paramwise_cfg.layer_decay_rate above 0 and at most 1, got {rate}'
             )
         if self.base_lr is None or self.base_wd is None:
-            raise ValueError('optim_wrapper.optimizer needs lr and weight_decay for layer decay')
+            raise ArgumentError('optim_wrapper.optimizer needs lr and weight_decay for layer decay')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        with _full_parameters(model):  # a shard has one dimension whatever the parameter has
-            self._shapes = {id(parameter): parameter.shape for parameter in model.parameters()}
+        # a shard of FSDP has one dimension whatever the parameter has
+        with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+            self._shapes = {parameter: parameter.shape for parameter in model.parameters()}
         return super().__call__(model)
 
     def add_params(
@@ -104,29 +88,31 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         rate = self.paramwise_cfg['layer_decay_rate']
         custom = self.paramwise_cfg.get('custom_keys') or {}
         unused = set(custom)
-        groups: dict[tuple[float, float], _Group] = {}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
         for name, parameter, owner in _named_parameters(unwrapped(module)):
             key = max((key for key in sorted(custom) if key in name), key=len, default=None)
             unused.discard(key)
             if not parameter.requires_grad:
                 continue
             options = custom.get(key, {})
-            depth, num_layers = layers.get(id(parameter), (0, 1))
+            depth, num_layers = layers.get(parameter, (0, 1))
             lr = self.base_lr * rate ** (num_layers - 1 - depth) * options.get('lr_mult', 1.0)
             decay = self.base_wd * self._decay_mult(name, parameter, owner, options)
-            group = groups.setdefault((lr, decay), _Group(lr, decay))
-            group.parameters.append(parameter)
-            group.elements += self._shapes[id(parameter)].numel()
-            if id(parameter) in layers:
-                group.depths.add(depth)
-            else:
-                group.outside = True
-        ordered = [groups[key] for key in sorted(groups, reverse=True)]
-        params += [
-            {'params': group.parameters, 'lr': group.lr, 'weight_decay': group.weight_decay}
-            for group in ordered
+            groups[lr, decay].append(parameter)
+        ordered = sorted(groups.items(), reverse=True, key=lambda group: group[0])
+        params += [{'params': p, 'lr': lr, 'weight_decay': decay} for (lr, decay), p in ordered]
+        names = ', '.join(type(backbone).__name__ for backbone in backbones)
+        rows = [
+            f'Layer decay {rate} of {names}:',
+            f'{"lr":>12} {"weight decay":>12} {"tensors":>8} {"parameters":>12}  of',
+            *(self._row(*key, parameters, layers) for key, parameters in ordered),
         ]
-        self._log(backbones, ordered, unused)
+        print_log('\n'.join(rows), 'current')
+        if unused:
+            text = (
+                f'paramwise_cfg.custom_keys: no parameter was left for {", ".join(sorted(unused))}'
+            )
+            print_log(text, 'current', level=logging.WARNING)
 
     def _decay_mult(
         self, name: str, parameter: nn.Parameter, owner: nn.Module, options: Mapping[str, float]
@@ -137,45 +123,30 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             rule = 'norm_decay_mult'
         elif name.rpartition('.')[2] == 'bias':
             rule = 'bias_decay_mult'
-        elif len(self._shapes[id(parameter)]) < 2:
+        elif len(self._shapes[parameter]) < 2:
             rule = 'flat_decay_mult'
         else:
             return 1.0
         return self.paramwise_cfg.get(rule, 0.0)
 
-    def _log(self, backbones: list[nn.Module], groups: list[_Group], unused: set[str]) -> None:
-        names = ', '.join(type(backbone).__name__ for backbone in backbones)
-        rows = [
-            f'Layer decay {self.paramwise_cfg["layer_decay_rate"]} of {names}:',
-            f'{"lr":>12} {"weight decay":>12} {"tensors":>8} {"parameters":>12}  of',
-            *(group.row() for group in groups),
-        ]
-        print_log('\n'.join(rows), 'current')
-        if unused:
-            listed = ', '.join(sorted(unused))
-            print_log(
-                f'paramwise_cfg.custom_keys: no parameter was left for {listed}',
-                'current',
-                level=logging.WARNING,
-            )
+    def _row(self, lr: float, decay: float, parameters: list[nn.Parameter], layers: _Layers) -> str:
+        """The line of one group in the table."""
+        depths = sorted({layers[parameter][0] for parameter in parameters if parameter in layers})
+        where = [f'layer{"s" * (len(depths) > 1)} {", ".join(map(str, depths))}'] * bool(depths)
+        where += ['outside the backbone'] * any(p not in layers for p in parameters)
+        elements = sum(self._shapes[parameter].numel() for parameter in parameters)
+        return f'{lr:12.4e} {decay:12.4g} {len(parameters):8} {elements:12}  {", ".join(where)}'
 
 
 def _check_names(where: str, given: Any, known: tuple[str, ...]) -> None:
     if not isinstance(given, Mapping):
-        raise ValueError(f'expected {where} to be a dict, got {given!r}')
+        raise ArgumentError(f'expected {where} to be a dict, got {given!r}')
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise ValueError(
+        raise ArgumentError(
             f'{where}: unknown {", ".join(unknown)}; LayerDecayOptimWrapperConstructor knows '
             f'{", ".join(known)}'
         )
-
-
-def _full_parameters(model: nn.Module) -> AbstractContextManager:
-    """A context in which the parameters have their whole shape, under FSDP too."""
-    if any(isinstance(module, FullyShardedDataParallel) for module in model.modules()):
-        return FullyShardedDataParallel.summon_full_params(model, writeback=False)
-    return nullcontext()
 
 
 def _find_backbones(model: nn.Module) -> list[nn.Module]:
@@ -186,56 +157,43 @@ def _find_backbones(model: nn.Module) -> list[nn.Module]:
     """
     names: list[str] = []
     for name, _ in model.named_modules():
-        inside = any(name.startswith(f'{outer}.') for outer in names)
-        if name.rpartition('.')[2] == 'backbone' and not inside:
+        is_inside = any(name.startswith(f'{outer}.') for outer in names)
+        if name.rpartition('.')[2] == 'backbone' and not is_inside:
             names.append(name)
-    backbones = [unwrapped(model.get_submodule(name)) for name in names]
-    if not backbones and not hasattr(model, 'get_layer_depth'):
-        raise ValueError(
-            f'layer decay: {type(model).__name__} has neither a backbone nor get_layer_depth(name); leave '
-            'constructor and paramwise_cfg out of optim_wrapper'
-        )
+    backbones = [unwrapped(model.get_submodule(name)) for name in names] or [model]
     for backbone in backbones:
-        if not hasattr(backbone, 'get_layer_depth'):
-            raise ValueError(
-                f'layer decay: the backbone {type(backbone).__name__} has no get_layer_depth(name); take one '
-                "that has (such as WeightFormer, PyramidWeightFormer, mmpretrain's VisionTransformer), add "
-                'the method, or leave constructor and layer_decay_rate out of optim_wrapper'
-            )
-    return backbones or [model]
+        if hasattr(backbone, 'get_layer_depth'):
+            continue
+        kind = type(backbone).__name__
+        what = f'the backbone {kind} has no' if names else f'{kind} has neither a backbone nor'
+        raise ArgumentError(
+            f'layer decay: {what} get_layer_depth(name); take a backbone that has (such as WeightFormer, '
+            "PyramidWeightFormer, mmpretrain's VisionTransformer), add the method, or leave constructor and "
+            'layer_decay_rate out of optim_wrapper'
+        )
+    return backbones
 
 
-def _layers(backbones: list[nn.Module]) -> dict[int, tuple[int, int]]:
-    """``(depth, num_layers)`` of the backbones' parameters, by their id."""
-    layers: dict[int, tuple[int, int]] = {}
+def _layers(backbones: list[nn.Module]) -> _Layers:
+    """``(depth, num_layers)`` of each parameter of the backbones."""
+    layers: _Layers = {}
     for backbone in backbones:
         for name, parameter, _ in _named_parameters(backbone):
             depth, num_layers = backbone.get_layer_depth(name)
             if not 0 <= depth < num_layers:
-                raise ValueError(
+                raise ArgumentError(
                     f'layer decay: get_layer_depth({name!r}) of {type(backbone).__name__} gave depth {depth} '
                     f'of {num_layers} layers; expected 0 to {num_layers - 1}'
                 )
-            layers.setdefault(id(parameter), (depth, num_layers))
+            layers.setdefault(parameter, (depth, num_layers))
     return layers
 
 
 def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
     """Name without wrappers, parameter, and the module that owns it; a shared parameter by its first name."""
-    seen: set[int] = set()
+    seen: set[nn.Parameter] = set()
     for prefix, module in model.named_modules():
-        parts = [part for part in prefix.split('.') if part and part not in _WRAPPERS]
-        for name, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                yield '.'.join([*parts, name]), parameter, module
-
-
-def _ranges(numbers: set[int]) -> str:
-    """``{0, 1, 2, 5}`` as ``0-2, 5``."""
-    runs: dict[int, list[int]] = defaultdict(list)
-    for index, number in enumerate(sorted(numbers)):
-        runs[number - index].append(number)
-    return ', '.join(
-        str(run[0]) if len(run) == 1 else f'{run[0]}-{run[-1]}' for run in runs.values()
-    )
+        for name, parameter in module.named_parameters(prefix, recurse=False):
+            if parameter not in seen:
+                seen.add(parameter)
+                yield plain_name(name), parameter, module

@@ -9,6 +9,8 @@ import timm.optim
 import torch
 from mmengine.registry import OPTIMIZERS
 
+from ...errors import ArgumentError
+
 
 @OPTIMIZERS.register_module()
 def TimmOptimizer(  # noqa: N802
@@ -29,7 +31,7 @@ def TimmOptimizer(  # noqa: N802
     try:
         return timm.optim.create_optimizer_v2(merge_groups(params), opt=opt, **options)
     except (AssertionError, ValueError) as error:  # timm before 1.0 asserts
-        raise ValueError(f'optimizer {opt!r} of timm {timm.__version__}: {error}') from None
+        raise ArgumentError(f'optimizer {opt!r} of timm {timm.__version__}: {error}') from None
 
 
 def merge_groups(

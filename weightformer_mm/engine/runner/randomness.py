@@ -1,10 +1,9 @@
-"""Random numbers that depend on the seed and on the place in the schedule alone.
+"""Random numbers that depend on the seed and the position in the schedule alone: ``exact_resume = True``.
 
-A run draws them from generators whose state is part of no checkpoint, and those of data loading workers
-cannot be read at all. So each sample and each iteration begins with generators seeded from where it stands: a
-run that continues from a checkpoint then sees the same images, augmented in the same way, and drops the same
-paths, as if it had never stopped, with any number of workers. The augmentation of a sample is the same for
-any number of processes too.
+Checkpoints do not hold the state of generators, and that of data loading workers cannot be read at all. So
+each sample and each iteration starts from generators that are seeded by its position. A run that resumes
+then sees the same images, augmented alike, and drops the same paths as if it had never stopped. This holds
+for any number of workers; the augmentation of a sample does not depend on the number of processes either.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.registry import DATA_SAMPLERS, HOOKS
-from torch.utils.data import DataLoader, Sampler
+from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS
+from torch.utils.data import Dataset, Sampler
 
 _ITERATIONS, _SAMPLES = 0, 1  # what a stream of numbers is for, so that no two are the same
 
 
 class Position(int):
-    """Index of a sample, with ``place``: the whole numbers that the sample's random numbers depend on."""
+    """Index of a sample, with ``place``: the integers that seed the sample's random numbers."""
 
     place: tuple[int, ...]
 
@@ -36,63 +35,79 @@ class Position(int):
         return position
 
 
+class _Around:
+    """Behaves as the object inside in everything that a subclass does not define."""
+
+    inside: Any
+
+    def __len__(self) -> int:
+        return len(self.inside)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'inside':  # not there yet, as while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.inside, name)
+
+
 @DATA_SAMPLERS.register_module()
-class PositionSampler(Sampler):
-    """A sampler whose indices know their place in the schedule.
+class PositionSampler(_Around, Sampler):
+    """A sampler whose indices know their position.
 
     Args:
-        dataset: given by the data loader.
-        seed: given by the data loader.
-        sampler: config of the sampler proper, which it otherwise behaves as.
+        dataset, seed: given by the data loader.
+        sampler: config of the sampler inside.
     """
 
     def __init__(self, dataset: Any, seed: int | None, sampler: dict) -> None:
-        self.sampler = DATA_SAMPLERS.build(sampler, default_args={'dataset': dataset, 'seed': seed})
-        self.seed = getattr(self.sampler, 'seed', None) if seed is None else seed
-        self.rank = getattr(self.sampler, 'rank', 0)
-        self.world_size = getattr(self.sampler, 'world_size', 1)
-        self.epoch = 0
-        self.start = 0
+        self.inside = DATA_SAMPLERS.build(sampler, default_args={'dataset': dataset, 'seed': seed})
+        self.seed = getattr(self.inside, 'seed', None) if seed is None else seed
+        self.epoch = self.start = 0
 
     def __iter__(self) -> Iterator[Position]:
-        for number, index in enumerate(self.sampler, self.start):
-            # the samplers of mmengine deal one sequence out to the processes in turn
-            place = (_SAMPLES, self.seed or 0, self.epoch, number * self.world_size + self.rank)
+        # the samplers of mmengine deal one sequence out to the processes in turn
+        rank, world_size = (getattr(self.inside, n, d) for n, d in (('rank', 0), ('world_size', 1)))
+        for number, index in enumerate(self.inside, self.start):
+            place = (_SAMPLES, self.seed or 0, self.epoch, number * world_size + rank)
             yield Position(index, place)
-
-    def __len__(self) -> int:
-        return len(self.sampler)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
-        if hasattr(self.sampler, 'set_epoch'):
-            self.sampler.set_epoch(epoch)
+        if hasattr(self.inside, 'set_epoch'):
+            self.inside.set_epoch(epoch)
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'sampler':  # not built yet, as while it is unpickled
-            raise AttributeError(name)
-        value = getattr(self.sampler, name)
-        return self._skip if name == 'skip' else value  # only where the sampler proper can skip
+        value = super().__getattr__(name)
+        return self._skip if name == 'skip' else value  # only if the sampler inside can skip
 
     def _skip(self, num_samples: int) -> None:
-        self.sampler.skip(num_samples)
+        self.inside.skip(num_samples)
         self.start = num_samples
 
 
-class SeededFetch:
-    """``dataset.__getitems__``: the samples of a batch, each from generators seeded by its place."""
+@DATASETS.register_module()
+class PositionedDataset(_Around, Dataset):
+    """A data set that seeds each sample by its :class:`Position`.
+
+    Args:
+        dataset: the data set inside, or its config.
+    """
 
     def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+        self.inside = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
 
-    def __call__(self, positions: Sequence[int]) -> list[Any]:
-        return [self._fetch(position) for position in positions]
+    def __getitem__(self, index: int) -> Any:
+        if not isinstance(index, Position):
+            return self.inside[index]
+        with seeded(index.place):
+            return self.inside[int(index)]
 
-    def _fetch(self, position: int) -> Any:
-        if not isinstance(position, Position):
-            return self.dataset[position]
-        with seeded(position.place):
-            return self.dataset[int(position)]
+    @property
+    def pipeline(self) -> Any:
+        return self.inside.pipeline
+
+    @pipeline.setter  # hooks switch the pipeline by it
+    def pipeline(self, pipeline: Any) -> None:
+        self.inside.pipeline = pipeline
 
 
 @HOOKS.register_module()
@@ -105,15 +120,19 @@ class SeedIterationsHook(Hook):
         seed_generators((_ITERATIONS, runner.seed or 0, get_rank(), runner.iter))
 
 
-def use_positions(cfg: Config) -> None:
-    """Put :class:`PositionSampler` around the sampler of ``cfg.train_dataloader``."""
-    sampler = cfg.train_dataloader.get('sampler')
-    if isinstance(sampler, dict) and sampler.get('type') != PositionSampler.__name__:
-        cfg.train_dataloader.sampler = {'type': PositionSampler.__name__, 'sampler': sampler}
+def with_positions(dataloader: Any) -> Any:
+    """The config of a data loader, with positions for its samples; anything else stays as it is."""
+    if not isinstance(dataloader, dict) or not isinstance(dataloader.get('sampler'), dict):
+        return dataloader
+    return {
+        **dataloader,
+        'sampler': {'type': PositionSampler.__name__, 'sampler': dataloader['sampler']},
+        'dataset': {'type': PositionedDataset.__name__, 'dataset': dataloader['dataset']},
+    }
 
 
 def resume_seed(cfg: Config, checkpoint: dict[str, Any]) -> None:
-    """Where the config leaves the seed to chance, take that of the run that goes on.
+    """Where the config leaves the seed to chance, take that of the run that is resumed.
 
     mmengine would do so after it has built the data loader with another one.
     """
@@ -122,34 +141,27 @@ def resume_seed(cfg: Config, checkpoint: dict[str, Any]) -> None:
         cfg.randomness = {**randomness, 'seed': checkpoint['meta']['seed']}
 
 
-def seed_samples(loader: DataLoader) -> None:
-    """Let the data set of a loader heed the positions that a :class:`PositionSampler` gives."""
-    samplers = (loader.sampler, getattr(loader.batch_sampler, 'sampler', None))
-    if any(isinstance(sampler, PositionSampler) for sampler in samplers):
-        # read by torch's fetchers where it is there; the data set keeps its type and attributes, which
-        # hooks that switch the pipeline look for
-        loader.dataset.__getitems__ = SeededFetch(loader.dataset)
-
-
 def seed_generators(place: Sequence[int]) -> None:
-    """Seed the global generators of Python, numpy and torch, on every device, from whole numbers >= 0."""
-    seeds = np.random.SeedSequence(place).generate_state(3).tolist()
-    random.seed(seeds[0])
-    np.random.seed(seeds[1])
-    torch.manual_seed(seeds[2])
+    """Seed the global generators of Python, numpy and torch, on every device, from integers >= 0."""
+    torch.manual_seed(_seed_cpu(place))
 
 
 @contextmanager
 def seeded(place: Sequence[int]) -> Iterator[None]:
     """Global generators of the CPU seeded from ``place``, and as they were afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seeds = np.random.SeedSequence(place).generate_state(3).tolist()
-    random.seed(seeds[0])
-    np.random.seed(seeds[1])
-    torch.default_generator.manual_seed(seeds[2])
+    torch.default_generator.manual_seed(_seed_cpu(place))
     try:
         yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+def _seed_cpu(place: Sequence[int]) -> int:
+    """Seed Python and numpy, and return the seed for torch."""
+    seeds = np.random.SeedSequence(place).generate_state(3).tolist()
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    return seeds[2]

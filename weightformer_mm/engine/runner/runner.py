@@ -12,9 +12,10 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
+from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import RUNNERS
+from mmengine.registry import DATASETS, RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
@@ -27,8 +28,8 @@ from ...errors import RunFailed, UserError
 from ...utils.interrupts import uninterrupted
 from ...utils.writing import written_whole
 from ..hooks.checkpoint import KeepingCheckpointHook
-from .fsdp import ShardedStrategy, refuse_averaging
-from .randomness import seed_samples
+from .fsdp import ShardedStrategy
+from .randomness import SeedIterationsHook, with_positions
 from .run_state import CheckRunStateHook
 
 _forwarded: list[logging.Handler] = []
@@ -44,17 +45,20 @@ class _Checked:
         try:
             with checked_coco_files():
                 loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
-        except json.JSONDecodeError as error:
-            raise UserError(f'{_annotations(dataloader)} is not valid JSON: {error}') from error
-        except ValueError as error:
-            problem = _explain(str(error), dataloader)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            problem = _explain(error, dataloader)
             if problem is None:
                 raise
             raise UserError(problem) from error
         check_categories(loader.dataset)
         name_unreadable_images(loader.dataset)
-        seed_samples(loader)
         return loader
+
+    def build_train_loop(self, loop: Any) -> Any:
+        if self.cfg.get('exact_resume'):
+            self._train_dataloader = with_positions(self._train_dataloader)
+            self.register_hook(SeedIterationsHook())
+        return super().build_train_loop(loop)
 
     def build_evaluator(self, evaluator: Any) -> Any:
         # it may read another file than the data set does, and needs less of it
@@ -77,7 +81,7 @@ class _Checked:
         try:
             Path(out_dir).mkdir(parents=True, exist_ok=True)
             with uninterrupted(), written_whole(Path(out_dir, filename)) as partial:
-                super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
+                super().save_checkpoint(str(partial.parent), partial.name, *args, **kwargs)
         except OSError as error:
             reason = error.strerror or error
             raise RunFailed(f'cannot write {Path(out_dir, filename)}: {reason}') from error
@@ -92,15 +96,15 @@ class CheckedRunner(_Checked, Runner):
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        if self.distributed and torch.device(get_device()).type == 'cpu':
-            model = without_sync_batchnorm(model, self.logger)
+        if self.distributed:
+            model = _without_sync_batchnorm(model, self.logger)
         return super().wrap_model(model_wrapper_cfg, model)
 
 
 class CheckedFlexibleRunner(_Checked, FlexibleRunner):
     """``mmengine.runner.FlexibleRunner`` with errors for the user and atomic checkpoints.
 
-    The model is built at once, not when the training starts, so that it can be looked at before.
+    The model is built at once, so that it can be checked before the training starts.
 
     Raises:
         UserError: a sharded model whose weights are to be averaged.
@@ -109,36 +113,37 @@ class CheckedFlexibleRunner(_Checked, FlexibleRunner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _forward_messages(self.logger)
-        if isinstance(self.strategy, ShardedStrategy):
-            refuse_averaging(self.hooks)
-        self.model = self.strategy.build_model(self.model)
-        if torch.device(get_device()).type == 'cpu':
-            self.model = without_sync_batchnorm(self.model, self.logger)
+        is_averaged = any(isinstance(hook, EMAHook) for hook in self.hooks)
+        if is_averaged and isinstance(self.strategy, ShardedStrategy):
+            raise UserError(
+                'config: EMAHook cannot average the weights of a sharded model; leave out the hook, or train '
+                'without FSDP: --cfg-options runner_type=Runner strategy=None'
+            )
+        model = self.strategy.build_model(self.model)
+        self.model = _without_sync_batchnorm(model, self.logger)
 
     def train(self) -> nn.Module:
         if isinstance(self.strategy, ShardedStrategy):
-            self.optim_wrapper = self.strategy.build_whole_optim_wrapper(
-                self.optim_wrapper, self.model
-            )
+            build = self.strategy.build_whole_optim_wrapper
+            self.optim_wrapper = build(self.optim_wrapper, self.model)
         return super().train()
 
 
 def build_runner(cfg: Config, trains: bool = True) -> Runner | FlexibleRunner:
-    """The runner that ``cfg.runner_type`` names, else :class:`CheckedRunner`.
+    """The runner that ``cfg.runner_type`` names, by default :class:`CheckedRunner`.
 
     Args:
-        trains: False for a run that needs no strategy of training; every checkpoint holds a whole model.
+        trains: False for an evaluation, which needs no sharding: every checkpoint holds a whole model.
     """
-    kind = cfg.get('runner_type', 'Runner')
-    if kind == 'Runner' or not trains:
-        return CheckedRunner.from_cfg(cfg)
-    if kind == 'FlexibleRunner':
-        return CheckedFlexibleRunner.from_cfg(cfg)
-    return RUNNERS.build(cfg)
+    kind = cfg.get('runner_type', 'Runner') if trains else 'Runner'
+    own = {'Runner': CheckedRunner, 'FlexibleRunner': CheckedFlexibleRunner}
+    return own[kind].from_cfg(cfg) if kind in own else RUNNERS.build(cfg)
 
 
-def without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
-    """``model`` with BatchNorm for SyncBatchNorm, which torch has for GPUs only; says so if there is any."""
+def _without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
+    """``model`` with BatchNorm for SyncBatchNorm, if it runs on the CPU."""
+    if torch.device(get_device()).type != 'cpu':
+        return model
     if any('SyncBatchNorm' in type(module).__name__ for module in model.modules()):
         logger.warning(
             'SyncBatchNorm works on GPUs only: on the CPU each process normalises by the statistics of its '
@@ -148,7 +153,7 @@ def without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
 
 
 def _forward_messages(logger: MMLogger) -> None:
-    """What the package says for itself, such as which backend runs, goes to the log of the latest run."""
+    """Send the package's own messages, such as which backend runs, to the log of the latest run."""
     package = logging.getLogger('weightformer_mm')
     package.setLevel(logging.INFO)
     for handler in _forwarded:
@@ -158,18 +163,23 @@ def _forward_messages(logger: MMLogger) -> None:
         package.addHandler(handler)
 
 
-def _annotations(dataloader: Any) -> str:
+def _explain(error: Exception, dataloader: Any) -> str | None:
+    """What is wrong with a data set or its loader; None for a programming error."""
+    if 'persistent_workers' in str(error):
+        return 'a data loader with num_workers=0 needs persistent_workers=False as well'
+    dataset = dataloader['dataset'] if isinstance(dataloader, dict) else None
+    if not isinstance(dataset, dict):
+        return None
     dataset = innermost_dataset(dataloader)
     path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-    return path or 'the annotation file'
-
-
-def _explain(text: str, dataloader: Any) -> str | None:
-    if 'need at least one array' in text:
+    if isinstance(error, json.JSONDecodeError):
+        return f'{path} is not valid JSON: {error}'
+    if 'need at least one array' in str(error):
         return (
-            f'no image of {_annotations(dataloader)} is left to use: none has objects of the '
+            f'no image of {path} is left to use: none has objects of the '
             "data set's classes (metainfo) after filter_cfg; are the class names those of the file?"
         )
-    if 'persistent_workers' in text:
-        return 'a data loader with num_workers=0 needs persistent_workers=False as well'
+    kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+    if kind.__module__.startswith('mmpretrain.'):  # of folders of classes, or a list of images
+        return f'data set {kind.__name__}, {path}: {error}'
     return None

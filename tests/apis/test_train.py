@@ -1,0 +1,60 @@
+"""The way from a config to a runner, for somebody who reads along."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+import weightformer_mm
+from tests.helpers.commands import DETECTION, SEGMENTATION
+from weightformer_mm.apis import train as api
+
+PACKAGE = Path(weightformer_mm.__file__).parent
+OF_THE_MODEL = {'ops', 'layers', 'backbones', 'necks'}
+MOST_FILES = 9
+
+
+class Built(Exception):
+    """Ends a training when its runner is there."""
+
+
+@pytest.mark.parametrize(
+    ('config', 'library'),
+    [(DETECTION, 'mmdet.models'), (SEGMENTATION, 'mmseg.models')],
+    ids=['detection', 'segmentation'],
+)
+def test_few_files_lie_between_a_config_and_its_runner(
+    config, library, shapes, tmp_path, monkeypatch
+):
+    (tmp_path / 'config.py').write_text(f'_base_ = {str(config)!r}\n')
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/shapes').symlink_to(shapes)
+    called = set()
+
+    def note(frame, event, argument):
+        called.add(frame.f_code)
+
+    importlib.import_module(library)  # its imports are no part of the way
+    build = api.build_runner
+
+    def stop_when_built(cfg):
+        build(cfg)
+        raise Built
+
+    monkeypatch.setattr(api, 'build_runner', stop_when_built)
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        with pytest.raises(Built):
+            api.train('config.py', 'work')
+    finally:
+        sys.setprofile(before)
+    paths = {Path(code.co_filename) for code in called if code.co_name != '<module>'}
+    files = {path.relative_to(PACKAGE) for path in paths if PACKAGE in path.parents}
+    passed = {file for file in files if file.parts[0] not in OF_THE_MODEL}
+    assert Path('engine/runner/runner.py') in passed
+    assert len(passed) <= MOST_FILES, sorted(map(str, passed))
