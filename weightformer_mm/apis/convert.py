@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import PyramidWeightFormer, WeightFormer
-from ..checkpoints.check import get_state_dict
+from ..checkpoints.match import get_state_dict
 from ..checkpoints.pretrained import CONTAINERS, PREFIX
 from ..checkpoints.released import HEAD, rename_ours, rename_released
 from ..checkpoints.sources import load_weights

@@ -22,7 +22,7 @@ from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 from mmengine.runner.checkpoint import load_state_dict
 from tqdm import tqdm
 
-from ..checkpoints.check import check_matches, get_state_dict
+from ..checkpoints.match import check_matches, get_state_dict
 from ..checkpoints.sources import load_weights, use_safe_loading
 from ..config.read import innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta

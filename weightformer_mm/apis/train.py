@@ -9,17 +9,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ..checkpoints.check import check_matches
-from ..checkpoints.load_from import (
-    InitialWeights,
-    InitialWeightsHook,
-    load_from_path,
-    refuse_lenient_loading,
-)
+from ..checkpoints.load_from import initial_weights, load_from_path, refuse_lenient_loading
+from ..checkpoints.match import check_matches
 from ..checkpoints.sources import use_safe_loading
 from ..config.read import load_config, require
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data
+from ..engine.hooks.initial_weights import InitialWeightsHook
 from ..engine.hooks.training import PlainCheckpointHook, StopOnNonFiniteLossHook
 from ..engine.optimizers.amp import use_amp
 from ..engine.runner.launch import use_launcher
@@ -84,7 +80,7 @@ def _train(cfg: Config, resumed: Resumable | None, launcher: str) -> None:
         cfg.load_from = str(resumed.path)
         resume_seed(cfg, resumed.content)
     use_positions(cfg)
-    initial = InitialWeights.of_config(cfg)
+    initial = initial_weights(cfg)
     use_launcher(cfg, launcher)
     runner = build_runner(cfg)
     check_classes(cfg, runner.model, ('train', 'val'))
@@ -92,7 +88,7 @@ def _train(cfg: Config, resumed: Resumable | None, launcher: str) -> None:
         check_matches(runner.model, resumed.content, resumed.path)
         resumed.content.clear()  # the runner reads the file again
     if initial is not None:
-        runner.register_hook(InitialWeightsHook(initial.read(runner.model)))
+        runner.register_hook(InitialWeightsHook(initial.for_model(runner.model)))
     _add_hooks(runner)
     _say_what_happens(runner, resumed)
     try:

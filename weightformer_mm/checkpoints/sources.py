@@ -33,23 +33,23 @@ def load_weights(
     """Read a checkpoint from a path, ``http(s)://`` or ``hf://owner/name[@revision][/file]``.
 
     Args:
-        with_config: keep the text of the config in it, for who only copies it.
+        map_location: as in `torch.load`.
+        with_config: keep the text of the config in it; only for a caller that copies it.
 
     Raises:
         UserError: it cannot be had or read; one line says why.
     """
     reference = os.fspath(reference)
-    if reference.startswith(hub.SCHEME):
-        return load_checkpoint_file(hub.fetch(reference), map_location, with_config)
     if reference.startswith(_HTTP):
         return _load_from_http(reference, map_location, with_config)
-    return load_checkpoint_file(reference, map_location, with_config)
+    path = hub.fetch(reference) if reference.startswith(hub.SCHEME) else reference
+    return load_checkpoint_file(path, map_location, with_config)
 
 
 def use_safe_loading() -> None:
     """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process.
 
-    Files of other kinds are read without running them, too: see `safe_files`.
+    mmengine then reads YAML files and pickles safely too: see `safe_files`.
     """
     hub.log_to_stdout()
     refuse_pickles()
@@ -65,7 +65,7 @@ def use_safe_loading() -> None:
         'mmcls://': zoos.get_mmcls_models,
     }
     for scheme, urls in zoo_urls.items():
-        _register(scheme, _zoo(scheme, urls, prefix='backbone.' if scheme == 'mmcls://' else ''))
+        _register(scheme, _zoo(scheme, urls))
     for scheme in _UNSAFE:
         _register(scheme, _refuse)
 
@@ -79,16 +79,13 @@ def _register(scheme: str, loader: Loader) -> None:
     CheckpointLoader.register_scheme(scheme, loader, force=True)
 
 
-def _load_from_http(
-    url: str, map_location: Any = None, with_config: bool = False
-) -> dict[str, Any]:
-    """Download to torch's cache; by a rename, so that processes may do so at the same time."""
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    cached = folder / _cached_name(url)
+def _load_from_http(url: str, map_location: Any, with_config: bool = False) -> dict[str, Any]:
+    """Download to torch's cache; torch renames the whole file, so several processes may do so at once."""
+    cached = Path(torch.hub.get_dir(), 'checkpoints', _cached_name(url))
     is_new = not cached.is_file()
     if is_new:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            cached.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(cached))
         # URLError and HTTPError are OSErrors; a ValueError is about the URL itself
         except (OSError, HTTPException, ValueError) as error:
@@ -99,7 +96,7 @@ def _load_from_http(
     except UserError as error:
         if (
             is_new
-        ):  # an error page, or not what its name says; what others left in the cache is theirs
+        ):  # an error page, or not what its name says; older files stay for their owner to judge
             cached.unlink(missing_ok=True)
         raise UserError(f'{url}: {error}') from error
 
@@ -113,20 +110,23 @@ def _cached_name(url: str) -> str:
     return f'{digest}-{name or "index"}'
 
 
-def _zoo(scheme: str, urls: Callable[[], dict[str, str]], prefix: str = '') -> Loader:
-    """Loader of names that mmengine maps to URLs; of the weights those under ``prefix``, without it."""
+def _zoo(scheme: str, urls: Callable[[], dict[str, str]]) -> Loader:
+    """Loader of the names that mmengine maps to URLs."""
 
     def load(reference: str, map_location: Any = None) -> dict[str, Any]:
-        name = reference[len(scheme) :]
+        name = reference.removeprefix(scheme)
         url = urls().get(name, '')
         if not url.startswith(_HTTP):
             raise UserError(f'{reference}: mmengine knows no URL for {name}')
         checkpoint = _load_from_http(url, map_location)
-        if not prefix:
+        if scheme != 'mmcls://':
             return checkpoint
-        weights = checkpoint.get('state_dict', checkpoint)
-        kept = {key[len(prefix) :]: weights[key] for key in weights if key.startswith(prefix)}
-        return {'state_dict': kept}
+        weights, prefix = checkpoint.get('state_dict', checkpoint), 'backbone.'
+        return {
+            'state_dict': {
+                key.removeprefix(prefix): weights[key] for key in weights if key.startswith(prefix)
+            }
+        }
 
     return load
 

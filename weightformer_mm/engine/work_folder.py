@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checkpoints.check import check_resumable
-from ..checkpoints.differences import unusable
+from ..checkpoints.match import unusable
+from ..checkpoints.resumable import check_resumable
 from ..checkpoints.sources import load_weights
 from ..errors import UserError
 from ..utils.writing import PARTIAL

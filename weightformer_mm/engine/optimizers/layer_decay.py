@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _NormBase
 
-from ...checkpoints.check import unwrapped
+from ...checkpoints.match import unwrapped
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # _NormBase: batch and instance norm
 _RULES = ('norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult')
