@@ -140,5 +140,7 @@ def test_forms_of_load_from():
     given = dict(checkpoint='a.pth', allow_missing='neck.*', allow_unexpected=['x', 'y'])
     assert parse(load_from=given) == (PretrainedWeights('a.pth', ('neck.*',), ('x', 'y')), 'a.pth')
     for wrong in (dict(allow_missing=['a']), dict(checkpoint='a.pth', strict=False)):
-        with pytest.raises(UserError, match='load_from: expected a path, or a dict with checkpoint'):
+        with pytest.raises(
+            UserError, match='load_from: expected a path, or a dict with checkpoint'
+        ):
             parse(load_from=wrong)

@@ -12,7 +12,7 @@ from ..errors import UserError
 
 
 class SafeYamlHandler(YamlHandler):
-    """Reads plain values alone; mmengine's would call what ``!!python/object/apply`` names."""
+    """Reads plain values only; mmengine's own handler would call what ``!!python/object/apply`` names."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         return yaml.load(file, Loader=getattr(yaml, 'CSafeLoader', yaml.SafeLoader))

@@ -1,4 +1,4 @@
-"""Whether what a YAML or JSON config wants built is registered. mmengine would import and call any name."""
+"""Is every type that a YAML or JSON config names registered? mmengine would import and call any name."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def check_types(cfg: Config, path: Any) -> None:
             continue
         if key == 'type' or '.' in name:
             raise UserError(
-                f'{path}: {place}={name[:80]!r} is nothing that is registered: misspelt, or its module is '
-                'missing from custom_imports; only a Python config may name any function'
+                f'{path}: {place}={name[:80]!r} is not registered: misspelt, or its module is missing '
+                'from custom_imports; only a Python config may name any function'
             )
 
 
