@@ -1,7 +1,7 @@
 """``--data-root DIR``: the data of a config lie elsewhere.
 
-mmengine's variables for configs (``{{$VAR:default}}``) cannot do this: the configs of mmdet and mmseg, and the
-bases that come from there, hold their ``data_root`` as plain text.
+mmengine's variables for configs (``{{$VAR:default}}``) cannot do this: the configs of mmdet and mmseg, and
+the bases that come from there, hold their ``data_root`` as plain text.
 """
 
 from __future__ import annotations

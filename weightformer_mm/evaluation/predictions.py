@@ -24,8 +24,8 @@ class DumpClasses(BaseMetric):
     mmengine's own ``DumpResults`` would pickle them.
 
     Args:
-        path: the file, a list of ``{"file_name", "label", "class", "score"}``: the image, the number of its
-            class from 0 on, the name of that class where the data set has names, and its probability.
+        path: the JSON file, a list of ``{"file_name", "label", "class", "score"}``: the image, the number of
+            its class from 0 on, the name of that class where the data set has names, and its probability.
         options: arguments of mmengine's ``BaseMetric``.
     """
 
@@ -40,13 +40,9 @@ class DumpClasses(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict:
         names = (self.dataset_meta or {}).get('classes')
+        keys = ('file_name', 'label', 'class', 'score')
         predictions = [
-            {
-                'file_name': file_name,
-                'label': label,
-                'class': names[label] if names else None,
-                'score': score,
-            }
+            dict(zip(keys, (file_name, label, names[label] if names else None, score)))
             for file_name, label, score in results
         ]
         Path(self.path).write_text(json.dumps(predictions) + '\n', encoding='utf-8')

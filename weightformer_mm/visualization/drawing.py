@@ -21,7 +21,7 @@ _VISUALIZERS = {
     'mmpretrain': 'UniversalVisualizer',
 }
 _LEAST_SIDE = 224  # pixels, for the names of classes to be read
-# what both OpenCV can write and everybody can open
+# formats that OpenCV can write and everybody can open
 _WRITABLE = ('.jpg', '.jpeg', '.png')
 
 
@@ -48,22 +48,22 @@ def draw(
 ) -> None:
     """Write one picture; with the ground truth beside the prediction if asked and known.
 
-    Classes are written on the image, which is enlarged where it is too small for that.
+    The names of classes of a classifier are written on the image, which is enlarged if it is too small.
 
     Args:
         image: ``(H, W, 3)`` uint8, RGB, in the size of the original file.
         sample: ``DetDataSample``, ``SegDataSample`` or mmpretrain's ``DataSample`` of a prediction.
     """
-    arguments = {'draw_gt': with_truth, 'draw_pred': True, 'show': False}
-    if hasattr(visualizer, 'visualize_cls'):
-        arguments['resize'] = max(_LEAST_SIDE, min(image.shape[:2]))
-        paint = partial(visualizer.visualize_cls, image, sample)
-    else:
-        if 'pred_score_thr' in inspect.signature(visualizer.add_datasample).parameters:
-            arguments['pred_score_thr'] = score_thr
-        paint = partial(visualizer.add_datasample, out_file.name, image, sample)
     with written_whole(out_file) as unfinished:
-        paint(out_file=str(unfinished), **arguments)
+        _paint(
+            visualizer,
+            image,
+            sample,
+            draw_gt=with_truth,
+            draw_pred=True,
+            pred_score_thr=score_thr,
+            out_file=str(unfinished),
+        )
 
 
 def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
@@ -73,13 +73,19 @@ def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
         image: ``(H, W, 3)`` uint8, RGB, in the size that the annotations are in.
         sample: of one of the data sets of mmdet, mmseg or mmpretrain.
     """
-    arguments = {'draw_gt': True, 'draw_pred': False, 'show': False}
-    if hasattr(visualizer, 'visualize_cls'):
-        least = max(_LEAST_SIDE, min(image.shape[:2]))
-        visualizer.visualize_cls(image, sample, resize=least, **arguments)
-    else:
-        visualizer.add_datasample('truth', image, sample, **arguments)
+    _paint(visualizer, image, sample, draw_gt=True, draw_pred=False)
     return visualizer.get_image()
+
+
+def _paint(visualizer: Any, image: np.ndarray, sample: Any, **options: Any) -> None:
+    """Call the visualizer with those of the options that it has."""
+    paint = getattr(visualizer, 'visualize_cls', None)  # mmpretrain's
+    if paint is not None:
+        options['resize'] = max(_LEAST_SIDE, min(image.shape[:2]))
+    else:
+        paint = partial(visualizer.add_datasample, 'picture')
+    known = inspect.signature(paint).parameters
+    paint(image, sample, show=False, **{key: options[key] for key in options if key in known})
 
 
 def picture_name(path: Path) -> Path:
