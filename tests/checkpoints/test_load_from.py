@@ -9,8 +9,11 @@ from mmengine.model import BaseModel, PretrainedInit
 from torch import nn
 
 from weightformer_mm.backbones import PyramidWeightFormer
-from weightformer_mm.checkpoints.load_from import initial_weights, refuse_lenient_loading
-from weightformer_mm.checkpoints.pretrained import PretrainedWeights
+from weightformer_mm.checkpoints.pretrained import (
+    PretrainedWeights,
+    initial_weights,
+    refuse_lenient_loading,
+)
 from weightformer_mm.errors import UserError
 
 ARCH = dict(embed_dims=(8, 16), depths=(3, 3))

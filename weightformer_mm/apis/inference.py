@@ -22,7 +22,7 @@ from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 from mmengine.runner.checkpoint import load_state_dict
 from tqdm import tqdm
 
-from ..checkpoints.match import check_matches, get_state_dict
+from ..checkpoints.match import check_matches, get_state_dict, some
 from ..checkpoints.sources import load_weights, use_safe_loading
 from ..config.read import innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta
@@ -41,6 +41,7 @@ from ..utils.writing import (
 )
 from ..visualization.drawing import draw, picture_name, use_visualizer
 
+_SHOWN = 10  # files that a message lists
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 # errors of cv2, numpy and Python that speak of one image's size or content
 _OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError)
@@ -92,7 +93,7 @@ def infer(
     )
     pipeline = _pipeline(cfg)
     if others:
-        first = _first([path.name for path in others])
+        first = _printable(some([path.name for path in others], _SHOWN))
         print(f'passed over {len(others)} files that are no images: {first}')
 
     @torch.no_grad()
@@ -132,7 +133,7 @@ def _draw_all(
         print(f'{len(drawn)} pictures in {out_dir}', flush=True)
     if reasons:
         rest = f'the other {len(drawn)} are drawn in {out_dir}' if drawn else 'none is drawn'
-        message = f'cannot draw {len(reasons)} of the images: {_first(reasons)}; {rest}'
+        message = f'cannot draw {len(reasons)} of the images: {some(reasons, _SHOWN)}; {rest}'
         # torch raises the same error for an image that is too small and for a fault of the model
         faults = [error for error in faults if not drawn or type(error) is not RuntimeError]
         if faults:  # with its traceback
@@ -209,10 +210,6 @@ def _no_room(error: Exception, out_dir: Path) -> bool:
         return False
     there = str(error.filename).startswith(f'{out_dir}{os.sep}')
     return error.errno in _NO_ROOM or (there and error.errno in _NO_ACCESS)
-
-
-def _first(items: Sequence[str], number: int = 10) -> str:
-    return _printable(', '.join(items[:number]) + (', ...' if len(items) > number else ''))
 
 
 def _printable(text: str) -> str:

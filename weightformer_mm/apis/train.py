@@ -9,8 +9,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ..checkpoints.load_from import initial_weights, load_from_path, refuse_lenient_loading
 from ..checkpoints.match import check_matches
+from ..checkpoints.pretrained import initial_weights, load_from_path, refuse_lenient_loading
 from ..checkpoints.sources import use_safe_loading
 from ..config.read import load_config, require
 from ..datasets.checks.classes import check_classes

@@ -13,10 +13,17 @@ from huggingface_hub import utils as hub_errors
 from ..errors import UserError
 
 SCHEME = 'hf://'
-DEFAULT_FILE = 'model.safetensors'
 _REFERENCE = re.compile(
     r'hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?', re.ASCII
 )
+_REASONS = {  # in this order: some are kinds of others
+    hub_errors.LocalEntryNotFoundError: 'not in the cache, and the hub cannot be reached or HF_HUB_OFFLINE '
+    'is set; check the network, HF_ENDPOINT and HF_HUB_OFFLINE',
+    hub_errors.GatedRepoError: '{repo} is gated; ask for access and set HF_TOKEN',
+    hub_errors.RepositoryNotFoundError: 'no repository {repo}, or it is private and HF_TOKEN is not set',
+    hub_errors.RevisionNotFoundError: '{repo} has no revision {revision}',
+    hub_errors.EntryNotFoundError: '{repo} has no file {file}',
+}
 
 
 class NoSuchFile(UserError):
@@ -30,42 +37,29 @@ def fetch(reference: str, cache_dir: str | Path | None = None) -> Path:
     locks its cache, so the processes of a distributed run may all call this.
 
     Args:
-        reference: the revision is a branch, tag or commit, by default the default branch; the file is
-            ``model.safetensors`` by default.
+        reference: the revision is a branch, tag or commit; the file is ``model.safetensors`` by default.
         cache_dir: a folder in place of huggingface_hub's.
 
     Raises:
-        UserError: the reference is malformed, or the file cannot be had; says whether repository, revision,
-            file, network or cache is to blame.
+        UserError: the reference is malformed, or the file cannot be had; says why.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise UserError(f'{reference}: expected hf://owner/name[@revision][/file]')
-    repo, revision, file = match['repo'], match['revision'], match['file'] or DEFAULT_FILE
+    repo, revision, file = match['repo'], match['revision'], match['file'] or 'model.safetensors'
     try:
         path = huggingface_hub.hf_hub_download(repo, file, revision=revision, cache_dir=cache_dir)
-    # LocalEntryNotFoundError is an EntryNotFoundError as well, so it comes first
-    except hub_errors.LocalEntryNotFoundError as error:
-        raise UserError(
-            f'{reference}: not in the cache, and the hub cannot be reached or HF_HUB_OFFLINE is set; '
-            'check the network, HF_ENDPOINT and HF_HUB_OFFLINE'
-        ) from error
-    except hub_errors.EntryNotFoundError as error:
-        raise NoSuchFile(f'{reference}: {repo} has no file {file}') from error
-    except hub_errors.GatedRepoError as error:
-        raise UserError(f'{reference}: {repo} is gated; ask for access and set HF_TOKEN') from error
-    except hub_errors.RepositoryNotFoundError as error:
-        raise UserError(
-            f'{reference}: no repository {repo}, or it is private and HF_TOKEN is not set'
-        ) from error
-    except hub_errors.RevisionNotFoundError as error:
-        raise UserError(f'{reference}: {repo} has no revision {revision}') from error
-    except (hub_errors.HFValidationError, OSError) as error:  # errors of HTTP are OSErrors
-        reason = ' '.join(str(error).split())
-        if isinstance(error, OSError) and error.filename:
+    except (hub_errors.HFValidationError, hub_errors.EntryNotFoundError, OSError) as error:
+        kind = next((kind for kind in _REASONS if isinstance(error, kind)), None)
+        if kind is not None:
+            reason = _REASONS[kind].format(repo=repo, revision=revision, file=file)
+        elif isinstance(error, OSError) and error.filename:
             place, why = error.filename, error.strerror
             reason = f'cannot use the cache, {place}: {why}; set HF_HOME to another folder'
-        raise UserError(f'{reference}: {reason}') from error
+        else:
+            reason = ' '.join(str(error).split())
+        raised = NoSuchFile if kind is hub_errors.EntryNotFoundError else UserError
+        raise raised(f'{reference}: {reason}') from error
     return Path(path)
 
 

@@ -22,7 +22,6 @@ from ..errors import UserError
 from . import hub
 from .safe_load import load_checkpoint_file
 
-Loader = Callable[..., 'dict[str, Any]']
 _HTTP = ('http://', 'https://')
 _UNSAFE = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
@@ -57,15 +56,11 @@ def use_safe_loading() -> None:
     register_hub()
     for scheme in ('', *_HTTP):
         _register(scheme, load_weights)
-    zoo_urls = {
-        'torchvision://': zoos.get_torchvision_models,
-        'modelzoo://': zoos.get_torchvision_models,
-        'open-mmlab://': zoos.get_external_models,
-        'openmmlab://': zoos.get_external_models,
-        'mmcls://': zoos.get_mmcls_models,
-    }
-    for scheme, urls in zoo_urls.items():
-        _register(scheme, _zoo(scheme, urls))
+    for name in ('torchvision', 'modelzoo'):
+        _register_zoo(name, zoos.get_torchvision_models)
+    for name in ('open-mmlab', 'openmmlab'):
+        _register_zoo(name, zoos.get_external_models)
+    _register_zoo('mmcls', zoos.get_mmcls_models, prefix='backbone.')
     for scheme in _UNSAFE:
         _register(scheme, _refuse)
 
@@ -75,7 +70,7 @@ def register_hub() -> None:
     _register(hub.SCHEME, load_weights)
 
 
-def _register(scheme: str, loader: Loader) -> None:
+def _register(scheme: str, loader: Callable[..., dict[str, Any]]) -> None:
     CheckpointLoader.register_scheme(scheme, loader, force=True)
 
 
@@ -110,25 +105,23 @@ def _cached_name(url: str) -> str:
     return f'{digest}-{name or "index"}'
 
 
-def _zoo(scheme: str, urls: Callable[[], dict[str, str]]) -> Loader:
-    """Loader of the names that mmengine maps to URLs."""
+def _register_zoo(name: str, urls: Callable[[], dict[str, str]], prefix: str = '') -> None:
+    """Read the models that mmengine maps to URLs; of their weights those below ``prefix``, without it."""
+    scheme = f'{name}://'
 
     def load(reference: str, map_location: Any = None) -> dict[str, Any]:
-        name = reference.removeprefix(scheme)
-        url = urls().get(name, '')
+        model = reference.removeprefix(scheme)
+        url = urls().get(model, '')
         if not url.startswith(_HTTP):
-            raise UserError(f'{reference}: mmengine knows no URL for {name}')
+            raise UserError(f'{reference}: mmengine knows no URL for {model}')
         checkpoint = _load_from_http(url, map_location)
-        if scheme != 'mmcls://':
+        if not prefix:
             return checkpoint
-        weights, prefix = checkpoint.get('state_dict', checkpoint), 'backbone.'
-        return {
-            'state_dict': {
-                key.removeprefix(prefix): weights[key] for key in weights if key.startswith(prefix)
-            }
-        }
+        weights = checkpoint.get('state_dict', checkpoint)
+        kept = {n.removeprefix(prefix): weights[n] for n in weights if n.startswith(prefix)}
+        return {'state_dict': kept}
 
-    return load
+    _register(scheme, load)
 
 
 def _refuse(reference: str, map_location: Any = None) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _refuse_variable(cfg: Config, name: str, runner_keys: set[str]) -> None:
     places = [
         place
         for key in runner_keys & {*cfg}
-        for place, node in _nodes(cfg[key], key)
+        for place, node in nodes(cfg[key], key)
         if type(node) is type(value) and node == value
     ]
     if places:
@@ -118,9 +118,9 @@ def _refuse_variable(cfg: Config, name: str, runner_keys: set[str]) -> None:
         )
 
 
-def _nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
     """Everything in ``node``, itself included, and its place."""
     yield place, node
     items = node.items() if isinstance(node, dict) else ()
     for key, item in enumerate(node) if isinstance(node, (list, tuple)) else items:
-        yield from _nodes(item, f'{place}.{key}')
+        yield from nodes(item, f'{place}.{key}')

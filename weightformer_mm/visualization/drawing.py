@@ -48,26 +48,19 @@ def draw(
 ) -> None:
     """Write one picture; with the ground truth beside the prediction if asked and known.
 
-    The names of classes of a classifier are written on the image, which is enlarged if it is too small.
+    The classes of a classifier are written on the image, which is enlarged if it is too small.
 
     Args:
         image: ``(H, W, 3)`` uint8, RGB, in the size of the original file.
         sample: ``DetDataSample``, ``SegDataSample`` or mmpretrain's ``DataSample`` of a prediction.
     """
-    with written_whole(out_file) as unfinished:
-        _paint(
-            visualizer,
-            image,
-            sample,
-            draw_gt=with_truth,
-            draw_pred=True,
-            pred_score_thr=score_thr,
-            out_file=str(unfinished),
-        )
+    shown = {'draw_gt': with_truth, 'draw_pred': True, 'pred_score_thr': score_thr}
+    with written_whole(out_file) as partial:
+        _paint(visualizer, image, sample, **shown, out_file=str(partial))
 
 
 def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
-    """The image with its annotations on it: ``(H, W, 3)`` uint8, RGB; enlarged where ``draw`` enlarges.
+    """As `draw`, but return the image with its annotations on it, ``(H, W, 3)`` uint8, RGB.
 
     Args:
         image: ``(H, W, 3)`` uint8, RGB, in the size that the annotations are in.
@@ -79,8 +72,8 @@ def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
 
 def _paint(visualizer: Any, image: np.ndarray, sample: Any, **options: Any) -> None:
     """Call the visualizer with those of the options that it has."""
-    paint = getattr(visualizer, 'visualize_cls', None)  # mmpretrain's
-    if paint is not None:
+    if hasattr(visualizer, 'visualize_cls'):  # mmpretrain's
+        paint = visualizer.visualize_cls
         options['resize'] = max(_LEAST_SIDE, min(image.shape[:2]))
     else:
         paint = partial(visualizer.add_datasample, 'picture')
@@ -96,8 +89,7 @@ def picture_name(path: Path) -> Path:
 class DrawPredictionsHook(OutputHook):
     """Write ``ground truth | prediction`` of every test image.
 
-    One hook for both tasks. mmdet's own puts all pictures of equal name on top of each other; mmseg's has no
-    folder of its own but writes to the log folder of the visualizer.
+    mmdet's own hook writes pictures of the same name over each other; mmseg's writes to the log folder.
 
     Args:
         out_dir: folder of the pictures.
