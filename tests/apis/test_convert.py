@@ -155,12 +155,12 @@ def test_published_checkpoint(tmp_path):
         (
             PyramidWeightFormer(dict(embed_dims=(8,), depths=(3,)), out_indices=0).state_dict(),
             Conversion(to=RELEASED),
-            'no WeightFormer with one output norm',
+            'for a WeightFormer with one output norm',
         ),
         (
             WeightFormer(SMALL, out_indices=(1, 2)).state_dict(),
             Conversion(to=RELEASED),
-            r'without released name: norm1\.bias, norm1\.weight',
+            r'unknown names: norm1\.bias, norm1\.weight',
         ),
         ({'conv1.weight': torch.ones(3)}, Conversion(), 'no weights of a WeightFormer or Pyramid'),
     ],
@@ -225,7 +225,7 @@ def test_a_link_in_the_place_of_the_file_is_not_followed(target, tmp_path):
 
 AT_ONCE = """
 import sys
-from weightformer_mm.checkpoints.convert import Conversion, convert_checkpoint
+from weightformer_mm.apis.convert import Conversion, convert_checkpoint
 from weightformer_mm.errors import UserError
 print('ready', flush=True)
 for number in sys.stdin:
@@ -274,7 +274,7 @@ def test_two_conversions_to_one_file_at_once(tmp_path):
 KILLED = """
 import os, signal
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
-from weightformer_mm.checkpoints.convert import Conversion, convert_checkpoint
+from weightformer_mm.apis.convert import Conversion, convert_checkpoint
 convert_checkpoint('in.pth', 'out.pth', Conversion(), force=True)
 """
 

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 
 from tests.helpers.hub_server import stand_in, use_endpoint
-from weightformer_mm.checkpoints.hub import HubFile, fetch
+from weightformer_mm.checkpoints.hub import fetch
 from weightformer_mm.checkpoints.sources import use_safe_loading
 from weightformer_mm.errors import UserError
 
@@ -32,24 +32,11 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('reference', 'expected'),
-    [
-        ('hf://o/n', HubFile('o/n', None, 'model.safetensors')),
-        ('hf://o/n@v1', HubFile('o/n', 'v1', 'model.safetensors')),
-        ('hf://o-1/n.2/sub/w.pth', HubFile('o-1/n.2', None, 'sub/w.pth')),
-        ('hf://o/n@0123abc/w.pth', HubFile('o/n', '0123abc', 'w.pth')),
-    ],
-)
-def test_references(reference, expected):
-    assert HubFile.parse(reference) == expected
-
-
-@pytest.mark.parametrize(
     'reference', ['hf://', 'hf://o', 'hf://o/', 'hf:/o/n', 'hf://o/n@', 'hf://o/n/']
 )
 def test_malformed_references(reference):
     with pytest.raises(UserError, match=r'expected hf://owner/name\[@revision\]\[/file\]'):
-        HubFile.parse(reference)
+        fetch(reference)
 
 
 @pytest.mark.parametrize('reference', ['', '@v1', '/sub/weights.pth', '@main/sub/weights.pth'])

@@ -28,7 +28,7 @@ def test_one_bit_of_a_tensor(saved):
     place = data.index(WEIGHTS['a'].numpy().tobytes())
     data[place + 100] ^= 1
     saved.write_bytes(data)
-    with pytest.raises(UserError, match=f'{saved} is damaged: Bad CRC-32.*data/0'):
+    with pytest.raises(UserError, match=f'{saved} is damaged: .*data/0 in it fails its check'):
         load_checkpoint_file(saved)
 
 

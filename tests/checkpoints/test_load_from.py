@@ -5,15 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel, PretrainedInit
-from mmengine.runner import Runner
 from torch import nn
 
 from weightformer_mm.backbones import PyramidWeightFormer
-from weightformer_mm.checkpoints.load_from import (
-    InitialWeights,
-    InitialWeightsHook,
+from weightformer_mm.checkpoints.pretrained import (
+    PretrainedWeights,
+    initial_weights,
     refuse_lenient_loading,
 )
 from weightformer_mm.errors import UserError
@@ -46,7 +44,7 @@ def random_weights(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def read(model: nn.Module, weights: dict, folder, **allowed) -> dict[str, torch.Tensor]:
     torch.save({'state_dict': weights}, folder / 'weights.pth')
-    return InitialWeights(str(folder / 'weights.pth'), **allowed).read(model)
+    return PretrainedWeights(str(folder / 'weights.pth'), **allowed).for_model(model)
 
 
 def test_same_model_gives_everything(tmp_path):
@@ -130,43 +128,22 @@ def test_lenient_loading_of_the_whole_model_is_refused(init_cfg):
 
 
 def test_a_model_without_backbone(tmp_path):
-    with pytest.raises(UserError, match='not weights of a Linear, and it has no backbone'):
+    with pytest.raises(UserError, match='not weights of a Linear, which has no backbone'):
         read(nn.Linear(2, 2), random_weights(Detector()), tmp_path)
 
 
 def test_forms_of_load_from():
     def parse(**values):
         cfg = Config(values)
-        return InitialWeights.of_config(cfg), cfg.get('load_from')
+        return initial_weights(cfg), cfg.get('load_from')
 
     assert parse() == (None, None)
     assert parse(load_from='a.pth', resume=True) == (None, 'a.pth')
-    assert parse(load_from='a.pth') == (InitialWeights('a.pth'), 'a.pth')
+    assert parse(load_from='a.pth') == (PretrainedWeights('a.pth'), 'a.pth')
     given = dict(checkpoint='a.pth', allow_missing='neck.*', allow_unexpected=['x', 'y'])
-    assert parse(load_from=given) == (InitialWeights('a.pth', ('neck.*',), ('x', 'y')), 'a.pth')
+    assert parse(load_from=given) == (PretrainedWeights('a.pth', ('neck.*',), ('x', 'y')), 'a.pth')
     for wrong in (dict(allow_missing=['a']), dict(checkpoint='a.pth', strict=False)):
-        with pytest.raises(UserError, match='load_from: expected a path or a dict with checkpoint'):
+        with pytest.raises(
+            UserError, match='load_from: expected a path, or a dict with checkpoint'
+        ):
             parse(load_from=wrong)
-
-
-def test_the_runner_and_its_average_begin_with_them(tmp_path):
-    backbone = random_weights(Detector().backbone)
-    torch.save({'model': backbone}, tmp_path / 'weights.pth')
-    average = EMAHook(strict_load=True)
-    model = Detector()
-    runner = Runner(
-        model,
-        str(tmp_path / 'work'),
-        load_from=str(tmp_path / 'weights.pth'),
-        custom_hooks=[average],
-        experiment_name='initial',
-    )
-    average.before_run(runner)
-    request = InitialWeights(str(tmp_path / 'weights.pth'))
-    runner.register_hook(InitialWeightsHook(request.read(runner.model)))
-    neck = model.neck.weight.detach().clone()
-    runner.load_or_resume()
-    for module in (model, average.ema_model.module):
-        own = module.backbone.state_dict()
-        assert all(torch.equal(own[name], backbone[name]) for name in backbone)
-        assert torch.equal(module.neck.weight, neck)

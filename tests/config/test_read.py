@@ -128,7 +128,7 @@ def test_what_is_registered_may_be_named(tmp_path):
 )
 def test_what_is_not_registered_is_not_looked_up(old, new, key, tmp_path):
     (tmp_path / 'a.yaml').write_text(REGISTERED.replace(old, new))
-    with pytest.raises(UserError, match=f'a.yaml: {key}=.* is nothing that is registered'):
+    with pytest.raises(UserError, match=f'a.yaml: {key}=.* is not registered'):
         load_config(tmp_path / 'a.yaml')
     assert 'antigravity' not in sys.modules
 
@@ -144,5 +144,5 @@ def test_yaml_loads_safely(is_base, tmp_path):
 
 def test_json_names_only_what_is_registered(tmp_path):
     (tmp_path / 'a.json').write_text('{"model": {"type": "os.system", "command": "x"}}')
-    with pytest.raises(UserError, match="a.json: model.type='os.system' is nothing"):
+    with pytest.raises(UserError, match="a.json: model.type='os.system' is not registered"):
         load_config(tmp_path / 'a.json')

@@ -10,7 +10,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import nn
 
-from weightformer_mm.evaluation.instance_tta import InstanceTTAModel
+from weightformer_mm.evaluation.tta import InstanceTTAModel
 
 HEIGHT, WIDTH = 24, 36
 DIRECTIONS = (None, 'horizontal', 'vertical', 'diagonal')

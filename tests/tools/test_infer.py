@@ -256,5 +256,5 @@ def test_wrong_arguments(tools, segmentation, detection, shapes, tmp_path):
     here, out = segmentation.checkpoint, ('--out', tmp_path / 'out')
     assert 'is a checkpoint of another model' in refuse(detection.checkpoint, *out)
     assert '--device gpu: no such device' in refuse(here, *out, '--device', 'gpu')
-    assert '--device cuda:99: this machine has' in refuse(here, *out, '--device', 'cuda:99')
+    assert '--device cuda:99: no such device' in refuse(here, *out, '--device', 'cuda:99')
     assert 'cannot write there' in refuse(here, '--out', tmp_path / 'file/out')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ..visualization.drawing import draw_truth, use_visualizer
 
 _SUFFIXES = ('.png', '.jpg', '.jpeg')
 _COLUMNS = 3
-_SIDE = 320  # pixels, of the cell of an image; its annotated copy stands beside it
+_SIDE = 320  # pixels, of an image on the sheet; its annotated copy stands beside it
 
 
 def browse(
@@ -69,14 +70,17 @@ def browse(
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     use_visualizer(cfg)
     set_random_seed(seed)
-    fed = list(_fed(cfg, split, number, seed))
-    pictures, captions = zip(*fed)
-    write_contact_sheet(pictures, captions, path, _COLUMNS, (2 * _SIDE, _SIDE))
-    print(f'{len(pictures)} images of the {split} split: {path}')
+    fed = islice(_fed(cfg, split, seed), number)
+    fed = list(tqdm(fed, f'browse {split}', number, unit='image'))
+    if not fed:
+        raise UserError(f'the {split} data loader of {cfg.filename} gives no batch')
+    write_contact_sheet(*zip(*fed), path, _COLUMNS, _SIDE)
+    print(f'{len(fed)} images of the {split} split: {path}')
     return path
 
 
-def _fed(cfg: Config, split: str, number: int, seed: int) -> Iterator[tuple[np.ndarray, str]]:
+def _fed(cfg: Config, split: str, seed: int) -> Iterator[tuple[tuple[np.ndarray, np.ndarray], str]]:
+    """An image, the same with its annotations, and a caption, for each image of one epoch."""
     loader_cfg = copy.deepcopy(cfg[f'{split}_dataloader'])
     loader_cfg.update(num_workers=0, persistent_workers=False, pin_memory=False, drop_last=False)
     loader_cfg.pop('prefetch_factor', None)
@@ -84,23 +88,19 @@ def _fed(cfg: Config, split: str, number: int, seed: int) -> Iterator[tuple[np.n
     loader = CheckedRunner.build_dataloader(loader_cfg, seed=seed)
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'browse', 'vis_backends': None})
     visualizer.dataset_meta = loader.dataset.metainfo
-    late = split != 'train' and _annotated_after_resizing(loader_cfg)
-    done = 0
-    with tqdm(total=number, desc=f'browse {split}', unit='image') as bar:
-        for batch in loader:
-            data = preprocessor(batch, split == 'train')
-            for values, sample in zip(data['inputs'], data['data_samples']):
-                image = _visible(values, preprocessor)
-                if late:
-                    image = _at_original_size(image, sample)
-                annotated = draw_truth(visualizer, image, sample)
-                yield _beside(image, annotated), _caption(image, sample)
-                bar.update()
-                done += 1  # a bar that TQDM_DISABLE switches off does not count
-                if done == number:
-                    return
-    if done == 0:
-        raise UserError(f'the {split} data loader of {cfg.filename} gives no batch')
+    at_original_size = split != 'train' and _annotated_after_resizing(loader_cfg)
+    for batch in loader:
+        data = preprocessor(batch, split == 'train')
+        for values, sample in zip(data['inputs'], data['data_samples']):
+            image = _visible(values, preprocessor)
+            if at_original_size:
+                height, width = sample.img_shape[:2]
+                image = cv2.resize(image[:height, :width], sample.ori_shape[1::-1])
+            name = Path(getattr(sample, 'img_path', None) or '').name
+            caption = f'{name}  {image.shape[1]}x{image.shape[0]}'
+            if 'gt_instances' in sample:
+                caption += f', {len(sample.gt_instances)} objects'
+            yield (image, draw_truth(visualizer, image, sample)), caption
 
 
 def _visible(values: torch.Tensor, preprocessor: Any) -> np.ndarray:
@@ -109,35 +109,14 @@ def _visible(values: torch.Tensor, preprocessor: Any) -> np.ndarray:
     if getattr(preprocessor, '_enable_normalize', False):
         values = values * preprocessor.std.cpu() + preprocessor.mean.cpu()
     image = values.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    # the channels were turned when loaded as BGR, and are RGB then
-    turned = any(
-        getattr(preprocessor, name, False)
-        for name in ('channel_conversion', '_channel_conversion', 'to_rgb')
-    )
-    return np.ascontiguousarray(image if turned else image[..., ::-1])
+    # images are loaded as BGR; a preprocessor that swaps the channels makes them RGB
+    swaps = ('channel_conversion', '_channel_conversion', 'to_rgb')
+    is_rgb = any(getattr(preprocessor, name, False) for name in swaps)
+    return np.ascontiguousarray(image if is_rgb else image[..., ::-1])
 
 
 def _annotated_after_resizing(loader: Any) -> bool:
-    """Whether the annotations are loaded behind a resize and therefore are those of the original image."""
+    """Whether the pipeline loads annotations after a resize: then they are those of the original image."""
     names = [type_name(step) for step in innermost_dataset(loader).get('pipeline', [])]
     loads = [index for index, name in enumerate(names) if 'Annotation' in name]
     return bool(loads) and any('Resize' in name for name in names[: loads[0]])
-
-
-def _at_original_size(image: np.ndarray, sample: Any) -> np.ndarray:
-    height, width = sample.img_shape[:2]
-    return cv2.resize(image[:height, :width], sample.ori_shape[1::-1])
-
-
-def _beside(image: np.ndarray, annotated: np.ndarray) -> np.ndarray:
-    """Both side by side, in the size of the annotated one: a small image is enlarged for its text."""
-    if image.shape != annotated.shape:
-        image = cv2.resize(image, annotated.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-    gap = np.full((len(image), max(2, image.shape[1] // 80), 3), 255, np.uint8)
-    return np.hstack([image, gap, annotated])
-
-
-def _caption(image: np.ndarray, sample: Any) -> str:
-    name = Path(getattr(sample, 'img_path', None) or '').name
-    objects = f', {len(sample.gt_instances)} objects' if 'gt_instances' in sample else ''
-    return f'{name}  {image.shape[1]}x{image.shape[0]}{objects}'

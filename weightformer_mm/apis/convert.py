@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import PyramidWeightFormer, WeightFormer
-from ..checkpoints.check import get_state_dict
+from ..checkpoints.match import get_state_dict
 from ..checkpoints.pretrained import CONTAINERS, PREFIX
 from ..checkpoints.released import HEAD, rename_ours, rename_released
 from ..checkpoints.sources import load_weights
@@ -25,6 +25,7 @@ from ..utils.writing import refuse_replacing, written_whole
 OURS, RELEASED = 'weightformer_mm', 'released'
 SUFFIXES = ('.pth', '.safetensors')
 _SHA_DIGITS = 8
+_IS_THERE = '{} is there already; --force replaces it'
 # what the classifiers of mmpretrain call the released head
 _HEADS = {**{name: name for name in HEAD}, 'head.fc.weight': HEAD[0], 'head.fc.bias': HEAD[1]}
 
@@ -59,8 +60,8 @@ def convert_checkpoint(
         force: replace a file that is there.
 
     Raises:
-        UserError: the checkpoint cannot be read or has not the weights that are asked for, or the output
-            is there already.
+        UserError: the checkpoint cannot be read or does not have the weights that are asked for, or the
+            output is there already.
         OSError: the output cannot be written.
     """
     out = Path(out).expanduser()
@@ -71,7 +72,16 @@ def convert_checkpoint(
     checkpoint = load_weights(source, with_config=True)
     weights = get_state_dict(checkpoint, source, CONTAINERS)
     weights = convert_weights(weights, source, conversion)
-    data = _encode(out.suffix, weights, _beside(checkpoint, conversion), conversion.to)
+    # a view would take all of its memory along
+    weights = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
+    data: bytes | memoryview
+    if out.suffix == '.safetensors':
+        data = safetensors.torch.save(weights, {'format': 'pt'})
+    else:
+        container = 'model' if conversion.to == RELEASED else 'state_dict'
+        buffer = io.BytesIO()
+        torch.save({container: weights, **_beside(checkpoint, conversion)}, buffer)
+        data = buffer.getbuffer()
     if conversion.publish:
         digest = hashlib.sha256(data).hexdigest()[:_SHA_DIGITS]
         out = out.with_name(f'{out.stem}-{digest}{out.suffix}')
@@ -81,7 +91,7 @@ def convert_checkpoint(
         with written_whole(out, replace=force) as partial:
             partial.write_bytes(data)
     except FileExistsError as error:  # it was not there a moment ago
-        raise _is_there(out) from error
+        raise UserError(_IS_THERE.format(out)) from error
     return out
 
 
@@ -94,33 +104,33 @@ def convert_weights(
         UserError: there is no backbone of this package among them, or not all of them have a released name.
     """
     prefix = PREFIX if any(name.startswith(PREFIX) for name in weights) else ''
-    heads = {name for name in weights if name in _HEADS}
-    others = {n for n in weights if not n.startswith(prefix)} | heads
+    heads = {name: tensor for name, tensor in weights.items() if name in _HEADS}
+    others = {n: v for n, v in weights.items() if n not in heads and not n.startswith(prefix)}
     backbone = rename_released(
-        {name[len(prefix) :]: weights[name] for name in weights if name not in others}
+        {
+            name.removeprefix(prefix): tensor
+            for name, tensor in weights.items()
+            if name not in heads and name not in others
+        }
     )
     if not any(network.read_sizes(backbone) for network in (WeightFormer, PyramidWeightFormer)):
         raise UserError(f'{source}: no weights of a WeightFormer or PyramidWeightFormer in it')
+    if conversion.to == OURS and not conversion.backbone_only:
+        rest = {name: weights[name] for name in weights if name in heads or name in others}
+        return {**{f'{prefix}{name}': tensor for name, tensor in backbone.items()}, **rest}
     if conversion.to == RELEASED:
-        backbone = _released(backbone, source)
+        try:
+            backbone = rename_ours(backbone)
+        except ValueError as error:
+            raise UserError(f'{source}: {error}') from error
     if conversion.backbone_only:
         return backbone
-    if conversion.to == OURS:
-        named = {f'{prefix}{name}': tensor for name, tensor in backbone.items()}
-        return {**named, **{name: weights[name] for name in weights if name in others}}
-    if others != heads:
-        parts = ', '.join(sorted({name.split('.')[0] for name in others - heads}))
+    if others:
+        parts = ', '.join(sorted({name.split('.')[0] for name in others}))
         raise UserError(
             f'{source}: the released format has no names for {parts}; add --backbone-only'
         )
-    return {**backbone, **{_HEADS[name]: weights[name] for name in weights if name in heads}}
-
-
-def _released(backbone: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    try:
-        return rename_ours(backbone)
-    except ValueError as error:
-        raise UserError(f'{source}: {error}') from error
+    return {**backbone, **{_HEADS[name]: tensor for name, tensor in heads.items()}}
 
 
 def _beside(checkpoint: Mapping[str, Any], conversion: Conversion) -> dict[str, Any]:
@@ -133,26 +143,9 @@ def _beside(checkpoint: Mapping[str, Any], conversion: Conversion) -> dict[str, 
     return {key: value for key, value in checkpoint.items() if key not in CONTAINERS}
 
 
-def _encode(
-    suffix: str, weights: Mapping[str, Tensor], beside: Mapping[str, Any], to: str
-) -> bytes | memoryview:
-    """What the file is to hold."""
-    # a view would take all of its memory along
-    own = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
-    if suffix == '.safetensors':
-        return safetensors.torch.save(own, {'format': 'pt'})
-    buffer = io.BytesIO()
-    torch.save({'model' if to == RELEASED else 'state_dict': own, **beside}, buffer)
-    return buffer.getbuffer()
-
-
 def _check_free(path: Path, source: str, force: bool) -> None:
     if path.is_dir():
         raise UserError(f'{path} is a folder')
     refuse_replacing('', [path], [source])
     if os.path.lexists(path) and not force:
-        raise _is_there(path)
-
-
-def _is_there(path: Path) -> UserError:
-    return UserError(f'{path} is there already; --force replaces it')
+        raise UserError(_IS_THERE.format(path))

@@ -22,7 +22,7 @@ from mmengine.registry import DATASETS, MODELS, VISUALIZERS, init_default_scope
 from mmengine.runner.checkpoint import load_state_dict
 from tqdm import tqdm
 
-from ..checkpoints.check import check_matches, get_state_dict
+from ..checkpoints.match import check_matches, get_state_dict, some
 from ..checkpoints.sources import load_weights, use_safe_loading
 from ..config.read import innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta
@@ -41,6 +41,7 @@ from ..utils.writing import (
 )
 from ..visualization.drawing import draw, picture_name, use_visualizer
 
+_SHOWN = 10  # files that a message lists
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 # errors of cv2, numpy and Python that speak of one image's size or content
 _OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError)
@@ -86,14 +87,19 @@ def infer(
     use_visualizer(cfg)
     model = _load_model(cfg, weights, checkpoint).to(target).eval()
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'infer', 'vis_backends': None})
-    visualizer.dataset_meta = trained_meta(weights, checkpoint, model) or _dataset_meta(cfg)
+    dataset = {**innermost_dataset(cfg.test_dataloader), 'lazy_init': True}
+    visualizer.dataset_meta = (
+        trained_meta(weights, checkpoint, model) or DATASETS.build(dataset).metainfo
+    )
     pipeline = _pipeline(cfg)
     if others:
-        first = _first([path.name for path in others])
+        first = _printable(some([path.name for path in others], _SHOWN))
         print(f'passed over {len(others)} files that are no images: {first}')
 
+    @torch.no_grad()
     def draw_one(path: Path, picture: Path) -> None:
-        sample = predict(model, pipeline, path)
+        data = pseudo_collate([pipeline({'img_path': str(path), 'img_id': 0})])
+        sample = model.test_step(data)[0]
         image = mmcv.imread(str(path), channel_order='rgb')
         draw(visualizer, image, sample, picture, False, score_thr)
 
@@ -103,95 +109,64 @@ def infer(
 def _draw_all(
     names: dict[Path, Path], out_dir: Path, draw_one: Callable[[Path, Path], None]
 ) -> list[Path]:
-    drawn, failures = [], _Failures()
+    """Draw all images; one that cannot be drawn does not keep the others from being drawn."""
+    drawn, reasons, faults = [], [], []
     for path in tqdm(sorted(names), desc='infer', unit='image'):
         picture = out_dir / names[path]
         try:
             draw_one(path, make_below(out_dir, names[path]))
+            drawn.append(picture)
         except Exception as error:
             if _no_room(error, out_dir):
                 raise RunFailed(
                     f'--out {picture}: cannot write it: {error.strerror}; {len(drawn)} of {len(names)} '
                     f'pictures are in {out_dir}'
                 ) from error
-            failures.add(path, error)
-        else:
-            drawn.append(picture)
+            problem = image_problem(str(path)) or explain(error)
+            if problem is None and not isinstance(error, _OF_THE_IMAGE):
+                faults.append(error)
+            traceback.clear_frames(error.__traceback__)  # they hold the memory of the run
+            problem = problem or f'{type(error).__name__}: {error}'
+            reasons.append(_printable(f'{path} ({" ".join(str(problem).split())})'))
+            tqdm.write(f'not drawn: {reasons[-1]}', file=sys.stdout)
     if drawn:
         print(f'{len(drawn)} pictures in {out_dir}', flush=True)
-    failures.report(len(drawn), out_dir)
+    if reasons:
+        rest = f'the other {len(drawn)} are drawn in {out_dir}' if drawn else 'none is drawn'
+        message = f'cannot draw {len(reasons)} of the images: {some(reasons, _SHOWN)}; {rest}'
+        # torch raises the same error for an image that is too small and for a fault of the model
+        faults = [error for error in faults if not drawn or type(error) is not RuntimeError]
+        if faults:  # with its traceback
+            raise RuntimeError(message) from faults[0]
+        raise RunFailed(message)
     return drawn
 
 
-class _Failures:
-    """Images that were not drawn. One of them never keeps the others from being drawn."""
-
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-        self.unexplained: list[Exception] = []
-
-    def add(self, path: Path, error: Exception) -> None:
-        problem = image_problem(str(path)) or explain(error)
-        if problem is None:
-            traceback.clear_frames(error.__traceback__)  # which hold the memory of the run
-            problem = f'{type(error).__name__}: {error}'
-            if not isinstance(error, _OF_THE_IMAGE):
-                self.unexplained.append(error)
-        reason = f'{path} ({" ".join(str(problem).split())})'
-        self.reasons.append(_printable(reason))
-        tqdm.write(f'not drawn: {self.reasons[-1]}', file=sys.stdout)
-
-    def report(self, drawn: int, out_dir: Path) -> None:
-        """Raise if there are any: a RunFailed, or a traceback where the program seems to be at fault."""
-        if not self.reasons:
-            return
-        rest = f'the other {drawn} are drawn in {out_dir}' if drawn else 'none is drawn'
-        message = f'cannot draw {len(self.reasons)} of the images: {_first(self.reasons)}; {rest}'
-        # torch knows one kind of error only, be the image too small or the model wrong
-        faults = [e for e in self.unexplained if not drawn or type(e) is not RuntimeError]
-        if faults:
-            raise RuntimeError(message) from faults[0]
-        raise RunFailed(message)
-
-
 def find_images(source: Path) -> tuple[list[Path], list[Path]]:
-    """Images of ``source`` and its other files."""
+    """Images of ``source`` and its other files; hidden files and folders are ignored."""
     if not source.exists():
         raise UserError(f'no such image or folder: {source}')
     if source.is_file():
         return [source], []
-    files = sorted(
-        path for path in source.rglob('*') if path.is_file() and not _hidden(path, source)
-    )
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(source.rglob('*')):
+        hidden = any(part.startswith('.') for part in path.relative_to(source).parts)
+        if path.is_file() and not hidden:
+            (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
     if not images:
-        what = f'{len(files)} files, none of them an image' if files else 'an empty folder'
+        what = f'{len(others)} files, none of them an image' if others else 'an empty folder'
         raise UserError(f'{source}: {what}; images end in {", ".join(IMAGE_SUFFIXES)}')
     return images, others
 
 
-@torch.no_grad()
-def predict(model: torch.nn.Module, pipeline: Compose, path: Path) -> Any:
-    """The ``DetDataSample`` or ``SegDataSample`` of one image."""
-    data = pipeline({'img_path': str(path), 'img_id': 0})
-    return model.test_step(pseudo_collate([data]))[0]
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith('.') for part in path.relative_to(root).parts)
-
-
 def _device(name: str | None) -> torch.device:
     try:
-        device = torch.device(name or get_device())
-    except RuntimeError as error:
-        raise UserError(f'--device {name}: no such device; for example cpu or cuda:0') from error
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        return torch.empty(0, device=name or get_device()).device
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
         raise UserError(
-            f'--device {name}: this machine has {torch.cuda.device_count()} CUDA devices'
-        )
-    return device
+            f'--device {name}: no such device on this machine; for example cpu or cuda:0'
+        ) from error
 
 
 def _load_model(cfg: Config, weights: dict[str, Any], checkpoint: str) -> torch.nn.Module:
@@ -203,20 +178,10 @@ def _load_model(cfg: Config, weights: dict[str, Any], checkpoint: str) -> torch.
 
 def _pipeline(cfg: Config) -> Compose:
     """The test pipeline, without the steps that load annotations."""
-    steps = [
-        step
-        for step in copy.deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
-        if 'Annotation' not in type_name(step)
-    ]
-    pipeline = Compose(steps)
+    steps = copy.deepcopy(innermost_dataset(cfg.test_dataloader).pipeline)
+    pipeline = Compose([step for step in steps if 'Annotation' not in type_name(step)])
     pipeline.transforms = [guard(transform) for transform in pipeline.transforms]
     return pipeline
-
-
-def _dataset_meta(cfg: Config) -> dict[str, Any]:
-    """Class names and colours of the config's data set."""
-    dataset = innermost_dataset(cfg.test_dataloader)
-    return DATASETS.build({**dataset, 'lazy_init': True}).metainfo
 
 
 def _name_pictures(
@@ -245,11 +210,6 @@ def _no_room(error: Exception, out_dir: Path) -> bool:
         return False
     there = str(error.filename).startswith(f'{out_dir}{os.sep}')
     return error.errno in _NO_ROOM or (there and error.errno in _NO_ACCESS)
-
-
-def _first(items: Sequence[object], number: int = 10) -> str:
-    first = ', '.join(map(str, items[:number])) + (', ...' if len(items) > number else '')
-    return _printable(first)
 
 
 def _printable(text: str) -> str:

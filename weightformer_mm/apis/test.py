@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from ..checkpoints.check import check_matches
+from ..checkpoints.match import check_matches
 from ..checkpoints.sources import load_weights, use_safe_loading
 from ..config.read import as_list, innermost_datasets, load_config, require, type_name
 from ..datasets.checks.classes import check_classes

@@ -10,10 +10,10 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ..checkpoints.check import check_matches
-from ..checkpoints.load_from import (
-    InitialWeights,
-    InitialWeightsHook,
+from ..checkpoints.match import check_matches
+from ..checkpoints.pretrained import (
+    PretrainedWeights,
+    initial_weights,
     load_from_path,
     refuse_lenient_loading,
 )
@@ -21,6 +21,7 @@ from ..checkpoints.sources import use_safe_loading
 from ..config.read import load_config, require
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data
+from ..engine.hooks.initial_weights import InitialWeightsHook
 from ..engine.hooks.training import PlainCheckpointHook, StopOnNonFiniteLossHook
 from ..engine.optimizers.amp import use_amp
 from ..engine.runner.launch import use_launcher
@@ -80,7 +81,7 @@ def train(
             cfg.load_from = str(resumed.path)
             if cfg.get('exact_resume'):
                 resume_seed(cfg, resumed.content)
-        initial = InitialWeights.of_config(cfg)
+        initial = initial_weights(cfg)
         use_launcher(cfg, launcher)
         runner = build_runner(cfg)
         _prepare(runner, cfg, resumed, initial)
@@ -88,12 +89,12 @@ def train(
 
 
 def _prepare(
-    runner: Runner, cfg: Config, resumed: Resumable | None, initial: InitialWeights | None
+    runner: Runner, cfg: Config, resumed: Resumable | None, initial: PretrainedWeights | None
 ) -> None:
     """Check that data, weights and model fit, and say what is about to happen."""
     check_classes(cfg, runner.model, ('train', 'val'))
     if initial is not None:
-        runner.register_hook(InitialWeightsHook(initial.read(runner.model)))
+        runner.register_hook(InitialWeightsHook(initial.for_model(runner.model)))
     for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook):
         if not any(type(hook) is kind for hook in runner.hooks):
             runner.register_hook(kind())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -12,33 +13,31 @@ from mmengine.logging import print_log
 
 from ..errors import UserError
 
-ZIP_MAGIC = b'PK\x03\x04'  # by these torch tells its present format from the old one
+ZIP_MAGIC = b'PK\x03\x04'  # torch recognises its present format by these
 _END_OF_ZIP, _END_SIZE = b'PK\x05\x06', 22
 _CHUNK = 1 << 24
 # as --publish, torchvision and mmdet write it; not behind the 16 digits that a cached download begins with
 _DIGEST = re.compile(r'(?<!^[0-9a-f]{16})-([0-9a-f]{8})(?=\.)')
-_NUMBER = re.compile(r'(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|00\d{6}')
+_DATE_OR_COUNT = re.compile(r'(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|00\d{6}')
 
 
 def check_digest(path: Path) -> None:
-    """Compare the file with the beginning of its sha256, where its name carries one.
+    """Raise UserError if the name has the first digits of a sha256, and they are not those of the file.
 
-    Eight digits that are a date (20261127) or a number with zeros before it (00010000) are none.
-
-    Raises:
-        UserError: they differ.
+    Eight digits that are a date (20261127) or a padded number (00010000) are no digest.
     """
-    found = _DIGEST.search(path.name)
-    if found is None or _NUMBER.fullmatch(found[1]):
+    named = _DIGEST.search(path.name)
+    if named is None or _DATE_OR_COUNT.fullmatch(named[1]):
         return
-    digest = hashlib.sha256()
+    sha256 = hashlib.sha256()
     with path.open('rb') as file:
         for chunk in iter(lambda: file.read(_CHUNK), b''):
-            digest.update(chunk)
-    if digest.hexdigest()[:8] != found[1]:
+            sha256.update(chunk)
+    digest = sha256.hexdigest()[:8]
+    if digest != named[1]:
         raise UserError(
-            f'{path} is not the file of that name: its sha256 begins with {digest.hexdigest()[:8]}, the name '
-            f'says {found[1]}; get it again, or rename it if that part of the name is no digest'
+            f'{path} is not the file of that name: its sha256 begins with {digest}, the name '
+            f'says {named[1]}; get it again, or rename it if that part of the name is no digest'
         )
 
 
@@ -52,16 +51,21 @@ def check_zip(file: BinaryIO, path: Path) -> None:
         problem = _odd_structure(file, archive)
         if problem is not None:
             raise UserError(f'{path} is damaged, or no file of torch.save: {problem}')
-        if any(entry.CRC for entry in archive.infolist()):
-            _check_sums(archive, path)
-        else:  # torch.serialization.set_crc32_options(False)
+        if not any(entry.CRC for entry in archive.infolist()):
+            # torch.serialization.set_crc32_options(False)
             print_log(f'{path} was saved without checksums: damage cannot be seen', 'current')
+            return
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise UserError(f'{path} is damaged: {damaged} in it fails its check (CRC-32)')
 
 
 def _odd_structure(file: BinaryIO, archive: zipfile.ZipFile) -> str | None:
     entries = archive.infolist()
-    names = {entry.filename.lower() for entry in entries}  # torch looks them up without case
-    end = file.seek(-_END_SIZE - len(archive.comment), 2)
+    names = {
+        entry.filename.lower() for entry in entries
+    }  # torch ignores case when it looks them up
+    end = file.seek(-_END_SIZE - len(archive.comment), os.SEEK_END)
     if file.read(len(_END_OF_ZIP)) != _END_OF_ZIP:
         return 'something follows its end'
     if len(names) < len(entries):
@@ -69,17 +73,7 @@ def _odd_structure(file: BinaryIO, archive: zipfile.ZipFile) -> str | None:
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         return 'it is compressed'
     if sum(entry.file_size for entry in entries) > end:
-        return 'what is in it claims to be larger than the file'
+        return 'its content claims to be larger than the file'
     if min(entry.header_offset for entry in entries) != 0:
         return 'something stands before its beginning'
     return None
-
-
-def _check_sums(archive: zipfile.ZipFile, path: Path) -> None:
-    for entry in archive.infolist():
-        try:
-            with archive.open(entry) as content:
-                while content.read(_CHUNK):
-                    pass
-        except zipfile.BadZipFile as error:
-            raise UserError(f'{path} is damaged: {error}') from error

@@ -1,176 +1,204 @@
-"""Pretrained weights into a backbone: names recognised, and nothing left out in silence."""
+"""Pretrained weights, strictly: ``init_cfg`` of a backbone and ``load_from`` of a config.
+
+Names are recognised, and nothing is left out in silence.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..config.read import as_list, type_name
 from ..errors import UserError
-from .check import get_state_dict
-from .differences import Differences, compare, usable
+from .causes import SHOWN, likeliest_cause, remedy
+from .match import compare, compare_with_model, converts, get_state_dict, unwrapped, usable
 from .released import rename_released
 from .sources import load_weights
 
 CONTAINERS = ('state_dict', 'model')
 PREFIX = 'backbone.'
 _HEAD = 'head.'
-_PREDICTOR = '.predictor.'
-SHOWN = 20  # names of a kind that an error lists
+_SHARED_PARTS = {'backbone', 'neck'}  # parts that models of different kinds have in common
 
 
 def load_pretrained(
     backbone: nn.Module,
     checkpoint: str,
-    allow_missing: Sequence[str] = (),
-    allow_unexpected: Sequence[str] = (),
+    allow_missing: str | Sequence[str] = (),
+    allow_unexpected: str | Sequence[str] = (),
     prefix: str = PREFIX,
     map_location: Any = 'cpu',
 ) -> None:
-    """Load weights into ``backbone``; all of them, or none and an error.
+    """Load weights into ``backbone``: all of them, or none and an error.
 
     Args:
         backbone: `WeightFormer` or `PyramidWeightFormer`.
         checkpoint: path of a ``.pth`` or ``.safetensors`` file, ``http(s)://`` or
             ``hf://owner/name[@revision][/file]``. It may hold released weights or ours, be a training
-            checkpoint (weights under ``model`` or ``state_dict``, names with ``module.``), or a whole
-            detector or segmentor, of which the ``backbone.`` part is taken. A classification head is left
-            out, and the log says so.
+            checkpoint (weights under ``model`` or ``state_dict``, names with ``module.``), or be a whole
+            detector or segmentor, whose ``backbone.`` part is taken. A classification head is left out,
+            and the log says so.
         allow_missing: shell patterns of the backbone's names that may keep their initial values, such as
             ``'norm3.*'``.
         allow_unexpected: shell patterns of the checkpoint's names that may be left out.
         prefix: where the backbone stands in a whole model.
-        map_location: as mmengine's ``Pretrained`` has it; the weights are copied to where the backbone is.
+        map_location: as in mmengine's ``Pretrained``; the weights are copied to where the backbone is.
 
     Raises:
-        UserError: the checkpoint cannot be had or read, or its weights are not exactly those of the
-            backbone; lists missing, unexpected and wrongly shaped ones and the likeliest cause.
+        UserError: the checkpoint cannot be read, or its weights are not exactly those of the backbone;
+            lists missing, unexpected and wrongly shaped ones and the likeliest cause.
     """
-    weights = matching_weights(
-        backbone,
-        load_weights(checkpoint, map_location),
-        checkpoint,
-        allow_missing,
-        allow_unexpected,
-        prefix,
-    )
+    allowed = [tuple(as_list(patterns)) for patterns in (allow_missing, allow_unexpected)]
+    request = PretrainedWeights(checkpoint, *allowed)
+    weights = request.for_backbone(backbone, load_weights(checkpoint, map_location), prefix)
     backbone.load_state_dict(weights, strict=False)
 
 
-def matching_weights(
-    backbone: nn.Module,
-    checkpoint: Mapping[str, Any],
-    source: str,
-    allow_missing: Sequence[str] = (),
-    allow_unexpected: Sequence[str] = (),
-    prefix: str = PREFIX,
-) -> dict[str, Tensor]:
-    """The weights for ``backbone`` in a checkpoint that was read, under the backbone's own names.
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """Which weights are wanted, and what may differ; ``init_cfg`` and ``load_from`` of a config hold this.
 
-    Raises:
-        UserError: as `load_pretrained`; ``source`` is what the message calls the checkpoint.
+    Attributes:
+        checkpoint: a path or reference as for `load_pretrained`.
+        allow_missing: shell patterns of the model's weights that may keep their initial values.
+        allow_unexpected: shell patterns of the checkpoint's weights that may be left out.
     """
-    found = backbone_weights(checkpoint, source, prefix)
-    if hasattr(backbone, 'describe_sizes'):
-        found = rename_released(found)
-    head = sorted(name for name in found if name.startswith(_HEAD))
-    for name in head:
-        del found[name]
-    if head:
-        print_log(f'{source}: left out the classification head ({", ".join(head)})', 'current')
-    own = backbone.state_dict()
-    differences = compare(own, found, allow_missing, allow_unexpected)
-    if differences:
-        cause = likeliest_cause(backbone, differences)
-        remedy = _remedy(differences)
-        raise UserError(f'{source}: {cause}. Weights {differences.listed(SHOWN)}{remedy}')
-    weights = usable(own, found)
-    log_left_out(source, own, found, weights)
-    return weights
 
+    checkpoint: str
+    allow_missing: tuple[str, ...] = ()
+    allow_unexpected: tuple[str, ...] = ()
 
-def log_left_out(
-    source: str,
-    wanted: Mapping[str, Tensor],
-    found: Mapping[str, Tensor],
-    taken: Mapping[str, Tensor],
-) -> None:
-    """Say in the log which weights keep their initial values and which ones are not used, as was allowed."""
-    for what, names in (('not taken from it', wanted), ('left out', found)):
-        listed = ', '.join(name for name in names if name not in taken)
-        if listed:
-            print_log(f'{source}: as allowed, {what}: {listed}', 'current')
+    def for_backbone(
+        self, backbone: nn.Module, checkpoint: Mapping[str, Any], prefix: str = PREFIX
+    ) -> dict[str, Tensor]:
+        """The weights for ``backbone`` in a checkpoint that was read, under the backbone's own names.
 
+        Raises:
+            UserError: as `load_pretrained`.
+        """
+        found = get_state_dict(checkpoint, self.checkpoint, CONTAINERS)
+        prefix = prefix.rstrip('.') + '.'
+        found = {
+            n.removeprefix(prefix): v for n, v in found.items() if n.startswith(prefix)
+        } or found
+        if hasattr(backbone, 'describe_sizes'):
+            found = rename_released(found)
+        head = sorted(name for name in found if name.startswith(_HEAD))
+        if head:
+            found = {name: found[name] for name in found if name not in head}
+            text = f'{self.checkpoint}: left out the classification head ({", ".join(head)})'
+            print_log(text, 'current')
+        own = backbone.state_dict()
+        differences = compare(own, found, self.allow_missing, self.allow_unexpected)
+        if differences:
+            raise UserError(
+                f'{self.checkpoint}: {likeliest_cause(backbone, differences)}. Weights '
+                f'{differences.listed(SHOWN)}{remedy(differences)}'
+            )
+        return usable(own, found, self.checkpoint)
 
-def backbone_weights(
-    checkpoint: Mapping[str, Any], source: str, prefix: str = PREFIX
-) -> dict[str, Tensor]:
-    """The weights under ``prefix`` in a checkpoint, or all where there are none.
+    def for_model(self, model: nn.Module) -> dict[str, Tensor]:
+        """Read the checkpoint and return its weights for a whole model, under the model's own names.
 
-    Raises:
-        UserError: the checkpoint holds no weights.
-    """
-    weights = get_state_dict(checkpoint, source, CONTAINERS)
-    prefix = prefix.rstrip('.') + '.'
-    if any(name.startswith(prefix) for name in weights):
-        weights = {
-            n[len(prefix) :]: tensor for n, tensor in weights.items() if n.startswith(prefix)
-        }
-    return weights
+        A checkpoint of the same kind of model has all of them. Of a bare backbone, a classifier or a model
+        with other heads the backbone's weights are taken, and the log says so.
 
-
-def likeliest_cause(backbone: nn.Module, differences: Differences) -> str:
-    """Why weights do not fit, most likely; names in ``differences`` are those of the backbone."""
-    if differences.misfits:
-        return 'the weights are damaged, or were cast'
-    if not hasattr(backbone, 'describe_sizes'):
-        return f'these are not the weights of this {type(backbone).__name__}'
-    theirs, ours = map(backbone.describe_sizes, (differences.found, differences.wanted))
-    if theirs is None:
-        return f'these are not weights of a {type(backbone).__name__}'
-    if theirs != ours:
-        return f'these are weights of {theirs}, the model is {ours}'
-    names = [*differences.missing, *differences.unexpected]
-    predicting = _blocks(
-        name for name in (*differences.wanted, *differences.found) if _PREDICTOR in name
-    )
-    if all(_PREDICTOR in name for name in names) and _blocks(names) == predicting != set():
-        return 'these weights were trained with another dynamic_linear or dynamic_conv'
-    if any('.attention.' in name or '.norm1.' in name for name in names):
-        return 'these weights were trained with another token_mixer or dynamic_every'
-    if names and _whole_norms(names):
-        return 'these weights were trained with other out_indices'
-    if not names and all(re.search(r'(proj|conv1)\.weight$', n) for n in differences.reshaped):
-        return 'these weights were trained with another patch_size or in_channels'
-    return 'the weights are incomplete, or of another version of the network'
-
-
-def _blocks(names: Iterable[str]) -> set[str]:
-    """The parts of names up to the number of the block."""
-    matches = (re.match(r'.*blocks\.\d+', name) for name in names)
-    return {match[0] for match in matches if match}
-
-
-def _whole_norms(names: Sequence[str]) -> list[str]:
-    """The output norms that ``names`` are made of, weight and bias each; none if anything else is there."""
-    norms = {match[0] for match in (re.match(r'norm\d+', name) for name in names) if match}
-    whole = {f'{norm}.{kind}' for norm in norms for kind in ('weight', 'bias')}
-    return sorted(norms) if set(names) == whole else []
-
-
-def _remedy(differences: Differences) -> str:
-    """How to allow output norms that differ, if nothing else does."""
-    if differences.reshaped or not _whole_norms([*differences.missing, *differences.unexpected]):
-        return ''
-    options = [
-        f'{option}={[f"{norm}.*" for norm in _whole_norms(names)]}'
-        for option, names in (
-            ('allow_missing', differences.missing),
-            ('allow_unexpected', differences.unexpected),
+        Raises:
+            UserError: the weights cannot be read, or do not fit; lists missing, unexpected and wrongly
+                shaped ones.
+        """
+        checkpoint = load_weights(self.checkpoint)
+        model = unwrapped(model)
+        own = model.state_dict()
+        found = get_state_dict(checkpoint, self.checkpoint, CONTAINERS)
+        if _is_of_another_kind(own, found):
+            return self._for_backbone_of(model, checkpoint)
+        differences = compare_with_model(model, found, self.allow_missing, self.allow_unexpected)
+        if not differences:
+            return usable(own, found, self.checkpoint)
+        if converts(model, differences):
+            return found
+        raise UserError(
+            f'load_from={self.checkpoint}: weights {differences.listed(SHOWN)}. To allow differences: '
+            'load_from=dict(checkpoint=..., allow_missing=[patterns], allow_unexpected=[patterns]), with '
+            '_delete_=True in it where a _base_ has load_from; to take '
+            "the backbone alone: model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
-        if names
-    ]
-    return f'. To begin with that difference: {", ".join(options)}'
+
+    def _for_backbone_of(
+        self, model: nn.Module, checkpoint: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        backbone = getattr(model, 'backbone', None)
+        if backbone is None:
+            raise UserError(
+                f'load_from={self.checkpoint}: these are not weights of a {type(model).__name__}, '
+                'which has no backbone that could take them'
+            )
+        inner = PretrainedWeights(
+            self.checkpoint,
+            tuple(pattern.removeprefix(PREFIX) for pattern in self.allow_missing),
+            tuple(pattern.removeprefix(PREFIX) for pattern in self.allow_unexpected),
+        )
+        weights = inner.for_backbone(backbone, checkpoint)
+        print_log(
+            f'{self.checkpoint}: only the weights of the backbone are taken; the rest of the model starts '
+            'from its initial weights',
+            'current',
+        )
+        return {f'{PREFIX}{name}': tensor for name, tensor in weights.items()}
+
+
+def initial_weights(cfg: Config) -> PretrainedWeights | None:
+    """What ``load_from`` asks for, a path or a dict; None if the training starts from scratch or resumes.
+
+    Of a dict only the path stays in ``cfg``.
+
+    Raises:
+        UserError: a dict with other keys.
+    """
+    load_from = cfg.get('load_from')
+    if not load_from or cfg.get('resume'):
+        return None
+    if not isinstance(load_from, Mapping):
+        return PretrainedWeights(str(load_from))
+    known = [field.name for field in fields(PretrainedWeights)]
+    if 'checkpoint' not in load_from or not set(load_from) <= set(known):
+        raise UserError(
+            'load_from: expected a path, or a dict with checkpoint and optionally '
+            f'{" and ".join(known[1:])}; got {", ".join(load_from) or "nothing"}'
+        )
+    cfg.load_from = str(load_from['checkpoint'])
+    allowed = {key: tuple(as_list(load_from.get(key))) for key in known[1:]}
+    return PretrainedWeights(cfg.load_from, **allowed)
+
+
+def load_from_path(cfg: Config) -> str | None:
+    """The checkpoint that ``load_from`` names, in either form."""
+    load_from = cfg.get('load_from')
+    return load_from.get('checkpoint') if isinstance(load_from, Mapping) else load_from
+
+
+def refuse_lenient_loading(cfg: Config) -> None:
+    """Raise UserError if the model as a whole has pretrained weights in its ``init_cfg``.
+
+    mmengine would load what fits and go on.
+    """
+    for init_cfg in as_list(cfg.model.get('init_cfg')):
+        if init_cfg and type_name(init_cfg) in ('Pretrained', 'PretrainedInit'):
+            raise UserError(
+                f'model.init_cfg: mmengine would load what fits of {init_cfg.get("checkpoint")} and leave '
+                'out the rest; give it as load_from, or as model.backbone.init_cfg'
+            )
+
+
+def _is_of_another_kind(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint is of a bare backbone, or has heads but none of the model's."""
+    parts, theirs = ({name.split('.')[0] for name in names} for names in (own, found))
+    if 'backbone' not in theirs:
+        return 'backbone' in parts or not parts & theirs
+    return bool(theirs - parts) and not (parts & theirs) - _SHARED_PARTS

@@ -1,14 +1,12 @@
 """The one door: checkpoints are read here, as safetensors or with ``weights_only=True``, and nowhere else.
 
-What comes through is inert as well: mmengine's runners and inferencers parse the text of a config that
-stands in a checkpoint, which runs it, so that text stays outside.
+What comes through is inert: the text of a config stays outside, since mmengine's runners and inferencers
+parse it, which runs it.
 
-mmengine's own checkpoints hold a few harmless objects besides tensors: ``HistoryBuffer`` (the loss
-curves), numpy scalars and the curve of a one-cycle schedule; the training checkpoints of timm and of many
-papers keep their command line's ``argparse.Namespace``. They are allowed by name here. Methods are
-pickled through ``getattr``; allowing the real one would open a way to everything else, so a narrow stand-in
-answers for it. torch < 2.4 has no allow-list: there only plain checkpoints can be read, which is what the
-tools of this package write.
+Besides tensors, mmengine's checkpoints hold a few harmless objects, which are allowed by name:
+``HistoryBuffer`` (the loss curves), numpy scalars and the curve of a one-cycle schedule; those of timm and
+of many papers hold the ``argparse.Namespace`` of their command line. torch < 2.4 has no allow-list: it reads
+plain checkpoints only, which is what the tools of this package write.
 """
 
 from __future__ import annotations
@@ -40,70 +38,49 @@ _MOST_VALUES, _DEEPEST = 10_000_000, 100
 _FOREIGN_OBJECT = re.compile(
     r'(?:GLOBAL|[Uu]nsupported class|instantiate class|operand) ([A-Za-z_][\w.]*)'
 )
-
-
 _METHODS = {
     HistoryBuffer: ('min', 'max', 'current', 'mean'),
     OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
 }
 
 
-def _known_method(owner: Any, name: str) -> Callable:
-    """Stand-in for ``getattr`` in a pickle: finds the methods listed above and nothing else."""
-    if not isinstance(owner, type) or name not in _METHODS.get(owner, ()):
-        raise UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
-    return getattr(owner, name)
+def load_checkpoint_file(
+    path: str | os.PathLike, map_location: Any = 'cpu', with_config: bool = False
+) -> dict[str, Any]:
+    """Read a checkpoint (``.safetensors``, or any file of torch.save) without running any code that is in it.
 
+    Args:
+        map_location: as in `torch.load`.
+        with_config: keep the text of the config in it; only for a caller that copies it.
 
-def _under_name(function: Callable, module: str, name: str) -> Callable:
-    """``function`` as the allow-list of torch knows it: under the name that the pickle asks for."""
-
-    def stand_in(*args: Any) -> Any:
-        return function(*args)
-
-    stand_in.__module__ = module
-    stand_in.__name__ = stand_in.__qualname__ = name
-    return stand_in
-
-
-def _numpy_globals() -> list[Any]:
-    core = getattr(np, '_core', None) or np.core
-    multiarray = core.multiarray
-    functions = [
-        _under_name(function, module, name)
-        # numpy 2 renamed the module; files written under either version are read under both
-        for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
-        for name, function in (
-            ('scalar', multiarray.scalar),
-            ('_reconstruct', multiarray._reconstruct),
-        )
-    ]
-    dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdU'}
-    return [*functions, np.ndarray, np.dtype, *dtypes]
-
-
-@cache
-def _harmless() -> tuple[Any, ...]:
-    getattr_stand_in = _under_name(_known_method, 'builtins', 'getattr')
-    return (*_METHODS, Namespace, getattr_stand_in, *_numpy_globals())
-
-
-def _allow_mmengine_objects() -> None:
-    """Put them on torch's list, for each file anew: a ``safe_globals`` block elsewhere takes its own off."""
-    if _HAS_ALLOW_LIST:
-        torch.serialization.add_safe_globals(list(_harmless()))
-
-
-@cache
-def _warn_of_old_torch() -> None:
-    """torch < 2.10: a pickle can corrupt memory in spite of ``weights_only`` (GHSA-63cw-57p8-fm3p)."""
-    if torch.__version__ < (2, 10):
-        print_log(
-            f'torch {torch.__version__} reads pickled checkpoints (.pth) with known holes: those of '
-            'strangers need torch >= 2.10, or safetensors',
-            'current',
-            logging.WARNING,
-        )
+    Raises:
+        UserError: the file is missing, is no checkpoint, is damaged, does not have the digest in its name,
+            or holds objects other than tensors, plain Python values and the ones named in this module.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f'checkpoint not found: {path}')
+    check_digest(path)
+    try:
+        checkpoint = _read(path, map_location)
+    except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # Bytes that are no checkpoint make torch fail in every conceivable way. On a truncated file it seeks
+        # to before the beginning: the one OSError that does not come from the file system.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        raise UserError(_why_unreadable(path, error)) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'{path} is no checkpoint: it holds a {type(checkpoint).__name__}')
+    _disarm(checkpoint, path)
+    if not with_config:
+        hub = checkpoint.get('message_hub')
+        for holder in (checkpoint.get('meta'), isinstance(hub, dict) and hub.get('runtime_info')):
+            if isinstance(holder, dict):
+                holder.pop('cfg', None)
+                holder.pop('config', None)
+    return checkpoint
 
 
 def _read(path: Path, map_location: Any) -> Any:
@@ -115,77 +92,86 @@ def _read(path: Path, map_location: Any) -> Any:
         return _unpickle(file, path, map_location)
 
 
+@cache
+def _warn_of_old_torch() -> None:
+    """torch < 2.10: a pickle can corrupt memory in spite of ``weights_only`` (GHSA-63cw-57p8-fm3p)."""
+    if torch.__version__ < '2.10':
+        print_log(
+            f'torch {torch.__version__} reads pickled checkpoints (.pth) with known holes: those of '
+            'strangers need torch >= 2.10, or safetensors',
+            'current',
+            logging.WARNING,
+        )
+
+
 def _unpickle(file: BinaryIO, path: Path, map_location: Any) -> Any:
     """Read a file of torch.save, in the present or the old format.
 
-    Two older ones are refused: torch < 2.6 reads them without its restricted unpickler.
+    Two still older formats are refused: torch < 2.6 reads them without its restricted unpickler.
     """
     is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-    is_script = is_zip and any(
-        name.endswith('/constants.pkl') for name in zipfile.ZipFile(file).namelist()
-    )
-    if is_script or (not is_zip and tarfile.is_tarfile(path)):
-        kind = 'a TorchScript archive' if is_script else "a tar file, torch's oldest format"
-        raise UserError(f'{path} is {kind}, which can run code; save a plain state_dict')
+    if is_zip and any(n.endswith('/constants.pkl') for n in zipfile.ZipFile(file).namelist()):
+        raise UserError(
+            f'{path} is a TorchScript archive, which can run code; save a plain state_dict'
+        )
+    if not is_zip and tarfile.is_tarfile(path):
+        raise UserError(
+            f"{path} is a tar file, torch's oldest format, which can run code; save a plain state_dict"
+        )
     if is_zip:
         check_zip(file, path)
     file.seek(0)
-    _allow_mmengine_objects()
+    if (
+        _HAS_ALLOW_LIST
+    ):  # for each file anew: a safe_globals block elsewhere takes its own names off the list
+        torch.serialization.add_safe_globals(list(_harmless()))
     checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     if not is_zip and file.read(1):
         raise UserError(f'{path} is damaged: something follows its end')
     return checkpoint
 
 
-def load_checkpoint_file(
-    path: str | os.PathLike, map_location: Any = 'cpu', with_config: bool = False
-) -> dict[str, Any]:
-    """Read a checkpoint (``.safetensors``, or any file of torch.save) without running any code that is in it.
-
-    Args:
-        with_config: keep the text of the config, for who only copies it.
-
-    Raises:
-        UserError: the file is missing, is no checkpoint, is damaged, has not the digest in its name, or
-            holds objects other than tensors, plain Python values and the ones named in this module.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f'checkpoint not found: {path}')
-    check_digest(path)
-    try:
-        checkpoint = _read(path, map_location)
-    except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
-        raise
-    except Exception as error:
-        # On bytes that are no checkpoint torch fails in every thinkable way; on a truncated file it seeks
-        # to before its beginning, which is the one OSError that the file system has no part in.
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise
-        raise UserError(_why_unreadable(path, error)) from error
-    if not isinstance(checkpoint, dict):
-        raise UserError(f'{path} is no checkpoint: it holds a {type(checkpoint).__name__}')
-    _disarm(checkpoint, path)
-    if not with_config:
-        _drop_config(checkpoint)
-    return checkpoint
+@cache
+def _harmless() -> tuple[Any, ...]:
+    """What may be in a pickle besides what torch allows itself."""
+    multiarray = (getattr(np, '_core', None) or np.core).multiarray
+    functions = [
+        _under_name(getattr(multiarray, name), module, name)
+        # numpy 2 renamed the module; files written under either version are read under both
+        for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
+        for name in ('scalar', '_reconstruct')
+    ]
+    dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdU'}
+    # pickles find methods by getattr; the real one would open a way to everything else
+    functions.append(_under_name(_known_method, 'builtins', 'getattr'))
+    return (*_METHODS, Namespace, *functions, np.ndarray, np.dtype, *dtypes)
 
 
-def _drop_config(checkpoint: dict[str, Any]) -> None:
-    hub = checkpoint.get('message_hub')
-    for holder in (checkpoint.get('meta'), isinstance(hub, dict) and hub.get('runtime_info')):
-        if isinstance(holder, dict):
-            holder.pop('cfg', None)
-            holder.pop('config', None)
+def _known_method(owner: Any, name: str) -> Callable:
+    """Stand-in for ``getattr`` in a pickle: finds the methods listed above and nothing else."""
+    if not isinstance(owner, type) or name not in _METHODS.get(owner, ()):
+        raise UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
+    return getattr(owner, name)
+
+
+def _under_name(function: Callable, module: str, name: str) -> Callable:
+    """``function`` under the name that the pickle asks for, by which torch's allow-list knows it."""
+
+    def stand_in(*args: Any) -> Any:
+        return function(*args)
+
+    stand_in.__module__ = module
+    stand_in.__name__ = stand_in.__qualname__ = name
+    return stand_in
 
 
 def _disarm(checkpoint: dict[str, Any], path: Path) -> None:
-    """Take away attributes that stand before an object's methods, and refuse what would never end.
+    """Remove attributes that would hide an object's methods, and refuse what would never end.
 
     Containers may hold each other many times over; each time counts.
 
     Raises:
-        UserError: too many values, too deep, or a tensor that claims more of them than the file has.
+        UserError: too many values, too deep, or a tensor that claims to be larger than the file.
     """
     pending: list[tuple[Any, int]] = [(checkpoint, 0)]
     count, size = 0, path.stat().st_size
@@ -201,7 +187,7 @@ def _disarm(checkpoint: dict[str, Any], path: Path) -> None:
             getattr(value, '__dict__', {}).clear()
             inner = [*value, *value.values()]
             if _are_versions(versions):
-                value._metadata = versions
+                setattr(value, '_metadata', versions)  # noqa: B010
         elif isinstance(value, (list, tuple, set, frozenset)):
             inner = list(value)
         count += len(inner)
@@ -222,15 +208,14 @@ def _are_versions(value: Any) -> bool:
 def _why_unreadable(path: Path, error: Exception) -> str:
     foreign = _FOREIGN_OBJECT.search(str(error))
     if foreign is None:
-        kind = type(error).__name__
         return (
             f'{path} is no readable checkpoint: not a file of torch.save or safetensors, '
-            f'or damaged ({kind})'
+            f'or damaged ({type(error).__name__})'
         )
     remedy = 'save the weights again as a plain state_dict'
-    if foreign.group(1).startswith('mmengine.') and not _HAS_ALLOW_LIST:
+    if foreign[1].startswith('mmengine.') and not _HAS_ALLOW_LIST:
         remedy += ", or use torch >= 2.4, which can tell mmengine's own objects from others"
     return (
-        f'{path} is not loaded: besides tensors it holds {foreign.group(1)}, and reading that could run '
-        f'code from the file; {remedy}'
+        f'{path} is not loaded: besides tensors it holds {foreign[1]}, and reading that could run code from '
+        f'the file; {remedy}'
     )

@@ -22,7 +22,6 @@ from ..errors import UserError
 from . import hub
 from .safe_load import load_checkpoint_file
 
-Loader = Callable[..., 'dict[str, Any]']
 _HTTP = ('http://', 'https://')
 _UNSAFE = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
@@ -33,17 +32,17 @@ def load_weights(
     """Read a checkpoint from a path, ``http(s)://`` or ``hf://owner/name[@revision][/file]``.
 
     Args:
-        with_config: keep the text of the config in it, for who only copies it.
+        map_location: as in `torch.load`.
+        with_config: keep the text of the config in it; only for a caller that copies it.
 
     Raises:
         UserError: it cannot be had or read; one line says why.
     """
     reference = os.fspath(reference)
-    if reference.startswith(hub.SCHEME):
-        return load_checkpoint_file(hub.fetch(reference), map_location, with_config)
     if reference.startswith(_HTTP):
         return _load_from_http(reference, map_location, with_config)
-    return load_checkpoint_file(reference, map_location, with_config)
+    path = hub.fetch(reference) if reference.startswith(hub.SCHEME) else reference
+    return load_checkpoint_file(path, map_location, with_config)
 
 
 def use_safe_loading() -> None:
@@ -55,15 +54,11 @@ def use_safe_loading() -> None:
     register_hub()
     for scheme in ('', *_HTTP):
         _register(scheme, load_weights)
-    zoo_urls = {
-        'torchvision://': zoos.get_torchvision_models,
-        'modelzoo://': zoos.get_torchvision_models,
-        'open-mmlab://': zoos.get_external_models,
-        'openmmlab://': zoos.get_external_models,
-        'mmcls://': zoos.get_mmcls_models,
-    }
-    for scheme, urls in zoo_urls.items():
-        _register(scheme, _zoo(scheme, urls, prefix='backbone.' if scheme == 'mmcls://' else ''))
+    for name in ('torchvision', 'modelzoo'):
+        _register_zoo(name, zoos.get_torchvision_models)
+    for name in ('open-mmlab', 'openmmlab'):
+        _register_zoo(name, zoos.get_external_models)
+    _register_zoo('mmcls', zoos.get_mmcls_models, prefix='backbone.')
     for scheme in _UNSAFE:
         _register(scheme, _refuse)
 
@@ -73,20 +68,17 @@ def register_hub() -> None:
     _register(hub.SCHEME, load_weights)
 
 
-def _register(scheme: str, loader: Loader) -> None:
+def _register(scheme: str, loader: Callable[..., dict[str, Any]]) -> None:
     CheckpointLoader.register_scheme(scheme, loader, force=True)
 
 
-def _load_from_http(
-    url: str, map_location: Any = None, with_config: bool = False
-) -> dict[str, Any]:
-    """Download to torch's cache; by a rename, so that processes may do so at the same time."""
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    cached = folder / _cached_name(url)
+def _load_from_http(url: str, map_location: Any, with_config: bool = False) -> dict[str, Any]:
+    """Download to torch's cache; torch renames the whole file, so several processes may do so at once."""
+    cached = Path(torch.hub.get_dir(), 'checkpoints', _cached_name(url))
     is_new = not cached.is_file()
     if is_new:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            cached.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(cached))
         # URLError and HTTPError are OSErrors; a ValueError is about the URL itself
         except (OSError, HTTPException, ValueError) as error:
@@ -97,7 +89,7 @@ def _load_from_http(
     except UserError as error:
         if (
             is_new
-        ):  # an error page, or not what its name says; what others left in the cache is theirs
+        ):  # an error page, or not what its name says; older files stay for their owner to judge
             cached.unlink(missing_ok=True)
         raise UserError(f'{url}: {error}') from error
 
@@ -111,22 +103,23 @@ def _cached_name(url: str) -> str:
     return f'{digest}-{name or "index"}'
 
 
-def _zoo(scheme: str, urls: Callable[[], dict[str, str]], prefix: str = '') -> Loader:
-    """Loader of names that mmengine maps to URLs; of the weights those under ``prefix``, without it."""
+def _register_zoo(name: str, urls: Callable[[], dict[str, str]], prefix: str = '') -> None:
+    """Read the models that mmengine maps to URLs; of their weights those below ``prefix``, without it."""
+    scheme = f'{name}://'
 
     def load(reference: str, map_location: Any = None) -> dict[str, Any]:
-        name = reference[len(scheme) :]
-        url = urls().get(name, '')
+        model = reference.removeprefix(scheme)
+        url = urls().get(model, '')
         if not url.startswith(_HTTP):
-            raise UserError(f'{reference}: mmengine knows no URL for {name}')
+            raise UserError(f'{reference}: mmengine knows no URL for {model}')
         checkpoint = _load_from_http(url, map_location)
         if not prefix:
             return checkpoint
         weights = checkpoint.get('state_dict', checkpoint)
-        kept = {key[len(prefix) :]: weights[key] for key in weights if key.startswith(prefix)}
+        kept = {n.removeprefix(prefix): weights[n] for n in weights if n.startswith(prefix)}
         return {'state_dict': kept}
 
-    return load
+    _register(scheme, load)
 
 
 def _refuse(reference: str, map_location: Any = None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -66,20 +66,17 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
 def _check_key(cfg: Config, key: str) -> None:
     runner_keys = set(inspect.signature(Runner.__init__).parameters) | _OTHER_KEYS
     first, *rest = key.split('.')
-    if first not in cfg and first not in runner_keys:
+    if first not in {*cfg, *runner_keys}:
         raise UserError(f'--cfg-options {key}: no such key{_suggest(first, {*cfg, *runner_keys})}')
-    node: Any = cfg.get(first)
-    for depth, part in enumerate(rest[:-1], start=1):
-        child = _child(node, part)
-        if child is None:
-            similar = _suggest(part, node if isinstance(node, dict) else ())
-            if similar:
-                parent = '.'.join([first, *rest][:depth])
-                raise UserError(f'--cfg-options {key}: no {part} in {parent}{similar}')
-            return
-        node = child
     if not rest and first not in runner_keys:
-        _refuse_leftover(cfg, first, runner_keys)
+        _refuse_variable(cfg, first, runner_keys)
+    node, parent = cfg.get(first), first
+    for part in rest[:-1]:
+        child = _child(node, part)
+        similar = _suggest(part, node) if child is None and isinstance(node, dict) else ''
+        if similar:
+            raise UserError(f'--cfg-options {key}: no {part} in {parent}{similar}')
+        node, parent = child, f'{parent}.{part}'
 
 
 def _child(node: Any, part: str) -> Any:
@@ -90,6 +87,11 @@ def _child(node: Any, part: str) -> Any:
     return None
 
 
+def _suggest(name: str, known: Collection[Any]) -> str:
+    similar = get_close_matches(name, map(str, known), n=1, cutoff=0.75)
+    return f'; did you mean {similar[0]}?' if similar else ''
+
+
 def _grow_list(cfg: Config, key: str) -> None:
     """Append an empty dict for an option to fill in, where ``key`` asks for one entry more than there is."""
     parts = key.split('.')
@@ -97,35 +99,29 @@ def _grow_list(cfg: Config, key: str) -> None:
     for depth, part in enumerate(parts[1:-1], start=1):
         if isinstance(node, list) and part == str(len(node)):
             cfg.merge_from_dict({'.'.join(parts[:depth]): [*node, ConfigDict()]})
-            return
         node = _child(node, part)
 
 
-def _suggest(name: str, known: Any) -> str:
-    similar = get_close_matches(name, [str(key) for key in known], n=1, cutoff=0.75)
-    return f'; did you mean {similar[0]}?' if similar else ''
-
-
-def _refuse_leftover(cfg: Config, name: str, runner_keys: set[str]) -> None:
+def _refuse_variable(cfg: Config, name: str, runner_keys: set[str]) -> None:
     """A variable such as ``data_root`` was copied to where it counts when the config was read."""
+    value = cfg[name]
     places = [
-        place for key in cfg if key in runner_keys for place in _find(cfg[key], cfg[name], key)
+        place
+        for key in runner_keys & {*cfg}
+        for place, node in nodes(cfg[key], key)
+        if type(node) is type(value) and node == value
     ]
     if places:
-        shown = ', '.join(places[:4]) + (', ...' if len(places) > 4 else '')
+        shown = ', '.join(sorted(places)[:4]) + (', ...' if len(places) > 4 else '')
         raise UserError(
             f'--cfg-options {name}: a variable of the config file, without effect once the file is read; '
             f'set {shown}'
         )
 
 
-def _find(node: Any, value: Any, place: str) -> Iterator[str]:
-    """Places below ``node`` that hold ``value``."""
-    if type(node) is type(value) and node == value:
-        yield place
-    elif isinstance(node, dict):
-        for key in node:
-            yield from _find(node[key], value, f'{place}.{key}')
-    elif isinstance(node, (list, tuple)):
-        for index, item in enumerate(node):
-            yield from _find(item, value, f'{place}.{index}')
+def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Everything in ``node``, itself included, and its place."""
+    yield place, node
+    items = node.items() if isinstance(node, dict) else ()
+    for key, item in enumerate(node) if isinstance(node, (list, tuple)) else items:
+        yield from nodes(item, f'{place}.{key}')

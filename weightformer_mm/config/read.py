@@ -39,7 +39,7 @@ def load_config(
         raise UserError(f'config not found: {path}')
     if path.suffix not in _SUFFIXES:
         raise UserError(f'{path} is no config: it should end in {", ".join(_SUFFIXES)}')
-    files = _check_syntax(path)
+    files = _python_files(path) if path.suffix == '.py' else [path]
     read_files_safely()
     try:
         cfg = Config.fromfile(str(path))
@@ -119,40 +119,28 @@ def type_name(node: Any) -> str:
     return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 
 
-def _check_syntax(path: Path) -> list[Path]:
-    """Parse the file and its bases; the error of mmengine would name neither file nor line."""
-    if path.suffix != '.py':
-        return [path]
-    text = path.read_text(encoding='utf-8')
+def _python_files(path: Path) -> list[Path]:
+    """A Python config and its bases, parsed: mmengine's errors would name neither file nor line."""
     try:
-        tree = ast.parse(text, filename=str(path))
+        tree = ast.parse(path.read_text(encoding='utf-8'))
     except SyntaxError as error:
         raise UserError(f'{path}, line {error.lineno}: {error.msg}') from error
     files = [path]
-    for line, base in _bases(tree):
-        if '::' in base:  # a config inside an installed package: mmengine finds it
-            continue
-        base_path = Path(os.path.normpath(path.parent / base))
-        if not base_path.is_file():
-            raise UserError(f'{path}, line {line}: _base_ file not found: {base_path}')
-        files += _check_syntax(base_path)
-    return files
-
-
-def _bases(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and path of each entry of ``_base_``."""
     for node in tree.body:
-        if not isinstance(node, ast.Assign):
+        if not isinstance(node, ast.Assign) or '_base_' not in map(ast.unparse, node.targets):
             continue
-        if not any(
-            isinstance(target, ast.Name) and target.id == '_base_' for target in node.targets
-        ):
+        try:
+            bases = as_list(ast.literal_eval(node.value))
+        except ValueError:  # computed
             continue
-        entries = node.value.elts if isinstance(node.value, (ast.List, ast.Tuple)) else [node.value]
-        for item in entries:
-            literal = isinstance(item, ast.Constant) and isinstance(item.value, str)
-            if literal and '{{' not in item.value:  # mmengine fills in the rest itself
-                yield item.lineno, item.value
+        for base in bases:
+            if '::' in base or '{{' in base:  # of an installed package, or filled in by mmengine
+                continue
+            base_path = Path(os.path.normpath(path.parent / base))
+            if not base_path.is_file():
+                raise UserError(f'{path}, line {node.lineno}: _base_ file not found: {base_path}')
+            files += _python_files(base_path)
+    return files
 
 
 def _explain(path: Path, files: list[Path], error: Exception) -> UserError | None:
@@ -162,17 +150,16 @@ def _explain(path: Path, files: list[Path], error: Exception) -> UserError | Non
     own = {os.path.abspath(file) for file in files}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if os.path.abspath(frame.filename) in own:
-            return UserError(
-                f'{frame.filename}, line {frame.lineno}: {type(error).__name__}: {error}'
-            )
+            place = f'{frame.filename}, line {frame.lineno}'
+            return UserError(f'{place}: {type(error).__name__}: {error}')
     if isinstance(error, AttributeError) and path.suffix != '.py':
-        return UserError(f'{path}: a config has keys with values at its top')
+        return UserError(f'{path}: the top level of a config must be keys with values')
     # what mmengine itself finds wrong: duplicate keys in two bases, a dict over a non-dict, broken JSON
     if isinstance(
         error, (KeyError, TypeError, ValueError, OSError, yaml.YAMLError, RecursionError)
     ):
-        text = error if isinstance(error, yaml.YAMLError) or not error.args else error.args[0]
-        return UserError(f'{path}: {text}')
+        is_key = isinstance(error, KeyError) and error.args  # its text is in quotes
+        return UserError(f'{path}: {error.args[0] if is_key else error}')
     return None
 
 

@@ -1,4 +1,4 @@
-"""Whether what a YAML or JSON config wants built is registered. mmengine would import and call any name."""
+"""Is every type that a YAML or JSON config names registered? mmengine would import and call any name."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from ..errors import UserError
+from .options import nodes
 
 _SCOPES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
 # mmcv evaluates the type of a non-maximum suppression, mmdet's trackers the mode of their warp
@@ -31,7 +32,7 @@ def check_types(cfg: Config, path: Any) -> None:
     Raises:
         UserError: names the key.
     """
-    wanted = list(_names(cfg._cfg_dict, ''))
+    wanted = list(_names(cfg._cfg_dict))
     scopes = {name.split('.')[0] for _, _, name in wanted} | {cfg.get('default_scope')}
     known = _registered([scope for scope in _SCOPES if scope in scopes or scope == 'mmengine'])
     objects = {id(value) for value in known.values()}
@@ -44,25 +45,19 @@ def check_types(cfg: Config, path: Any) -> None:
             continue
         if key == 'type' or '.' in name:
             raise UserError(
-                f'{path}: {place}={name[:80]!r} is nothing that is registered: misspelt, or its module is '
-                'missing from custom_imports; only a Python config may name any function'
+                f'{path}: {place}={name[:80]!r} is not registered: misspelt, or its module is missing '
+                'from custom_imports; only a Python config may name any function'
             )
 
 
-def _names(node: Any, place: str) -> Iterator[tuple[str, str, str]]:
+def _names(cfg: Any) -> Iterator[tuple[str, str, str]]:
     """Place, key and value of each string that is looked up, or evaluated."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            at = f'{place}.{key}' if place else str(key)
+    for place, node in nodes(cfg, ''):
+        for key, value in node.items() if isinstance(node, dict) else ():
             is_name = str(key).endswith('type') or key in _LOOKED_UP
             is_warp = key == 'warp_mode' and value not in _WARPS
             if isinstance(value, str) and (is_name or is_warp):
-                yield at, 'type' if is_warp else str(key), value
-            else:
-                yield from _names(value, at)
-    elif isinstance(node, (list, tuple)):
-        for index, item in enumerate(node):
-            yield from _names(item, f'{place}.{index}')
+                yield f'{place}.{key}'.lstrip('.'), 'type' if is_warp else str(key), value
 
 
 def _registered(scopes: list[str]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
-from ..checkpoints.check import check_resumable
-from ..checkpoints.differences import unusable
+from ..checkpoints.match import unusable
+from ..checkpoints.resumable import check_resumable
 from ..checkpoints.sources import load_weights
 from ..errors import UserError
 from ..utils.writing import PARTIAL

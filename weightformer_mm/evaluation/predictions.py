@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ class DumpClasses(BaseMetric):
     mmengine's own ``DumpResults`` would pickle them.
 
     Args:
-        path: the file, a list of ``{"file_name", "label", "class", "score"}``: the image, the number of its
-            class from 0 on, the name of that class where the data set has names, and its probability.
+        path: the JSON file, a list of ``{"file_name", "label", "class", "score"}``: the image, the number of
+            its class from 0 on, the name of that class where the data set has names, and its probability.
         options: arguments of mmengine's ``BaseMetric``.
     """
 
@@ -40,13 +40,9 @@ class DumpClasses(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict:
         names = (self.dataset_meta or {}).get('classes')
+        keys = ('file_name', 'label', 'class', 'score')
         predictions = [
-            {
-                'file_name': file_name,
-                'label': label,
-                'class': names[label] if names else None,
-                'score': score,
-            }
+            dict(zip(keys, (file_name, label, names[label] if names else None, score)))
             for file_name, label, score in results
         ]
         Path(self.path).write_text(json.dumps(predictions) + '\n', encoding='utf-8')
@@ -80,8 +76,11 @@ class OutputHook(Hook):
         Raises:
             UserError: a file would replace an image or an annotation, or be written through a link.
         """
-        infos = list(_infos(runner.test_dataloader.dataset))
-        images = {os.path.abspath(info['img_path']) for info in infos}
+        dataset = runner.test_dataloader.dataset
+        if not hasattr(dataset, 'get_data_info'):
+            return
+        infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+        images = {os.path.abspath(info['img_path']) for info in infos if info.get('img_path')}
         if not images:
             return
         roots = [self.root] if self.root else []
@@ -122,10 +121,3 @@ class WriteLabelsHook(OutputHook):
         if sample.get('reduce_zero_label', False):
             labels = labels + 1
         Image.fromarray(labels.astype(np.uint8)).save(path)
-
-
-def _infos(dataset: Any) -> Iterator[dict[str, Any]]:
-    """What a data set knows of its images, where it tells."""
-    if hasattr(dataset, 'get_data_info'):
-        infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-        yield from (info for info in infos if info.get('img_path'))

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseTTAModel
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
 
 from ..config.read import innermost_datasets, require, type_name
-from . import instance_tta  # noqa: F401
+
+# the dimensions of a mask that a flip reverses
+_FLIPPED = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
+_HIDDEN_FLIP = 'flip_hidden_from_detector'  # name of a view's flip while its detector runs
 
 
 def use_tta(cfg: Config) -> None:
@@ -23,3 +32,73 @@ def use_tta(cfg: Config) -> None:
     if type_name(model) == 'DetTTAModel':
         model.type = 'InstanceTTAModel'
     cfg.model = model
+
+
+@MODELS.register_module()
+class InstanceTTAModel(BaseTTAModel):
+    """Merge the boxes, by NMS, and masks that a detector finds in several views of an image.
+
+    Boxes are merged as by mmdet's ``DetTTAModel``, which refuses masks; a mask goes with its box.
+
+    Args:
+        tta_cfg: ``nms``, as ``mmcv.ops.batched_nms`` takes it, and ``max_per_img``.
+        options: arguments of mmengine's ``BaseTTAModel``.
+    """
+
+    def __init__(self, tta_cfg: dict, **options: Any) -> None:
+        super().__init__(**options)
+        self.tta_cfg = tta_cfg
+
+    def test_step(self, data: dict) -> list[Any]:
+        """Predict on all views of a batch and merge; arguments and result as of ``BaseTTAModel``.
+
+        Flips are hidden from the detector: mmdet's cascades would flip back their masks alone, and fail.
+        """
+        for sample in (sample for view in data['data_samples'] for sample in view):
+            flip = sample.metainfo.get('flip_direction') if sample.metainfo.get('flip') else None
+            sample.set_metainfo({'flip': False, _HIDDEN_FLIP: flip})
+        return super().test_step(data)
+
+    def merge_preds(self, data_samples_list: Sequence[Sequence[Any]]) -> list[Any]:
+        """Merge predictions.
+
+        Args:
+            data_samples_list: for each image its views' samples, whose ``pred_instances`` have ``bboxes``
+                ``(N, 4)``, ``scores`` and ``labels`` ``(N,)`` and may have ``masks`` ``(N, H, W)``, all in
+                pixels of the original image, flipped as the view was.
+
+        Returns:
+            For each image the sample of its first view with the merged instances.
+        """
+        return [self._merge(views) for views in data_samples_list]
+
+    def _merge(self, views: Sequence[Any]) -> Any:
+        from mmcv.ops import batched_nms
+
+        instances = InstanceData.cat([_flipped_back(view) for view in views])
+        if len(instances) > 0:
+            boxes, kept = batched_nms(
+                instances.bboxes, instances.scores, instances.labels, self.tta_cfg['nms']
+            )
+            kept = kept[: self.tta_cfg['max_per_img']]
+            instances = instances[kept]
+            instances.scores = boxes[: len(kept), -1]  # soft NMS lowers them
+        merged = views[0]
+        merged.pred_instances = instances
+        return merged
+
+
+def _flipped_back(view: Any) -> InstanceData:
+    """The instances of a view as they lie in the image that was not flipped."""
+    from mmdet.structures.bbox import bbox_flip
+
+    found, info = view.pred_instances, view.metainfo
+    instances = InstanceData(bboxes=found.bboxes, scores=found.scores, labels=found.labels)
+    if 'masks' in found:
+        instances.masks = found.masks
+    direction = info['flip_direction'] if info.get('flip') else info.get(_HIDDEN_FLIP)
+    if direction is not None:
+        instances.bboxes = bbox_flip(instances.bboxes, info['ori_shape'], direction)
+        if 'masks' in instances:
+            instances.masks = instances.masks.flip(_FLIPPED[direction])
+    return instances

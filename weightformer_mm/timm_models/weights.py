@@ -15,9 +15,9 @@ from timm.models._builder import _resolve_pretrained_source
 from torch import Tensor, nn
 
 from ..checkpoints import hub
-from ..checkpoints.check import get_state_dict
-from ..checkpoints.differences import compare
-from ..checkpoints.pretrained import PREFIX, SHOWN, likeliest_cause
+from ..checkpoints.causes import SHOWN, likeliest_cause
+from ..checkpoints.match import compare, get_state_dict
+from ..checkpoints.pretrained import PREFIX
 from ..checkpoints.released import HEAD, rename_released
 from ..checkpoints.sources import load_weights
 from ..errors import UserError

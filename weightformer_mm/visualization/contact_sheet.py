@@ -1,65 +1,46 @@
-"""Pictures of different sizes on one sheet, each with a line of text."""
+"""Pictures of different sizes on one sheet, in groups that share a line of text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import mmcv
 import numpy as np
+from PIL import Image, ImageDraw, ImageOps
 
 from ..utils.writing import written_whole
 
-_GAP = 8  # pixels
-_CAPTION = 22  # pixels
-_WHITE = (255, 255, 255)
-_FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)  # and its scale
+_GAP, _CAPTION = 8, 16  # pixels
+_LETTER = 6  # pixels, width of a letter in Pillow's own font
 
 
 def write_contact_sheet(
-    pictures: Sequence[np.ndarray],
+    groups: Sequence[Sequence[np.ndarray]],
     captions: Sequence[str],
     out: Path,
     columns: int,
-    cell: tuple[int, int],
+    side: int,
 ) -> None:
-    """Write a sheet; each picture is made to fit its cell and stands in it at the top left.
+    """Write a sheet; each picture is scaled to fit a square.
 
     Args:
-        pictures: ``(H, W, 3)`` uint8, RGB.
-        captions: a line below each; what does not fit is cut at its beginning.
+        groups: the pictures that stand side by side, as many in each group; ``(H, W, 3)`` uint8, RGB.
+        captions: a line below each group; what does not fit is cut off at its beginning.
         out: the file to write.
-        columns: number of cells in a row.
-        cell: width and height of the largest picture on the sheet, in pixels.
+        columns: number of groups in a row.
+        side: of the square, in pixels.
     """
-    cells = [_cell(picture, text, cell) for picture, text in zip(pictures, captions)]
-    columns = min(columns, len(cells))
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
-    rows = [np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)]
-    sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    columns = min(columns, len(groups))
+    rows = -(-len(groups) // columns)
+    width, height = len(groups[0]) * (side + 2) + _GAP, side + _CAPTION + _GAP
+    sheet = Image.new('RGB', (columns * width, rows * height), 'white')
+    pen = ImageDraw.Draw(sheet)
+    for index, (pictures, caption) in enumerate(zip(groups, captions)):
+        x, y = index % columns * width, index // columns * height
+        text = caption.encode('ascii', 'replace').decode()  # the font may have no other letters
+        pen.text((x, y + side + 2), text[-(width // _LETTER) :], 'black')
+        for picture in pictures:
+            sheet.paste(ImageOps.contain(Image.fromarray(picture), (side, side)), (x, y))
+            x += side + 2
     with written_whole(out) as partial:
-        mmcv.imwrite(sheet, str(partial))  # cv2's own returns False where a full disk should raise
-
-
-def _cell(picture: np.ndarray, text: str, size: tuple[int, int]) -> np.ndarray:
-    scale = min(size[0] / picture.shape[1], size[1] / picture.shape[0])
-    small = cv2.resize(
-        picture,
-        (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))),
-        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
-    )
-    below, right = size[1] - small.shape[0], size[0] - small.shape[1]
-    framed = cv2.copyMakeBorder(
-        small, 0, below + _CAPTION + _GAP, 0, right + _GAP, cv2.BORDER_CONSTANT, value=_WHITE
-    )
-    place = (2, small.shape[0] + _CAPTION - 7)
-    cv2.putText(framed, _fitting(text, size[0]), place, *_FONT, (0, 0, 0), 1, cv2.LINE_AA)
-    return framed
-
-
-def _fitting(text: str, width: int) -> str:
-    text = text.encode('ascii', 'replace').decode()  # what OpenCV's font has
-    while len(text) > 1 and cv2.getTextSize(text, *_FONT, 1)[0][0] > width:
-        text = text[1:]
-    return text
+        sheet.save(partial, quality=95)

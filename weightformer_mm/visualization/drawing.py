@@ -21,7 +21,7 @@ _VISUALIZERS = {
     'mmpretrain': 'UniversalVisualizer',
 }
 _LEAST_SIDE = 224  # pixels, for the names of classes to be read
-# what both OpenCV can write and everybody can open
+# formats that OpenCV can write and everybody can open
 _WRITABLE = ('.jpg', '.jpeg', '.png')
 
 
@@ -48,38 +48,37 @@ def draw(
 ) -> None:
     """Write one picture; with the ground truth beside the prediction if asked and known.
 
-    Classes are written on the image, which is enlarged where it is too small for that.
+    The classes of a classifier are written on the image, which is enlarged if it is too small.
 
     Args:
         image: ``(H, W, 3)`` uint8, RGB, in the size of the original file.
         sample: ``DetDataSample``, ``SegDataSample`` or mmpretrain's ``DataSample`` of a prediction.
     """
-    arguments = {'draw_gt': with_truth, 'draw_pred': True, 'show': False}
-    if hasattr(visualizer, 'visualize_cls'):
-        arguments['resize'] = max(_LEAST_SIDE, min(image.shape[:2]))
-        paint = partial(visualizer.visualize_cls, image, sample)
-    else:
-        if 'pred_score_thr' in inspect.signature(visualizer.add_datasample).parameters:
-            arguments['pred_score_thr'] = score_thr
-        paint = partial(visualizer.add_datasample, out_file.name, image, sample)
-    with written_whole(out_file) as unfinished:
-        paint(out_file=str(unfinished), **arguments)
+    shown = {'draw_gt': with_truth, 'draw_pred': True, 'pred_score_thr': score_thr}
+    with written_whole(out_file) as partial:
+        _paint(visualizer, image, sample, **shown, out_file=str(partial))
 
 
 def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
-    """The image with its annotations on it: ``(H, W, 3)`` uint8, RGB; enlarged where ``draw`` enlarges.
+    """As `draw`, but return the image with its annotations on it, ``(H, W, 3)`` uint8, RGB.
 
     Args:
         image: ``(H, W, 3)`` uint8, RGB, in the size that the annotations are in.
         sample: of one of the data sets of mmdet, mmseg or mmpretrain.
     """
-    arguments = {'draw_gt': True, 'draw_pred': False, 'show': False}
-    if hasattr(visualizer, 'visualize_cls'):
-        least = max(_LEAST_SIDE, min(image.shape[:2]))
-        visualizer.visualize_cls(image, sample, resize=least, **arguments)
-    else:
-        visualizer.add_datasample('truth', image, sample, **arguments)
+    _paint(visualizer, image, sample, draw_gt=True, draw_pred=False)
     return visualizer.get_image()
+
+
+def _paint(visualizer: Any, image: np.ndarray, sample: Any, **options: Any) -> None:
+    """Call the visualizer with those of the options that it has."""
+    if hasattr(visualizer, 'visualize_cls'):  # mmpretrain's
+        paint = visualizer.visualize_cls
+        options['resize'] = max(_LEAST_SIDE, min(image.shape[:2]))
+    else:
+        paint = partial(visualizer.add_datasample, 'picture')
+    known = inspect.signature(paint).parameters
+    paint(image, sample, show=False, **{key: options[key] for key in options if key in known})
 
 
 def picture_name(path: Path) -> Path:
@@ -90,8 +89,7 @@ def picture_name(path: Path) -> Path:
 class DrawPredictionsHook(OutputHook):
     """Write ``ground truth | prediction`` of every test image.
 
-    One hook for both tasks. mmdet's own puts all pictures of equal name on top of each other; mmseg's has no
-    folder of its own but writes to the log folder of the visualizer.
+    mmdet's own hook writes pictures of the same name over each other; mmseg's writes to the log folder.
 
     Args:
         out_dir: folder of the pictures.

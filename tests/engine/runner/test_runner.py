@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
-from weightformer_mm.checkpoints.check import check_matches
+from weightformer_mm.checkpoints.match import check_matches
 from weightformer_mm.engine.runner.runner import CheckedRunner
 from weightformer_mm.errors import RunFailed, UserError
 from weightformer_mm.utils.writing import make_folder, staged

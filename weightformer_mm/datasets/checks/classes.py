@@ -11,7 +11,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from torch import nn
 
-from ...checkpoints.check import unwrapped
+from ...checkpoints.match import unwrapped
 from ...config.read import innermost_datasets
 from ...errors import UserError
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _NormBase
 
-from ...checkpoints.check import unwrapped
+from ...checkpoints.match import unwrapped
 from ...errors import ArgumentError
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # _NormBase: batch and instance norm

@@ -18,8 +18,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import Tensor, nn
 
-from ...checkpoints.check import check_resumable, get_state_dict, is_count, unwrapped
-from ...checkpoints.differences import compare, unusable
+from ...checkpoints.match import compare, get_state_dict, unusable, unwrapped
+from ...checkpoints.resumable import check_resumable, is_count
 from ...errors import UserError
 from ..hooks.training import from_plain
 from ..optimizers.layer_decay import plain_name

@@ -5,7 +5,7 @@ import torch
 from mmengine.model import BaseModel, BaseTTAModel
 from torch import nn
 
-from weightformer_mm.checkpoints.check import check_matches, check_resumable, get_state_dict
+from weightformer_mm.checkpoints.match import check_matches, get_state_dict
 from weightformer_mm.errors import UserError
 
 
@@ -77,16 +77,6 @@ def test_what_differs_is_named():
 def test_no_weights(checkpoint):
     with pytest.raises(UserError, match='a.pth holds no weights of a model'):
         check_matches(Model(), checkpoint, 'a.pth')
-
-
-def test_resuming_needs_the_state_of_a_run():
-    run = {'meta': {'epoch': 1, 'iter': 2}, 'message_hub': {}, 'optimizer': {}}
-    check_resumable(run, 'a.pth')
-    for key in run:
-        with pytest.raises(UserError, match=f'{key} missing.*load_from=a.pth'):
-            check_resumable({k: v for k, v in run.items() if k != key}, 'a.pth')
-    with pytest.raises(UserError, match='iter missing'):
-        check_resumable({**run, 'meta': {'epoch': 1}}, 'a.pth')
 
 
 def test_the_check_does_not_change_the_checkpoint():
@@ -169,11 +159,3 @@ def test_a_wrapper_of_some_names_only(others):
         get_state_dict(weights, 'a.pth')
     with pytest.raises(UserError, match='holds no weights'):
         get_state_dict({**Model().state_dict(), 3: torch.ones(1)}, 'a.pth')
-
-
-@pytest.mark.parametrize('key', ['epoch', 'iter', 'seed'])
-@pytest.mark.parametrize('value', [-1, 1.5, 'x', True, 2**40])
-def test_progress_is_a_number(key, value):
-    run = {'meta': {'epoch': 1, 'iter': 2, key: value}, 'message_hub': {}, 'optimizer': {}}
-    with pytest.raises(UserError, match=f'meta.{key} is'):
-        check_resumable(run, 'a.pth')

@@ -1,0 +1,249 @@
+"""Do the weights of a checkpoint fit a model, by names, shapes and kinds of values?
+
+mmengine only warns where they do not, and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner.checkpoint import load_state_dict
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+_SHOWN = 3  # names of a kind that an error lists
+_WRAPPER = 'module.'  # what wrappers for distributed training put before each name
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How a checkpoint differs from a model: four groups of names; true if there are any.
+
+    Attributes:
+        missing: wanted and not found.
+        unexpected: found and not wanted.
+        reshaped: wanted and found, in another shape.
+        misfits: wanted and found, and why the model cannot have such values.
+        wanted, found: the weights that were compared.
+    """
+
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    reshaped: Sequence[str]
+    misfits: Mapping[str, str]
+    wanted: Mapping[str, Tensor]
+    found: Mapping[str, Tensor]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.reshaped or self.misfits)
+
+    def listed(self, most: int) -> str:
+        """The groups in words, at most ``most`` names of each; misfits only if there are any."""
+        groups = {
+            'missing': self.missing,
+            'unexpected': self.unexpected,
+            'of another shape': [
+                f'{name} {tuple(self.found[name].shape)} instead of {tuple(self.wanted[name].shape)}'
+                for name in self.reshaped
+            ],
+            'of another kind': [f'{name} {why}' for name, why in self.misfits.items()],
+        }
+        if not self.misfits:
+            del groups['of another kind']
+        return '; '.join(f'{kind}: {some(names, most)}' for kind, names in groups.items())
+
+
+def compare(
+    wanted: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
+) -> Differences:
+    """Compare names, shapes and kinds of values.
+
+    Floating point fits floating point, integers fit integers that can hold them, bool fits bool. All
+    values must be finite where those of ``wanted`` are.
+
+    Args:
+        wanted: the model's weights.
+        found: the checkpoint's weights.
+        allow_missing: shell patterns of wanted names that may be missing, or of another shape or kind.
+        allow_unexpected: shell patterns of found names that may be unexpected.
+    """
+    needed = {name: t for name, t in wanted.items() if not matches(name, allow_missing)}
+    shared = [name for name in needed if name in found]
+    problems = {name: misfit(wanted[name], found[name]) for name in shared}
+    return Differences(
+        missing=[name for name in needed if name not in found],
+        unexpected=[n for n in found if n not in wanted and not matches(n, allow_unexpected)],
+        reshaped=[name for name in shared if found[name].shape != wanted[name].shape],
+        misfits={name: why for name, why in problems.items() if why},
+        wanted=wanted,
+        found=found,
+    )
+
+
+def compare_with_model(
+    model: nn.Module,
+    found: Mapping[str, Tensor],
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
+) -> Differences:
+    """As `compare`. The batch counters of BatchNorm may be missing: old checkpoints lack them."""
+    wanted = unwrapped(model).state_dict()
+    counters = [n for n in wanted if n.endswith('num_batches_tracked') and n not in found]
+    return compare(wanted, found, (*allow_missing, *counters), allow_unexpected)
+
+
+def usable(
+    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
+) -> dict[str, Tensor]:
+    """The found weights that have a wanted name and its shape and kind; the log says what is left."""
+    taken = {
+        name: tensor
+        for name, tensor in found.items()
+        if name in wanted
+        and tensor.shape == wanted[name].shape
+        and not misfit(wanted[name], tensor)
+    }
+    for what, names in (('not taken from it', wanted), ('left out', found)):
+        rest = ', '.join(name for name in names if name not in taken)
+        if rest:
+            print_log(f'{source}: as allowed, {what}: {rest}', 'current')
+    return taken
+
+
+def check_matches(model: nn.Module, checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
+    """Raise UserError unless the checkpoint has exactly the weights of ``model``."""
+    differences = compare_with_model(model, get_state_dict(checkpoint, path))
+    if not differences or converts(model, differences):
+        return
+    meta = checkpoint.get('meta')
+    run = meta.get('experiment_name') if isinstance(meta, dict) else None
+    origin = f' (of the run {run})' if run else ''
+    raise UserError(
+        f'{path} is a checkpoint of another model{origin}: weights {differences.listed(_SHOWN)}. '
+        'Give the config that it was trained with, or train from it with load_from'
+    )
+
+
+def converts(model: nn.Module, differences: Differences) -> bool:
+    """Whether loading works all the same: some modules rename the keys of older checkpoints as they load.
+
+    ``model`` may hold some of the weights afterwards.
+    """
+    if differences.misfits:
+        return False
+    wanted, found = differences.wanted, differences.found
+    lacking = [tensor for name, tensor in wanted.items() if name not in found]
+    for tensor in (found[name] for name in differences.unexpected) if lacking else ():
+        alike = [one for one in lacking if one.shape == tensor.shape] or lacking
+        if all(misfit(one, tensor) for one in alike):
+            return False
+    try:
+        load_state_dict(unwrapped(model), dict(found), strict=True)
+    except RuntimeError:
+        return False
+    return True
+
+
+def get_state_dict(
+    checkpoint: Mapping[str, Any],
+    path: str | os.PathLike,
+    containers: Sequence[str] = ('state_dict',),
+) -> dict[str, Tensor]:
+    """The model's weights in a checkpoint, under the names of the unwrapped model.
+
+    Args:
+        containers: keys under which the weights may stand, the likeliest first. Without any of them the
+            checkpoint itself is taken for the weights.
+
+    Raises:
+        UserError: there are no weights, or some that no model could take.
+    """
+    state_dict = next((checkpoint[key] for key in containers if key in checkpoint), checkpoint)
+    is_named = isinstance(state_dict, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state_dict.items()
+    )
+    if not is_named or not state_dict:
+        raise UserError(
+            f'{path} holds no weights of a model (no {" or ".join(containers)}; '
+            f'its keys: {some(map(str, checkpoint), _SHOWN)})'
+        )
+    problems = {name: unusable(tensor) for name, tensor in state_dict.items()}
+    odd = [f'{name} ({why})' for name, why in problems.items() if why]
+    if odd:
+        raise UserError(f'{path} holds weights that no model can take: {some(odd, _SHOWN)}')
+    wrapped = [name for name in state_dict if name.startswith(_WRAPPER)]
+    if wrapped and len(wrapped) < len(state_dict):
+        others = [name for name in state_dict if name not in wrapped]
+        raise UserError(
+            f'{path} is damaged: {some(wrapped, _SHOWN)} begin with {_WRAPPER}, '
+            f'{some(others, _SHOWN)} do not'
+        )
+    return {name.removeprefix(_WRAPPER): tensor for name, tensor in state_dict.items()}
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside wrappers for distributed training and test-time augmentation."""
+    inner: Any = model
+    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
+        inner = inner.module
+    return inner
+
+
+def misfit(wanted: Tensor, found: Tensor) -> str:
+    """Why a tensor like ``wanted`` cannot have the values of ``found``, whatever its shape; '' if it can."""
+    if _kind(found) != _kind(wanted):
+        return f'{_plain(found.dtype)} instead of {_plain(wanted.dtype)}'
+    values = found.to(wanted.dtype)
+    if _kind(wanted) is _INTEGERS:
+        return '' if torch.equal(values.to(found.dtype), found) else 'too large'
+    finite = values.isfinite()
+    if not finite.all() and found.shape == wanted.shape and not wanted.is_meta:
+        finite |= values == wanted.to(values.device)  # such as the infinities of a mask
+    return '' if finite.all() else 'not finite'
+
+
+def unusable(tensor: Tensor) -> str:
+    """Why no model at all could take a tensor of a file; '' if one could."""
+    if type(tensor) not in (Tensor, nn.Parameter):
+        return f'a {type(tensor).__name__}'
+    if tensor.is_meta:
+        return 'without values (device meta)'
+    if tensor.layout != torch.strided:
+        return f'of layout {_plain(tensor.layout)}'
+    if tensor.dtype not in (*_FLOATS, *_INTEGERS, torch.bool):
+        return f'of type {_plain(tensor.dtype)}'
+    return 'NaN' if tensor.isnan().any() else ''
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether ``name`` matches one of the shell patterns."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def some(names: Iterable[str], most: int) -> str:
+    """The first ``most`` names, and how many more there are."""
+    names = list(names)
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more or 'none'
+
+
+def _kind(tensor: Tensor) -> tuple[torch.dtype, ...]:
+    """The types that can stand in for one another; any other type stands alone."""
+    return next((kind for kind in (_FLOATS, _INTEGERS) if tensor.dtype in kind), (tensor.dtype,))
+
+
+def _plain(name: object) -> str:
+    return str(name).replace('torch.', '')
