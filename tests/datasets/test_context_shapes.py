@@ -17,12 +17,12 @@ from weightformer_mm.datasets import (
     STATIC_REACH,
     ContextRules,
     ShapesConfig,
-    ShapesError,
     make_shapes,
     render_sample,
 )
 from weightformer_mm.datasets.shapes import scene
 from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL
+from weightformer_mm.errors import UserError
 
 SIZE = 128
 BAND, MARKER = ContextRules(), ContextRules(cue_area=0.003)
@@ -147,7 +147,7 @@ def test_cue_side_and_kind_are_balanced_and_independent():
     ],
 )
 def test_awkward_values_are_refused(changes, message):
-    with pytest.raises(ShapesError, match=message):
+    with pytest.raises(UserError, match=message):
         ShapesConfig(**{'size': SIZE, 'context': True, **changes})
 
 
