@@ -69,7 +69,8 @@ class Generator:
             UserError: ``out`` holds something else, another run is writing it, or a file cannot be written.
         """
         out = Path(os.path.realpath(os.path.expanduser(out)))
-        if not force and self._is_there(out, parameters):
+        manifest = self._read_manifest(out)
+        if not force and manifest is not None and manifest == self._manifest(out, parameters):
             return False
         self._check_replaceable(out, force)
         try:
@@ -81,7 +82,10 @@ class Generator:
                 with tqdm(total=total, desc=name, unit='image', disable=not progress) as bar:
                     for _ in write_files(new):
                         bar.update()
-                self._sign(new, parameters)
+                marker = f'{self.tool} may delete and remake this folder: keep nothing else here.\n'
+                (new / MARKER).write_text(f'Made by {self.name}.\n{marker}', encoding='utf-8')
+                manifest = json.dumps(self._manifest(new, parameters), indent=2)
+                (new / MANIFEST).write_text(f'{manifest}\n', encoding='utf-8')
                 self._check_replaceable(out, force)  # again: making the set took a while
                 if out.exists():
                     os.rename(out, work / 'old')
@@ -92,66 +96,47 @@ class Generator:
             raise UserError(f'cannot write {out}: {error.strerror}') from error
         return True
 
-    def _is_there(self, out: Path, parameters: dict) -> bool:
-        manifest = self._read_manifest(out) or {}
-        if (manifest.get('version'), manifest.get('parameters')) != (self.version, parameters):
-            return False
-        if manifest.get('checksum') != self._checksum(out):
-            raise UserError(
-                f'{out}: files were changed or lost since the set was made; use --force to make it anew'
-            )
-        return True
-
     def _check_replaceable(self, out: Path, force: bool) -> None:
         """Raise unless ``out`` is absent, empty, or a set that this run may replace."""
         if not out.exists():
             return
         if not out.is_dir():
             raise UserError(f'{out} is not a folder; choose another --out')
-        strange = next((name for name in _names(out) if not self._owns(name)), None)
+        problem, strange = None, next((name for name in _names(out) if not self._owns(name)), None)
         if strange is not None:
             problem = f'holds {strange}, which this generator did not write'
-            raise UserError(f'{out} {problem}; it is left as it is, choose another --out')
-        if any(out.iterdir()) and not (out / MARKER).is_file():
+        elif any(out.iterdir()) and not (out / MARKER).is_file():
             problem = f'has no {MARKER}, so this generator did not make it'
+        if problem is not None:
             raise UserError(f'{out} {problem}; it is left as it is, choose another --out')
         manifest = self._read_manifest(out)
         if manifest is not None and not force:
             facts = {'version': manifest.get('version'), **manifest['parameters']}
             what = ', '.join(f'{name} {value}' for name, value in facts.items())
             raise UserError(
-                f'{out} holds another set ({what}); use --force to replace it, or another --out'
+                f'{out} holds another set ({what}), or its files were changed or lost since it was made; '
+                'use --force to replace it, or another --out'
             )
 
     def _owns(self, name: str) -> bool:
         return name in (MANIFEST, MARKER) or self.files.fullmatch(name) is not None
 
-    def _checksum(self, folder: Path) -> str:
-        """SHA-256 over the names and digests of the generator's files, without the manifest."""
+    def _manifest(self, folder: Path, parameters: dict) -> dict:
+        """The manifest of a folder; its checksum is over the names and digests of the other files."""
         total = hashlib.sha256()
         for name in sorted(_names(folder)):
             if name != MANIFEST and self._owns(name) and (folder / name).is_file():
                 digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
                 total.update(f'{digest}  {name}\n'.encode())
-        return total.hexdigest()
-
-    def _sign(self, folder: Path, parameters: dict) -> None:
-        """Write the marker file and the manifest of a complete set."""
-        (folder / MARKER).write_text(
-            f'Made by {self.name}.\n'
-            f'{self.tool} may delete and remake this folder: keep nothing else here.\n',
-            encoding='utf-8',
-        )
-        manifest = {
+        return {
             'generator': self.name,
             'version': self.version,
             'parameters': parameters,
-            'checksum': self._checksum(folder),
+            'checksum': total.hexdigest(),
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n', encoding='utf-8')
 
     def _read_manifest(self, folder: Path) -> dict | None:
-        """The manifest of a set; None where this generator wrote none."""
+        """The manifest that stands in a folder; None where this generator wrote none."""
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
         except (FileNotFoundError, NotADirectoryError, ValueError):
