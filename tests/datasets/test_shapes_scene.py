@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from weightformer_mm.datasets.shapes import layout, outlines, paint
-from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, CLASSES, label_value
+from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, CLASSES, category_id
 from weightformer_mm.datasets.shapes.scene import _streams, render_sample
 
 
@@ -120,7 +120,7 @@ def test_labels_follow_instances(samples):
         for number, spec in enumerate(sample.objects, start=1):
             values = sample.labels[sample.instances == number]
             assert len(values) > 0
-            assert (values == label_value(spec.kind)).all()
+            assert (values == BACKGROUND_LABEL + category_id(spec.kind)).all()
 
 
 def test_overlap_occurs_but_leaves_objects_recognisable():
@@ -203,7 +203,7 @@ def test_a_single_object_is_large_whole_and_near_the_middle():
         assert 0.5 <= spec.size <= 0.85
         assert max(abs(side - 0.5) for side in spec.center) <= 0.08
         assert not sample.instances[[0, -1]].any() and not sample.instances[:, [0, -1]].any()
-        assert set(np.unique(sample.labels)) == {BACKGROUND_LABEL, label_value(spec.kind)}
+        assert set(np.unique(sample.labels)) == {1, 1 + category_id(spec.kind)}
         np.testing.assert_array_equal(sample.instances > 0, full_mask(spec, 64))
     assert kinds == set(CLASSES)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -57,7 +57,7 @@ def check_dataset(
         for text in (text for other, text in missing if other == split):
             reports[-1].error('layout', 'missing', text)
     for places, node, evaluators in _distinct(cfg, present):
-        reports.append(_check(places, node, evaluators, everything))
+        reports.append(_check(', '.join(places), node, evaluators, everything))
     for report in reports:
         report.show()
         print()
@@ -79,19 +79,14 @@ def _heads(cfg: Config, splits: Sequence[str]) -> Report:
     return report
 
 
-def _distinct(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, Any, list[Any]]]:
+def _distinct(cfg: Config, splits: Sequence[str]) -> Iterable[tuple[list[str], Any, list[Any]]]:
     """Each data set once, with the places where it stands and the evaluators that judge on it."""
-    found: list[tuple[list[str], Any, list[Any]]] = []
+    found: dict[str, tuple[list[str], Any, list[Any]]] = {}
     for split in splits:
         loader, evaluators = cfg[f'{split}_dataloader'], as_list(cfg.get(f'{split}_evaluator'))
         for place, node in innermost_datasets(loader.get('dataset'), split):
-            same = next((places for places, other, _ in found if other == node), None)
-            if same is None:
-                found.append(([place], node, evaluators))
-            else:
-                same.append(place)
-    for places, node, evaluators in found:
-        yield ', '.join(places), node, evaluators
+            found.setdefault(repr(node), ([], node, evaluators))[0].append(place)
+    return found.values()
 
 
 def _check(places: str, node: Any, evaluators: list[Any], everything: bool) -> Report:

@@ -162,7 +162,7 @@ def _work_folder(out: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent) as work:
             yield Path(work)
     finally:
-        os.unlink(lock.lock_file)
+        Path(lock.lock_file).unlink(missing_ok=True)  # before others can lock it
         lock.release()
 
 

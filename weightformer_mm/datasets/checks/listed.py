@@ -12,13 +12,7 @@ from .report import Report
 
 
 def check_listed(report: Report, dataset: Any, everything: bool) -> None:
-    """Check the images of a data set and, where it has classes of whole images, their numbers.
-
-    Args:
-        report: takes the findings.
-        dataset: the data set, built with ``lazy_init``.
-        everything: read every image instead of a sample.
-    """
+    """Check images and, if the data set has them, their classes; arguments as of :func:`check_coco`."""
     try:
         dataset.full_init()
     except Exception as error:

@@ -32,15 +32,17 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     for split, evaluator in _evaluators(cfg, splits):
         for key in ('output_dir', 'outfile_prefix'):
             if evaluator.get(key):
-                place, target = f'{split}_evaluator.{key}', Path(evaluator[key])
-                refuse_data(cfg, splits, place, target)
-                for folder in _image_folders(
-                    cfg, splits
-                ):  # Cityscapes' evaluators remove the target
-                    if lies_in(folder, target):
-                        raise UserError(
-                            f'{place} {target}: it contains {folder}, which is read; choose another'
-                        )
+                _refuse_evaluator(cfg, splits, f'{split}_evaluator.{key}', Path(evaluator[key]))
+
+
+def _refuse_evaluator(cfg: Config, splits: Sequence[str], place: str, target: Path) -> None:
+    """Cityscapes' evaluators remove the whole folder that they write to."""
+    refuse_data(cfg, splits, place, target)
+    for folder in _image_folders(cfg, splits):
+        if lies_in(folder, target):
+            raise UserError(
+                f'{place} {target}: {folder}, which is read, lies in it; choose another'
+            )
 
 
 def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -> None:
@@ -52,9 +54,7 @@ def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -
     refuse_inside(option, [target], _image_folders(cfg, splits))
     for place, path in _needed(cfg, splits):
         if place.endswith('ann_file') and same_file(target, path.parent):
-            raise UserError(
-                f'{option} {target}: the folder of {path}, which is read; choose another'
-            )
+            raise UserError(f'{option} {target}: {path} lies in it and is read; choose another')
 
 
 def missing_data(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -116,6 +116,5 @@ def _evaluators(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, dict]
 def _is_local(node: dict) -> bool:
     """False for data on another file system (petrel, http, ...), which only mmengine can reach."""
     backend = (node.get('backend_args') or {}).get('backend', 'local')
-    return backend == 'local' and '://' not in str(
-        node.get('data_root') or node.get('ann_file') or ''
-    )
+    place = str(node.get('data_root') or node.get('ann_file') or '')
+    return backend == 'local' and '://' not in place

@@ -18,19 +18,15 @@ _PLAIN_MODES = ('1', 'L', 'P')  # of Pillow: one byte for a pixel
 
 
 def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
-    """Check one of mmseg's data sets.
-
-    Args:
-        report: takes the findings.
-        dataset: the data set, built with ``lazy_init``.
-        everything: read every image instead of a sample.
-    """
+    """Check one of mmseg's data sets; arguments as of :func:`check_coco`."""
     items = dataset.load_data_list()
     report.looked('images', len(items))
     if not items:
         report.error('images', _why_none(dataset))
         return
     present = present_images(report, items)
+    if not present:
+        return
     labels = {item['seg_map_path'] for item in present if item.get('seg_map_path') is not None}
     missing = labels - existing(labels)
     for path in sorted(missing):
@@ -38,10 +34,10 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
     pairs = [item for item in present if item.get('seg_map_path') not in missing]
     report.looked('labels', len(pairs))
     read = read_images(report, dataset, pairs, len(items), everything)
-    if labels - missing and loader(dataset, 'with_seg') is not None:
-        _check_labels(report, dataset, read, len(items))
-    else:
+    if not labels or loader(dataset, 'with_seg') is None:
         report.note('labels', 'the pipeline loads none')
+    else:
+        _check_labels(report, dataset, read, len(items))
 
 
 def _check_labels(report: Report, dataset: Any, items: list[tuple[dict, Any]], total: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import colorsys
 import math
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
@@ -51,12 +50,10 @@ class ContextRules:
         """Raise a UserError unless pictures of ``size`` x ``size`` pixels can hold mark and objects."""
         if self.reach < 0:
             raise UserError(f'reach must not be negative, got {self.reach}')
-        sides = (n for n in count(size) if n - band_depths(n)[1] - self.reach >= MIN_ROOM)
-        least = next(sides)
-        if size < least:
+        if size - band_depths(size)[1] - self.reach < MIN_ROOM:
             raise UserError(
                 f'size {size} cannot hold a band, the reach of {self.reach} pixels and objects beyond it; '
-                f'the size must be at least {least}'
+                'choose a larger size or a smaller reach'
             )
         if self.cue_area is None:
             return
@@ -91,6 +88,7 @@ def band_depths(size: int) -> tuple[int, int]:
 
 
 def marker_side(size: int, cue_area: float) -> int:
+    """Side in pixels of a square marker of this share of the picture's area."""
     return round(math.sqrt(cue_area) * size)
 
 
@@ -159,11 +157,3 @@ def _draw_tone(rng: np.random.Generator, cue: str) -> np.ndarray:
     hue = rng.uniform(*_HUES[cue]) / 360 % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, rng.uniform(*_SATURATION), rng.uniform(*_VALUE))
     return np.array([blue, green, red], np.float32) * np.float32(255)
-
-
-def distance(mark: Mark, instances: np.ndarray) -> int:
-    """Least distance in pixels, along the farther axis, of any object's pixel to the mark."""
-    ys, xs = np.nonzero(instances)
-    across = np.maximum(mark.left - xs, xs - (mark.left + mark.width - 1))
-    along = np.maximum(mark.top - ys, ys - (mark.top + mark.height - 1))
-    return int(np.maximum(across, along).min())

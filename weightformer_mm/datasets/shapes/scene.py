@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from . import outlines, paint
-from .classes import BACKGROUND_LABEL, label_value
-from .context import ContextRules, Mark, distance, draw_context, draw_cue, paint_mark
+from .classes import BACKGROUND_LABEL, category_id
+from .context import ContextRules, Mark, draw_context, draw_cue, paint_mark
 from .layout import ObjectSpec, draw_layout, draw_single
 
 SPLITS = ('train', 'val')
@@ -142,9 +142,7 @@ def render_sample(
         paints.append(paint.draw_object(color_rng, ground, paints))
         _draw_object(texture_rng, image, instances, spec, paints[-1], number)
     image += _GRAIN * grain_rng.standard_normal(image.shape, dtype=np.float32)
-    values = [BACKGROUND_LABEL, *(label_value(spec.kind, cue) for spec in objects)]
-    labels = np.array(values, np.uint8)[instances]
-    if mark is not None and distance(mark, instances) <= context.reach:
-        raise AssertionError(f'object within {context.reach} pixels of the mark: {split} {index}')
+    values = BACKGROUND_LABEL + np.array([0, *(category_id(spec.kind, cue) for spec in objects)])
+    labels = values.astype(np.uint8)[instances]
     image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return Sample(image, instances, labels, objects, mark, cue)
