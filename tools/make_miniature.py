@@ -35,14 +35,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.datasets import MiniatureError, make_miniature
+    from weightformer_mm.datasets import make_miniature
 
-    options = dict(vars(args), size=tuple(args.size) if args.size else None)
-    try:
-        made = make_miniature(**options)
-    except OSError as error:
-        where = error.filename or args.out
-        raise MiniatureError(f'cannot write {where}: {error.strerror}') from error
+    made = make_miniature(**vars(args))
     verb = 'made' if made else 'already there'
     print(f'{args.out}: {verb}, {args.train} training and {args.val} validation images')
 

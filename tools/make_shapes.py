@@ -53,15 +53,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.datasets import ShapesConfig, ShapesError, make_shapes
+    from weightformer_mm.datasets import ShapesConfig, make_shapes
 
     names = (field.name for field in fields(ShapesConfig))
     config = ShapesConfig(**{name: getattr(args, name) for name in names})
-    try:
-        made = make_shapes(args.out, config, force=args.force)
-    except OSError as error:
-        where = error.filename or args.out
-        raise ShapesError(f'cannot write {where}: {error.strerror}') from error
+    made = make_shapes(args.out, config, force=args.force)
     verb = 'made' if made else 'already there'
     print(f'{args.out}: {verb}, {config.train} training and {config.val} validation images')
 

@@ -14,8 +14,9 @@ from mmengine.registry import DATASETS, DefaultScope
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from weightformer_mm.datasets import LAYOUTS, MiniatureError, make_miniature
+from weightformer_mm.datasets import LAYOUTS, make_miniature
 from weightformer_mm.datasets.miniatures.coco import CATEGORY_IDS
+from weightformer_mm.errors import UserError
 
 SIZE = (64, 96)
 TRAIN, VAL = 12, 8
@@ -212,7 +213,7 @@ class TestFolder:
 
         assert make(0) and not make(0)
         before = read_tree(out)
-        with pytest.raises(MiniatureError, match='seed 0.*--force'):
+        with pytest.raises(UserError, match='seed 0.*--force'):
             make(1)
         assert read_tree(out) == before
         assert make(1, force=True)
@@ -227,7 +228,7 @@ class TestFolder:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(b'dear to me')
         before = read_tree(out)
-        with pytest.raises(MiniatureError, match='did not make it'):
+        with pytest.raises(UserError, match='did not make it'):
             make_miniature(layout, out, 1, 1, force=force, size=SIZE, progress=False)
         assert read_tree(tmp_path) == {f'real/{name}': content for name, content in before.items()}
 
@@ -245,14 +246,14 @@ class TestFolder:
     ],
 )
 def test_values_out_of_range(tmp_path, options, words):
-    with pytest.raises(MiniatureError, match=words):
+    with pytest.raises(UserError, match=words):
         make_miniature(**{'layout': 'coco', 'out': tmp_path / 'set', **options}, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_mmdet_coco_says_so_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'mmdet.datasets', None)
-    with pytest.raises(MiniatureError, match='mmdet'):
+    with pytest.raises(UserError, match='mmdet'):
         make_miniature('coco', tmp_path / 'set', 1, 1, size=SIZE, progress=False)
     assert list(tmp_path.iterdir()) == []
     assert make_miniature('ade20k', tmp_path / 'set', 1, 1, size=SIZE, progress=False)

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from weightformer_mm.datasets.shapes import colors, layout, outlines, textures
-from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, CLASSES, label_value
-from weightformer_mm.datasets.shapes.scene import _streams, render_sample, sample_layout
+from weightformer_mm.datasets.shapes import layout, outlines, paint
+from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, CLASSES, category_id
+from weightformer_mm.datasets.shapes.scene import _streams, render_sample
 
 
 def full_mask(spec: layout.ObjectSpec, size: int) -> np.ndarray:
@@ -18,6 +18,10 @@ def full_mask(spec: layout.ObjectSpec, size: int) -> np.ndarray:
     placed = outlines.place(spec.kind, spec.center, spec.size, spec.angle)
     outlines.fill(mask, tuple(part * size for part in placed))
     return mask
+
+
+def sample_layout(seed: int, split: str, index: int) -> tuple[layout.ObjectSpec, ...]:
+    return layout.draw_layout(_streams(seed, split, index)[0])
 
 
 @pytest.fixture(scope='module')
@@ -116,7 +120,7 @@ def test_labels_follow_instances(samples):
         for number, spec in enumerate(sample.objects, start=1):
             values = sample.labels[sample.instances == number]
             assert len(values) > 0
-            assert (values == label_value(spec.kind)).all()
+            assert (values == BACKGROUND_LABEL + category_id(spec.kind)).all()
 
 
 def test_overlap_occurs_but_leaves_objects_recognisable():
@@ -148,16 +152,16 @@ def test_objects_stand_out_from_their_background():
         outside = sample.image[sample.instances == 0].mean(axis=0)
         for number in range(1, len(sample.objects) + 1):
             inside = sample.image[sample.instances == number].mean(axis=0)
-            one, other = colors.to_lab(np.stack([inside, outside]))
+            one, other = paint.to_lab(np.stack([inside, outside]))
             assert np.linalg.norm(one - other) > 20
 
 
-@pytest.mark.parametrize('name', sorted(set(textures.TEXTURES) - {'plain'}))
+@pytest.mark.parametrize('name', sorted(set(paint.TEXTURES) - {'plain'}))
 def test_texture_shows_both_tones(name):
     axis = np.linspace(-0.5, 0.5, 48, dtype=np.float32)
     u, v = np.meshgrid(axis, axis)
     for seed in range(10):
-        weight = textures.TEXTURES[name](np.random.default_rng(seed), u, v)
+        weight = paint.TEXTURES[name](np.random.default_rng(seed), u, v)
         assert weight.shape == u.shape
         assert 0 <= weight.min() < 0.25 and 0.75 < weight.max() <= 1
 
@@ -199,7 +203,7 @@ def test_a_single_object_is_large_whole_and_near_the_middle():
         assert 0.5 <= spec.size <= 0.85
         assert max(abs(side - 0.5) for side in spec.center) <= 0.08
         assert not sample.instances[[0, -1]].any() and not sample.instances[:, [0, -1]].any()
-        assert set(np.unique(sample.labels)) == {BACKGROUND_LABEL, label_value(spec.kind)}
+        assert set(np.unique(sample.labels)) == {1, 1 + category_id(spec.kind)}
         np.testing.assert_array_equal(sample.instances > 0, full_mask(spec, 64))
     assert kinds == set(CLASSES)
 

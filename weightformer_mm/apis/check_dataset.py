@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -10,10 +10,10 @@ from mmengine.registry import MODELS, init_default_scope
 
 from ..config.read import as_list, innermost_datasets, load_config, require
 from ..datasets.checks.classes import build_unloaded, class_problems, heads_of
-from ..datasets.checks.coco import check_coco, evaluator_problems
+from ..datasets.checks.coco import check_coco
 from ..datasets.checks.listed import check_listed
 from ..datasets.checks.presence import check_data, missing_data
-from ..datasets.checks.report import ERROR, WARNING, BadData, Report
+from ..datasets.checks.report import ERROR, WARNING, BadData, Report, quantity
 from ..datasets.checks.segmentation import check_segmentation
 from ..errors import UserError
 from ..utils.libraries import require_libraries
@@ -27,12 +27,12 @@ def check_dataset(
     everything: bool = False,
     options: Sequence[str] = (),
     data_root: str | None = None,
-) -> list[Report]:
-    """Check the data sets of a config, print what was found, and return it.
+) -> None:
+    """Check the data sets of a config and print what was found.
 
     Args:
         config: path of the config.
-        splits: of 'train', 'val' and 'test'; one without a data loader is passed over.
+        splits: of 'train', 'val' and 'test'; one without a data loader is skipped.
         everything: read every image and label image instead of a sample of each data set.
         options: ``KEY=VALUE`` changes to the config.
         data_root: folder that takes the place of the config's ``data_root``.
@@ -47,22 +47,26 @@ def check_dataset(
         raise UserError(f'{cfg.filename} has no data loader for any of the splits')
     require_libraries(cfg.get('default_scope', 'mmengine'))
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    missing: dict[str, list[str]] = {}
-    for split, text in missing_data(cfg, splits):
-        missing.setdefault(split, []).append(text)
-    if len(missing) == len(splits):  # nothing to look at: say how to get it
+    missing = list(missing_data(cfg, splits))
+    present = [split for split in splits if split not in dict(missing)]
+    if not present:  # nothing to look at: say how to get it
         check_data(cfg, splits)
     reports = [_heads(cfg, splits)]
-    for split in splits:
-        if split in missing:
-            reports.append(Report(f'{split}: files'))
-            for text in missing[split]:
-                reports[-1].error('layout', 'missing', text)
-    for places, node, evaluators in _distinct(cfg, [s for s in splits if s not in missing]):
-        reports.append(_check(places, node, evaluators, everything))
-    print('\n\n'.join(str(report) for report in reports))
-    _conclude(reports)
-    return reports
+    for split in dict(missing):
+        reports.append(Report(f'{split}: files'))
+        for text in (text for other, text in missing if other == split):
+            reports[-1].error('layout', 'missing', text)
+    for places, node, evaluators in _distinct(cfg, present):
+        reports.append(_check(', '.join(places), node, evaluators, everything))
+    for report in reports:
+        report.show()
+        print()
+    errors, warnings = (sum(r.count(level) for r in reports) for level in (ERROR, WARNING))
+    print(f'summary: {quantity(errors, "error")}, {quantity(warnings, "warning")}', flush=True)
+    if errors:
+        raise BadData(
+            f'{quantity(errors, "error")} in the data: a training would fail or go wrong; see above'
+        )
 
 
 def _heads(cfg: Config, splits: Sequence[str]) -> Report:
@@ -75,45 +79,25 @@ def _heads(cfg: Config, splits: Sequence[str]) -> Report:
     return report
 
 
-def _distinct(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, Any, list[Any]]]:
+def _distinct(cfg: Config, splits: Sequence[str]) -> Iterable[tuple[list[str], Any, list[Any]]]:
     """Each data set once, with the places where it stands and the evaluators that judge on it."""
-    found: list[tuple[list[str], Any, list[Any]]] = []
+    found: dict[str, tuple[list[str], Any, list[Any]]] = {}
     for split in splits:
         loader, evaluators = cfg[f'{split}_dataloader'], as_list(cfg.get(f'{split}_evaluator'))
         for place, node in innermost_datasets(loader.get('dataset'), split):
-            same = next((entry for entry in found if entry[1] == node), None)
-            if same is None:
-                found.append(([place], node, [*evaluators]))
-            else:
-                same[0].append(place)
-    for places, node, evaluators in found:
-        yield ', '.join(places), node, evaluators
+            found.setdefault(repr(node), ([], node, evaluators))[0].append(place)
+    return found.values()
 
 
 def _check(places: str, node: Any, evaluators: list[Any], everything: bool) -> Report:
     dataset = build_unloaded(node)
-    source = getattr(dataset, 'ann_file', '') or getattr(dataset, 'data_root', '')
-    report = Report(f'{places}: {type(dataset).__name__} {source}'.rstrip())
     kind = type(dataset)
+    source = getattr(dataset, 'ann_file', '') or getattr(dataset, 'data_root', '')
+    report = Report(f'{places}: {kind.__name__} {source}'.rstrip())
     if hasattr(kind, 'COCOAPI') and 'Panoptic' not in kind.__name__:
-        check_coco(report, dataset, everything)
-        for problem in evaluator_problems(evaluators, dataset):
-            report.error('evaluator', 'reads another annotation file', problem)
+        check_coco(report, dataset, evaluators, everything)
     elif hasattr(kind, 'get_label_map') and hasattr(dataset, 'seg_map_suffix'):
         check_segmentation(report, dataset, everything)
     else:
         check_listed(report, dataset, everything)
     return report
-
-
-def _conclude(reports: list[Report]) -> None:
-    errors, warnings = (sum(r.count(level) for r in reports) for level in (ERROR, WARNING))
-    print(f'\nsummary: {_number(errors, "error")}, {_number(warnings, "warning")}', flush=True)
-    if errors:
-        raise BadData(
-            f'{_number(errors, "error")} in the data: a training would fail or go wrong; see above'
-        )
-
-
-def _number(count: int, noun: str) -> str:
-    return f'{count} {noun}' if count == 1 else f'{count or "no"} {noun}s'

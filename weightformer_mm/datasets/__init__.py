@@ -1,9 +1,9 @@
-"""Data sets. They need numpy, OpenCV, pycocotools and tqdm, and no torch."""
+"""Data sets: generated ones, and checks and guards of a user's own. They need no torch."""
 
 from __future__ import annotations
 
-from weightformer_mm.datasets.miniatures import LAYOUTS, MiniatureError, make_miniature
-from weightformer_mm.datasets.shapes import (
+from .miniatures.make import LAYOUTS, make_miniature
+from .shapes.classes import (
     CLASSES,
     CONTEXT_CLASSES,
     CONTEXT_SEG_CLASSES,
@@ -11,13 +11,10 @@ from weightformer_mm.datasets.shapes import (
     PALETTE,
     SEG_CLASSES,
     SEG_PALETTE,
-    STATIC_REACH,
-    ContextRules,
-    ShapesConfig,
-    ShapesError,
-    make_shapes,
-    render_sample,
 )
+from .shapes.context import STATIC_REACH, ContextRules
+from .shapes.make import ShapesConfig, make_shapes
+from .shapes.scene import render_sample
 
 __all__ = [
     'CLASSES',
@@ -25,14 +22,12 @@ __all__ = [
     'CONTEXT_SEG_CLASSES',
     'CONTEXT_SEG_PALETTE',
     'LAYOUTS',
-    'MiniatureError',
     'PALETTE',
     'SEG_CLASSES',
     'SEG_PALETTE',
     'STATIC_REACH',
     'ContextRules',
     'ShapesConfig',
-    'ShapesError',
     'make_miniature',
     'make_shapes',
     'render_sample',

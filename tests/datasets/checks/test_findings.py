@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
 from weightformer_mm.apis.check_dataset import check_dataset
-from weightformer_mm.datasets.checks import files
+from weightformer_mm.datasets.checks import images
 from weightformer_mm.datasets.checks.report import BadData
 from weightformer_mm.errors import UserError
 
@@ -168,13 +168,16 @@ def test_errors_of_a_coco_data_set(case, broken, capsys):
 COCO_WARNINGS = {
     'no_width': (
         lambda c: first(c).update(bbox=[5, 5, 0, 9]),
-        'boxes: of no or negative width or height: passed over: id',
+        'boxes: of no or negative width or height: ignored: id',
     ),
     'negative': (lambda c: first(c).update(bbox=[5, 5, -4, 9]), 'of no or negative width'),
     'sliver': (lambda c: first(c).update(bbox=[5, 5, 0.5, 9]), 'less than a pixel wide'),
     'outside': (lambda c: first(c).update(bbox=[500, 5, 9, 9]), 'boxes: outside the image'),
     'reaching_out': (lambda c: first(c).update(bbox=[50, 5, 90, 9]), 'reaching more than a pixel'),
-    'no_outline': (lambda c: first(c).update(segmentation=[[1, 2]]), 'masks: outlines that are'),
+    'no_outline': (
+        lambda c: first(c).update(segmentation=[[1, 2]]),
+        'masks: outlines that mmdet cannot use',
+    ),
     'one_file_two_ids': (
         lambda c: c['images'].append(dict(c['images'][0], id=999)),
         'images: listed under two ids: 000000.png',
@@ -325,7 +328,7 @@ def test_a_clean_data_set_passes_through_wrappers(config, shapes, capsys, tmp_pa
 
 
 def test_a_sample_is_read_unless_all_are_asked_for(broken, capsys, monkeypatch):
-    monkeypatch.setattr(files, 'SAMPLE', 4)
+    monkeypatch.setattr(images, 'SAMPLE', 4)
     broken.image(1).write_bytes(b'none' * 9)  # 0, 2, 4, 6 are the sample
     out = found(DETECTION, broken.root, capsys, everything=False)
     assert '4 of 8' in out and not lines(out, 'error')

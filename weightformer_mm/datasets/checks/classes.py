@@ -38,43 +38,41 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
     """A line for each pair of a head and a data set whose numbers of classes differ."""
     heads = list(heads_of(unwrapped(model)))
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        for place, node in innermost_datasets(
-            loader and loader.get('dataset'), f'{split}_dataloader.dataset'
-        ):
-            if not loads_late(node):
+        loader, place = cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader.dataset'
+        for inner, node in innermost_datasets(loader.get('dataset'), place):
+            if not _loads_late(node):
                 continue
             dataset = build_unloaded(node)
             classes = classes_of(dataset)
             if classes is None or getattr(dataset, 'return_classes', False):
                 continue  # an open vocabulary has no fixed number
-            for name, kind, number in heads:
-                if number != len(classes):
-                    yield (
-                        f'model.{name} ({kind}) has num_classes={number}, but {type(dataset).__name__} '
-                        f'({place}) has {len(classes)} classes: {_few(classes)}; set num_classes or metainfo'
-                    )
-                    break
+            wrong = [head for head in heads if head[2] != len(classes)]
+            for name, kind, number in wrong[:1]:
+                shown = ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
+                yield (
+                    f'model.{name} ({kind}) has num_classes={number}, but {type(dataset).__name__} '
+                    f'({inner}) has {len(classes)} classes: {shown}; set num_classes or metainfo'
+                )
 
 
-def loads_late(node: dict) -> bool:
-    """Whether the data set of a config can be built without its annotations: whether it is mmengine's."""
+def _loads_late(node: dict) -> bool:
+    """Whether the data set of a config is mmengine's, which can be built without its annotations."""
     kind = node['type']
     if isinstance(kind, str):
         with DATASETS.switch_scope_and_registry(None) as registry:
             kind = registry.get(kind)
-    # None is left to the building of it, which says what is missing
+    # building it says what is missing
     return kind is None or issubclass(kind, BaseDataset)
 
 
 def build_unloaded(node: dict) -> Any:
-    """The data set of a config without its annotations, where it can be: paths, class names and pipeline.
+    """The data set of a config, if possible without its annotations: paths, class names and pipeline.
 
     Raises:
         UserError: its class names or colours contradict those of its type.
     """
     try:
-        return DATASETS.build({**node, 'lazy_init': True} if loads_late(node) else dict(node))
+        return DATASETS.build({**node, 'lazy_init': True} if _loads_late(node) else dict(node))
     except ValueError as error:
         if 'class' not in str(error):
             raise
@@ -86,7 +84,7 @@ def classes_of(dataset: Any) -> Sequence[str] | None:
     """Class names of a data set; None where it has none.
 
     Raises:
-        UserError: they are one string, for want of a comma.
+        UserError: they are one string: a comma is missing.
     """
     classes = dataset.metainfo.get('classes') if isinstance(dataset, BaseDataset) else None
     if isinstance(classes, str):
@@ -103,7 +101,7 @@ def trained_meta(
     """Class names and colours of the data set that a checkpoint was trained with; None if it has none.
 
     Raises:
-        UserError: they are no names or colours, or fewer than the classes of the model.
+        UserError: they are not names and colours, or fewer than the classes of the model.
     """
     meta = checkpoint.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
@@ -111,27 +109,24 @@ def trained_meta(
         return None
     classes, palette = meta['classes'], meta.get('palette')
     most = max((number for _, _, number in heads_of(unwrapped(model))), default=0)
-    are_names = isinstance(classes, (list, tuple)) and all(isinstance(c, str) for c in classes)
-    if not are_names or len(classes) < most:
+    if not _are_names(classes) or len(classes) < most:
         raise UserError(f'{path} is damaged: meta.dataset_meta.classes are not the {most} names')
     if not (palette is None or palette in _PALETTES or _are_colours(palette, len(classes))):
         raise UserError(
-            f'{path} is damaged: meta.dataset_meta.palette are not {len(classes)} colours'
+            f'{path} is damaged: meta.dataset_meta.palette does not hold {len(classes)} colours'
         )
     return meta
 
 
+def _are_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+
+
 def _are_colours(value: Any, number: int) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) >= number
-        and all(
-            isinstance(colour, (list, tuple))
-            and len(colour) == 3
-            and all(type(part) is int and 0 <= part < 256 for part in colour)
-            for colour in value
-        )
-    )
+    if not isinstance(value, (list, tuple)) or len(value) < number:
+        return False
+    triples = all(isinstance(colour, (list, tuple)) and len(colour) == 3 for colour in value)
+    return triples and all(type(v) is int and 0 <= v < 256 for colour in value for v in colour)
 
 
 def heads_of(model: nn.Module) -> Iterator[tuple[str, str, int]]:
@@ -140,7 +135,3 @@ def heads_of(model: nn.Module) -> Iterator[tuple[str, str, int]]:
         number = getattr(module, 'num_classes', None)
         if name and isinstance(number, int) and not _OTHER_CLASSES.intersection(name.split('.')):
             yield name, type(module).__name__, number
-
-
-def _few(names: Sequence[str]) -> str:
-    return ', '.join(map(str, names[:5])) + (', ...' if len(names) > 5 else '')

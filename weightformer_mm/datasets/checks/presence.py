@@ -1,4 +1,4 @@
-"""Is the data set there? Asked before a model is built."""
+"""Is the data set there, and would nothing be written over it? Asked before a model is built."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     """Look for the files and folders that the data loaders and evaluators name.
 
     Args:
-        splits: of 'train', 'val' and 'test'; a split without a data loader is passed over.
+        splits: of 'train', 'val' and 'test'; one without a data loader is skipped.
 
     Raises:
         UserError: something is missing or a folder is empty; names the command that makes the data where
-            the config has it as ``prepare_data``.
+            the config has it as ``prepare_data``. Or an evaluator would write over the data.
     """
     missing = [text for _, text in missing_data(cfg, splits)]
     if missing:
@@ -29,11 +29,20 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         command = cfg.get('prepare_data')
         remedy = f'make it with: {command}' if command else 'set data_root in the config'
         raise UserError(f'data set: {missing[0]}{more}; {remedy}')
-    for split in splits:
-        for evaluator in as_list(cfg.get(f'{split}_evaluator')):
-            for key in ('output_dir', 'outfile_prefix'):
-                if evaluator.get(key):
-                    _refuse_evaluator(cfg, splits, f'{split}_evaluator.{key}', Path(evaluator[key]))
+    for split, evaluator in _evaluators(cfg, splits):
+        for key in ('output_dir', 'outfile_prefix'):
+            if evaluator.get(key):
+                _refuse_evaluator(cfg, splits, f'{split}_evaluator.{key}', Path(evaluator[key]))
+
+
+def _refuse_evaluator(cfg: Config, splits: Sequence[str], place: str, target: Path) -> None:
+    """Cityscapes' evaluators remove the whole folder that they write to."""
+    refuse_data(cfg, splits, place, target)
+    for folder in _image_folders(cfg, splits):
+        if lies_in(folder, target):
+            raise UserError(
+                f'{place} {target}: {folder}, which is read, lies in it; choose another'
+            )
 
 
 def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -> None:
@@ -42,33 +51,10 @@ def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -
     Args:
         option: what named ``target``, for the message.
     """
-    refuse_inside(option, [target], _picture_folders(cfg, splits))
+    refuse_inside(option, [target], _image_folders(cfg, splits))
     for place, path in _needed(cfg, splits):
         if place.endswith('ann_file') and same_file(target, path.parent):
-            raise UserError(
-                f'{option} {target}: the folder of {path}, which is read; choose another'
-            )
-
-
-def _picture_folders(cfg: Config, splits: Sequence[str]) -> Iterator[Path]:
-    for split in splits:
-        loader = cfg.get(f'{split}_dataloader') or {}
-        for _, dataset in innermost_datasets(loader.get('dataset'), ''):
-            root = dataset.get('data_root') or ''
-            prefixes = dataset.get('data_prefix') or ''
-            for prefix in prefixes.values() if isinstance(prefixes, dict) else [prefixes]:
-                if isinstance(prefix, str) and (root or prefix) and _is_local(dataset):
-                    yield Path(os.path.join(root, prefix))
-
-
-def _refuse_evaluator(cfg: Config, splits: Sequence[str], place: str, target: Path) -> None:
-    """Cityscapes' evaluators remove the whole folder that they write to."""
-    refuse_data(cfg, splits, place, target)
-    for folder in _picture_folders(cfg, splits):
-        if lies_in(folder, target):
-            raise UserError(
-                f'{place} {target}: {folder}, which is read, lies in it; choose another'
-            )
+            raise UserError(f'{option} {target}: {path} lies in it and is read; choose another')
 
 
 def missing_data(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -83,39 +69,52 @@ def missing_data(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, str]
 
 
 def _needed(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Place in the config and path of each file and folder that is read."""
+    for place, dataset in _datasets(cfg, splits):
+        root = dataset.get('data_root') or ''
+        if root:
+            yield f'{place}.data_root', Path(root)
+        entries = {'ann_file': dataset.get('ann_file'), **_prefixes(dataset)}
+        for key, value in entries.items():
+            if isinstance(value, str) and value and '://' not in value:
+                yield f'{place}.{key}', Path(os.path.join(root, value))
+    for split, evaluator in _evaluators(cfg, splits):
+        if cfg.get(f'{split}_dataloader') and _is_local(evaluator) and evaluator.get('ann_file'):
+            yield f'{split}_evaluator.ann_file', Path(evaluator['ann_file'])
+
+
+def _image_folders(cfg: Config, splits: Sequence[str]) -> Iterator[Path]:
+    for _, dataset in _datasets(cfg, splits):
+        root = dataset.get('data_root') or ''
+        for prefix in _prefixes(dataset).values() or ['']:
+            if isinstance(prefix, str) and (root or prefix):
+                yield Path(os.path.join(root, prefix))
+
+
+def _datasets(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, dict]]:
+    """Place and config of each data set on this file system."""
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        if loader is None:
-            continue
-        for place, dataset in innermost_datasets(
-            loader.get('dataset'), f'{split}_dataloader.dataset'
-        ):
-            yield from _dataset_paths(dataset, place)
+        loader, place = cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader.dataset'
+        for inner, dataset in innermost_datasets(loader.get('dataset'), place):
+            if _is_local(dataset):
+                yield inner, dataset
+
+
+def _prefixes(dataset: dict) -> dict[str, str]:
+    prefixes = dataset.get('data_prefix') or {}
+    if isinstance(prefixes, str):  # mmpretrain's
+        return {'data_prefix': prefixes}
+    return {f'data_prefix.{key}': value for key, value in prefixes.items()}
+
+
+def _evaluators(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, dict]]:
+    for split in splits:
         for evaluator in as_list(cfg.get(f'{split}_evaluator')):
-            if _is_local(evaluator) and evaluator.get('ann_file'):
-                yield f'{split}_evaluator.ann_file', Path(evaluator['ann_file'])
-
-
-def _dataset_paths(dataset: dict, place: str) -> Iterator[tuple[str, Path]]:
-    if not _is_local(dataset):
-        return
-    root = dataset.get('data_root') or ''
-    entries = {'ann_file': dataset.get('ann_file')}
-    prefixes = dataset.get('data_prefix')  # mmpretrain also takes one string
-    if isinstance(prefixes, str):
-        entries['data_prefix'] = prefixes
-    if isinstance(prefixes, dict):
-        entries.update({f'data_prefix.{key}': value for key, value in prefixes.items()})
-    if root:
-        yield f'{place}.data_root', Path(root)
-    for key, value in entries.items():
-        if isinstance(value, str) and value and '://' not in value:
-            yield f'{place}.{key}', Path(os.path.join(root, value))
+            yield split, evaluator
 
 
 def _is_local(node: dict) -> bool:
     """False for data on another file system (petrel, http, ...), which only mmengine can reach."""
     backend = (node.get('backend_args') or {}).get('backend', 'local')
-    return backend == 'local' and '://' not in str(
-        node.get('data_root') or node.get('ann_file') or ''
-    )
+    place = str(node.get('data_root') or node.get('ann_file') or '')
+    return backend == 'local' and '://' not in place

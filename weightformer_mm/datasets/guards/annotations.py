@@ -8,24 +8,25 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...errors import UserError
-from ..checks.coco_file import Problem, fatal_problems
+from ..rules.coco import Problem, fatal_problems
+from .images import inner_datasets
 
 
 @contextmanager
 def checked_coco_files(
     problems: Callable[[Any], Iterator[Problem]] = fatal_problems,
 ) -> Iterator[None]:
-    """Inside, each file that pycocotools reads is checked before it is indexed; it is parsed once as ever.
+    """Inside, each file that pycocotools reads is checked before it is indexed, without parsing it twice.
 
     Args:
-        problems: finds what is wrong in parsed JSON; by default all that a training stumbles over.
+        problems: finds what is wrong in parsed JSON; by default all that makes a training fail.
 
     Raises:
-        UserError: no JSON, or there is a problem; names the file.
+        UserError: the file is not JSON, or there is a problem; names the file.
     """
     try:
         from pycocotools.coco import COCO
-    except ImportError:  # of a classifier or segmentor, which needs it not
+    except ImportError:  # a classifier or a segmentor does not need it
         yield
         return
     init, create_index = COCO.__init__, COCO.createIndex
@@ -54,25 +55,20 @@ def checked_coco_files(
 
 
 def check_categories(dataset: Any) -> None:
-    """Refuse a COCO data set, built, some of whose classes are no categories of its annotation file.
+    """Refuse a built COCO data set if some of its classes are not categories of its annotation file.
 
     mmdet numbers the categories that it finds: every class after the missing one would get another number.
 
     Raises:
         UserError: names the annotation file.
     """
-    for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())]:
-        if inner is not None:
-            check_categories(inner)
-    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    found = getattr(dataset, 'cat_ids', None)
-    if not classes or found is None or isinstance(classes, str) or len(found) == len(classes):
-        return
-    raise UserError(
-        f'{dataset.ann_file} has {len(found)} of the {len(classes)} classes of {type(dataset).__name__} '
-        f'({_few(classes)}) as categories; set metainfo=dict(classes=...) to the names in the file'
-    )
-
-
-def _few(names: Any) -> str:
-    return ', '.join(map(str, names[:5])) + (', ...' if len(names) > 5 else '')
+    for inner in inner_datasets(dataset):
+        classes = (getattr(inner, 'metainfo', None) or {}).get('classes')
+        found = getattr(inner, 'cat_ids', None)
+        if classes and found is not None and not isinstance(classes, str):
+            if len(found) != len(classes):
+                raise UserError(
+                    f'{inner.ann_file} has {len(found)} of the {len(classes)} classes of '
+                    f'{type(inner).__name__} as categories; set metainfo=dict(classes=...) to the names '
+                    'in the file'
+                )

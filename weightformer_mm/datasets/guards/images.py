@@ -1,9 +1,10 @@
-"""A picture that cannot be read is named with its path, whichever decoder met it and in whichever process."""
+"""An image or label image that cannot be used is named with its path, in whichever process it is loaded."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +13,26 @@ import numpy as np
 from PIL import Image
 
 from ...errors import UserError
-from .labels import LabelRange
-
-_JPEG = ('.jpg', '.jpeg')
-_END_OF_JPEG = b'\xff\xd9'
+from ..rules.labels import LabelRange
 
 
 def image_problem(path: str) -> str | None:
     """Why an image file cannot be read; None where it can be, or is not on disk but elsewhere."""
     if '://' in path:
         return None
-    file = Path(path)
-    if not file.is_file():
+    if not os.path.isfile(path):
         return 'no such file'
     try:
-        data = file.read_bytes()
+        data = Path(path).read_bytes()
         if not data:
             return 'the file is empty'
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except OSError as error:
         return error.strerror
-    except MemoryError:
-        return 'larger than the memory'
-    except cv2.error as error:
-        if 'CV_IO_MAX_IMAGE' in str(error):
-            return 'more pixels than OpenCV reads'
-        return f'OpenCV cannot read it: {error.err}'  # among others: Failed to allocate ... bytes
+    except cv2.error as error:  # among others: Failed to allocate ... bytes
+        too_large = 'CV_IO_MAX_IMAGE' in str(error)
+        why = 'more pixels than OpenCV reads'
+        return why if too_large else f'OpenCV cannot read it: {error.err}'
     if image is None:
         return 'not an image, or damaged'
     if ends_early(path) and _truncated(data):
@@ -51,13 +46,11 @@ def ends_early(path: str) -> bool:
     Two bytes are read. True as well for a whole image with something behind it. False for a file that is not
     on disk: a backend of mmengine (petrel, lmdb) may have it under a path that looks like one.
     """
-    if not path.lower().endswith(_JPEG) or not os.path.isfile(path):
+    if not path.lower().endswith(('.jpg', '.jpeg')) or not os.path.isfile(path):
         return False
     with open(path, 'rb') as file:
-        if file.seek(0, os.SEEK_END) < len(_END_OF_JPEG):
-            return True
-        file.seek(-len(_END_OF_JPEG), os.SEEK_END)
-        return file.read() != _END_OF_JPEG
+        file.seek(max(file.seek(0, os.SEEK_END) - 2, 0))
+        return file.read() != b'\xff\xd9'
 
 
 class NamedLoading:
@@ -82,8 +75,11 @@ class NamedLoading:
             raise
         if any(ends_early(path) for path in _paths(results)):
             self._name(results, None)
-        if self.labels is not None and loaded is not None:
-            self.labels.check(loaded)
+        labels = None if loaded is None or self.labels is None else loaded.get('gt_seg_map')
+        if labels is not None:
+            problem = self.labels.problem(labels, loaded.get('ori_shape'))
+            if problem is not None:
+                raise UserError(f'{loaded.get("seg_map_path")}: {problem}')
         return loaded
 
     def __repr__(self) -> str:
@@ -99,14 +95,19 @@ class NamedLoading:
 
 def name_unreadable_images(dataset: Any) -> None:
     """Put :class:`NamedLoading` around the loading transforms of a data set and of those inside it."""
+    for inner in inner_datasets(dataset):
+        transforms = getattr(getattr(inner, 'pipeline', None), 'transforms', None)
+        if isinstance(transforms, list):
+            labels = LabelRange.of(inner)
+            transforms[:] = [guard(transform, labels) for transform in transforms]
+
+
+def inner_datasets(dataset: Any) -> Iterator[Any]:
+    """A built data set and all those inside it (RepeatDataset, ConcatDataset, ...)."""
+    yield dataset
     for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())]:
         if inner is not None:
-            name_unreadable_images(inner)
-    pipeline = getattr(dataset, 'pipeline', None)
-    transforms = getattr(pipeline, 'transforms', None)
-    if isinstance(transforms, list):
-        labels = LabelRange.of(dataset)
-        transforms[:] = [guard(transform, labels) for transform in transforms]
+            yield from inner_datasets(inner)
 
 
 def guard(transform: Any, labels: LabelRange | None = None) -> Any:
@@ -128,5 +129,5 @@ def _truncated(data: bytes) -> bool:
     except OSError:
         return True
     except Image.DecompressionBombError:  # it did not look
-        return False
+        pass
     return False

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
-from weightformer_mm.datasets.generated import write_image, write_json
-from weightformer_mm.datasets.miniatures.config import MiniatureConfig, MiniatureError
-from weightformer_mm.datasets.miniatures.scene import Picture, draw_ground, draw_picture, sizes
+from ...errors import UserError
+from ..generated import write_image
+from .scene import Picture, draw_ground, draw_picture, sizes
 
 FILES = re.compile(
     r'annotations|annotations/instances_(train|val)2017\.json|(train|val)2017'
@@ -32,41 +33,30 @@ _LEAST_AREA = 16  # pixels; what is seen of an object is a polygon at all
 _LICENCE = 1
 
 
-def category_names() -> tuple[str, ...]:
-    """The names of the 80 categories, in the order of their ids, as mmdet has them.
-
-    Raises:
-        MiniatureError: mmdet cannot be imported.
-    """
+def write(folder: Path, counts: dict[str, int], seed: int, size: tuple[int, int]) -> Iterator[None]:
     try:
         from mmdet.datasets import CocoDataset
     except ImportError as error:
-        raise MiniatureError(
+        raise UserError(
             f"COCO's category names come from mmdet, which cannot be imported: {error}"
         ) from error
-    return tuple(CocoDataset.METAINFO['classes'])
-
-
-def write_files(folder: Path, config: MiniatureConfig, progress_bar: tqdm) -> None:
-    names = category_names()
-    for split in ('train', 'val'):
-        _write_split(folder, split, config, names, progress_bar)
+    (folder / 'annotations').mkdir()
+    for split, count in counts.items():
+        yield from _write_split(folder, split, count, seed, size, CocoDataset.METAINFO['classes'])
 
 
 def _write_split(
-    folder: Path, split: str, config: MiniatureConfig, names: tuple[str, ...], progress_bar: tqdm
-) -> None:
-    (folder / f'{split}2017').mkdir(parents=True)
-    (folder / 'annotations').mkdir(exist_ok=True)
+    folder: Path, split: str, count: int, seed: int, size: tuple[int, int], names: tuple[str, ...]
+) -> Iterator[None]:
+    (folder / f'{split}2017').mkdir()
     images, annotations = [], []
-    formats = sizes(*config.size)
-    for index in range(getattr(config, split)):
+    formats = sizes(*size)
+    for index in range(count):
         height, width = formats[index % len(formats)]
-        picture = None
         if index % _PERIOD in _EMPTY:
-            image = draw_ground(config.seed, split, index, height, width)
+            picture, image = None, draw_ground(seed, split, index, height, width)
         else:
-            picture = draw_picture(config.seed, split, index, height, width, len(names))
+            picture = draw_picture(seed, split, index, height, width, len(names))
             image = picture.image
         image_id = _FIRST_IMAGE_ID[split] + _IMAGE_ID_STEP * index
         file_name = f'{image_id:012d}.jpg'
@@ -88,9 +78,9 @@ def _write_split(
         # From 1 on: COCO's evaluator takes an annotation of id 0 for "no match".
         if picture is not None:
             annotations += _annotate(picture, index, image_id, first_id=len(annotations) + 1)
-        progress_bar.update()
-    content = _describe(images, annotations, names)
-    write_json(folder / 'annotations' / f'instances_{split}2017.json', content)
+        yield
+    path = folder / 'annotations' / f'instances_{split}2017.json'
+    path.write_text(json.dumps(_describe(images, annotations, names)), encoding='utf-8')
 
 
 def _describe(images: list[dict], annotations: list[dict], names: tuple[str, ...]) -> dict:
@@ -138,18 +128,13 @@ def _annotate(picture: Picture, index: int, image_id: int, first_id: int) -> lis
 
 def _polygons(mask: np.ndarray) -> tuple[list, dict] | None:
     """Outlines of a bool ``(H, W)`` mask as COCO has them, with their run-length code; None if too small."""
-    contours, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-    )
-    polygons = [
-        contour.ravel().astype(float).tolist()
-        for contour in contours
-        if cv2.contourArea(contour) >= _LEAST_AREA
-    ]
+    mode, method = cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    contours, _ = cv2.findContours(mask.astype(np.uint8), mode, method)
+    large = [contour for contour in contours if cv2.contourArea(contour) >= _LEAST_AREA]
+    polygons = [contour.ravel().astype(float).tolist() for contour in large]
     if not polygons:
         return None
-    code = coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))
-    return polygons, code
+    return polygons, coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))
 
 
 def _crowd(mask: np.ndarray) -> tuple[dict, dict] | None:

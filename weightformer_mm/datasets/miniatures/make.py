@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from tqdm import tqdm
+from ...errors import UserError
+from ..generated import Generator, check_numbers
+from . import coco, labels
 
-from weightformer_mm.datasets.generated import Generator, make_folder_once
-from weightformer_mm.datasets.miniatures import ade20k, cityscapes, coco
-from weightformer_mm.datasets.miniatures.config import MiniatureConfig, MiniatureError
+MIN_SIDE, MAX_SIDE = 32, 8192
+MAX_IMAGES = 100_000
 
-_LAYOUTS = {'coco': coco, 'ade20k': ade20k, 'cityscapes': cityscapes}
-_VERSION = 1
+# what writes the files, which names they have, and about the size of the real data
+_LAYOUTS = {
+    'coco': (coco.write, coco.FILES, (480, 640)),
+    'ade20k': (labels.write_ade20k, labels.ADE20K_FILES, (512, 683)),
+    'cityscapes': (labels.write_cityscapes, labels.CITYSCAPES_FILES, (1024, 2048)),
+}
+LAYOUTS = tuple(_LAYOUTS)
 
 
 def make_miniature(
@@ -25,16 +30,15 @@ def make_miniature(
     force: bool = False,
     progress: bool = True,
 ) -> bool:
-    """Make small generated data in the layout of a data set in the folder ``out``.
-
-    The files depend on the other arguments alone. The folder appears whole or not at all; a set that is there
-    already is kept, and a folder holding anything else is never touched.
+    """Make small generated data in the layout of a data set; see :meth:`Generator.make`.
 
     Args:
-        layout: 'coco', 'ade20k' or 'cityscapes'; ``out`` is what a config calls ``data_root``.
+        layout: 'coco', 'ade20k' or 'cityscapes'.
+        out: the folder, which a config calls ``data_root``.
         train, val: numbers of pictures.
         seed: another one gives another set.
-        size: height and width in pixels of the largest picture; None: about that of the real data.
+        size: height and width in pixels of a picture in landscape format; the others of COCO and ADE20K are
+            upright, square, narrower or have odd sides, and none is longer. None: about the real data's.
         force: replace another or a damaged miniature of this layout.
         progress: show a progress bar.
 
@@ -42,25 +46,22 @@ def make_miniature(
         True if the set was made, False if it was there.
 
     Raises:
-        MiniatureError: a value is out of range, ``out`` holds something else, another run is writing it, or
-            mmdet, which has COCO's category names, is missing.
-        OSError: a file cannot be written.
+        UserError: a value is out of range, ``out`` holds something else, another run is writing it, a file
+            cannot be written, or mmdet, which has COCO's category names, is missing.
     """
-    config = MiniatureConfig(layout, train, val, seed, size)
-    module = _LAYOUTS[layout]
-    generator = Generator(
-        name=f'weightformer_mm.datasets.miniatures.{layout}',
-        short_name=f'{layout}-miniature',
-        version=_VERSION,
-        tool='tools/make_miniature.py',
-        error=MiniatureError,
-        files=module.FILES,
+    if layout not in LAYOUTS:
+        raise UserError(f'no layout {layout!r}; choose one of {", ".join(LAYOUTS)}')
+    write, files, default_size = _LAYOUTS[layout]
+    check_numbers(train, val, seed, MAX_IMAGES)
+    size = tuple(size or default_size)
+    if len(size) != 2 or not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+        raise UserError(
+            f'size must be a height and a width between {MIN_SIDE} and {MAX_SIDE}, got {size}'
+        )
+    parameters = dict(layout=layout, train=train, val=val, seed=seed, size=list(size))
+    name = f'weightformer_mm.datasets.miniatures.{layout}'
+    generator = Generator(name, 'tools/make_miniature.py', files)
+    counts = {'train': train, 'val': val}
+    return generator.make(
+        out, parameters, lambda folder: write(folder, counts, seed, size), force, progress
     )
-
-    def write_files(folder: Path) -> None:
-        with tqdm(
-            total=train + val, desc=layout, unit='image', disable=not progress
-        ) as progress_bar:
-            module.write_files(folder, config, progress_bar)
-
-    return make_folder_once(out, generator, config.parameters(), write_files, force)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weightformer_mm.datasets.shapes import colors, textures
-from weightformer_mm.datasets.shapes.classes import CLASSES
-from weightformer_mm.datasets.shapes.scene import SPLITS, render_sample
+from ..shapes import paint
+from ..shapes.classes import CLASSES
+from ..shapes.scene import SPLITS, render_sample
 
 _OWN_KEY = 11  # of the random numbers that Shapes does not draw
 
@@ -61,7 +61,7 @@ def draw_picture(
 def draw_ground(seed: int, split: str, index: int, height: int, width: int) -> np.ndarray:
     """A picture with nothing on it: uint8 BGR ``(height, width, 3)``."""
     rng = _stream(seed, split, index)
-    ground = textures.draw_ground(rng, max(height, width), colors.draw_background(rng))
+    ground = paint.draw_ground(rng, max(height, width), paint.draw_background(rng))
     return _middle(np.clip(np.rint(ground), 0, 255).astype(np.uint8), height, width)
 
 

@@ -22,7 +22,8 @@ CONTEXT_CLASSES = tuple(f'{kind}_{cue}' for kind in CONTEXT_KINDS for cue in CUE
 CONTEXT_SEG_CLASSES = ('background', *CONTEXT_CLASSES)
 CONTEXT_SEG_PALETTE = ((90, 90, 90), (230, 60, 60), (65, 110, 230), (250, 150, 30), (60, 180, 200))
 
-# Label PNGs follow ADE20K: 0 means "other", never used here; reduce_zero_label=True drops it.
+# Label PNGs follow ADE20K: 0 means "other", never used here; reduce_zero_label=True drops it. The objects
+# have their category id more.
 BACKGROUND_LABEL = 1
 
 
@@ -31,8 +32,3 @@ def category_id(kind: str, cue: str | None = None) -> int:
     if cue is not None:
         return CONTEXT_CLASSES.index(f'{kind}_{cue}') + 1
     return CLASSES.index(kind) + 1
-
-
-def label_value(kind: str, cue: str | None = None) -> int:
-    """Value of a kind in the label PNGs, from 2 on."""
-    return BACKGROUND_LABEL + category_id(kind, cue)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weightformer_mm.datasets.shapes import textures
-from weightformer_mm.datasets.shapes.classes import CONTEXT_KINDS, CUES
-from weightformer_mm.datasets.shapes.errors import ShapesError
-from weightformer_mm.datasets.shapes.layout import Canvas, ObjectSpec
+from ...errors import UserError
+from .classes import CONTEXT_KINDS, CUES
+from .layout import Canvas, ObjectSpec
+from .paint import octave_noise
 
 # Of the micro pyramid with static strategies, stages 0 and 1 and a 1x1 head on both:
 # weightformer_mm.analysis.static_reach computes it from the network.
@@ -47,28 +47,22 @@ class ContextRules:
     cue_area: float | None = None
 
     def check(self, size: int) -> None:
-        """Raise a ShapesError unless pictures of ``size`` x ``size`` pixels can hold mark and objects."""
+        """Raise a UserError unless pictures of ``size`` x ``size`` pixels can hold mark and objects."""
         if self.reach < 0:
-            raise ShapesError(f'reach must not be negative, got {self.reach}')
-        _, deepest = band_depths(size)
-        if size - deepest - self.reach < MIN_ROOM:
-            least = next(
-                side
-                for side in range(size, 16 * (size + self.reach))
-                if side - band_depths(side)[1] - self.reach >= MIN_ROOM
-            )
-            raise ShapesError(
+            raise UserError(f'reach must not be negative, got {self.reach}')
+        if size - band_depths(size)[1] - self.reach < MIN_ROOM:
+            raise UserError(
                 f'size {size} cannot hold a band, the reach of {self.reach} pixels and objects beyond it; '
-                f'it takes a size of at least {least}'
+                'choose a larger size or a smaller reach'
             )
         if self.cue_area is None:
             return
         if not 0 < self.cue_area <= MAX_CUE_AREA:
-            raise ShapesError(
+            raise UserError(
                 f'cue_area must be above 0 and at most {MAX_CUE_AREA}, got {self.cue_area}'
             )
         if marker_side(size, self.cue_area) < MIN_MARK:
-            raise ShapesError(
+            raise UserError(
                 f'cue_area {self.cue_area} is less than {MIN_MARK}x{MIN_MARK} pixels of a picture of size '
                 f'{size}; choose a larger one of either'
             )
@@ -94,6 +88,7 @@ def band_depths(size: int) -> tuple[int, int]:
 
 
 def marker_side(size: int, cue_area: float) -> int:
+    """Side in pixels of a square marker of this share of the picture's area."""
     return round(math.sqrt(cue_area) * size)
 
 
@@ -125,8 +120,9 @@ def _draw_objects(rng: np.random.Generator, size: int, first: int) -> list[Objec
                 extent = room * rng.uniform(*OBJECT_SIZES)
                 x = rng.uniform(extent / 2, size - extent / 2)
                 y = rng.uniform(first + extent / 2, size - extent / 2)
-                angle = float(rng.uniform(0, 2 * np.pi))
-                spec = ObjectSpec(kind, (float(x / size), float(y / size)), extent / size, angle)
+                spec = ObjectSpec(
+                    kind, (x / size, y / size), extent / size, rng.uniform(0, 2 * np.pi)
+                )
                 if canvas.try_add(spec):
                     break
     return canvas.specs
@@ -153,7 +149,7 @@ def draw_cue(rng: np.random.Generator) -> str:
 def paint_mark(rng: np.random.Generator, image: np.ndarray, mark: Mark, cue: str) -> None:
     """Paint the mark in two tones of its colour onto ``image``, float32 BGR ``(size, size, 3)``."""
     base, accent = (_draw_tone(rng, cue) for _ in range(2))
-    weight = textures.octave_noise(rng, len(image))[mark.window][..., None]
+    weight = octave_noise(rng, len(image))[mark.window][..., None]
     image[mark.window] = base + (accent - base) * weight
 
 
@@ -161,11 +157,3 @@ def _draw_tone(rng: np.random.Generator, cue: str) -> np.ndarray:
     hue = rng.uniform(*_HUES[cue]) / 360 % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, rng.uniform(*_SATURATION), rng.uniform(*_VALUE))
     return np.array([blue, green, red], np.float32) * np.float32(255)
-
-
-def distance(mark: Mark, instances: np.ndarray) -> int:
-    """Least distance in pixels, along the farther axis, of any object's pixel to the mark."""
-    ys, xs = np.nonzero(instances)
-    across = np.maximum(mark.left - xs, xs - (mark.left + mark.width - 1))
-    along = np.maximum(mark.top - ys, ys - (mark.top + mark.height - 1))
-    return int(np.maximum(across, along).min())

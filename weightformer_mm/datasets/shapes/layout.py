@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weightformer_mm.datasets.shapes import outlines
-from weightformer_mm.datasets.shapes.classes import CLASSES
+from . import outlines
+from .classes import CLASSES
 
 MIN_SIZE = 1 / 14  # greatest extent, relative to the picture's side
 MAX_SIZE = 8 / 14
@@ -73,25 +73,20 @@ def _draw_center(
         anchor = placed[rng.integers(len(placed))]
         reach = rng.uniform(0.5, 1.0) * (anchor.size + size) / 2
         angle = rng.uniform(0, 2 * np.pi)
-        return (
-            float(anchor.center[0] + reach * np.cos(angle)),
-            float(anchor.center[1] + reach * np.sin(angle)),
-        )
-    half = size / 2
-    x, y = rng.uniform(half, 1 - half, 2)
+        x, y = anchor.center
+        return float(x + reach * np.cos(angle)), float(y + reach * np.sin(angle))
+    x, y = rng.uniform(size / 2, 1 - size / 2, 2)
     return float(x), float(y)
 
 
-def _add_object(rng: np.random.Generator, canvas: Canvas) -> bool:
+def _add_object(rng: np.random.Generator, canvas: Canvas) -> None:
     kind = CLASSES[rng.integers(len(CLASSES))]
     for _ in range(_SIZES_PER_OBJECT):
         size = float(np.exp(rng.uniform(np.log(MIN_SIZE), np.log(MAX_SIZE))))
         for _ in range(_TRIES_PER_SIZE):
             center = _draw_center(rng, size, canvas.specs)
-            angle = float(rng.uniform(0, 2 * np.pi))
-            if canvas.try_add(ObjectSpec(kind, center, size, angle)):
-                return True
-    return False
+            if canvas.try_add(ObjectSpec(kind, center, size, rng.uniform(0, 2 * np.pi))):
+                return
 
 
 def draw_layout(rng: np.random.Generator) -> tuple[ObjectSpec, ...]:
@@ -108,8 +103,8 @@ def draw_single(rng: np.random.Generator) -> tuple[ObjectSpec]:
     """One large object near the middle, all of it inside the picture."""
     kind = CLASSES[rng.integers(len(CLASSES))]
     while True:
-        size = float(rng.uniform(*SINGLE_SIZES))
+        size = rng.uniform(*SINGLE_SIZES)
         x, y = 0.5 + rng.uniform(-SINGLE_OFFSET, SINGLE_OFFSET, 2)
-        spec = ObjectSpec(kind, (float(x), float(y)), size, float(rng.uniform(0, 2 * np.pi)))
+        spec = ObjectSpec(kind, (float(x), float(y)), size, rng.uniform(0, 2 * np.pi))
         if Canvas().try_add(spec):
             return (spec,)

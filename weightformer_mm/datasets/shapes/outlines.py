@@ -1,4 +1,4 @@
-"""Silhouettes: closed contours, and their rasters."""
+"""Outlines of the kinds of objects: closed contours, and their rasters."""
 
 from __future__ import annotations
 
@@ -44,12 +44,10 @@ _CONTOURS = {
 def contours(kind: str) -> tuple[np.ndarray, ...]:
     """Contours of a kind, each ``(N, 2)`` as x, y, around the origin.
 
-    Scaled so that the greatest extent, the distance of the two points furthest apart, is 1. A
-    second contour is a hole.
+    The greatest extent, the distance of the two points furthest apart, is 1. A second contour is a hole.
     """
     parts = _CONTOURS[kind]()
-    outer = parts[0]
-    extent = np.linalg.norm(outer[:, None] - outer[None], axis=-1).max()
+    extent = np.linalg.norm(parts[0][:, None] - parts[0][None], axis=-1).max()
     return tuple(part / extent for part in parts)
 
 
@@ -72,9 +70,8 @@ def window(parts: tuple[np.ndarray, ...], size: int) -> tuple[int, int, int, int
 def fill(mask: np.ndarray, parts: tuple[np.ndarray, ...]) -> None:
     """Set the pixels of a bool ``(size, size)`` mask that lie at least half inside the contours."""
     left, top, width, height = window(parts, len(mask))
-    mask[top : top + height, left : left + width] |= (
-        coverage(parts, left, top, width, height) >= 0.5
-    )
+    inside = coverage(parts, left, top, width, height) >= 0.5
+    mask[top : top + height, left : left + width] |= inside
 
 
 def coverage(
@@ -91,12 +88,10 @@ def coverage(
     """
     fine = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
     # OpenCV puts integer coordinates on pixel centres, hence the half.
-    vertices = [
-        np.round(((part - (left, top)) * SUPERSAMPLING - 0.5) * (1 << _SUBPIXEL_BITS)).astype(
-            np.int32
-        )
-        for part in parts
+    scaled = [
+        ((part - (left, top)) * SUPERSAMPLING - 0.5) * (1 << _SUBPIXEL_BITS) for part in parts
     ]
+    vertices = [np.round(part).astype(np.int32) for part in scaled]
     cv2.fillPoly(fine, vertices, 255, lineType=cv2.LINE_8, shift=_SUBPIXEL_BITS)
     blocks = fine.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING)
     return blocks.mean(axis=(1, 3), dtype=np.float32) / np.float32(255)

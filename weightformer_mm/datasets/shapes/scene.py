@@ -7,17 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from weightformer_mm.datasets.shapes import colors, outlines, textures
-from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, label_value
-from weightformer_mm.datasets.shapes.context import (
-    ContextRules,
-    Mark,
-    distance,
-    draw_context,
-    draw_cue,
-    paint_mark,
-)
-from weightformer_mm.datasets.shapes.layout import ObjectSpec, draw_layout, draw_single
+from . import outlines, paint
+from .classes import BACKGROUND_LABEL, category_id
+from .context import ContextRules, Mark, draw_context, draw_cue, paint_mark
+from .layout import ObjectSpec, draw_layout, draw_single
 
 SPLITS = ('train', 'val')
 # pictures of one object, and those with a mark, draw from streams of their own
@@ -50,15 +43,9 @@ def _streams(
     seed: int, split: str, index: int, key: int | None = None
 ) -> tuple[np.random.Generator, ...]:
     """Independent generators for layout, colours, textures and grain of one sample."""
-    sequence = np.random.SeedSequence(
-        [seed, SPLITS.index(split), index], spawn_key=() if key is None else (key,)
-    )
+    spawn_key = () if key is None else (key,)
+    sequence = np.random.SeedSequence([seed, SPLITS.index(split), index], spawn_key=spawn_key)
     return tuple(np.random.default_rng(child) for child in sequence.spawn(4))
-
-
-def sample_layout(seed: int, split: str, index: int) -> tuple[ObjectSpec, ...]:
-    """The objects of a sample without drawing it; the same at every resolution."""
-    return draw_layout(_streams(seed, split, index)[0])
 
 
 def _local_coordinates(
@@ -90,23 +77,22 @@ def _draw_object(
     image: np.ndarray,
     instances: np.ndarray,
     spec: ObjectSpec,
-    paint: colors.Paint,
+    tones: paint.Paint,
     number: int,
 ) -> None:
     """Paint one object over ``image`` and write ``number`` where it covers ``instances``."""
     size = len(image)
-    parts = tuple(
-        part * size for part in outlines.place(spec.kind, spec.center, spec.size, spec.angle)
-    )
+    placed = outlines.place(spec.kind, spec.center, spec.size, spec.angle)
+    parts = tuple(part * size for part in placed)
     left, top, width, height = outlines.window(parts, size)
     alpha = outlines.coverage(parts, left, top, width, height)
     inside = alpha >= 0.5
 
-    texture = textures.TEXTURES[rng.choice(list(textures.TEXTURES))]
+    texture = paint.TEXTURES[rng.choice(list(paint.TEXTURES))]
     angle = rng.uniform(0, 2 * np.pi)
     u, v = _local_coordinates(spec, angle, left, top, width, height, size)
     weight = texture(rng, u, v)[..., None]
-    surface = paint.base + (paint.accent - paint.base) * weight
+    surface = tones.base + (tones.accent - tones.base) * weight
     rim = max(1.5, 0.05 * spec.size * size)
     surface = np.clip(surface * _shade(rng, u, v, inside, rim)[..., None], 0, 255)
 
@@ -123,18 +109,17 @@ def render_sample(
     single: bool = False,
     context: ContextRules | None = None,
 ) -> Sample:
-    """Draw sample ``index`` of a split.
+    """Draw sample ``index`` of a split; the result depends on the arguments alone.
 
-    The result depends on the arguments alone. Another ``size`` gives the same composition at
-    another resolution, except with ``context``, whose distances are in pixels.
+    Another ``size`` gives the same composition at another resolution, except with ``context``, whose
+    distances are in pixels.
 
     Args:
         seed: non-negative seed of the whole set.
         split: ``'train'`` or ``'val'``.
         index: number of the sample in its split, from 0 on.
         size: side of the square picture in pixels.
-        single: one large object near the middle instead of two to six; shares nothing with the picture of
-            equal number that has several.
+        single: one large object near the middle instead of two to six, in a picture of its own.
         context: objects of ContextShapes and their mark instead.
     """
     key = _CONTEXT_KEY if context else _SINGLE_KEY if single else None
@@ -144,22 +129,20 @@ def render_sample(
         mark, objects = draw_context(layout_rng, size, context)
     else:
         objects = (draw_single if single else draw_layout)(layout_rng)
-    ground = colors.draw_background(color_rng)
-    image = textures.draw_ground(texture_rng, size, ground)
+    ground = paint.draw_background(color_rng)
+    image = paint.draw_ground(texture_rng, size, ground)
     if mark is not None:
         # Streams of its own: nothing else in the picture depends on the cue.
         cue_rng, tone_rng, *_ = _streams(seed, split, index, _CUE_KEY)
         cue = draw_cue(cue_rng)
         paint_mark(tone_rng, image, mark, cue)
     instances = np.zeros((size, size), np.int32)
-    paints: list[colors.Paint] = []
+    paints: list[paint.Paint] = []
     for number, spec in enumerate(objects, start=1):
-        paints.append(colors.draw_object(color_rng, ground, paints))
+        paints.append(paint.draw_object(color_rng, ground, paints))
         _draw_object(texture_rng, image, instances, spec, paints[-1], number)
     image += _GRAIN * grain_rng.standard_normal(image.shape, dtype=np.float32)
-    values = [BACKGROUND_LABEL, *(label_value(spec.kind, cue) for spec in objects)]
-    labels = np.array(values, np.uint8)[instances]
-    if mark is not None and distance(mark, instances) <= context.reach:
-        raise AssertionError(f'object within {context.reach} pixels of the mark: {split} {index}')
+    values = BACKGROUND_LABEL + np.array([0, *(category_id(spec.kind, cue) for spec in objects)])
+    labels = values.astype(np.uint8)[instances]
     image = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return Sample(image, instances, labels, objects, mark, cue)

@@ -1,13 +1,69 @@
-"""Textures, as the weight (0..1) of a paint's accent, and the backgrounds made with them."""
+"""How surfaces look: colours that differ enough in CIE Lab to be told apart, textures, backgrounds."""
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from weightformer_mm.datasets.shapes.colors import Paint
+_CANDIDATES = 512
+OBJECT_TO_BACKGROUND = 45.0  # least distances in Lab
+OBJECT_TO_OBJECT = 40.0
+ACCENT_TO_BACKGROUND = 35.0
+ACCENT_TO_BASE = 18.0  # wished for, give or take 6
+ACCENT_TO_OBJECT = 28.0
+
+
+@dataclass(frozen=True)
+class Paint:
+    """The two tones of one texture: float32 ``(3,)`` each, BGR in 0..255."""
+
+    base: np.ndarray
+    accent: np.ndarray
+
+
+def to_lab(bgr: np.ndarray) -> np.ndarray:
+    """BGR in 0..255, ``(N, 3)``, to CIE Lab, float32 ``(N, 3)``."""
+    scaled = np.asarray(bgr, np.float32).reshape(1, -1, 3) / np.float32(255)
+    return cv2.cvtColor(scaled, cv2.COLOR_BGR2Lab)[0]
+
+
+def _distances(lab: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+    """Least distance of each candidate to the given colours (BGR); infinite where there is none."""
+    if not others:
+        return np.full(len(lab), np.inf)
+    return np.linalg.norm(lab[:, None] - to_lab(np.stack(others))[None], axis=-1).min(axis=1)
+
+
+def _pick(candidates: np.ndarray, shortfall: np.ndarray) -> np.ndarray:
+    """The first candidate that meets every wish, else the one that misses by least."""
+    return candidates[int(np.argmin(np.maximum(shortfall, 0)))]
+
+
+def draw_background(rng: np.random.Generator) -> Paint:
+    """Two similar colours of low chroma."""
+    candidates = rng.uniform(30, 225, (_CANDIDATES, 3)).astype(np.float32)
+    lab = to_lab(candidates)
+    base = _pick(candidates, np.linalg.norm(lab[:, 1:], axis=1) - 30)
+    distance = _distances(lab, [base])
+    return Paint(base, _pick(candidates, np.abs(distance - 16) - 5))
+
+
+def draw_object(rng: np.random.Generator, background: Paint, others: list[Paint]) -> Paint:
+    """Two similar tones, both far from the background and from the tones of the other objects."""
+    tones = [tone for paint in others for tone in (paint.base, paint.accent)]
+    behind = [background.base, background.accent]
+    candidates = rng.uniform(20, 250, (_CANDIDATES, 3)).astype(np.float32)
+    lab = to_lab(candidates)
+    to_background, to_others = _distances(lab, behind), _distances(lab, tones)
+    contrast = np.maximum(OBJECT_TO_BACKGROUND - to_background, OBJECT_TO_OBJECT - to_others)
+    base = _pick(candidates, contrast)
+    contrast = np.maximum(ACCENT_TO_BACKGROUND - to_background, ACCENT_TO_OBJECT - to_others)
+    similarity = np.abs(_distances(lab, [base]) - ACCENT_TO_BASE) - 6
+    return Paint(base, _pick(candidates, np.maximum(contrast, similarity)))
+
 
 # A texture gets local coordinates u, v, float32 and -0.5..0.5 over the object's greatest extent
 # (up to sqrt(2) times that in the window's corners), and returns weights of their shape.
@@ -57,13 +113,7 @@ def gradient(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarr
 
 
 TEXTURES: dict[str, Texture] = {
-    'plain': plain,
-    'stripes': stripes,
-    'checks': checks,
-    'dots': dots,
-    'rings': rings,
-    'marble': marble,
-    'gradient': gradient,
+    texture.__name__: texture for texture in (plain, stripes, checks, dots, rings, marble, gradient)
 }
 
 

@@ -1,0 +1,193 @@
+"""Folders of generated data: made whole or not at all, recognised later, never mixed with a user's files."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from re import Pattern
+
+import cv2
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from ..errors import UserError
+
+MANIFEST, MARKER = 'manifest.json', 'GENERATED.txt'
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Who makes a set, and how its folder is recognised.
+
+    Attributes:
+        name: dotted name, which the manifest and the marker file state.
+        tool: command line that makes such sets.
+        files: matches the relative name of every file and folder of a set except its manifest and marker.
+        version: raise it whenever the same parameters give other files.
+    """
+
+    name: str
+    tool: str
+    files: Pattern[str]
+    version: int = 1
+
+    def make(
+        self,
+        out: str | os.PathLike,
+        parameters: dict,
+        write_files: Callable[[Path], Iterable[None]],
+        force: bool = False,
+        progress: bool = True,
+    ) -> bool:
+        """Make the set in the folder ``out`` unless it is there already.
+
+        The files are written to a hidden folder beside ``out`` and take its place by a rename when all are
+        complete. The next run removes what a killed one left.
+
+        Args:
+            out: the folder. One that holds anything else is never touched.
+            parameters: what the files depend on, as JSON holds it; with the numbers ``train`` and ``val``.
+            write_files: writes the set below the folder it is given, and yields after each picture.
+            force: replace another or a damaged set of this generator.
+            progress: show a progress bar.
+
+        Returns:
+            True if the set was made, False if it was there.
+
+        Raises:
+            UserError: ``out`` holds something else, another run is writing it, or a file cannot be written.
+        """
+        out = Path(os.path.realpath(os.path.expanduser(out)))
+        manifest = self._read_manifest(out)
+        if not force and manifest is not None and manifest == self._manifest(out, parameters):
+            return False
+        self._check_replaceable(out, force)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with _work_folder(out) as work:
+                new = work / 'new'
+                new.mkdir()
+                total, name = parameters['train'] + parameters['val'], self.name.rpartition('.')[2]
+                with tqdm(total=total, desc=name, unit='image', disable=not progress) as bar:
+                    for _ in write_files(new):
+                        bar.update()
+                marker = f'{self.tool} may delete and remake this folder: keep nothing else here.\n'
+                (new / MARKER).write_text(f'Made by {self.name}.\n{marker}', encoding='utf-8')
+                manifest = json.dumps(self._manifest(new, parameters), indent=2)
+                (new / MANIFEST).write_text(f'{manifest}\n', encoding='utf-8')
+                self._check_replaceable(out, force)  # again: making the set took a while
+                if out.exists():
+                    os.rename(out, work / 'old')
+                os.rename(new, out)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f'{out}: a file stands where a folder is needed') from None
+        except OSError as error:
+            raise UserError(f'cannot write {out}: {error.strerror}') from error
+        return True
+
+    def _check_replaceable(self, out: Path, force: bool) -> None:
+        """Raise unless ``out`` is absent, empty, or a set that this run may replace."""
+        if not out.exists():
+            return
+        if not out.is_dir():
+            raise UserError(f'{out} is not a folder; choose another --out')
+        problem, strange = None, next((name for name in _names(out) if not self._owns(name)), None)
+        if strange is not None:
+            problem = f'holds {strange}, which this generator did not write'
+        elif any(out.iterdir()) and not (out / MARKER).is_file():
+            problem = f'has no {MARKER}, so this generator did not make it'
+        if problem is not None:
+            raise UserError(f'{out} {problem}; it is left as it is, choose another --out')
+        manifest = self._read_manifest(out)
+        if manifest is not None and not force:
+            facts = {'version': manifest.get('version'), **manifest['parameters']}
+            what = ', '.join(f'{name} {value}' for name, value in facts.items())
+            raise UserError(
+                f'{out} holds another set ({what}), or its files were changed or lost since it was made; '
+                'use --force to replace it, or another --out'
+            )
+
+    def _owns(self, name: str) -> bool:
+        return name in (MANIFEST, MARKER) or self.files.fullmatch(name) is not None
+
+    def _manifest(self, folder: Path, parameters: dict) -> dict:
+        """The manifest of a folder; its checksum is over the names and digests of the other files."""
+        total = hashlib.sha256()
+        for name in sorted(_names(folder)):
+            if name != MANIFEST and self._owns(name) and (folder / name).is_file():
+                digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+                total.update(f'{digest}  {name}\n'.encode())
+        return {
+            'generator': self.name,
+            'version': self.version,
+            'parameters': parameters,
+            'checksum': total.hexdigest(),
+        }
+
+    def _read_manifest(self, folder: Path) -> dict | None:
+        """The manifest that stands in a folder; None where this generator wrote none."""
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        own = isinstance(manifest, dict) and manifest.get('generator') == self.name
+        return manifest if own and isinstance(manifest.get('parameters'), dict) else None
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside ``out`` for the only run that makes ``out``."""
+    lock, prefix = FileLock(out.with_name(f'.{out.name}.lock')), f'.{out.name}.partial-'
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f'another run is writing {out} now') from None
+    try:
+        for left in out.parent.glob(f'{glob.escape(prefix)}*'):  # by a run that was killed
+            own = left.is_dir() and {path.name for path in left.iterdir()} <= {'new', 'old'}
+            if own and not left.is_symlink():
+                logger.warning('removing what an interrupted run left in %s', left)
+                shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent) as work:
+            yield Path(work)
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # before others can lock it
+        lock.release()
+
+
+def _names(folder: Path, inside: str = '') -> Iterator[str]:
+    """Relative names of all entries below a folder, which is read no further than the caller goes."""
+    entries = sorted((folder / inside).iterdir())
+    yield from (f'{inside}{entry.name}' for entry in entries)
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():
+            yield from _names(folder, f'{inside}{entry.name}/')
+
+
+def check_numbers(train: int, val: int, seed: int, most: int) -> None:
+    """Raise a UserError unless these numbers of pictures, at most ``most`` each, and the seed can be used."""
+    for name, count in (('train', train), ('val', val)):
+        if not 0 <= count <= most:
+            raise UserError(f'{name} must be between 0 and {most}, got {count}')
+    if train + val == 0:
+        raise UserError('train and val are both 0: there is nothing to make')
+    if seed < 0:
+        raise UserError(f'seed must not be negative, got {seed}')
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an image, uint8 ``(H, W)`` or BGR ``(H, W, 3)``, in the format that the suffix names."""
+    # Not cv2.imwrite, which returns False where a full disk should raise.
+    _, data = cv2.imencode(path.suffix, image)
+    path.write_bytes(data.tobytes())

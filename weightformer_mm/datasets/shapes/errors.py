@@ -1,9 +1,0 @@
-"""The error of this data set."""
-
-from __future__ import annotations
-
-from ...errors import UserError
-
-
-class ShapesError(UserError):
-    """The set cannot be made as asked."""

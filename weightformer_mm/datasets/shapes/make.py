@@ -1,0 +1,140 @@
+"""The files of a set: pictures, label PNGs, COCO JSON and, of single objects, lists of classes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from ...errors import UserError
+from ..generated import Generator, check_numbers, write_image
+from .classes import CLASSES, CONTEXT_CLASSES, category_id
+from .context import STATIC_REACH, ContextRules
+from .scene import SPLITS, Sample, render_sample
+
+MIN_SIDE, MAX_SIDE = 64, 8192
+MAX_IMAGES = 1_000_000  # file names have six digits
+
+GENERATOR = Generator(
+    name='weightformer_mm.datasets.shapes',
+    tool='tools/make_shapes.py',
+    files=re.compile(
+        r'images|annotations|(images|annotations)/(train|val)'
+        r'|(images|annotations)/(train|val)/\d{6}\.png|annotations/instances_(train|val)\.json'
+        r'|annotations/classes_(train|val)\.txt'
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """What to make.
+
+    Attributes:
+        train, val: numbers of pictures.
+        size: side of a picture in pixels.
+        seed: another one gives another set.
+        single: one object per picture.
+        context: ContextShapes, see `context`.
+        reach: of ContextShapes, the distance in pixels that every object keeps from the mark.
+        cue_area: of ContextShapes, share of the picture of a small marker; None: a band.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    train: int = 400
+    val: int = 80
+    size: int = 256
+    seed: int = 0
+    single: bool = False
+    context: bool = False
+    reach: int = STATIC_REACH
+    cue_area: float | None = None
+
+    def __post_init__(self) -> None:
+        check_numbers(self.train, self.val, self.seed, MAX_IMAGES)
+        if not MIN_SIDE <= self.size <= MAX_SIDE:
+            raise UserError(f'size must be between {MIN_SIDE} and {MAX_SIDE}, got {self.size}')
+        if self.context and self.single:
+            raise UserError('single and context are two kinds of sets: choose one')
+        if self.context:
+            ContextRules(self.reach, self.cue_area).check(self.size)
+        elif (self.reach, self.cue_area) != (STATIC_REACH, None):
+            raise UserError('reach and cue_area belong to context: give it as well')
+
+    def parameters(self) -> dict:
+        """The values as the manifest states them: those of a kind of set only where it is chosen."""
+        unused = () if self.context else ('context', 'reach', 'cue_area')
+        unused += () if self.single else ('single',)
+        return {name: value for name, value in asdict(self).items() if name not in unused}
+
+
+def make_shapes(
+    out: str | os.PathLike, config: ShapesConfig, force: bool = False, progress: bool = True
+) -> bool:
+    """Make the set ``config`` in the folder ``out``; see :meth:`Generator.make`."""
+
+    def write_files(folder: Path) -> Iterator[None]:
+        for split in SPLITS:
+            yield from _write_split(folder, split, config)
+
+    return GENERATOR.make(out, config.parameters(), write_files, force, progress)
+
+
+def _write_split(folder: Path, split: str, config: ShapesConfig) -> Iterator[None]:
+    for name in ('images', 'annotations'):
+        (folder / name / split).mkdir(parents=True)
+    names = CONTEXT_CLASSES if config.context else CLASSES
+    rules = ContextRules(config.reach, config.cue_area) if config.context else None
+    images, annotations, classes = [], [], []
+    for index in range(getattr(config, split)):
+        sample = render_sample(config.seed, split, index, config.size, config.single, rules)
+        file_name = f'{index:06d}.png'
+        write_image(folder / 'images' / split / file_name, sample.image)
+        write_image(folder / 'annotations' / split / file_name, sample.labels)
+        size = {'width': config.size, 'height': config.size}
+        images.append({'id': index, 'file_name': file_name, **size})
+        # From 1 on: COCO's evaluator takes an annotation of id 0 for "no match".
+        annotations += _annotate(sample, index, first_id=len(annotations) + 1)
+        classes.append(f'{file_name} {CLASSES.index(sample.objects[0].kind)}\n')
+        yield
+    categories = [
+        {'id': number, 'name': name, 'supercategory': 'shape'}
+        for number, name in enumerate(names, start=1)
+    ]
+    content = {'images': images, 'annotations': annotations, 'categories': categories}
+    path = folder / 'annotations' / f'instances_{split}.json'
+    path.write_text(json.dumps(content), encoding='utf-8')
+    if config.single:  # as mmpretrain's CustomDataset reads them: name and class, from 0 on
+        path = folder / 'annotations' / f'classes_{split}.txt'
+        path.write_text(''.join(classes), encoding='utf-8')
+
+
+def _annotate(sample: Sample, image_id: int, first_id: int) -> list[dict]:
+    """COCO annotations of the visible part of each object, as compressed run-length codes."""
+    annotations = []
+    for number, spec in enumerate(sample.objects, start=1):
+        seen = np.asfortranarray(sample.instances == number, dtype=np.uint8)
+        code = coco_mask.encode(seen)
+        annotations.append(
+            {
+                'id': first_id + number - 1,
+                'image_id': image_id,
+                'category_id': category_id(spec.kind, sample.cue),
+                'bbox': [float(value) for value in coco_mask.toBbox(code)],
+                'area': float(coco_mask.area(code)),
+                'iscrowd': 0,
+                'segmentation': {
+                    'size': [int(side) for side in code['size']],
+                    'counts': code['counts'].decode('ascii'),
+                },
+            }
+        )
+    return annotations
