@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from PIL import Image
 
-from weightformer_mm.analysis.complexity.report import for_counting
+from weightformer_mm.apis.complexity import for_counting
 from weightformer_mm.utils.libraries import require_libraries
 
 CONFIGS = Path(__file__).parent.parent / 'configs'

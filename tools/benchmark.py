@@ -176,7 +176,7 @@ def parse_args() -> argparse.Namespace:
     plot = commands.add_parser(
         'plot',
         help='draw time and memory against pixels',
-        description='Draw time and peak memory per image against pixels, log-log, from CSV files alone.',
+        description='Draw time and peak memory per image against pixels, log-log, from CSV files.',
     )
     plot.add_argument('files', nargs='+', metavar='CSV')
     plot.add_argument('--out', required=True, metavar='PNG')
@@ -185,7 +185,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=512 * 512,
         metavar='PIXELS',
-        help='fit slopes to points from so many pixels on (default: 262144)',
+        help='fit slopes to points from this many pixels on (default: 262144)',
     )
     plot.add_argument(
         '--where',
@@ -224,7 +224,7 @@ def main(args: argparse.Namespace) -> None:
         return
     choices = (args.modes, not args.no_memory, not args.no_ceilings, args.resume)
     if args.command == 'detector':
-        command.run_detectors(settings, args.configs, *choices, args.cfg_options)
+        command.run_detectors(settings, args.configs, *choices, options=args.cfg_options)
     elif args.profile is not None:
         command.run_profile(settings, args.contenders, args.profile)
     else:

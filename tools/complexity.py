@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         help='height and width of the image, or the side of a square; pairs, or the option again, for '
         'several (default: 800 1280, for mmseg 512 512, for mmpretrain 224 224)',
     )
-    parser.add_argument('--backbone', action='store_true', help="the config's backbone alone")
+    parser.add_argument('--backbone', action='store_true', help="only the config's backbone")
     parser.add_argument(
         '--format', choices=('table', 'json', 'markdown'), default='table', help='default: table'
     )
@@ -51,9 +51,9 @@ def pairs(parser: argparse.ArgumentParser, sizes: list[int]) -> list[tuple[int, 
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.analysis.complexity.command import report
+    from weightformer_mm.apis.complexity import report_complexity
 
-    report(
+    report_complexity(
         args.config,
         args.shapes,
         args.backbone,

@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--at-once', type=int, default=2, metavar='N', help='trainings at a time (default: 2)'
     )
-    parser.add_argument('--force', action='store_true', help='train anew what is already trained')
+    parser.add_argument('--force', action='store_true', help='train again what is already trained')
     parser.add_argument(
         '--docs', type=Path, metavar='DIR', help='copy table and plot there, as the docs show them'
     )
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from projects.context.run import run_context
+    from projects.context.experiment import run_context
 
     name = 'context_hard' if args.hard else 'context'
     name += f'_{args.epochs}epochs' if args.epochs is not None else ''
@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
         args.docs,
         args.epochs,
     )
-    print(f'\n{table}\n\neverything lies in {out}')
+    print(f'\n{table}\n\neverything is in {out}')
 
 
 if __name__ == '__main__':

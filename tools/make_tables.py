@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
         '--measure',
         nargs='*',
         metavar='RECIPE',
-        help='count the models of these recipes anew, or all of them and those of peers (10 minutes)',
+        help='count the models of these recipes again, or all of them and those of peers (10 minutes)',
     )
     parser.add_argument(
         '--check', action='store_true', help='write nothing; exit with 2 if a table is stale'
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from projects.model_zoo.command import make_tables
+    from projects.model_zoo.make_tables import make_tables
 
     make_tables(Path(__file__).resolve().parents[1], args.measure, args.check)
 

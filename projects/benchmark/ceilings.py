@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +11,7 @@ from weightformer_mm.errors import UserError
 from .clock import clock_of
 from .steps import DTYPES, Step
 
-REPEATS = 10
-MORE_REPEATS = 3  # of every further measurement in a run
+REPEATS, MORE_REPEATS = 10, 3  # of the first and of every further measurement in a run
 _MATMUL_SIDE = {'cpu': 2048, 'cuda': 8192}
 _COPY_BYTES = {'cpu': 2**28, 'cuda': 2**31}
 
@@ -37,9 +35,9 @@ class Ceilings:
 
 
 class CeilingGauge:
-    """Measures both, again and again in the course of a run: the fastest so far is the ceiling.
+    """Measures both again and again in the course of a run: the fastest so far is the ceiling.
 
-    A single measurement could fall into a moment when the machine is busy with something else.
+    A single measurement could meet a moment when the machine is busy with something else.
 
     Args:
         dtype: of the matrix product; of the inputs, without autocast.
@@ -52,43 +50,36 @@ class CeilingGauge:
     ):
         self.device, self.dtype = device, dtype
         self.side = side or _MATMUL_SIDE[device.type]
-        self.size = size or _COPY_BYTES[device.type]
+        self.numbers = (size or _COPY_BYTES[device.type]) // 4
         self._product_ms = self._copy_ms = float('inf')
 
-    def measure(self, repeats: int = REPEATS) -> Ceilings:
+    def measure(self) -> Ceilings:
         """The ceilings after some more repeats.
 
         Raises:
             UserError: no matrix product in this dtype on this device.
         """
+        repeats = REPEATS if self._copy_ms == float('inf') else MORE_REPEATS
+        clock = clock_of(self.device)
         try:
-            self._product_ms = min(self._product_ms, self._fastest(self._product(), repeats))
+            self._product_ms = min(self._product_ms, *clock.time(self._product(), repeats))
         except RuntimeError as error:
             if 'not implemented' not in str(error):
                 raise
             raise UserError(f'--dtype {self.dtype}: {error} on {self.device.type!r}') from error
-        self._copy_ms = min(self._copy_ms, self._fastest(self._copy(), repeats))
-        moved = 2 * (self.size // 4) * 4
+        self._copy_ms = min(self._copy_ms, *clock.time(self._copy(), repeats))
+        moved = 2 * self.numbers * 4  # read and written
         return Ceilings(self.side**3 / self._product_ms * 1e3, moved / self._copy_ms * 1e3)
 
-    def _product(self) -> Callable[[], object]:
+    def _product(self) -> Step:
         generator = torch.Generator().manual_seed(0)
-        left, right = (
-            torch.randn(self.side, self.side, generator=generator).to(
-                self.device, DTYPES[self.dtype]
-            )
-            for _ in range(2)
+        left, right = torch.randn(2, self.side, self.side, generator=generator).to(
+            self.device, DTYPES[self.dtype]
         )
         product = torch.empty_like(left)
-        return lambda: torch.mm(left, right, out=product)
+        return Step(lambda: torch.mm(left, right, out=product))
 
-    def _copy(self) -> Callable[[], object]:
-        source = torch.ones(self.size // 4, device=self.device)
+    def _copy(self) -> Step:
+        source = torch.ones(self.numbers, device=self.device)
         target = torch.zeros_like(source)
-        return lambda: target.copy_(source)
-
-    def _fastest(self, run: Callable[[], object], repeats: int) -> float:
-        clock = clock_of(self.device)
-        step = Step(run)
-        clock.time(step, 1)
-        return min(clock.time(step, repeats))
+        return Step(lambda: target.copy_(source))

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from weightformer_mm.errors import RunFailed
+from weightformer_mm.utils.translate import explain
+
 from .steps import Step
+
+OUT_OF_MEMORY = 'out of memory'
+_COMPILER = ('torch._dynamo', 'torch._inductor')
 
 
 class CpuClock:
@@ -70,6 +76,17 @@ def clock_of(device: torch.device) -> CpuClock | GpuClock:
     return GpuClock(device) if device.type == 'cuda' else CpuClock()
 
 
+def failure_of(error: Exception) -> str | None:
+    """Why a contender drops out: out of memory, or `torch.compile` failed; None for other exceptions."""
+    if isinstance(explain(error), RunFailed):
+        return OUT_OF_MEMORY
+    kind = type(error)
+    if kind.__module__.startswith(_COMPILER):
+        first = (str(error).strip().splitlines() or [''])[0]
+        return f'torch.compile failed: {kind.__name__}: {first}'
+    return None
+
+
 @dataclass
 class Samples:
     """Milliseconds per step, by contender: one value for each round that all contenders completed.
@@ -91,7 +108,6 @@ def interleave(
     rounds: int,
     warmup: int,
     min_seconds: float = 0.0,
-    failure: Callable[[Exception], str | None] = lambda error: None,
     progress: Callable[[str], None] = lambda name: None,
 ) -> Samples:
     """Warm all up, then time all of them round after round, the order rotating.
@@ -101,22 +117,20 @@ def interleave(
         rounds: of timing.
         warmup: steps of each before the first round, at least one.
         min_seconds: a turn lasts at least so long; of its steps the median counts.
-        failure: says why an exception lets a contender drop out; None: it is raised.
         progress: called before each turn with the name.
     """
     samples = Samples({name: [] for name in steps})
 
-    def turn(name: str, count: int, lead_in: bool) -> float | None:
+    def turn(name: str, count: int, timed: bool = False) -> float | None:
         progress(name)
-        reason = None
         try:
-            if lead_in:
+            if timed:
                 clock.lead_in(steps[name])
             times = clock.time(steps[name], count)
             clock.lead_out(steps[name])
             return float(np.median(times))
         except Exception as error:
-            reason = failure(error)
+            reason = failure_of(error)
             if reason is None:
                 raise
         # after the except clause: the exception holds on to the memory of the step
@@ -130,13 +144,13 @@ def interleave(
         counts = {}
         for name in steps:
             if warmup > 1:
-                turn(name, warmup - 1, lead_in=False)
-            milliseconds = turn(name, 1, lead_in=False) if name in samples.times else None
+                turn(name, warmup - 1)
+            milliseconds = turn(name, 1) if name in samples.times else None
             if milliseconds is not None:
                 counts[name] = max(1, math.ceil(min_seconds * 1e3 / milliseconds))
         for index in range(rounds):
             for name in rotated(list(samples.times), index):
-                milliseconds = turn(name, counts[name], lead_in=True)
+                milliseconds = turn(name, counts[name], timed=True)
                 if milliseconds is not None:
                     samples.times[name].append(milliseconds)
     except KeyboardInterrupt:
@@ -150,18 +164,3 @@ def rotated(names: Sequence[str], index: int) -> list[str]:
     """``names``, beginning with another one each time."""
     first = index % len(names) if names else 0
     return [*names[first:], *names[:first]]
-
-
-def quantiles(times: Sequence[float]) -> dict[str, float]:
-    """Median, and the 20th and 80th percentile."""
-    low, median, high = np.quantile(times, (0.2, 0.5, 0.8))
-    return {'median_ms': float(median), 'p20_ms': float(low), 'p80_ms': float(high)}
-
-
-def speed_ratio(times: Sequence[float], reference: Sequence[float], images: float = 1.0) -> float:
-    """How many times as fast as the reference, of the same rounds: the median of their ratios.
-
-    Args:
-        images: images per step over those of the reference.
-    """
-    return float(np.median(np.asarray(reference) / np.asarray(times))) * images

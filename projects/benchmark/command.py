@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import Progress
 
 from weightformer_mm.errors import Interrupted, UserError
 from weightformer_mm.utils.writing import make_folder, written_whole
 
 from .ceilings import CeilingGauge
 from .contenders import parse_contenders
-from .detector import Detector
 from .machine import describe, now, resolve_device
 from .measure import FILL, Method, measure_group
 from .operations import TABLE, check_choices, measure_operations, stages_of
-from .results import Results
+from .results import Results, render_rows
 from .step_profile import profile_step, render_profiles
 from .steps import DTYPES, MODES, Case
-from .subjects import Backbone, Subject, WholeModel
-from .summary import render_summary
+from .subjects import Subject
+from .whole_model import WholeModel
 
 
 @dataclass(frozen=True)
@@ -93,44 +93,30 @@ class Settings:
         ).with_new_ceilings()
 
 
-def run_backbones(
-    settings: Settings,
-    contenders: Sequence[str],
-    modes: Sequence[str],
-    memory: bool = True,
-    ceilings: bool = True,
-    resume: bool = False,
-) -> Results:
-    """Measure backbones by name; see `run_subjects`."""
-    subjects = [Backbone(contender) for contender in parse_contenders(contenders)]
-    return run_subjects(settings, subjects, modes, memory, ceilings, resume)
+def run_backbones(settings: Settings, contenders: Sequence[str], *choices: Any) -> Results:
+    """Measure backbones by name; ``choices`` and errors as of `run_subjects`."""
+    return run_subjects(settings, parse_contenders(contenders), *choices)
 
 
 def run_detectors(
-    settings: Settings,
-    configs: Sequence[str],
-    modes: Sequence[str],
-    memory: bool = True,
-    ceilings: bool = True,
-    resume: bool = False,
-    options: Sequence[str] = (),
+    settings: Settings, configs: Sequence[str], *choices: Any, options: Sequence[str] = ()
 ) -> Results:
-    """Measure the whole models of config files; see `run_subjects`."""
-    subjects = [WholeModel(Detector(config, tuple(options))) for config in configs]
+    """Measure the whole models of config files; ``choices`` and errors as of `run_subjects`."""
+    subjects = [WholeModel(config, tuple(options)) for config in configs]
     names = [subject.name for subject in subjects]
     repeated = [name for index, name in enumerate(names) if name in names[:index]]
     if repeated:
         raise UserError(f'two configs are called {repeated[0]}, and rows go by that name')
-    return run_subjects(settings, subjects, modes, memory, ceilings, resume)
+    return run_subjects(settings, subjects, *choices)
 
 
 def run_subjects(
     settings: Settings,
     subjects: Sequence[Subject],
     modes: Sequence[str],
-    memory: bool,
-    ceilings: bool,
-    resume: bool,
+    memory: bool = True,
+    ceilings: bool = True,
+    resume: bool = False,
 ) -> Results:
     """Measure all subjects at all sizes in all modes, write the rows, and print them at the end.
 
@@ -151,37 +137,31 @@ def run_subjects(
         for subject in subjects:
             subject.build()  # so that a wrong one is known before hours of work
         method = settings.method(memory, ceilings)
-        groups = [
+        cases = [
             Case(mode, settings.dtype, 1, *size, torch.get_num_threads(), settings.seed)
             for size in settings.sizes
             for mode in modes
         ]
-        with _printed_at_the_end(results), tqdm(total=len(groups), unit='group') as bar:
-            for case in groups:
+        with _printed_at_the_end(results), _progress(len(cases)) as show:
+            for case in cases:
                 where = f'{case.height}x{case.width} {case.mode}'
                 if not (resume and _is_known(results, subjects, case, method)):
                     method = method.with_new_ceilings()
                     measure_group(
-                        subjects, case, settings.batch, method, results, _describe(bar, where)
+                        subjects,
+                        case,
+                        settings.batch,
+                        method,
+                        results,
+                        lambda text, where=where: show(f'{where}: {text}'),
                     )
-                bar.update()
+                show(where, advance=1)
     return results
 
 
-def _describe(bar: tqdm, where: str) -> Callable[[str], None]:
-    # a log file gets a line per group only
-    return lambda text: bar.set_description(f'{where}: {text}', refresh=sys.stderr.isatty())
-
-
 def _is_known(results: Results, subjects: Sequence[Subject], case: Case, method: Method) -> bool:
-    same = {
-        **method.machine,
-        'mode': case.mode,
-        'dtype': case.dtype,
-        'height': case.height,
-        'width': case.width,
-    }
-    return all(results.has({**same, 'contender': subject.name}) for subject in subjects)
+    rows = [method.row(subject.name, case) for subject in subjects]
+    return all(results.has(row) for row in rows)
 
 
 def run_profile(settings: Settings, contenders: Sequence[str], out: str) -> None:
@@ -198,35 +178,29 @@ def run_profile(settings: Settings, contenders: Sequence[str], out: str) -> None
         raise UserError('--batch fill and --profile exclude each other; give a number')
     if settings.out is not None:
         raise UserError('--out and --profile exclude each other: a profile has no rows')
-    subjects = [Backbone(contender) for contender in parse_contenders(contenders)]
-    compiled = [subject.name for subject in subjects if 'compile' in subject.contender.variants]
-    if compiled:
-        raise UserError(
-            f'--profile {compiled[0]}: compiled code has no single operations to tell apart'
-        )
+    subjects = parse_contenders(contenders)
+    for subject in subjects:
+        if 'compile' in subject.variants:
+            raise UserError(
+                f'--profile {subject.name}: compiled code has no single operations to tell apart'
+            )
+        for size in settings.sizes:
+            if refusal := subject.refuses(*size):
+                raise UserError(f'{subject.name} at {size[0]}x{size[1]}: {refusal}')
     make_folder(path.parent, '--profile')
-    with _quiet_libraries():
+    pairs = [(size, subject) for size in settings.sizes for subject in subjects]
+    with _quiet_libraries(), _progress(len(pairs)) as show:
         method = settings.method(memory=False, ceilings=True)
         profiles = []
-        for height, width in tqdm(settings.sizes, unit='size'):
-            for subject in subjects:
-                refusal = subject.refuses(height, width)
-                if refusal is not None:
-                    raise UserError(f'{subject.name} at {height}x{width}: {refusal}')
-                case = Case(
-                    'train',
-                    settings.dtype,
-                    settings.batch,
-                    height,
-                    width,
-                    torch.get_num_threads(),
-                    settings.seed,
-                )
-                profiles.append(profile_step(subject, case, method.device))
-    machine = method.machine
+        for size, subject in pairs:
+            threads = torch.get_num_threads()
+            case = Case('train', settings.dtype, settings.batch, *size, threads, settings.seed)
+            profiles.append(profile_step(subject, case, method.device))
+            show(subject.name, advance=1)
+    cells = method.machine
     header = (
-        f'{machine["device"]}, {machine["threads"]} threads, torch {machine["torch"]}, commit '
-        f'{machine["commit"] or "unknown"}, {now()}.'
+        f'{cells["device"]}, {cells["threads"]} threads, torch {cells["torch"]}, commit '
+        f'{cells["commit"] or "unknown"}, {now()}.'
     )
     with written_whole(path) as partial:
         partial.write_text(render_profiles(profiles, method.ceilings, header), encoding='utf-8')
@@ -257,16 +231,36 @@ def run_operations(
     results = settings.results()
     method = settings.method(memory=False, ceilings=True)
     total = len(stages) * len(names) * 2
-    with _printed_at_the_end(results), tqdm(total=total, unit='op') as bar:
-
-        def progress(text: str) -> None:
-            bar.set_description(text, refresh=False)
-            bar.update()
-
+    with _printed_at_the_end(results), _progress(total) as show:
         measure_operations(
-            names, stages, backends, settings.dtype, settings.seed, method, results, progress
+            names,
+            stages,
+            backends,
+            settings.dtype,
+            settings.seed,
+            method,
+            results,
+            lambda text: show(text, advance=1),
         )
     return results
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[..., None]]:
+    """A bar on stderr; the function that it gives sets its text and, with ``advance``, moves it on.
+
+    It is drawn only between the steps: a thread that draws would disturb what is timed.
+    """
+    console = Console(stderr=True)
+    with Progress(console=console, auto_refresh=False) as bars:
+        bar = bars.add_task('', total=total)
+
+        def show(text: str, advance: int = 0) -> None:
+            bars.update(bar, description=text, advance=advance, refresh=True)
+            if advance and not console.is_terminal:  # a line of a log file
+                console.print(text, markup=False)
+
+        yield show
 
 
 @contextmanager
@@ -281,7 +275,7 @@ def _printed_at_the_end(results: Results) -> Iterator[None]:
 
 
 def _print(results: Results) -> None:
-    print(f'\n{render_summary(results.new)}' if results.new else 'nothing was measured')
+    print(f'\n{render_rows(results.new)}' if results.new else 'nothing was measured')
     if results.path is not None:
         print(f'\n{results.path}')
 
@@ -292,4 +286,3 @@ def _quiet_libraries() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield
-    sys.stderr.flush()

@@ -9,16 +9,26 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
+import timm
 import torch
+from mmengine.registry import MODELS
 from torch import nn
 
+from weightformer_mm.analysis.complexity import measure
+from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.errors import UserError
 from weightformer_mm.utils.libraries import require_libraries
 
+from .baselines import PlainPyramid, PublishedWeightFormer
+from .steps import Case, Step, backbone_step
+from .subjects import Subject
+
 PYRAMID_STRIDES = (4, 8, 16, 32)
+# PyTorch's convention: the backward pass takes twice the multiply-adds of the forward pass
+TRAINING_FACTOR = 3
 
 
 @dataclass(frozen=True)
@@ -30,82 +40,39 @@ class Entry:
         strides: of its outputs, in pixels.
         ours: whether the variants of this package's backbones apply.
         square: whether it takes square images only.
-        library: an OpenMMLab library that it comes from.
     """
 
     build: Callable[..., nn.Module]
     strides: tuple[int, ...] = PYRAMID_STRIDES
     ours: bool = False
     square: bool = False
-    library: str | None = None
-
-
-def _own(kind: str, arch: str, **options: Any) -> nn.Module:
-    from weightformer_mm import backbones
-
-    return getattr(backbones, kind)(arch=arch, **options)
-
-
-def _baseline(kind: str, arch: str) -> nn.Module:
-    from . import baselines
-
-    return getattr(baselines, kind)(arch)
-
-
-def _timm(name: str, **options: Any) -> nn.Module:
-    import timm
-
-    return timm.create_model(name, pretrained=False, features_only=True, **options)
 
 
 def _swin_tiny() -> nn.Module:
-    from mmengine.registry import MODELS
-
+    require_libraries('mmdet')
     with MODELS.switch_scope_and_registry('mmdet') as registry:
-        return registry.build(
-            dict(
-                type='SwinTransformer',
-                embed_dims=96,
-                depths=(2, 2, 6, 2),
-                num_heads=(3, 6, 12, 24),
-                window_size=7,
-                mlp_ratio=4,
-                qkv_bias=True,
-                drop_path_rate=0.0,
-                patch_norm=True,
-                out_indices=(0, 1, 2, 3),
-            )
-        )
+        # Swin-T, but for these, is what the class has by default
+        return registry.build(dict(type='SwinTransformer', drop_path_rate=0.0))
 
 
 def _table() -> dict[str, Entry]:
-    isotropic, pyramid = ('tiny', 'small', 'base'), ('micro', 'nano', 'tiny', 'small', 'base')
-    table = {
-        f'weightformer-{arch}': Entry(partial(_own, 'WeightFormer', arch), (16,), ours=True)
-        for arch in isotropic
-    }
-    table.update(
-        (f'pyramid-{arch}', Entry(partial(_own, 'PyramidWeightFormer', arch), ours=True))
-        for arch in pyramid
-    )
-    table.update(
-        (
-            f'published-{arch}',
-            Entry(partial(_baseline, 'PublishedWeightFormer', arch), (16,), square=True),
-        )
-        for arch in ('tiny', 'small')
-    )
-    table.update(
-        (f'plain-pyramid-{arch}', Entry(partial(_baseline, 'PlainPyramid', arch)))
-        for arch in ('micro', 'tiny', 'small')
-    )
-    table['swin-tiny'] = Entry(_swin_tiny, library='mmdet')
+    table = {}
+    for arch in ('tiny', 'small', 'base'):
+        table[f'weightformer-{arch}'] = Entry(partial(WeightFormer, arch), (16,), ours=True)
+    for arch in ('micro', 'nano', 'tiny', 'small', 'base'):
+        table[f'pyramid-{arch}'] = Entry(partial(PyramidWeightFormer, arch), ours=True)
+    for arch in ('tiny', 'small'):
+        published = partial(PublishedWeightFormer, arch)
+        table[f'published-{arch}'] = Entry(published, (16,), square=True)
+    for arch in ('micro', 'tiny', 'small'):
+        table[f'plain-pyramid-{arch}'] = Entry(partial(PlainPyramid, arch))
+    table['swin-tiny'] = Entry(_swin_tiny)
+    features = partial(timm.create_model, pretrained=False, features_only=True)
     for name in ('convnext_tiny', 'pvt_v2_b2', 'pvt_v2_b2_li'):
-        table[name] = Entry(partial(_timm, name))
+        table[name] = Entry(partial(features, name))
     deit = 'deit_small_patch16_224'
-    table[deit] = Entry(
-        partial(_timm, deit, out_indices=(-1,), dynamic_img_size=True, dynamic_img_pad=True), (16,)
-    )
+    any_size = dict(out_indices=(-1,), dynamic_img_size=True, dynamic_img_pad=True)
+    table[deit] = Entry(partial(features, deit, **any_size), (16,))
     return table
 
 
@@ -124,8 +91,8 @@ _DIFFERENT_WORK = ('attention',)
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A network to measure.
+class Contender(Subject):
+    """A backbone to measure.
 
     Attributes:
         base: its name in `TABLE`.
@@ -150,29 +117,35 @@ class Contender:
 
     @property
     def work(self) -> Contender:
-        """The same without what changes only how it is computed: it has the same multiply-adds."""
+        """The contender with the same multiply-adds that a count on the CPU understands."""
         kept = tuple(variant for variant in self.variants if variant in _DIFFERENT_WORK)
         return Contender(self.base, kept)
 
-    def refuses(self, height: int, width: int) -> str | None:
-        """Why it cannot run on images of this size; None if it can."""
-        if self.entry.square and height != width:
-            return 'takes square images only'
-        return None
+    def spec(self) -> dict[str, Any]:
+        return {'backbone': self.name}
 
     def build(self) -> nn.Module:
-        """The network on the CPU with random weights, called on images ``(B, 3, H, W)``; not compiled.
+        model = self.entry.build(**self.options)
+        if 'compile' in self.variants:
+            model.compile(dynamic=True)
+        return model
 
-        Raises:
-            UserError: the library that it comes from is missing.
-        """
-        if self.entry.library is not None:
-            require_libraries(self.entry.library)
-        return self.entry.build(**self.options)
+    def step(self, model: nn.Module, case: Case, device: torch.device) -> Step:
+        return backbone_step(model, case, device)
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """What is called: compiled, for any image size, if the variant says so."""
-        return torch.compile(model, dynamic=True) if 'compile' in self.variants else model
+    def multiply_adds(self, case: Case) -> int:
+        factor = TRAINING_FACTOR if case.mode == 'train' else 1
+        return _forward_multiply_adds(self.work, case.size) * case.batch * factor
+
+    def refuses(self, height: int, width: int) -> str | None:
+        square_only = self.entry.square and height != width
+        return 'takes square images only' if square_only else None
+
+
+@cache
+def _forward_multiply_adds(work: Contender, size: tuple[int, int]) -> int:
+    """Of one image."""
+    return measure(work.build(), size).total.multiply_adds
 
 
 def parse_contenders(names: Sequence[str]) -> list[Contender]:
@@ -182,13 +155,9 @@ def parse_contenders(names: Sequence[str]) -> list[Contender]:
         UserError: an unknown or repeated name or variant, or a variant that does not fit.
     """
     contenders = [_parse(name) for name in names]
-    repeated = [
-        contender.name
-        for index, contender in enumerate(contenders)
-        if contender in contenders[:index]
-    ]
-    if repeated:
-        raise UserError(f'--contenders: {repeated[0]} is given twice')
+    for index, contender in enumerate(contenders):
+        if contender in contenders[:index]:
+            raise UserError(f'--contenders: {contender.name} is given twice')
     return contenders
 
 

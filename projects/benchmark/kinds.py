@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
-from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten
 
+from weightformer_mm.analysis.complexity.counter import flop_formulas
 from weightformer_mm.analysis.complexity.operations import FORMULAS, is_view
 from weightformer_mm.ops._shared.operators import NAMESPACE
 
@@ -40,43 +39,6 @@ _BY_NAME = {
 }
 
 
-def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
-    """What PyTorch's counter computes for each operation, by operator.
-
-    Args:
-        additional: formulas on shapes, as ``FlopCounterMode(custom_mapping=...)`` takes them.
-
-    Returns:
-        formulas on tensors, to be called as ``formula(*args, **kwargs, out_val=output)``, in FLOPs.
-    """
-    counter = flop_counter.FlopCounterMode(display=False, custom_mapping=additional)
-    if hasattr(counter, 'flop_registry'):
-        return counter.flop_registry
-
-    def on_tensors(formula: Callable[..., int]) -> Callable[..., int]:  # torch 2.1
-        def called(*args: object, out_val: object, **kwargs: object) -> int:
-            args, kwargs, shape = tree_map(flop_counter.get_shape, (args, kwargs, out_val))
-            return formula(*args, **kwargs, out_shape=shape)
-
-        return called
-
-    return {operator: on_tensors(formula) for operator, formula in counter.flop_mapping.items()}
-
-
-@dataclass(frozen=True)
-class Scope:
-    """A stretch of the forward pass, by the numbers that autograd gives its operations.
-
-    Attributes:
-        kind: of all its operations.
-        first, last: numbers of its operations in autograd, ``last`` excluded.
-    """
-
-    kind: str
-    first: int
-    last: int
-
-
 class KindCounter(TorchDispatchMode):
     """Labels every operation of a step with its kind, for the profiler, and counts its work.
 
@@ -94,9 +56,10 @@ class KindCounter(TorchDispatchMode):
         self.bytes: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self._formulas = flop_formulas(FORMULAS)
-        self._stack: list[tuple[str, int]] = []
         self._predicted: set[tuple[int, ...]] = set()
-        self._scopes: list[Scope] = []
+        # autograd's numbers of the operations of predictors; of those that run now the first one
+        self._predictors: list[range] = []
+        self._entered: list[int] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -109,7 +72,7 @@ class KindCounter(TorchDispatchMode):
             output = func(*args, **kwargs)
         self.calls[kind] += 1
         self.multiply_adds[kind] += self._work(func, args, kwargs, output)
-        written = _outputs(func)
+        written = {argument.name for argument in func._schema.arguments if argument.is_out}
         inputs = {name: value for name, value in kwargs.items() if name not in written}
         self.bytes[kind] += _moved(args, inputs, output)
         return output
@@ -124,40 +87,29 @@ class KindCounter(TorchDispatchMode):
             for name, module in model.named_modules():
                 self._predicted |= predicted_shapes(module)
                 if name.endswith('.predictor'):
-                    before = module.register_forward_pre_hook(self._enter(PREDICTION))
+                    before = module.register_forward_pre_hook(self._enter)
                     after = module.register_forward_hook(self._leave, always_call=True)
                     stack.callback(before.remove)
                     stack.callback(after.remove)
             yield
 
-    def _enter(self, kind: str) -> Callable[..., None]:
-        def enter(module: nn.Module, args: Any) -> None:
-            self._stack.append((kind, _sequence_number()))
-
-        return enter
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        self._entered.append(_sequence_number())
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        kind, first = self._stack.pop()
-        self._scopes.append(Scope(kind, first, _sequence_number()))
+        self._predictors.append(range(self._entered.pop(), _sequence_number()))
 
-    def _scope(self) -> str | None:
-        """The kind of the innermost layer that the operation running now belongs to."""
-        if self._stack:
-            return self._stack[-1][0]
+    def _in_predictor(self) -> bool:
+        """Whether the operation running now, or the forward pass of its node, belongs to a predictor."""
         node = torch._C._current_autograd_node()
-        if node is None:
-            return None
-        number = node._sequence_nr()
-        # inner modules end before outer ones, so that the first match is the innermost
-        return next(
-            (scope.kind for scope in self._scopes if scope.first <= number < scope.last), None
-        )
+        if self._entered or node is None:
+            return bool(self._entered)
+        return any(node._sequence_nr() in numbers for numbers in self._predictors)
 
     def _kind(self, func: Any, args: tuple) -> str:
         namespace, _, name = func._schema.name.rpartition('::')
-        kind = self._scope()
-        if kind is not None:
-            return kind
+        if self._in_predictor():
+            return PREDICTION
         if namespace == NAMESPACE:
             return DEPTHWISE if 'conv' in name else PREDICTION
         if 'convolution' in name:
@@ -167,12 +119,12 @@ class KindCounter(TorchDispatchMode):
         name = name.removesuffix('_')  # in place
         if name in _BY_NAME:
             return _BY_NAME[name]
-        return PREDICTION if self._is_on_predicted_weight(args) else ELEMENTWISE
-
-    def _is_on_predicted_weight(self, args: tuple) -> bool:
-        """Whether an argument is a weight for each image, as large as one of a dynamic linear layer."""
-        tensors = [leaf for leaf in tree_flatten(args)[0] if isinstance(leaf, Tensor)]
-        return any(x.ndim == 3 and tuple(x.shape[1:]) in self._predicted for x in tensors)
+        # a weight for each image, as large as one of a dynamic linear layer
+        on_predicted = any(
+            isinstance(leaf, Tensor) and leaf.ndim == 3 and tuple(leaf.shape[1:]) in self._predicted
+            for leaf in tree_flatten(args)[0]
+        )
+        return PREDICTION if on_predicted else ELEMENTWISE
 
     def _work(self, func: Any, args: tuple, kwargs: dict, output: Any) -> int:
         if func._schema.name == 'aten::convolution_backward':
@@ -205,11 +157,6 @@ def _moved(args: tuple, kwargs: dict, output: Any) -> int:
     tensors = [leaf for leaf in tree_flatten((args, kwargs, output))[0] if isinstance(leaf, Tensor)]
     # an expanded tensor is read once
     return sum(min(x.numel() * x.element_size(), x.untyped_storage().nbytes()) for x in tensors)
-
-
-def _outputs(func: Any) -> set[str]:
-    """The arguments that an operation only writes to, such as ``out``."""
-    return {argument.name for argument in func._schema.arguments if argument.is_out}
 
 
 def _sequence_number() -> int:

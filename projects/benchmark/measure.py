@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from weightformer_mm.errors import Interrupted, RunFailed
 
-from .ceilings import MORE_REPEATS, REPEATS, CeilingGauge, Ceilings
-from .clock import Samples, clock_of, interleave, quantiles, speed_ratio
-from .failures import OUT_OF_MEMORY, failure_of
+from .ceilings import CeilingGauge, Ceilings
+from .clock import OUT_OF_MEMORY, Samples, clock_of, failure_of, interleave
 from .machine import now
 from .memory import Peak, can_measure_processes, peak_in_process, peak_on_gpu
 from .results import Results
@@ -48,11 +48,21 @@ class Method:
     ceilings: Ceilings | None = None
 
     def with_new_ceilings(self) -> Method:
-        """The same after another look at the ceilings."""
-        if self.gauge is None:
-            return self
-        repeats = REPEATS if self.ceilings is None else MORE_REPEATS
-        return replace(self, ceilings=self.gauge.measure(repeats))
+        """The same with the ceilings measured again."""
+        return self if self.gauge is None else replace(self, ceilings=self.gauge.measure())
+
+    def time(
+        self, steps: Mapping[str, Step], progress: Callable[[str], None] = lambda name: None
+    ) -> Samples:
+        """Time steps, interleaved."""
+        clock = clock_of(self.device)
+        return interleave(steps, clock, self.rounds, self.warmup, self.min_seconds, progress)
+
+    def row(self, name: str, case: Case, **cells: Any) -> dict[str, Any]:
+        """A row of the CSV file."""
+        of_case = {key: getattr(case, key) for key in ('mode', 'dtype', 'batch', 'height', 'width')}
+        ceilings = self.ceilings.cells() if self.ceilings else {}
+        return {'date': now(), **self.machine, **ceilings, 'contender': name, **of_case, **cells}
 
 
 @dataclass
@@ -60,7 +70,6 @@ class Entrant:
     """A contender that is built.
 
     Attributes:
-        call: what is called instead of the model.
         step: what is timed.
         peak: its memory, if that was measured.
     """
@@ -68,7 +77,6 @@ class Entrant:
     subject: Subject
     case: Case
     model: nn.Module
-    call: Callable[..., Any]
     step: Step
     peak: Peak | None = None
 
@@ -76,13 +84,12 @@ class Entrant:
     def build(cls, subject: Subject, case: Case, device: torch.device) -> Entrant:
         torch.manual_seed(case.seed)
         model = subject.build().to(device)
-        call = subject.prepare(model)
-        return cls(subject, case, model, call, subject.step(model, call, case, device))
+        return cls(subject, case, model, subject.step(model, case, device))
 
     def use_batch(self, images: int, device: torch.device) -> None:
-        """Let a step have so many images."""
+        """Change the number of images in a step."""
         self.case = replace(self.case, batch=images)
-        self.step = self.subject.step(self.model, self.call, self.case, device)
+        self.step = self.subject.step(self.model, self.case, device)
 
 
 def measure_group(
@@ -109,38 +116,28 @@ def measure_group(
         entrant = _enter(subject, case, batch, method)
         if isinstance(entrant, str):
             images = None if batch == FILL else batch
-            results.add([row(subject.name, case, method, batch=images, note=entrant)])
+            results.add([method.row(subject.name, case, batch=images, note=entrant)])
         else:
             entrants[subject.name] = entrant
-    samples = interleave(
-        {name: entrant.step for name, entrant in entrants.items()},
-        clock_of(method.device),
-        method.rounds,
-        method.warmup,
-        method.min_seconds,
-        failure_of,
-        lambda name: progress(f'{name}: time'),
-    )
-    results.add(
-        [
-            row(name, entrants[name].case, method, note=reason)
-            for name, reason in samples.failures.items()
-        ]
-    )
+    steps = {name: entrant.step for name, entrant in entrants.items()}
+    samples = method.time(steps, lambda name: progress(f'{name}: time'))
+    failed = samples.failures.items()
+    results.add([method.row(name, entrants[name].case, note=reason) for name, reason in failed])
     results.add(_rows(subjects[0].name, entrants, samples, method))
     if samples.interrupted:
         raise Interrupted('interrupted; complete rounds are kept')
 
 
 def _enter(subject: Subject, case: Case, batch: int | str, method: Method) -> Entrant | str:
-    """Build it and measure its memory; or say why that cannot be done."""
+    """Build it and measure its memory, or return why that failed."""
     refusal = subject.refuses(case.height, case.width)
     if refusal is not None:
         return refusal
+    case = replace(case, batch=1 if batch == FILL else batch)
     if method.device.type == 'cpu':
-        return _enter_cpu(subject, replace(case, batch=1 if batch == FILL else batch), method)
+        return _enter_cpu(subject, case, method)
     try:
-        return _enter_gpu(subject, case, batch, method)
+        return _enter_gpu(subject, case, batch == FILL, method)
     except Exception as error:
         reason = failure_of(error)
         if reason is None:
@@ -160,24 +157,24 @@ def _enter_cpu(subject: Subject, case: Case, method: Method) -> Entrant | str:
     return entrant
 
 
-def _enter_gpu(subject: Subject, case: Case, batch: int | str, method: Method) -> Entrant:
+def _enter_gpu(subject: Subject, case: Case, fill: bool, method: Method) -> Entrant:
     free_gpu()
     others = torch.cuda.memory_allocated(method.device)
-    case = replace(case, batch=1 if batch == FILL else batch)
     entrant = Entrant.build(subject, case, method.device)
-    if batch == FILL:
+    if fill:
         _fill(entrant, method.device)
     if method.memory:
-        entrant.step.run()  # what the first step alone allocates, such as workspaces, is not its peak
+        entrant.step.run()  # only the first step allocates workspaces and the like
         entrant.peak = peak_on_gpu(entrant.step, method.device, others)
         entrant.step.release()
     return entrant
 
 
 def _fill(entrant: Entrant, device: torch.device) -> None:
-    """Give it the largest batch that fits; a little memory is left for the weights of others."""
+    """Give it the largest batch that fits, leaving a little memory for the weights of others."""
 
     def fits(images: int) -> bool:
+        free_gpu()
         try:
             entrant.use_batch(images, device)
             entrant.step.run()
@@ -191,13 +188,9 @@ def _fill(entrant: Entrant, device: torch.device) -> None:
             entrant.step.reset()
             entrant.step.release()
 
-    def fits_alone(images: int) -> bool:
-        free_gpu()
-        return fits(images)
-
     torch.cuda.set_per_process_memory_fraction(FILL_FRACTION, device)
     try:
-        images = largest_batch(fits_alone)
+        images = largest_batch(fits)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
     free_gpu()
@@ -234,19 +227,16 @@ def _rows(
     """One row for each contender that completed a round."""
     batches = {name: entrant.case.batch for name, entrant in entrants.items()}
     rows = []
-    for name, times in samples.times.items():
-        if not times:
-            continue
+    for name in filter(samples.times.get, samples.times):
         entrant = entrants[name]
-        case = entrant.case
         cells = time_cells(samples, name, first, batches)
         cells['parameters'] = sum(weight.numel() for weight in entrant.model.parameters())
         if entrant.peak is not None:
             cells.update(asdict(entrant.peak))
-        work = entrant.subject.multiply_adds(case)
+        work = entrant.subject.multiply_adds(entrant.case)
         if work is not None:
             cells.update(work_cells(work, None, cells['median_ms'], method.ceilings))
-        rows.append(row(name, case, method, **cells))
+        rows.append(method.row(name, entrant.case, **cells))
     return rows
 
 
@@ -268,6 +258,21 @@ def time_cells(
     return cells
 
 
+def quantiles(times: Sequence[float]) -> dict[str, float]:
+    """Median, and the 20th and 80th percentile."""
+    low, median, high = np.quantile(times, (0.2, 0.5, 0.8))
+    return {'median_ms': float(median), 'p20_ms': float(low), 'p80_ms': float(high)}
+
+
+def speed_ratio(times: Sequence[float], reference: Sequence[float], images: float = 1.0) -> float:
+    """How many times as fast as the reference, of the same rounds: the median of their ratios.
+
+    Args:
+        images: images per step over those of the reference.
+    """
+    return float(np.median(np.asarray(reference) / np.asarray(times))) * images
+
+
 def work_cells(
     multiply_adds: int, moved: int | None, milliseconds: float, ceilings: Ceilings | None
 ) -> dict[str, Any]:
@@ -287,19 +292,3 @@ def work_cells(
         if moved is not None:
             cells['share_of_copy'] = moved / seconds / ceilings.bytes_per_s
     return cells
-
-
-def row(name: str, case: Case, method: Method, **cells: Any) -> dict[str, Any]:
-    """A row of the CSV file."""
-    return {
-        'date': now(),
-        **method.machine,
-        **(method.ceilings.cells() if method.ceilings else {}),
-        'contender': name,
-        'mode': case.mode,
-        'dtype': case.dtype,
-        'batch': case.batch,
-        'height': case.height,
-        'width': case.width,
-        **cells,
-    }

@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -61,34 +60,26 @@ def can_measure_processes() -> bool:
 def peak_in_process(subject: Mapping[str, Any], case: Case) -> Peak | str:
     """Build a network in a new process, run one step there and see what it took.
 
-    Memory that the C library keeps after it was freed would count if several steps shared a process.
+    In a shared process, memory that the C library keeps after earlier steps would count as well.
 
     Args:
-        subject: what `subjects.subject_from` makes it from.
+        subject: its `Subject.spec`.
 
     Returns:
-        The peak, or why there is none: the process is killed before it takes the machine's last memory.
+        The peak, or why there is none: the process is killed before it takes all memory.
 
     Raises:
         RunFailed: the process failed for another reason.
     """
     budget = available_memory()
     paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-    environment = {
-        **os.environ,
-        'PYTHONPATH': os.pathsep.join(paths),
-        'OMP_NUM_THREADS': str(case.threads),
-        'MKL_NUM_THREADS': str(case.threads),
-    }
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
+    environment.update(dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), str(case.threads)))
     request = json.dumps({'subject': dict(subject), 'case': asdict(case)})
-    with ExitStack() as stack:
-        out, err = (stack.enter_context(tempfile.TemporaryFile('w+')) for _ in range(2))
+    command = [sys.executable, '-m', f'{__package__}.memory_process', request]
+    with tempfile.TemporaryFile('w+') as out, tempfile.TemporaryFile('w+') as err:
         process = subprocess.Popen(
-            [sys.executable, '-m', f'{__package__}.memory_process', request],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            env=environment,
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
         )
         try:
             killed = _watch(process, budget)

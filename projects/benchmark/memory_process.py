@@ -10,18 +10,29 @@ import gc
 import json
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from .failures import failure_of
+from .clock import failure_of
+from .contenders import parse_contenders
 from .memory import MEBI, Peak
 from .steps import Case
-from .subjects import Subject, subject_from
+from .subjects import Subject
+from .whole_model import WholeModel
 
 WARM_UP_SIZE = 64  # of the image whose step loads what the first one loads
 _RESET_PEAK = '5'  # proc(5), clear_refs
+
+
+def subject_from(spec: Mapping[str, Any]) -> Subject:
+    """The subject that has this `Subject.spec`."""
+    if 'backbone' in spec:
+        return parse_contenders([spec['backbone']])[0]
+    return WholeModel(spec['config'], tuple(spec['options']))
 
 
 def measure_peak(subject: Subject, case: Case) -> Peak:
@@ -30,18 +41,16 @@ def measure_peak(subject: Subject, case: Case) -> Peak:
     device = torch.device('cpu')
     torch.manual_seed(case.seed)
     model = subject.build()
-    call = subject.prepare(model)
     small = replace(case, batch=1, height=WARM_UP_SIZE, width=WARM_UP_SIZE)
-    subject.step(model, call, small, device).run()
-    step = subject.step(model, call, case, device)
+    subject.step(model, small, device).run()
+    step = subject.step(model, case, device)
     step.reset()
     _give_back_memory()
     whole_life = not _reset_peak()
     baseline = _status_kib('VmRSS')
     step.run()
-    peak = (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if whole_life else _status_kib('VmHWM')
-    )
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = used if whole_life else _status_kib('VmHWM')
     return Peak(baseline * 1024 / MEBI, max(0, peak - baseline) * 1024 / MEBI)
 
 

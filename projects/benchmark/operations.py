@@ -10,17 +10,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from weightformer_mm import ops
-from weightformer_mm.analysis.complexity import formulas
+from weightformer_mm.analysis.complexity import count_operations
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.errors import Interrupted, UserError
 from weightformer_mm.ops._shared.dispatch import check_backend
 
-from .clock import clock_of, interleave
-from .failures import failure_of
-from .measure import Method, row, time_cells, work_cells
+from .measure import Method, time_cells, work_cells
 from .results import Results
 from .steps import DTYPES, Case, Step
 
@@ -32,22 +31,23 @@ EPS = 1e-6
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a network: what its maps are.
+    """A stage of a network, by its maps.
 
     Attributes:
         name: for the rows.
-        batch, height, width, channels: of a map ``(B, H, W, C)``.
+        shape: of a map, ``(B, H, W, C)``.
     """
 
     name: str
-    batch: int
-    height: int
-    width: int
-    channels: int
+    shape: tuple[int, int, int, int]
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.batch, self.height, self.width, self.channels
+    def batch(self) -> int:
+        return self.shape[0]
+
+    @property
+    def channels(self) -> int:
+        return self.shape[3]
 
     @property
     def hidden(self) -> int:
@@ -57,65 +57,51 @@ class Stage:
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation, and the work that it cannot avoid.
+    """An operation, and what it cannot avoid to read.
 
     Attributes:
         shapes: of its inputs, parameters included; the first is the map.
-        function: of the inputs.
-        multiply_adds: of the forward pass.
+        function: of the inputs; it has a parameter ``backend`` if that can be chosen.
         kept: share of the map that the backward pass must read.
-        own: the function of this package that it calls, if it does; with a parameter ``backend`` if that
-            can be chosen, which `function` hands on.
     """
 
     shapes: Callable[[Stage], list[tuple[int, ...]]]
     function: Callable[..., Any]
-    multiply_adds: Callable[[Stage], int]
     kept: float = 1.0
-    own: Callable[..., Any] | None = None
 
     @property
     def has_backends(self) -> bool:
-        return self.own is not None and 'backend' in inspect.signature(self.own).parameters
+        return 'backend' in inspect.signature(self.function).parameters
+
+    def multiply_adds(self, stage: Stage) -> int:
+        """Of the forward pass, as the reference form runs it."""
+        with FakeTensorMode(), count_operations(nn.Identity()) as counts:
+            self.function(*(torch.empty(shape) for shape in self.shapes(stage)))
+        return counts.total
 
 
-def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:], weight, bias, EPS)
+def _conv_norm(*inputs: Tensor, backend: str = 'auto') -> tuple[Tensor, Tensor]:
+    return ops.depthwise_conv_norm(*inputs, EPS, backend=backend)
 
 
-def _conv_norm(*inputs: Tensor, **options: str) -> tuple[Tensor, Tensor]:
-    return ops.depthwise_conv_norm(*inputs, EPS, **options)
+def _adaptive_update(x: Tensor, *parameters: Tensor, backend: str = 'auto') -> Tensor:
+    return ops.adaptive_update(x, 3, *parameters, backend=backend)
 
 
-def _adaptive_update(
-    x: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor, **options: str
-) -> Tensor:
-    return ops.adaptive_update(x, 3, hidden_weight, hidden_bias, out_weight, **options)
-
-
-def _linear_work(stage: Stage) -> int:
-    return stage.batch * formulas.linear(stage.height, stage.width, stage.channels, stage.hidden)
-
-
-def _bilateral_work(stage: Stage) -> int:
-    whole = formulas.bilateral_linear(stage.height, stage.width, stage.channels, stage.hidden)
-    return stage.batch * whole - _linear_work(stage)
-
-
-def _conv_work(stage: Stage) -> int:
-    return stage.batch * formulas.depthwise_conv(stage.height, stage.width, stage.channels)
+def _adaptive_shapes(stage: Stage) -> list[tuple[int, ...]]:
+    square = (stage.channels, stage.channels, 1, 1)
+    return [stage.shape, square, (stage.channels,), square]
 
 
 def _bilateral_shapes(stage: Stage) -> list[tuple[int, ...]]:
-    left, right = stage.channels // 4, stage.hidden // 4
-    reduce = left + right
-    return [
-        stage.shape,
-        (reduce, stage.channels),
-        (reduce,),
-        (left, stage.channels),
-        (right, stage.hidden),
-    ]
+    wide, hidden = stage.channels, stage.hidden
+    left, right = wide // 4, hidden // 4
+    return [stage.shape, (left + right, wide), (left + right,), (left, wide), (right, hidden)]
+
+
+def _mlp_shapes(stage: Stage) -> list[tuple[int, ...]]:
+    wide, hidden = stage.channels, stage.hidden
+    return [stage.shape, (wide,), (wide,), (1, wide, hidden), (hidden,), (wide, hidden), (wide,)]
 
 
 def _wide(stage: Stage) -> tuple[int, ...]:
@@ -124,81 +110,36 @@ def _wide(stage: Stage) -> tuple[int, ...]:
 
 TABLE: Mapping[str, Operation] = {
     'depthwise_conv': Operation(
-        lambda s: [s.shape, (s.batch, s.channels, 1, 3, 3), (s.channels,)],
-        ops.depthwise_conv,
-        _conv_work,
-        own=ops.depthwise_conv,
+        lambda s: [s.shape, (s.batch, s.channels, 1, 3, 3), (s.channels,)], ops.depthwise_conv
     ),
     'static_depthwise_conv': Operation(
-        lambda s: [s.shape, (1, s.channels, 1, 3, 3), (s.channels,)],
-        ops.depthwise_conv,
-        _conv_work,
-        own=ops.depthwise_conv,
+        lambda s: [s.shape, (1, s.channels, 1, 3, 3), (s.channels,)], ops.depthwise_conv
     ),
     # with the residual and the LayerNorm that follows: two maps come out
     'depthwise_conv_norm': Operation(
-        lambda s: [
-            s.shape,
-            (s.batch, s.channels, 1, 3, 3),
-            (s.channels,),
-            (s.channels,),
-            (s.channels,),
-        ],
-        _conv_norm,
-        _conv_work,
-        own=ops.depthwise_conv_norm,
+        lambda s: [s.shape, (s.batch, s.channels, 1, 3, 3), *[(s.channels,)] * 3], _conv_norm
     ),
     # the backward pass needs the means over the grid, not the map
-    'adaptive_update': Operation(
-        lambda s: [
-            s.shape,
-            (s.channels, s.channels, 1, 1),
-            (s.channels,),
-            (s.channels, s.channels, 1, 1),
-        ],
-        _adaptive_update,
-        lambda s: s.batch * 2 * 9 * s.channels**2,
-        kept=0.0,
-        own=ops.adaptive_update,
-    ),
+    'adaptive_update': Operation(_adaptive_shapes, _adaptive_update, kept=0.0),
     # the backward pass needs the pooled map, a quarter of the map
-    'bilateral_update': Operation(
-        _bilateral_shapes,
-        ops.bilateral_update,
-        _bilateral_work,
-        kept=0.25,
-        own=ops.bilateral_update,
-    ),
+    'bilateral_update': Operation(_bilateral_shapes, ops.bilateral_update, kept=0.25),
     'predicted_linear': Operation(
-        lambda s: [s.shape, (s.batch, s.channels, s.hidden), (s.hidden,)],
-        ops.predicted_linear,
-        _linear_work,
-        own=ops.predicted_linear,
+        lambda s: [s.shape, (s.batch, s.channels, s.hidden), (s.hidden,)], ops.predicted_linear
     ),
     # the residual, LayerNorm, both linear layers and GELU between them
-    'residual_mlp': Operation(
-        lambda s: [
-            s.shape,
-            (s.channels,),
-            (s.channels,),
-            (1, s.channels, s.hidden),
-            (s.hidden,),
-            (s.channels, s.hidden),
-            (s.channels,),
-        ],
-        ops.residual_mlp,
-        lambda s: 2 * _linear_work(s),
-        own=ops.residual_mlp,
-    ),
+    'residual_mlp': Operation(_mlp_shapes, ops.residual_mlp),
     'layer_norm': Operation(
-        lambda s: [s.shape, (s.channels,), (s.channels,)], _layer_norm, lambda s: 0
+        lambda s: [s.shape, (s.channels,), (s.channels,)],
+        lambda x, weight, bias: F.layer_norm(x, x.shape[-1:], weight, bias, EPS),
     ),
-    'gelu': Operation(lambda s: [_wide(s)], F.gelu, lambda s: 0),
+    'gelu': Operation(lambda s: [_wide(s)], lambda x: F.gelu(x)),
     'fc1': Operation(
-        lambda s: [s.shape, (s.hidden, s.channels), (s.hidden,)], F.linear, _linear_work
+        lambda s: [s.shape, (s.hidden, s.channels), (s.hidden,)],
+        lambda x, weight, bias: F.linear(x, weight, bias),
     ),
     'fc2': Operation(
-        lambda s: [_wide(s), (s.channels, s.hidden), (s.channels,)], F.linear, _linear_work
+        lambda s: [_wide(s), (s.channels, s.hidden), (s.channels,)],
+        lambda x, weight, bias: F.linear(x, weight, bias),
     ),
 }
 
@@ -223,7 +164,7 @@ def stages_of(arch: str, height: int, width: int, batch: int) -> list[Stage]:
         known += [f'weightformer-{name}' for name in WeightFormer.arch_settings]
         raise UserError(f'--arch: unknown {arch!r}; choose from {", ".join(known)}')
     return [
-        Stage(f'{arch}-stage{index}', batch, -(-height // stride), -(-width // stride), channels)
+        Stage(f'{arch}-stage{index}', (batch, -(-height // stride), -(-width // stride), channels))
         for index, (stride, channels) in enumerate(zip(strides, widths), start=1)
     ]
 
@@ -263,7 +204,7 @@ def measure_operations(
         for name in names:
             for direction in DIRECTIONS:
                 progress(f'{name}/{stage.name} {direction}')
-                case = Case(direction, dtype, stage.batch, stage.height, stage.width, seed=seed)
+                case = Case(direction, dtype, *stage.shape[:3], seed=seed)
                 _measure(name, stage, case, backends, method, results)
 
 
@@ -282,23 +223,14 @@ def _measure(
     for backend in chosen:
         label = f'{name}/{stage.name}/{backend}'
         steps[label], moved = _step(operation, inputs, case.mode, backend)
-    samples = interleave(
-        steps,
-        clock_of(method.device),
-        method.rounds,
-        method.warmup,
-        method.min_seconds,
-        failure_of,
-    )
+    samples = method.time(steps)
     work = operation.multiply_adds(stage) * (2 if case.mode == 'backward' else 1)
-    rows = [row(label, case, method, note=reason) for label, reason in samples.failures.items()]
+    rows = [method.row(label, case, note=reason) for label, reason in samples.failures.items()]
     first = next(iter(steps))
-    for label, times in samples.times.items():
-        if not times:
-            continue
+    for label in filter(samples.times.get, samples.times):
         cells = time_cells(samples, label, first, dict.fromkeys(steps, stage.batch))
         cells.update(work_cells(work, moved, cells['median_ms'], method.ceilings))
-        rows.append(row(label, case, method, **cells))
+        rows.append(method.row(label, case, **cells))
     results.add(rows)
     if samples.interrupted:
         raise Interrupted('interrupted; what is finished is kept')

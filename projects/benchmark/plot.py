@@ -1,13 +1,14 @@
-"""Time and peak memory against pixels, drawn from CSV files of results alone."""
+"""Time and peak memory against pixels, drawn from nothing but CSV files of results."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from weightformer_mm.errors import UserError
 from weightformer_mm.utils.writing import make_folder, refuse_replacing, written_whole
@@ -94,15 +95,8 @@ def fitted_slope(line: Line, fit_from: int) -> float | None:
 
 
 def _draw(rows: Sequence[Mapping[str, str]], out: Path, fit_from: int) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     modes = list(dict.fromkeys(row['mode'] for row in rows))
-    drawn = {
-        (quantity, mode): lines_of(rows, mode, quantity)
-        for quantity in _QUANTITIES
-        for mode in modes
-    }
+    drawn = {(name, mode): lines_of(rows, mode, name) for name in _QUANTITIES for mode in modes}
     quantities = [name for name in _QUANTITIES if any(drawn[name, mode] for mode in modes)]
     names = list(dict.fromkeys(row['contender'] for row in rows))
     styles = {
@@ -111,7 +105,6 @@ def _draw(rows: Sequence[Mapping[str, str]], out: Path, fit_from: int) -> None:
     }
     size = (6.5 * len(modes), (3.6 + 0.16 * len(names)) * len(quantities))
     figure = Figure(figsize=size, layout='constrained')
-    FigureCanvasAgg(figure)
     grid = figure.subplots(len(quantities), len(modes), squeeze=False)
     for panels, quantity in zip(grid, quantities):
         for axes, mode in zip(panels, modes):
@@ -125,7 +118,7 @@ def _draw(rows: Sequence[Mapping[str, str]], out: Path, fit_from: int) -> None:
 
 
 def _draw_panel(
-    axes: Any, lines: Mapping[str, Line], styles: Mapping[str, dict], fit_from: int
+    axes: Axes, lines: Mapping[str, Line], styles: Mapping[str, dict], fit_from: int
 ) -> None:
     axes.set_xscale('log')
     axes.set_yscale('log')
@@ -133,33 +126,18 @@ def _draw_panel(
         slope = fitted_slope(line, fit_from)
         label = name if slope is None else f'{name}  (slope {slope:.2f})'
         axes.plot(*zip(*line), label=label, markersize=4, linewidth=1.3, **styles[name])
-    ticks = sorted({pixels for line in lines.values() for pixels, _ in line})
-    axes.set_xticks(_apart(ticks), [_pixels(tick) for tick in _apart(ticks)])
+    sizes = {pixels for line in lines.values() for pixels, _ in line}
+    # the labels of other sizes would cover those of squares
+    ticks = [pixels for pixels in sorted(sizes) if math.isqrt(pixels) ** 2 == pixels] or [*sizes]
+    axes.set_xticks(ticks, map(_pixels, ticks))
     axes.minorticks_off()
     axes.set_xlabel(f'pixels; slopes are fitted from {_pixels(fit_from)} on')
     axes.grid(True, which='major', alpha=0.3)
     if lines:
-        axes.legend(
-            fontsize='small',
-            loc='upper center',
-            bbox_to_anchor=(0.5, -0.18),
-            frameon=False,
-            ncols=2,
-        )
-
-
-def _apart(ticks: Sequence[int], least: float = 1.25) -> list[int]:
-    """Those of the ticks whose labels do not cover each other, squares first."""
-    kept: list[int] = []
-    for tick in sorted(ticks, key=lambda pixels: (not _is_square(pixels), pixels)):
-        if all(max(tick, other) / min(tick, other) >= least for other in kept):
-            kept.append(tick)
-    return sorted(kept)
-
-
-def _is_square(pixels: int) -> bool:
-    return math.isqrt(pixels) ** 2 == pixels
+        below = dict(loc='upper center', bbox_to_anchor=(0.5, -0.18))
+        axes.legend(fontsize='small', frameon=False, ncols=2, **below)
 
 
 def _pixels(count: int) -> str:
-    return f'{math.isqrt(count)}²' if _is_square(count) else f'{count / 1e6:.2g} M'
+    side = math.isqrt(count)
+    return f'{side}²' if side**2 == count else f'{count / 1e6:.2g} M'

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from weightformer_mm.errors import UserError
+from weightformer_mm.utils.tables import text_table
 from weightformer_mm.utils.writing import make_folder, written_whole
 
 # column → what docs/benchmarks/README.md says of it
@@ -46,6 +46,22 @@ COLUMNS = {
     'copy_gb_per_s': 'ceiling: the fastest large copy in this run, bytes read and written, 10^9 per second',
     'rounds': 'how many were timed',
     'note': 'why cells are empty',
+}
+# of the columns those that the terminal shows, and their titles there
+_SHOWN = {
+    'contender': 'contender',
+    'mode': 'mode',
+    'batch': 'batch',
+    'median_ms': 'ms',
+    'p20_ms': 'p20',
+    'p80_ms': 'p80',
+    'images_per_s': 'images/s',
+    'speed_ratio': 'speed ratio',
+    'peak_mib': 'peak MiB',
+    'tera_multiply_adds_per_s': 'TMA/s',
+    'share_of_matmul': 'of matmul',
+    'share_of_copy': 'of copy',
+    'note': 'note',
 }
 _IDENTITY = ('commit', 'device', 'threads', 'contender', 'mode', 'dtype', 'height', 'width')
 
@@ -89,8 +105,6 @@ class Results:
                 writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')
                 writer.writeheader()
                 writer.writerows([*self.rows, *self.new])
-                file.flush()
-                os.fsync(file.fileno())
 
     def has(self, row: Mapping[str, Any]) -> bool:
         """Whether the file has a row of the same contender, size, mode, dtype, device and commit."""
@@ -135,3 +149,24 @@ def _cell(value: Any) -> str:
     if value is None:
         return ''
     return f'{value:.6g}' if isinstance(value, float) else str(value)
+
+
+def render_rows(rows: Sequence[Mapping[str, str]]) -> str:
+    """One table for each size; empty columns are left out."""
+    sizes: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        sizes.setdefault((row['height'], row['width']), []).append(row)
+    parts = []
+    for (height, width), group in sizes.items():
+        shown = [column for column in _SHOWN if any(row[column] for row in group)]
+        cells = [[_short(row[column]) for column in shown] for row in group]
+        table = text_table([_SHOWN[column] for column in shown], cells)
+        parts.append(f'{height}x{width}\n{table}')
+    return '\n\n'.join(parts)
+
+
+def _short(cell: str) -> str:
+    try:
+        return f'{float(cell):.4g}' if '.' in cell or 'e' in cell else cell
+    except ValueError:
+        return cell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,14 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from weightformer_mm.utils.tables import markdown_table
+
 from .ceilings import Ceilings
 from .clock import clock_of
 from .kinds import ALLOCATION, KINDS, LABEL, KindCounter
 from .measure import Entrant
 from .steps import Case
-from .subjects import Backbone
+from .subjects import Subject
 
 STEPS = 3
 _ALLOCATING = ('aten::empty', 'aten::empty_strided', 'aten::resize_', 'cudaMalloc')
@@ -61,7 +63,7 @@ class StepProfile:
     parts: tuple[Part, ...]
 
 
-def profile_step(subject: Backbone, case: Case, device: torch.device) -> StepProfile:
+def profile_step(subject: Subject, case: Case, device: torch.device) -> StepProfile:
     """Profile a few steps, and time as many without the profiler."""
     entrant = Entrant.build(subject, case, device)
     clock = clock_of(device)
@@ -81,14 +83,9 @@ def profile_step(subject: Backbone, case: Case, device: torch.device) -> StepPro
         if device.type == 'cuda':
             torch.cuda.synchronize(device)
     times = _times(profiler.events(), device)
+    counters = (counter.multiply_adds, counter.bytes, counter.calls)
     parts = [
-        Part(
-            kind,
-            times[kind] / STEPS,
-            counter.multiply_adds[kind] // STEPS,
-            counter.bytes[kind] // STEPS,
-            counter.calls[kind] // STEPS,
-        )
+        Part(kind, times[kind] / STEPS, *(number[kind] // STEPS for number in counters))
         for kind in KINDS
     ]
     parts.sort(key=lambda part: -part.milliseconds)
@@ -102,10 +99,8 @@ def _times(events: Sequence[Any], device: torch.device) -> Counter[str]:
         if event.device_type != DeviceType.CPU:
             continue
         if event.name.startswith(LABEL):
-            kind = event.name[len(LABEL) :]
-            times[kind] += (
-                _device_us(event) if device.type == 'cuda' else event.cpu_time_total
-            ) / 1e3
+            used = _device_us(event) if device.type == 'cuda' else event.cpu_time_total
+            times[event.name[len(LABEL) :]] += used / 1e3
         elif event.name in _ALLOCATING and device.type == 'cpu':
             kind = _kind_around(event)
             if kind is not None:
@@ -120,11 +115,9 @@ def _device_us(event: Any) -> float:
 
 
 def _kind_around(event: Any) -> str | None:
-    parent = event.cpu_parent
-    while parent is not None:
-        if parent.name.startswith(LABEL):
-            return parent.name[len(LABEL) :]
-        parent = parent.cpu_parent
+    while (event := event.cpu_parent) is not None:
+        if event.name.startswith(LABEL):
+            return event.name[len(LABEL) :]
     return None
 
 
@@ -134,58 +127,60 @@ def render_profiles(profiles: Sequence[StepProfile], ceilings: Ceilings, header:
     Args:
         header: what they were measured on.
     """
-    parts = [
-        '# Where the time of a training step goes\n',
-        header,
-        f'\nCeilings, measured in the same run: {ceilings.multiply_adds_per_s / 1e12:.3g} T multiply-adds/s '
+    about = (
+        '# Where the time of a training step goes\n\n'
+        f'{header}\n\n'
+        f'Ceilings, measured in the same run: {ceilings.multiply_adds_per_s / 1e12:.3g} T multiply-adds/s '
         f'(matrix product), {ceilings.bytes_per_s / 1e9:.4g} GB/s (copy, bytes read and written). An '
         'operation counts with its inputs read once and its outputs written once; what the caches keep from '
         'one operation to the next is not taken off. Its least time is the longer of what both ceilings '
         "allow. Allocation is what PyTorch's allocator takes; the first touch of new memory counts with the "
-        'operation that touches it.\n',
-    ]
-    return '\n'.join([*parts, *(_section(profile, ceilings) for profile in profiles)])
+        'operation that touches it.\n'
+    )
+    return '\n'.join([about, *(_section(profile, ceilings) for profile in profiles)])
+
+
+_HEAD = (
+    'kind',
+    'ms',
+    'share',
+    'calls',
+    'multiply-adds (G)',
+    'bytes (GB)',
+    'least ms by matmul',
+    'least ms by copy',
+    'least / taken',
+)
 
 
 def _section(profile: StepProfile, ceilings: Ceilings) -> str:
-    case = profile.case
-    total = sum(part.milliseconds for part in profile.parts)
-    lines = [
-        f'## {profile.name}, {case.height}x{case.width}, batch {case.batch}, {case.dtype}\n',
-        f'A step takes {profile.step_ms:.4g} ms; its operations under the profiler {total:.4g} ms.\n',
-        '| kind | ms | share | calls | multiply-adds (G) | bytes (GB) | least ms by matmul | '
-        'least ms by copy | least / taken |',
-        '|---|--:|--:|--:|--:|--:|--:|--:|--:|',
+    case, parts = profile.case, profile.parts
+    sums = (
+        sum(getattr(part, name) for part in parts)
+        for name in ('milliseconds', 'multiply_adds', 'bytes', 'calls')
+    )
+    whole = Part('all', *sums)
+    least = [ceilings.least_seconds(part.multiply_adds, part.bytes) * 1e3 for part in parts]
+    rows = [
+        _cells(part, whole.milliseconds, ceilings, time)
+        for part, time in zip((*parts, whole), (*least, sum(least)))
     ]
-    whole = Part(
-        'all',
-        total,
-        sum(part.multiply_adds for part in profile.parts),
-        sum(part.bytes for part in profile.parts),
-        sum(part.calls for part in profile.parts),
+    return (
+        f'## {profile.name}, {case.height}x{case.width}, batch {case.batch}, {case.dtype}\n\n'
+        f'A step takes {profile.step_ms:.4g} ms; its operations under the profiler '
+        f'{whole.milliseconds:.4g} ms.\n\n{markdown_table(_HEAD, rows, align=True)}'
     )
-    least = sum(
-        ceilings.least_seconds(part.multiply_adds, part.bytes) * 1e3 for part in profile.parts
-    )
-    lines += [_line(part, total, ceilings, None) for part in profile.parts]
-    lines.append(_line(whole, total, ceilings, least))
-    return '\n'.join(lines) + '\n'
 
 
-def _line(part: Part, total: float, ceilings: Ceilings, least: float | None) -> str:
-    """A row; ``least`` milliseconds, where they are not those of the sums."""
-    return '| ' + ' | '.join(_cells(part, total, ceilings, least)) + ' |'
-
-
-def _cells(part: Part, total: float, ceilings: Ceilings, least: float | None) -> Iterator[str]:
-    if least is None:
-        least = ceilings.least_seconds(part.multiply_adds, part.bytes) * 1e3
-    yield part.kind
-    yield f'{part.milliseconds:.4g}'
-    yield f'{part.milliseconds / total:.1%}'
-    yield str(part.calls)
-    yield f'{part.multiply_adds / 1e9:.4g}'
-    yield f'{part.bytes / 1e9:.4g}'
-    yield f'{part.multiply_adds / ceilings.multiply_adds_per_s * 1e3:.4g}'
-    yield f'{part.bytes / ceilings.bytes_per_s * 1e3:.4g}'
-    yield f'{least / part.milliseconds:.1%}' if part.milliseconds and part.calls else ''
+def _cells(part: Part, total: float, ceilings: Ceilings, least: float) -> list[str]:
+    return [
+        part.kind,
+        f'{part.milliseconds:.4g}',
+        f'{part.milliseconds / total:.1%}',
+        str(part.calls),
+        f'{part.multiply_adds / 1e9:.4g}',
+        f'{part.bytes / 1e9:.4g}',
+        f'{part.multiply_adds / ceilings.multiply_adds_per_s * 1e3:.4g}',
+        f'{part.bytes / ceilings.bytes_per_s * 1e3:.4g}',
+        f'{least / part.milliseconds:.1%}' if part.milliseconds and part.calls else '',
+    ]

@@ -36,15 +36,6 @@ class Case:
     def size(self) -> tuple[int, int]:
         return self.height, self.width
 
-    @property
-    def pixels(self) -> int:
-        """Of one image."""
-        return self.height * self.width
-
-
-def nothing() -> None:
-    """A part of a step that has nothing to do."""
-
 
 @dataclass
 class Step:
@@ -53,12 +44,12 @@ class Step:
     Attributes:
         run: does the work.
         reset: what lies between two steps and takes no time of theirs.
-        release: frees what is kept from step to step; the next ``run`` makes it anew.
+        release: frees what is kept from step to step; the next ``run`` makes it again.
     """
 
     run: Callable[[], object]
-    reset: Callable[[], object] = nothing
-    release: Callable[[], object] = nothing
+    reset: Callable[[], object] = lambda: None
+    release: Callable[[], object] = lambda: None
 
 
 def autocast(device: torch.device, dtype: str) -> torch.autocast:
@@ -79,20 +70,13 @@ def forget_gradients(model: nn.Module) -> None:
         parameter.grad = None
 
 
-def backbone_step(
-    model: nn.Module,
-    case: Case,
-    device: torch.device,
-    call: Callable[[Tensor], Sequence[Tensor]] | None = None,
-) -> Step:
+def backbone_step(model: nn.Module, case: Case, device: torch.device) -> Step:
     """Forward, and for training backward from a fixed random gradient of every output.
 
     Args:
         model: on ``device``; it is set to the mode of ``case``.
-        call: what is called on the images; default the model.
     """
     model.train(case.mode == 'train')  # returns None for some networks
-    call = model if call is None else call
     images: list[Tensor] = []  # one tensor, once it is made
     upstream: list[Tensor] = []
 
@@ -100,7 +84,7 @@ def backbone_step(
         if not images:
             images.append(make_images(case, device))
         with autocast(device, case.dtype):
-            return list(call(images[0]))
+            return list(model(images[0]))
 
     def infer() -> None:
         with torch.inference_mode():
@@ -117,7 +101,7 @@ def backbone_step(
         upstream.clear()
 
     if case.mode == 'inference':
-        return Step(infer, nothing, release)
+        return Step(infer, release=release)
     return Step(train, lambda: forget_gradients(model), release)
 
 

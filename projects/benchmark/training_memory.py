@@ -18,8 +18,8 @@ from torch import nn
 from weightformer_mm.config.read import load_config, require
 from weightformer_mm.errors import UserError
 
-from .detector import Detector, make_batch, quiet
 from .steps import Case
+from .whole_model import WholeModel, make_batch, quiet
 
 MEBI = 2**20
 
@@ -54,7 +54,7 @@ def training_memory(
     tracker = _tracker()
     if padded is not None:  # or smaller images would be padded to the config's size
         options = [*options, f'model.data_preprocessor.size=({shape[0]},{shape[1]})']
-    model = Detector(config, tuple(options)).build().to('meta').train()
+    model = WholeModel(config, tuple(options)).build().to('meta').train()
     with quiet():
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     data = make_batch('mmseg', Case('train', 'float32', batch, *shape))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
-from ..runs.folder import RunFolder, digest_of
+from ..runs import RunFolder, digest_of
 
 STATE_FILE = 'demo_state.json'
 
@@ -64,6 +65,11 @@ class TaskFolder(RunFolder):
     def add_seconds(self, seconds: float) -> None:
         """Count time spent on the training, over interruptions."""
         self.write_state(train_seconds=self.read_state().get('train_seconds', 0.0) + seconds)
+
+    def metric_values(self) -> dict[str, float]:
+        """The task's metrics as fractions, from the evaluator's results."""
+        values = json.loads(self.metrics.read_text())
+        return {title: values[name] * factor for title, (name, factor) in self.task.metrics.items()}
 
     def checkpoint(self) -> Path:
         """The last checkpoint of the training."""

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from weightformer_mm.apis.complexity import complexity_of_config
 from weightformer_mm.errors import UserError
+from weightformer_mm.utils.writing import written_whole
 
-from .cost import Cost
-from .pages import write_page
 from .recipes import COLLECTIONS, FAMILIES, PAPER, Family, Recipe
 
 INDEX = 'model-index.yml'
 NOT_TRAINED = 'not trained yet'
 _COMMAND = 'python tools/make_tables.py --measure'
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters of a model, and multiply-adds of one image in inference."""
+
+    parameters: int
+    multiply_adds: int
+
+
+def cost_of(config: str, shape: tuple[int, int], options: Sequence[str] = ()) -> Cost:
+    """Count the model of a config at a height and width, as ``tools/complexity.py`` does."""
+    _, (complexity,) = complexity_of_config(config, [shape], options=options)
+    return Cost(complexity.total.parameters, complexity.total.multiply_adds)
 
 
 def metafile_path(family: Family) -> Path:
@@ -60,7 +75,8 @@ def render(contents: dict[str, Any]) -> str:
 
 def write(path: Path, contents: dict[str, Any]) -> None:
     """Write a YAML file whole or not at all."""
-    write_page(path, render(contents))
+    with written_whole(path) as partial:
+        partial.write_text(render(contents), encoding='utf-8')
 
 
 def read(path: Path) -> dict[str, Any]:

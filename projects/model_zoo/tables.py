@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .cost import Cost
+from weightformer_mm.utils.tables import markdown_table
+
+from .metafile import Cost
 from .recipes import Family
 
 PEERS = Path(__file__).with_name('peers.yml')
@@ -39,7 +41,7 @@ def recipe_table(family: Family, metafile: dict[str, Any], root: str = '') -> st
         name = f'[{model["Name"]}]({root}{model["Config"]})'
         cells = [name, _schedule(metadata), parameters, multiply_adds]
         rows.append([*cells, *_results(model, family), model['Weights']])
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def comparison_table(
@@ -73,7 +75,7 @@ def comparison_table(
         key = float('inf') if cost is None else cost.multiply_adds
         rows.append((key, [peer['backbone'], *cells, *_published(peer), peer['source']]))
     head = ['backbone', 'parameters', 'multiply-adds', *family.metrics, 'source of the accuracy']
-    return _table(head, [cells for _, cells in sorted(rows, key=lambda row: row[0])])
+    return markdown_table(head, [cells for _, cells in sorted(rows, key=lambda row: row[0])])
 
 
 def peer_table(family: Family, peers: Iterable[dict[str, Any]], measured: dict[str, Cost]) -> str:
@@ -94,7 +96,7 @@ def peer_table(family: Family, peers: Iterable[dict[str, Any]], measured: dict[s
                 peer['source'],
             ]
         )
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def published_cost(peer: dict[str, Any]) -> Cost | None:
@@ -141,8 +143,3 @@ def _results(model: dict[str, Any], family: Family) -> list[str]:
         name: value for result in model['Results'] for name, value in result['Metrics'].items()
     }
     return [str(found.get(metric, '')) for metric in family.metrics]
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ['---'] * len(head), *rows]
-    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)

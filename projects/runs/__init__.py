@@ -2,6 +2,14 @@
 
 from .folder import RunFolder, digest_of
 from .jobs import Job, Usage, run_together
-from .progress import newest_scalars
+from .scalars import newest_loss, newest_scalars
 
-__all__ = ['Job', 'RunFolder', 'Usage', 'digest_of', 'newest_scalars', 'run_together']
+__all__ = [
+    'Job',
+    'RunFolder',
+    'Usage',
+    'digest_of',
+    'newest_loss',
+    'newest_scalars',
+    'run_together',
+]

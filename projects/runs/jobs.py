@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from weightformer_mm.errors import RunFailed
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.2
+WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,50 +38,49 @@ class Usage:
 def run_together(
     jobs: Sequence[Job],
     folder: Path,
-    watch: Callable[[], None] = lambda: None,
+    watch: Callable[[], object] = lambda: None,
     at_once: int | None = None,
     threads: int | None = None,
     finished: Callable[[Job, Usage], None] = lambda job, usage: None,
     keep_going: bool = False,
 ) -> None:
-    """Run tools at the same time, the processor's cores shared between them.
-
-    Two models of the demo's size train faster side by side on one core each than one after the other on
-    two.
+    """Run tools at the same time, with the processor's cores shared between them.
 
     Args:
         jobs: what to run.
         folder: the folder to run in.
         watch: called about once a second.
-        at_once: so many run at a time, the others wait; default all.
+        at_once: how many run at a time; default all.
         threads: of each; default its share of the cores.
-        finished: called for each that succeeded.
-        keep_going: where one fails, let the others run before that is said.
+        finished: called for each job that succeeded.
+        keep_going: when one fails, run the others before raising.
 
     Raises:
-        RunFailed: as soon as one of them fails, the others are stopped; with ``keep_going`` at the end.
+        RunFailed: a job failed; the others are stopped, or with ``keep_going`` have run.
     """
     at_once = at_once or len(jobs)
     threads = threads or max(1, _cores() // at_once)
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads)}
-    waiting, running, failures = deque(jobs), [], []
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                running.append(_Running(waiting.popleft(), folder, environment))
-            time.sleep(POLL_SECONDS)
-            watch()
-            for process in [process for process in running if process.has_ended()]:
-                running.remove(process)
-                if process.code == 0:
-                    finished(process.job, process.usage)
-                    continue
-                failures.append(_failure(process.job, process.code))
-                if not keep_going:
-                    raise RunFailed(failures[0])
-    finally:
-        for process in running:
-            process.stop()
+    processes, failures = _Processes(folder, environment), []
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            left = {pool.submit(processes.run, job): job for job in jobs}
+            while left:
+                done, _ = wait(left, WATCH_SECONDS, FIRST_COMPLETED)
+                watch()
+                for future in done:
+                    job = left.pop(future)
+                    try:
+                        usage = future.result()
+                    except RunFailed as error:
+                        if not keep_going:
+                            raise
+                        failures.append(str(error))
+                    else:
+                        finished(job, usage)
+        except BaseException:
+            processes.stop()
+            raise
     if failures:
         raise RunFailed('; '.join(failures))
 
@@ -88,43 +89,50 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-@dataclass
-class _Running:
-    """A process in a session of its own, so that its data loader workers end with it."""
+class _Processes:
+    """The processes that run now, each in a session of its own, so that its workers end with it."""
 
-    job: Job
-    folder: Path
-    environment: dict[str, str]
-    code: int | None = None
-    usage: Usage | None = None
-    start: float = field(default_factory=time.monotonic)
+    def __init__(self, folder: Path, environment: dict[str, str]):
+        self._folder, self._environment = folder, environment
+        self._running: set[subprocess.Popen] = set()
+        self._stopped = False
+        self._lock = Lock()
 
-    def __post_init__(self) -> None:
-        self.job.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.job.log.open('ab') as output:
-            self._process = subprocess.Popen(
-                [sys.executable, *self.job.arguments],
-                cwd=self.folder,
+    def run(self, job: Job) -> Usage:
+        """Start a process and wait for its end."""
+        start = time.monotonic()
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock, job.log.open('ab') as output:
+            if self._stopped:
+                raise RunFailed('stopped before it started')
+            process = subprocess.Popen(
+                [sys.executable, *job.arguments],
+                cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=self.environment,
+                env=self._environment,
                 start_new_session=True,
             )
-
-    def has_ended(self) -> bool:
-        # not Popen.poll, which does not tell what the process used
-        pid, status, used = os.wait4(self._process.pid, os.WNOHANG)
-        if pid == 0:
-            return False
-        self.code = self._process.returncode = os.waitstatus_to_exitcode(status)
-        self.usage = Usage(time.monotonic() - self.start, used.ru_utime + used.ru_stime)
-        return True
+            self._running.add(process)
+        while process in self._running:
+            time.sleep(POLL_SECONDS)
+            with self._lock:  # `stop` must not signal a number that another process has by now
+                # Popen.poll does not tell what the process used
+                pid, status, used = os.wait4(process.pid, os.WNOHANG)
+                if pid:
+                    self._running.remove(process)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise RunFailed(_failure(job, process.returncode))
+        return Usage(time.monotonic() - start, used.ru_utime + used.ru_stime)
 
     def stop(self) -> None:
-        if self.code is None:
-            os.killpg(self._process.pid, signal.SIGTERM)
-            self._process.wait()
+        """End all processes and start no other."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def _failure(job: Job, code: int) -> str:

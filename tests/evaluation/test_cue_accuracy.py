@@ -6,8 +6,7 @@ import pytest
 import torch
 from mmengine.registry import METRICS
 
-from projects.context import CueAccuracy
-from weightformer_mm.evaluation.cue_accuracy import count_cues
+from weightformer_mm.evaluation.cue_accuracy import CueAccuracy, count_cues
 
 CLASSES = ('background', 'disk_red', 'disk_blue', 'cross_red', 'cross_blue')
 IGNORE = 255

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from tests.helpers import formulas
 from tests.helpers.commands import DETECTION, SEGMENTATION
-from weightformer_mm.analysis.complexity import formulas
 from weightformer_mm.backbones import PyramidWeightFormer
 from weightformer_mm.layers.pattern import is_dynamic
 

@@ -1,4 +1,4 @@
-"""Receptive fields of the strategies of a config, before and after training."""
+"""Receptive fields of the strategies of a config, before and after training: what ``tools/erf.py`` calls."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import torch
 from mmengine.config import Config
 from mmengine.model import initialize
 from mmengine.registry import MODELS, init_default_scope
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..analysis.receptive_field import ReceptiveField, draw_receptive_fields, receptive_field
 from ..backbones.strategies import strategy_options
@@ -24,6 +25,7 @@ from ..config.read import load_config, require, type_name
 from ..datasets.guards.images import image_problem
 from ..errors import UserError
 from ..utils.libraries import require_libraries
+from ..utils.tables import markdown_table
 from ..utils.writing import refuse_inside, refuse_replacing, written_whole
 from .inference import find_images
 
@@ -63,7 +65,54 @@ def run_erf(
     Raises:
         UserError: bad input.
     """
-    out = Path(out).expanduser()
+    out = _check_options(
+        Path(out).expanduser(), config, checkpoint, before_after, strategies, images
+    )
+    cfg = load_config(config, options)
+    require(cfg, ('model',), 'a receptive field')
+    scope = cfg.get('default_scope', 'mmengine')
+    require_libraries(scope)
+    init_default_scope(scope)
+    batch = _load_images(cfg, images, count, size)
+    rows = [BEFORE] if checkpoint is None or before_after else []
+    rows += [AFTER] if checkpoint is not None else []
+    networks = [(row, column) for row in rows for column in strategies or [AS_IN_CONFIG]]
+    fields: dict[str, dict[str, ReceptiveField]] = {row: {} for row in rows}
+    for row, column in track(networks, 'erf', console=Console(stderr=True)):
+        backbone = _build_backbone(cfg, column)
+        if row == AFTER:
+            load_pretrained(backbone, checkpoint.replace(PLACEHOLDER, column))
+        fields[row][column] = receptive_field(backbone, batch)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_receptive_fields(fields, out)
+    numbers: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
+    for row, column in networks:
+        beyond = fields[row][column].beyond
+        numbers[row][column] = {f'beyond {side:.0%}': share for side, share in beyond.items()}
+    with written_whole(out.with_suffix('.json')) as partial:
+        partial.write_text(json.dumps(numbers, indent=2) + '\n')
+    return numbers
+
+
+def format_numbers(numbers: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The numbers as a Markdown table."""
+    sides = list(next(iter(next(iter(numbers.values())).values())))
+    rows = [
+        [row, column, *(f'{share:.2e}' for share in shares.values())]
+        for row, per_column in numbers.items()
+        for column, shares in per_column.items()
+    ]
+    return markdown_table(['', 'strategy', *sides], rows).rstrip()
+
+
+def _check_options(
+    out: Path,
+    config: str,
+    checkpoint: str | None,
+    before_after: bool,
+    strategies: Sequence[str],
+    images: str,
+) -> Path:
     if out.suffix != '.png':
         raise UserError(f'--out {out}: expected a name that ends in .png')
     if before_after and checkpoint is None:
@@ -73,58 +122,12 @@ def run_erf(
             f'{checkpoint} is one checkpoint for {len(strategies)} strategies; write {PLACEHOLDER} where '
             'their names stand in the paths'
         )
-    _check_out(out, config, checkpoint, images)
-    cfg = load_config(config, options)
-    require(cfg, ('model',), 'a receptive field')
-    scope = cfg.get('default_scope', 'mmengine')
-    require_libraries(scope)
-    init_default_scope(scope)
-    batch = _load_images(cfg, images, count, size)
-    rows = {}
-    if checkpoint is None or before_after:
-        rows[BEFORE] = None
-    if checkpoint is not None:
-        rows[AFTER] = checkpoint
-    columns = list(strategies) or [AS_IN_CONFIG]
-    jobs = [(row, column) for row in rows for column in columns]
-    fields: dict[str, dict[str, ReceptiveField]] = {row: {} for row in rows}
-    for row, column in tqdm(jobs, desc='erf', unit='network', disable=None):
-        backbone = _build_backbone(cfg, column)
-        if rows[row] is not None:
-            load_pretrained(backbone, rows[row].replace(PLACEHOLDER, column))
-        fields[row][column] = receptive_field(backbone, batch)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draw_receptive_fields(fields, out)
-    numbers = {
-        row: {column: _named(field) for column, field in per_column.items()}
-        for row, per_column in fields.items()
-    }
-    with written_whole(out.with_suffix('.json')) as partial:
-        partial.write_text(json.dumps(numbers, indent=2) + '\n')
-    return numbers
-
-
-def format_numbers(numbers: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The numbers as a Markdown table."""
-    sides = list(next(iter(next(iter(numbers.values())).values())))
-    lines = [f'| | strategy | {" | ".join(sides)} |', '|---|---|' + '---|' * len(sides)]
-    for row, per_column in numbers.items():
-        for column, shares in per_column.items():
-            values = ' | '.join(f'{share:.2e}' for share in shares.values())
-            lines.append(f'| {row} | {column} | {values} |')
-    return '\n'.join(lines)
-
-
-def _check_out(out: Path, config: str, checkpoint: str | None, images: str) -> None:
     source = Path(images).expanduser()
-    written = [out, out.with_suffix('.json')]
-    refuse_replacing('--out', written, [config, *([checkpoint] if checkpoint else []), source])
+    read = [config, source, *([checkpoint] if checkpoint else [])]
+    refuse_replacing('--out', [out, out.with_suffix('.json')], read)
     if images != NOISE and source.is_dir():
         refuse_inside('--out', [out.parent], [source])
-
-
-def _named(field: ReceptiveField) -> dict[str, float]:
-    return {f'beyond {side:.0%}': share for side, share in field.beyond.items()}
+    return out
 
 
 def _build_backbone(cfg: Config, strategy: str) -> nn.Module:
@@ -137,9 +140,8 @@ def _build_backbone(cfg: Config, strategy: str) -> nn.Module:
     backbone = MODELS.build(node)
     given = backbone.init_cfg if isinstance(backbone.init_cfg, list) else [backbone.init_cfg]
     # pretrained weights are not what "before" means
-    wanted = [
-        cfg for cfg in given if cfg and type_name(cfg) not in ('Pretrained', 'PretrainedInit')
-    ]
+    weights = ('Pretrained', 'PretrainedInit')
+    wanted = [item for item in given if item and type_name(item) not in weights]
     if wanted:
         initialize(backbone, wanted)
     return backbone

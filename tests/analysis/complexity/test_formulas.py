@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from weightformer_mm.analysis.complexity import count_operations, formulas, measure
+from tests.helpers import formulas
+from weightformer_mm.analysis.complexity import count_operations, measure
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
 from weightformer_mm.layers.pattern import is_dynamic

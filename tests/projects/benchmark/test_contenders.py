@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from projects.benchmark.contenders import TABLE, VARIANTS, parse_contenders
+from projects.benchmark.steps import Case
 from weightformer_mm.backbones import PyramidWeightFormer
 from weightformer_mm.errors import UserError
 from weightformer_mm.layers import AttentionBlock
@@ -80,18 +81,19 @@ def test_variants_combine_and_only_different_work_is_counted_apart():
     assert contender.work.name == 'pyramid-tiny+attention'
 
 
-def test_compile_is_what_is_called(monkeypatch):
-    compiled = []
+@pytest.mark.parametrize('mode', ['inference', 'train'])
+def test_compile_compiles_what_the_step_calls(mode, monkeypatch):
+    calls = []
 
-    def compile(model, dynamic):
-        compiled.append((model, dynamic))
-        return 'compiled'
+    def compiled(call, dynamic):
+        return lambda *args: calls.append(dynamic) or call(*args)
 
-    monkeypatch.setattr(torch, 'compile', compile)
-    contender, model = build('pyramid-micro+compile')
-    assert contender.prepare(model) == 'compiled' and compiled == [(model, True)]
-    contender, model = build('pyramid-micro')
-    assert contender.prepare(model) is model
+    monkeypatch.setattr(torch, 'compile', compiled)
+    case = Case(mode, 'float32', 1, 32, 32)
+    for name in ('pyramid-micro', 'pyramid-micro+compile'):
+        (contender,) = parse_contenders([name])
+        contender.step(contender.build(), case, torch.device('cpu')).run()
+    assert calls == [True]
 
 
 def test_published_form_takes_squares_only():

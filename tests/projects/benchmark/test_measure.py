@@ -7,15 +7,21 @@ import torch
 
 from projects.benchmark import measure, memory
 from projects.benchmark.ceilings import CeilingGauge, Ceilings
-from projects.benchmark.contenders import parse_contenders
-from projects.benchmark.failures import failure_of
-from projects.benchmark.measure import Method, largest_batch, measure_group
+from projects.benchmark.clock import failure_of
+from projects.benchmark.contenders import Contender, parse_contenders
+from projects.benchmark.measure import (
+    Method,
+    largest_batch,
+    measure_group,
+    quantiles,
+    speed_ratio,
+)
 from projects.benchmark.memory import Peak, can_measure_processes, peak_in_process
-from projects.benchmark.memory_process import measure_peak
+from projects.benchmark.memory_process import measure_peak, subject_from
 from projects.benchmark.results import Results
 from projects.benchmark.steps import Case, backbone_step
-from projects.benchmark.subjects import Backbone, Subject, subject_from
-from weightformer_mm.analysis.complexity import formulas
+from projects.benchmark.subjects import Subject
+from tests.helpers import formulas
 from weightformer_mm.errors import RunFailed
 from weightformer_mm.layers.pattern import is_dynamic
 
@@ -42,7 +48,7 @@ def case(mode='inference', height=32, width=48, **changes):
 
 
 def subjects(*names):
-    return [Backbone(contender) for contender in parse_contenders(names)]
+    return parse_contenders(names)
 
 
 def micro_multiply_adds(height, width):
@@ -81,9 +87,9 @@ def test_what_a_contender_cannot_do_is_a_row():
     assert done['median_ms'] and done['speed_ratio'] == ''
 
 
-class OutOfMemory(Backbone):
-    def step(self, model, call, case, device):
-        step = super().step(model, call, case, device)
+class OutOfMemory(Contender):
+    def step(self, model, case, device):
+        step = super().step(model, case, device)
 
         def run():
             raise torch.cuda.OutOfMemoryError('CUDA out of memory')
@@ -94,8 +100,7 @@ class OutOfMemory(Backbone):
 
 def test_out_of_memory_is_a_row():
     results = Results()
-    (contender,) = parse_contenders(['pyramid-nano'])
-    entrants = [*subjects('pyramid-micro'), OutOfMemory(contender)]
+    entrants = [*subjects('pyramid-micro'), OutOfMemory('pyramid-nano')]
     measure_group(entrants, case(), 1, method(), results)
     failed, done = results.new
     assert failed['contender'] == 'pyramid-nano' and failed['note'] == 'out of memory'
@@ -126,17 +131,6 @@ def test_training_steps_repeat_and_give_every_parameter_a_gradient():
     step.run()  # images and upstream gradients are made anew, and the same
     for parameter, gradient in zip(model.parameters(), first):
         torch.testing.assert_close(parameter.grad, gradient)
-
-
-@pytest.mark.parametrize('mode', ['inference', 'train'])
-def test_compiled_networks_are_what_is_called(mode):
-    model = torch.nn.Conv2d(3, 4, 4, 4)
-    compiled = torch.compile(lambda images: [model(images)], backend='eager', dynamic=True)
-    backbone_step(model, case(mode), CPU, compiled).run()
-    # a compiled module has no length and so no truth value
-    whole = torch.compile(model, backend='eager')
-    backbone_step(model, case('inference'), CPU, whole).run()
-    assert (model.weight.grad is not None) == (mode == 'train')
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
@@ -186,7 +180,7 @@ class Allocates(Subject):
     def build(self):
         return torch.nn.Identity()
 
-    def step(self, model, call, case, device):
+    def step(self, model, case, device):
         step = backbone_step(model, Case('inference', 'float32', 1, 8, 8), device)
         step.run = lambda: torch.ones(self.mebi, 2**18).sum()
         return step
@@ -234,8 +228,22 @@ def test_fill_is_one_image_on_a_cpu():
 
 def test_ceilings_only_rise_in_a_run():
     gauge = CeilingGauge(CPU, 'float32', side=64, size=2**16)
-    first = gauge.measure(2)
-    second = gauge.measure(2)
+    first, second = gauge.measure(), gauge.measure()
     assert second.multiply_adds_per_s >= first.multiply_adds_per_s > 0
     assert second.bytes_per_s >= first.bytes_per_s > 0
     assert CEILINGS.least_seconds(4e12, 1e9) == 2 and CEILINGS.least_seconds(0, 3e9) == 3
+
+
+def test_quantiles():
+    assert quantiles([5.0, 1.0, 3.0, 2.0, 4.0, 0.0]) == {
+        'median_ms': 2.5,
+        'p20_ms': 1.0,
+        'p80_ms': 4.0,
+    }
+
+
+def test_ratios_are_taken_round_by_round():
+    # the machine is ten times as slow in two rounds: the medians' ratio would be 0.4
+    times, reference = [1.0, 10.0, 5.0], [2.0, 20.0, 2.0]
+    assert speed_ratio(times, reference) == 2.0
+    assert speed_ratio(times, reference, images=4.0) == 8.0

@@ -20,7 +20,6 @@ from projects.benchmark.kinds import (
 )
 from projects.benchmark.step_profile import profile_step, render_profiles
 from projects.benchmark.steps import Case
-from projects.benchmark.subjects import Backbone
 from weightformer_mm.layers import DynamicBlock, DynamicLinear, StaticBlock
 from weightformer_mm.layers.fused import as_built
 from weightformer_mm.ops import with_bounded_update
@@ -40,9 +39,7 @@ def plain():
 
 def profile_of(name):
     (contender,) = parse_contenders([name])
-    return profile_step(
-        Backbone(contender), Case('train', 'float32', 1, SIZE, SIZE), torch.device('cpu')
-    )
+    return profile_step(contender, Case('train', 'float32', 1, SIZE, SIZE), torch.device('cpu'))
 
 
 def tokens():
@@ -129,7 +126,7 @@ def test_hooks_are_removed():
 def test_the_step_that_is_profiled_is_the_one_that_runs():
     """A hook on a layer would keep it from being fused with those around it."""
     (contender,) = parse_contenders(['pyramid-micro'])
-    model = Backbone(contender).build()
+    model = contender.build()
     with KindCounter().watch(model):
         blocks = [
             module for module in model.modules() if isinstance(module, (StaticBlock, DynamicBlock))
@@ -140,7 +137,7 @@ def test_the_step_that_is_profiled_is_the_one_that_runs():
 def test_markdown_has_a_row_per_kind_and_the_sum(plain):
     text = render_profiles([plain], Ceilings(1e12, 1e10), 'A machine.')
     rows = [line for line in text.splitlines() if line.startswith('| ')]
-    assert len(rows) == len(plain.parts) + 2
+    assert len(rows) == len(plain.parts) + 3
     assert len({row.count('|') for row in rows}) == 1
     assert rows[-1].startswith('| all |') and '100.0%' in rows[-1]
 

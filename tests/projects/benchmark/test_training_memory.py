@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from projects.benchmark.steps import Case
 from projects.benchmark.training_memory import MEBI, training_memory
+from projects.benchmark.whole_model import WholeModel, make_batch
 from weightformer_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
@@ -36,10 +38,8 @@ def memory(side: int, *options: str) -> dict[str, float]:
 
 
 def test_parameters_and_optimizer_state_are_known_exactly():
-    from projects.benchmark.detector import Detector
-
     found = memory(256)
-    weights = sum(p.numel() * 4 for p in Detector(TINY, MICRO).build().parameters()) / MEBI
+    weights = sum(p.numel() * 4 for p in WholeModel(TINY, MICRO).build().parameters()) / MEBI
     assert found['Parameter'] == pytest.approx(weights, rel=0.02)  # blocks of 512 bytes
     assert found['Optstate'] == pytest.approx(2 * weights, rel=0.02)
 
@@ -87,11 +87,8 @@ def test_bad_input_is_one_clear_line(config, arguments, message):
 
 def test_a_real_step_keeps_what_was_worked_out():
     """The tensors that autograd saved in a real step on the CPU, each storage once, in float32."""
-    from projects.benchmark.detector import Detector, make_batch
-    from projects.benchmark.steps import Case
-
     options = (*MICRO, RECOMPUTED, 'model.data_preprocessor.size=(256,256)')
-    model = Detector(TINY, options).build().train()
+    model = WholeModel(TINY, options).build().train()
     weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     saved = {}
 

@@ -11,12 +11,11 @@ from mmengine.config import ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
-from projects.model_zoo.command import MEASURED_PEERS
-from projects.model_zoo.cost import Cost, cost_of
-from projects.model_zoo.metafile import costs_in, metafile_path, read
+from projects.model_zoo.make_tables import MEASURED_PEERS
+from projects.model_zoo.metafile import Cost, cost_of, costs_in, metafile_path, read
 from projects.model_zoo.recipes import FAMILIES, read_recipe
 from tests.helpers import needs
-from weightformer_mm.analysis.complexity.report import for_counting
+from weightformer_mm.apis.complexity import for_counting
 from weightformer_mm.config.read import load_config
 from weightformer_mm.utils.libraries import require_libraries
 

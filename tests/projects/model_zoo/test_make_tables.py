@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from projects.model_zoo import command, metafile
-from projects.model_zoo.command import make_tables
-from projects.model_zoo.cost import Cost
+from projects.model_zoo import metafile, tables
+from projects.model_zoo.make_tables import MEASURED_PEERS, _peers, make_tables
+from projects.model_zoo.metafile import Cost
 from projects.model_zoo.recipes import FAMILIES, find_recipes
 from weightformer_mm.errors import UserError
 
@@ -47,12 +47,12 @@ def made(tmp_path_factory) -> Path:
         recipes = list(find_recipes(root, family))
         costs = {recipe.name: COST for recipe in recipes}
         metafile.write(root / metafile.metafile_path(family), metafile.metafile(recipes, costs))
-        if command._peers(family):
+        if _peers(family):
             peers[family.folder] = {
                 'Swin-T': [28_000_000, 250_000_000_000],
                 'Swin-B': [98_000_000, 498_000_000_000],
             }
-    metafile.write(root / command.MEASURED_PEERS, peers)
+    metafile.write(root / MEASURED_PEERS, peers)
     make_tables(root)
     return root
 
@@ -141,7 +141,7 @@ def test_results_written_by_hand_stay_and_are_shown(tree):
 
 
 def test_one_recipe_is_counted_anew_and_the_others_stay(tree, monkeypatch):
-    monkeypatch.setattr(command, 'cost_of', lambda config, shape: Cost(1, 2))
+    monkeypatch.setattr('projects.model_zoo.make_tables.cost_of', lambda config, shape: Cost(1, 2))
     make_tables(tree, measure=[Path(ADE20K).stem])
     contents = metafile.read(tree / 'configs/ade20k/metafile.yml')
     costs = metafile.costs_in(contents)
@@ -178,7 +178,7 @@ def test_the_cheapest_comes_first_and_a_cost_that_is_not_known_last(made):
 def test_peers_are_complete():
     """Two results each, a source for each number, and a cost that is the same wherever it stands."""
     costs = {}
-    for folder, peers in metafile.read(command.tables.PEERS).items():
+    for folder, peers in metafile.read(tables.PEERS).items():
         seen = [(peer['backbone'], peer['method'], peer['schedule']) for peer in peers]
         assert len(seen) == len(set(seen))
         for peer in peers:

@@ -7,31 +7,56 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import BaseTorchFunctionMode
+from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._pytree import tree_flatten, tree_map
 
-from .extensions import watch_mmcv
 from .operations import FORMULAS, fresh_outputs, is_free
+
+
+def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
+    """What PyTorch's counter computes for each operation, by operator.
+
+    Args:
+        additional: formulas on shapes, as ``FlopCounterMode(custom_mapping=...)`` takes them.
+
+    Returns:
+        formulas on tensors, to be called as ``formula(*args, **kwargs, out_val=output)``, in FLOPs.
+    """
+    counter = flop_counter.FlopCounterMode(display=False, custom_mapping=additional)
+    if hasattr(counter, 'flop_registry'):
+        return counter.flop_registry
+
+    def on_tensors(formula: Callable[..., int]) -> Callable[..., int]:  # torch 2.1
+        def called(*args: object, out_val: object, **kwargs: object) -> int:
+            args, kwargs, shape = tree_map(flop_counter.get_shape, (args, kwargs, out_val))
+            return formula(*args, **kwargs, out_shape=shape)
+
+        return called
+
+    return {operator: on_tensors(formula) for operator, formula in counter.flop_mapping.items()}
 
 
 @dataclass
 class Counts:
-    """What was seen. A module is named as in ``named_modules()``, the model itself by the empty string.
+    """What one forward pass did. Modules are named as in ``named_modules()``, the model is ``''``.
 
     Attributes:
         multiply_adds: by innermost module and operation.
         elements, bytes: sizes of all tensors that operations allocated, by innermost module.
         free: calls of operations that count as nothing by convention.
-        not_counted: calls of operations that do arithmetic, for all that is known, and were not counted.
-        counted_inside: of those, the ones in which other, counted operations were seen.
+        not_counted: calls of operations that may do arithmetic and have no formula.
+        counted_inside: those of them that ran other, counted operations.
         used: parameters that operations took.
-        failed_in: innermost module in which an exception was raised.
+        failed_in: innermost module that raised an exception.
     """
 
     multiply_adds: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -53,145 +78,100 @@ class Counts:
 def count_operations(model: nn.Module) -> Iterator[Counts]:
     """Count what ``model`` computes inside the block, without gradients.
 
-    One multiply-add counts as one. Which operations count is said in `operations`.
+    One multiply-add counts as one; `operations` says which operations count.
     """
-    counts, stack = Counts(), ['']
+    counter = _Counter(model)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
-        contexts.enter_context(_frozen(model))
-        contexts.enter_context(_no_fused_transformer_layers())
-        contexts.enter_context(_named_modules(model, counts, stack))
-        counter = _Counter(model, counts, stack)
-        contexts.enter_context(watch_mmcv(counter.record_extension))
-        contexts.enter_context(counter.flops)
+        # PyTorch's transformer layers run as one fused operation unless somebody overrides functions
+        contexts.enter_context(BaseTorchFunctionMode())
+        for parameter in model.parameters():
+            # even without gradients PyTorch multiplies matrices differently for a parameter that needs one
+            contexts.callback(parameter.requires_grad_, parameter.requires_grad)
+            parameter.requires_grad_(False)
+        counter.follow_modules(model, contexts)
+        counter.follow_mmcv(contexts)
         contexts.enter_context(counter)
-        yield counts
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Let no parameter require a gradient.
-
-    Even without gradients PyTorch multiplies matrices differently by it, and its counter's module tracker
-    trips over views of such parameters.
-    """
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in learned:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learned:
-            parameter.requires_grad_(True)
+        yield counter.counts
 
 
 class _Counter(TorchDispatchMode):
-    """Passes each operation on to PyTorch's counter and notes what that one added."""
+    """Sees every operation that PyTorch dispatches."""
 
-    def __init__(self, model: nn.Module, counts: Counts, stack: list[str]):
+    def __init__(self, model: nn.Module):
         super().__init__()
-        self.parameters = {id(parameter): name for name, parameter in model.named_parameters()}
-        self.counts, self.stack = counts, stack
-        self.flops = FlopCounterMode(display=False, custom_mapping=FORMULAS)
+        self.counts = Counts()
+        self._parameters = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._formulas = flop_formulas(FORMULAS)
+        self._running = ['']  # modules, the innermost last
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        leaves, _ = tree_flatten((args, kwargs))
-        known = self.parameters
-        self.counts.used |= {known[id(leaf)] for leaf in leaves if id(leaf) in known}
-        before = self.flops.get_total_flops()
-        output = func(*args, **(kwargs or {}))
-        self._record(func, output, self.flops.get_total_flops() - before)
-        return output
-
-    def _record(self, func: Any, output: Any, flops: int) -> None:
-        module, name = self.stack[-1], func._schema.name
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        counts, module, name = self.counts, self._running[-1], func._schema.name
+        leaves = map(id, tree_flatten((args, kwargs))[0])
+        counts.used.update(self._parameters[leaf] for leaf in leaves if leaf in self._parameters)
         for tensor in fresh_outputs(func, output):
-            self.counts.elements[module] += tensor.numel()
-            self.counts.bytes[module] += tensor.numel() * tensor.element_size()
-        if flops:
-            self.counts.multiply_adds[module, name] += flops // 2
+            counts.elements[module] += tensor.numel()
+            counts.bytes[module] += tensor.numel() * tensor.element_size()
+        formula = self._formulas.get(func._overloadpacket)
+        if formula is not None:
+            # without proposals, for instance, there is nothing to do
+            if flops := int(formula(*args, **kwargs, out_val=output)):
+                counts.multiply_adds[module, name] += flops // 2
         elif is_free(func):
-            self.counts.free[name] += 1
-        # with no proposals, say, an operation that has a formula finds nothing to do
-        elif not self._has_formula(func):
-            self.counts.not_counted[name] += 1
-
-    def _has_formula(self, func: Any) -> bool:
-        return func._overloadpacket in self.flops.get_flop_counts().get('Global', {})
-
-    def record_extension(self, name: str, call: Callable[[], Any]) -> Any:
-        before = self.flops.get_total_flops()
-        output = call()
-        self.counts.not_counted[name] += 1
-        if self.flops.get_total_flops() > before:
-            self.counts.counted_inside.add(name)
+            counts.free[name] += 1
+        else:
+            counts.not_counted[name] += 1
         return output
 
+    def follow_modules(self, model: nn.Module, contexts: ExitStack) -> None:
+        """Know whose forward runs. Hooks would miss ``module.forward(x)``, which mmseg calls on its heads."""
+        for name, module in model.named_modules():
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                if 'forward' in vars(module):
+                    contexts.callback(setattr, module, 'forward', module.forward)
+                else:
+                    contexts.callback(delattr, module, 'forward')
+                module.forward = self._followed(name, module.forward)
 
-@contextmanager
-def _named_modules(model: nn.Module, counts: Counts, stack: list[str]) -> Iterator[None]:
-    """Keep on ``stack`` whose forward runs.
+    def _followed(self, name: str, forward: Callable) -> Callable:
+        @functools.wraps(forward)
+        def followed(*args: Any, **kwargs: Any) -> Any:
+            self._running.append(name)
+            try:
+                return forward(*args, **kwargs)
+            except Exception:
+                self.counts.failed_in = self.counts.failed_in or name
+                raise
+            finally:
+                self._running.pop()
 
-    Hooks would miss ``module.forward(x)``, which mmseg calls on its heads.
-    """
-    modules = {
-        name: module
-        for name, module in model.named_modules()
-        if name and not isinstance(module, torch.jit.ScriptModule)
-    }
-    own = {
-        name: vars(module)['forward']
-        for name, module in modules.items()
-        if 'forward' in vars(module)
-    }
-    try:
-        for name, module in modules.items():
-            module.forward = _tracked(name, module.forward, counts, stack)
-        yield
-    finally:
-        for name, module in modules.items():
-            del module.forward
-            if name in own:
-                module.forward = own[name]
+        return followed
 
+    def follow_mmcv(self, contexts: ExitStack) -> None:
+        """Note calls of mmcv's compiled operators, which PyTorch does not dispatch."""
+        if find_spec('mmcv') is None or find_spec('mmcv._ext') is None:  # missing, or mmcv-lite
+            return
+        module = import_module('mmcv._ext')
+        for name, operator in list(vars(module).items()):
+            if callable(operator):
+                contexts.callback(setattr, module, name, operator)
+                label = f'mmcv::{name.removesuffix("_forward")}'
+                setattr(module, name, self._noted(label, operator))
 
-def _tracked(name: str, forward: Callable, counts: Counts, stack: list[str]) -> Callable:
-    @functools.wraps(forward)
-    def tracked(*args: Any, **kwargs: Any) -> Any:
-        stack.append(name)
-        try:
-            return forward(*args, **kwargs)
-        except Exception:
-            counts.failed_in = counts.failed_in or name
-            raise
-        finally:
-            stack.pop()
+    def _noted(self, label: str, operator: Callable) -> Callable:
+        @functools.wraps(operator)
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            if any(isinstance(leaf, FakeTensor) for leaf in tree_flatten((args, kwargs))[0]):
+                raise RuntimeError(f'{label} cannot run without values')
+            before = self.counts.total
+            output = operator(*args, **kwargs)
+            self.counts.not_counted[label] += 1
+            if self.counts.total > before:
+                self.counts.counted_inside.add(label)
+            return output
 
-    return tracked
-
-
-class _PassOn(TorchFunctionMode):
-    """Overrides every function with itself."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _no_fused_transformer_layers() -> Iterator[None]:
-    """PyTorch's own transformer layers would run as one operation that hides what is in it."""
-    backend = getattr(torch.backends, 'mha', None)
-    if backend is None:  # torch < 2.3 has no switch, but leaves alone what somebody overrides
-        with _PassOn():
-            yield
-        return
-    enabled = backend.get_fastpath_enabled()
-    try:
-        backend.set_fastpath_enabled(False)
-        yield
-    finally:
-        backend.set_fastpath_enabled(enabled)
+        return noted

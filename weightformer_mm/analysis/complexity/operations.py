@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_flatten
 
 from ... import ops as _ops  # noqa: F401  registers this project's operators
 from ...ops._shared.operators import NAMESPACE
@@ -22,63 +23,45 @@ aten = torch.ops.aten
 ours = getattr(torch.ops, NAMESPACE)
 Shape = Sequence[int]
 
-_NORMS = """
-    native_layer_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
-    _batch_norm_with_update _batch_norm_no_update cudnn_batch_norm native_group_norm _fused_rms_norm
-    linalg_vector_norm norm
+# of PyTorch's elementwise operations those that torch 2.1 does not tag as such
+_FREE_NAMES = """
+    norms: native_layer_norm native_batch_norm native_batch_norm_legit
+    native_batch_norm_legit_no_training batch_norm_with_update batch_norm_no_update cudnn_batch_norm
+    native_group_norm fused_rms_norm linalg_vector_norm norm
+    activations: softmax log_softmax safe_softmax glu prelu_kernel rrelu_with_noise native_dropout
+    hardswish leaky_relu log_sigmoid_forward floor_divide
+    elementwise: celu elu hardshrink hardsigmoid hardtanh isfinite isinf mish rad2deg relu6 rrelu selu
+    silu softplus softshrink threshold
+    pooling: avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d
+    max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d
+    mkldnn_max_pool2d
+    resizing: upsample_nearest1d upsample_nearest2d upsample_nearest_exact2d upsample_linear1d
+    upsample_bilinear2d upsample_bilinear2d_aa upsample_bicubic2d upsample_bicubic2d_aa
+    upsample_trilinear3d
+    reductions: sum mean prod amax amin aminmax max min argmax argmin any all std var std_mean var_mean
+    logsumexp cumsum cumprod cummax cummin count_nonzero median mode nansum histc
+    sorting: sort topk kthvalue unique unique2 unique_dim searchsorted bucketize bincount
+    moving: cat stack clone copy to_copy index index_put index_select index_fill index_add index_copy
+    gather scatter scatter_add scatter_reduce masked_select masked_scatter nonzero take embedding
+    constant_pad_nd reflection_pad1d reflection_pad2d replication_pad2d roll flip rot90 repeat
+    repeat_interleave im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle tril triu tril_indices
+    triu_indices diag_embed slice_scatter select_scatter unfold_copy resize set
+    creating: empty empty_like empty_strided empty_permuted new_empty new_empty_strided zeros zeros_like
+    new_zeros zero ones ones_like new_ones full full_like new_full fill arange linspace logspace eye
+    scalar_tensor rand rand_like randn randn_like randint randint_like randperm normal normal_functional
+    uniform bernoulli
 """
-_ACTIVATIONS = """
-    softmax log_softmax safe_softmax glu prelu_kernel rrelu_with_noise native_dropout hardswish leaky_relu
-    log_sigmoid_forward floor_divide
-"""
-# elementwise as well, which torch 2.1 does not say of them
-_UNTAGGED = """
-    celu elu hardshrink hardsigmoid hardtanh isfinite isinf mish rad2deg relu6 rrelu selu silu softplus
-    softshrink threshold
-"""
-_POOLING = """
-    avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d max_pool2d_with_indices
-    max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d mkldnn_max_pool2d
-"""
-_RESIZING = """
-    upsample_nearest1d upsample_nearest2d upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d
-    upsample_bilinear2d_aa upsample_bicubic2d upsample_bicubic2d_aa upsample_trilinear3d
-"""
-_REDUCTIONS = """
-    sum mean prod amax amin aminmax max min argmax argmin any all std var std_mean var_mean logsumexp cumsum
-    cumprod cummax cummin count_nonzero median mode nansum histc
-"""
-_SORTING = 'sort topk kthvalue unique unique2 unique_dim searchsorted bucketize bincount'
-_MOVING = """
-    cat stack clone copy to_copy index index_put index_select index_fill index_add index_copy gather scatter
-    scatter_add scatter_reduce masked_select masked_scatter nonzero take embedding constant_pad_nd
-    reflection_pad1d reflection_pad2d replication_pad2d roll flip rot90 repeat repeat_interleave im2col col2im
-    pixel_shuffle pixel_unshuffle channel_shuffle tril triu tril_indices triu_indices diag_embed slice_scatter
-    select_scatter unfold_copy resize set local_scalar_dense equal is_same_size
-"""
-_CREATING = """
-    empty empty_like empty_strided empty_permuted new_empty new_empty_strided zeros zeros_like new_zeros zero
-    ones ones_like new_ones full full_like new_full fill arange linspace logspace eye scalar_tensor
-    rand rand_like randn randn_like randint randint_like randperm normal normal_functional uniform bernoulli
-"""
-_FREE = frozenset(
-    ' '.join(
-        (
-            *(_NORMS, _ACTIVATIONS, _UNTAGGED, _POOLING, _RESIZING),
-            *(_REDUCTIONS, _SORTING, _MOVING, _CREATING),
-        )
-    ).split()
-)
-_OURS_FREE = frozenset(
-    'pool_tokens pool_tokens_whole pool_grid pool_grid_whole bounded_update'.split()
-)
+_FREE = frozenset(name for name in _FREE_NAMES.split() if not name.endswith(':'))
+_OURS_FREE = {'pool_tokens', 'pool_tokens_whole', 'pool_grid', 'pool_grid_whole', 'bounded_update'}
 # they return their input under another shape, and their schema does not say so
 _UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
 
 
 def is_free(function: torch._ops.OpOverload) -> bool:
     """Whether an operation that has no formula counts as nothing by convention."""
-    if _is_pointwise(function) or is_view(function) or _gives_no_tensor(function):
+    schema = function._schema
+    answers = not schema.is_mutable and not any('Tensor' in str(out.type) for out in schema.returns)
+    if answers or _is_pointwise(function) or is_view(function):
         return True
     if function.namespace == NAMESPACE:
         return _name(function) in _OURS_FREE
@@ -102,10 +85,7 @@ def fresh_outputs(function: torch._ops.OpOverload, output: Any) -> list[torch.Te
     results = function._schema.returns
     values = [output] if len(results) == 1 else (output or [])
     fresh = [value for result, value in zip(results, values) if result.alias_info is None]
-    leaves = [
-        leaf for value in fresh for leaf in (value if isinstance(value, (list, tuple)) else [value])
-    ]
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    return [leaf for leaf in tree_flatten(fresh)[0] if isinstance(leaf, torch.Tensor)]
 
 
 def _is_pointwise(function: torch._ops.OpOverload) -> bool:
@@ -117,51 +97,19 @@ def _is_pointwise(function: torch._ops.OpOverload) -> bool:
     return any(torch.Tag.pointwise in form.tags for form in forms)
 
 
-def _gives_no_tensor(function: torch._ops.OpOverload) -> bool:
-    """Whether an operation answers a question about its input, such as on what device it is."""
-    schema = function._schema
-    return not schema.is_mutable and not any('Tensor' in str(out.type) for out in schema.returns)
-
-
 def _name(function: torch._ops.OpOverload) -> str:
     return function._schema.name.rpartition('::')[2]
 
 
 def _product(left: Shape, right: Shape) -> int:
-    """FLOPs of ``(..., m, k) @ (..., k, n)``; two for each multiply-add, as ``FlopCounterMode`` counts."""
-    flops = 2 * left[-1]
-    for size in (*left[:-1], *right[-1:]):
-        flops *= size
-    return flops
-
-
-def _matrix_vector(matrix: Shape, vector: Shape, *_: Any, **__: Any) -> int:
-    return 2 * matrix[0] * matrix[1]
-
-
-def _add_matrix_vector(bias: Shape, matrix: Shape, vector: Shape, *_: Any, **__: Any) -> int:
-    return 2 * matrix[0] * matrix[1]
-
-
-def _dot(left: Shape, right: Shape, *_: Any, **__: Any) -> int:
-    return 2 * left[0]
-
-
-def _add_product(bias: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> int:
-    return _product(left, right)
-
-
-def _correlation(z: Shape, left: int, *_: Any, **__: Any) -> int:
-    """``(B, Np, P + Q)``: the product of the first ``P = left`` columns and the others, over the tokens."""
-    batch, tokens, width = z
-    return batch * _product((left, tokens), (tokens, width - left))
+    """FLOPs of ``(..., m, k) @ (..., k, n)``: two for each multiply-add, as ``FlopCounterMode`` counts."""
+    return 2 * math.prod(left) * right[-1]
 
 
 def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
     """``(B, heads, N, d)``: the scores and their product with the values; softmax counts as nothing."""
-    *leading, tokens, _dim = query
-    scores = (*leading, tokens, key[-2])
-    return _product(query, (query[-1], key[-2])) + _product(scores, value)
+    scores = (*query[:-1], key[-2])
+    return _product(query, scores) + _product(scores, value)
 
 
 def _depthwise_conv(x: Shape, kernel: Shape, *_: Any, **__: Any) -> int:
@@ -169,41 +117,38 @@ def _depthwise_conv(x: Shape, kernel: Shape, *_: Any, **__: Any) -> int:
     return 2 * math.prod(x) * kernel[-1] ** 2
 
 
-def _depthwise_conv_kernel_grad(
-    x: Shape, grad: Shape, images: int, size: int, *_: Any, **__: Any
-) -> int:
+def _kernel_grad(x: Shape, grad: Shape, images: int, size: int, *_: Any, **__: Any) -> int:
     return 2 * math.prod(x) * size**2
 
 
+def _correlation(z: Shape, left: int, *_: Any, **__: Any) -> int:
+    """``(B, Np, P + Q)``: the product of the first ``P = left`` columns and the others, over the tokens."""
+    return _product((z[0], left, z[1]), (z[2] - left,))
+
+
+def _add_product(bias: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> int:
+    return _product(left, right)
+
+
 def _formulas() -> dict[torch._ops.OpOverloadPacket, Callable[..., int]]:
-    named = {
-        'mv': _matrix_vector,
-        'addmv': _add_matrix_vector,
-        'addmv_': _add_matrix_vector,
-        'dot': _dot,
-        'vdot': _dot,
-        'addmm_': _add_product,  # mmcv's deformable convolution, among others
-        'baddbmm_': _add_product,
-        'addbmm': _add_product,
-        'addbmm_': _add_product,
-        '_addmm_activation': _add_product,
-        '_scaled_dot_product_flash_attention_for_cpu': _attention,
-        '_scaled_dot_product_fused_attention_overrideable': _attention,
-        '_scaled_dot_product_attention_math_for_mps': _attention,
-    }
-    own = {
-        'depthwise_conv': _depthwise_conv,
-        'depthwise_conv_input_grad': _depthwise_conv,
-        'depthwise_conv_kernel_grad': _depthwise_conv_kernel_grad,
-        'depthwise_conv_norm': _depthwise_conv,
-        'eager_conv': _depthwise_conv,
-        'silu_correlation': _correlation,
-    }
+    rules: list[tuple[Any, str, Callable[..., int]]] = [
+        (aten, 'mv dot vdot', lambda left, right, *_, **__: _product(left, (1,))),
+        (aten, 'addmv addmv_', lambda bias, left, right, *_, **__: _product(left, (1,))),
+        # mmcv's deformable convolution runs some of these
+        (aten, 'addmm_ baddbmm_ addbmm addbmm_ _addmm_activation', _add_product),
+        (aten, '_scaled_dot_product_flash_attention_for_cpu', _attention),
+        (aten, '_scaled_dot_product_fused_attention_overrideable', _attention),
+        (aten, '_scaled_dot_product_attention_math_for_mps', _attention),
+        (ours, 'depthwise_conv depthwise_conv_input_grad depthwise_conv_norm', _depthwise_conv),
+        (ours, 'eager_conv', _depthwise_conv),
+        (ours, 'depthwise_conv_kernel_grad', _kernel_grad),
+        (ours, 'silu_correlation', _correlation),
+    ]
     # an older torch does not have all of them
     return {
         getattr(library, name): rule
-        for library, rules in ((aten, named), (ours, own))
-        for name, rule in rules.items()
+        for library, names, rule in rules
+        for name in names.split()
         if hasattr(library, name)
     }
 

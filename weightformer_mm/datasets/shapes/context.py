@@ -18,7 +18,7 @@ from .layout import Canvas, ObjectSpec
 from .paint import octave_noise
 
 # Of the micro pyramid with static strategies, stages 0 and 1 and a 1x1 head on both:
-# weightformer_mm.analysis.static_reach computes it from the network.
+# projects/context/reach.py computes it from the network.
 STATIC_REACH = 56
 BAND_SHARES = (0.15, 0.20)  # of the picture's area
 MAX_CUE_AREA = 0.02  # a square of it fits into the thinnest band

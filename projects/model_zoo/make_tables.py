@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import track
 
 from weightformer_mm.errors import UserError
+from weightformer_mm.utils.writing import written_whole
 
 from . import metafile, tables
-from .cost import Cost, cost_of
-from .pages import differs, with_table, write_page
+from .metafile import Cost, cost_of
 from .recipes import FAMILIES, Family, find_recipes
 
 PAGE = Path('docs/model_zoo.md')
@@ -37,12 +39,17 @@ def make_tables(root: Path, measure: Sequence[str] | None = None, check: bool = 
     """
     if measure is not None:
         _measure(root, measure)
-    stale = {page: text for page, text in _pages(root).items() if differs(root / page, text)}
+    stale = {
+        page: text
+        for page, text in _pages(root).items()
+        if not (root / page).is_file() or (root / page).read_text(encoding='utf-8') != text
+    }
     if check and stale:
         names = ', '.join(map(str, stale))
-        raise UserError(f'stale: {names}; write anew with: python tools/make_tables.py')
+        raise UserError(f'stale: {names}; update with: python tools/make_tables.py')
     for page, text in stale.items():
-        write_page(root / page, text)
+        with written_whole(root / page) as partial:
+            partial.write_text(text, encoding='utf-8')
         print(page)
 
 
@@ -52,10 +59,9 @@ def _measure(root: Path, names: Sequence[str]) -> None:
     if unknown:
         raise UserError(f'--measure: no recipe is called {", ".join(unknown)}')
     costs = _known_costs(root) if names else {}
-    with tqdm([recipe for recipe in recipes if not names or recipe.name in names]) as bar:
-        for recipe in bar:
-            bar.set_description(recipe.name)
-            costs[recipe.name] = cost_of(str(root / recipe.path), recipe.shape)
+    chosen = [recipe for recipe in recipes if not names or recipe.name in names]
+    for recipe in track(chosen, 'count recipes', console=Console(stderr=True)):
+        costs[recipe.name] = cost_of(str(root / recipe.path), recipe.shape)
     for family in FAMILIES:
         own = [recipe for recipe in recipes if recipe.family == family and recipe.name in costs]
         path = root / metafile.metafile_path(family)
@@ -77,18 +83,17 @@ def _measure_peers(family: Family) -> dict[str, list[int]]:
     """Parameters and multiply-adds of each peer whose config an installed package brings."""
     configs = {peer['backbone']: peer['config'] for peer in _peers(family) if 'config' in peer}
     measured = {}
-    for backbone in tqdm(configs, desc=f'count peers, {family.folder}', unit='model'):
-        cost = _cost_of_peer(configs[backbone], family)
+    text = f'count peers, {family.folder}'
+    for backbone, config in track(configs.items(), text, console=Console(stderr=True)):
+        package = find_spec(config['package'])
+        if package is None or package.origin is None:
+            raise UserError(
+                f'{config["package"]} is not installed: its Swin is counted beside ours'
+            )
+        path = Path(package.origin).parent / '.mim/configs' / config['file']
+        cost = cost_of(str(path), family.shape, config.get('options', []))
         measured[backbone] = [cost.parameters, cost.multiply_adds]
     return measured
-
-
-def _cost_of_peer(config: dict[str, Any], family: Family) -> Cost:
-    spec = find_spec(config['package'])
-    if spec is None or spec.origin is None:
-        raise UserError(f'{config["package"]} is not installed: its Swin is counted beside ours')
-    path = Path(spec.origin).parent / '.mim/configs' / config['file']
-    return cost_of(str(path), family.shape, config.get('options', []))
 
 
 def _peers(family: Family) -> list[dict[str, Any]]:
@@ -107,6 +112,21 @@ def _pages(root: Path) -> dict[Path, str]:
     return pages
 
 
+def with_table(text: str, name: str, table: str, page: Path) -> str:
+    """``text`` with what stands between ``<!-- table: name -->`` and ``<!-- end -->`` replaced.
+
+    Raises:
+        UserError: the page has no such marks.
+    """
+    marks = re.compile(rf'(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->\n)', re.DOTALL)
+    text, found = marks.subn(lambda match: f'{match[1]}\n{table}\n{match[2]}', text)
+    if found != 1:
+        raise UserError(
+            f'{page}: expected one "<!-- table: {name} -->" with "<!-- end -->", found {found}'
+        )
+    return text
+
+
 def _contents(root: Path, family: Family) -> dict[str, Any]:
     """The metafile of a folder as its recipes are now, with the costs that it has."""
     path = metafile.metafile_path(family)
@@ -116,7 +136,7 @@ def _contents(root: Path, family: Family) -> dict[str, Any]:
     if different:
         raise UserError(
             f'{path} and configs/{family.folder} differ in {", ".join(sorted(different))}; '
-            'count anew with: python tools/make_tables.py --measure'
+            'count again with: python tools/make_tables.py --measure'
         )
     return metafile.metafile(recipes, costs, before)
 

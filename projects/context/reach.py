@@ -1,4 +1,4 @@
-"""How far an output sees through convolutions alone, computed from the network."""
+"""How far an output sees when it sees only through convolutions, computed from the network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..backbones.base import DynamicBackbone
-from ..layers import DynamicDepthwiseConv2d, DynamicLinear, SelfAttention
+from weightformer_mm.backbones.base import DynamicBackbone
+from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear, SelfAttention
 
 # They treat every position of a map on its own; LayerNorm of channels-last maps does, too.
 _POINTWISE = (nn.Linear, nn.LayerNorm, nn.GELU, nn.ReLU, nn.Dropout, nn.Dropout2d, nn.Identity)
@@ -23,13 +23,14 @@ class _Window:
     after: float = 0
     stride: int = 1
 
-    def then(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> _Window:
-        """After a convolution."""
-        return _Window(
-            self.before + padding * self.stride,
-            self.after + (dilation * (kernel - 1) - padding) * self.stride,
-            self.stride * stride,
-        )
+    @property
+    def reach(self) -> float:
+        return max(self.before, self.after)
+
+    def convolved(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> _Window:
+        before = self.before + padding * self.stride
+        after = self.after + (dilation * (kernel - 1) - padding) * self.stride
+        return _Window(before, after, self.stride * stride)
 
     def enlarged(self, factor: int) -> _Window:
         """After bilinear interpolation to ``factor`` times the positions, corners not aligned.
@@ -43,9 +44,6 @@ class _Window:
         ahead = factor - math.ceil(0.5 * factor - 0.5)
         return _Window(self.before + back * step, self.after + ahead * step, step)
 
-    def united(self, other: _Window) -> _Window:
-        return _Window(max(self.before, other.before), max(self.after, other.after), self.stride)
-
 
 def static_reach(model: nn.Module) -> float:
     """Greatest distance in pixels, along either axis, at which an input still changes an output.
@@ -54,16 +52,14 @@ def static_reach(model: nn.Module) -> float:
     image and attention reach everywhere: ``math.inf``.
 
     Args:
-        model: a backbone of this package (all of its outputs), or an mmseg segmentor of one and a head of
-            convolutions alone (FCNHead on one level or with ``resize_concat``; the logits at the size of
-            the image).
+        model: a backbone of this package (all of its outputs), or an mmseg segmentor of one and FCNHead on
+            one level or with ``resize_concat`` (the logits at the size of the image).
 
     Raises:
-        ValueError: for any other model, or one with a part whose reach is not known.
+        ValueError: any other model, or one with a part whose reach is not known.
     """
     if isinstance(model, DynamicBackbone):
-        windows = _backbone_windows(model)
-        return max(max(window.before, window.after) for window in windows)
+        return max(window.reach for window in _backbone_windows(model))
     if not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
         raise ValueError(
             f'expected a backbone of weightformer_mm or a segmentor of one, got {type(model).__name__}'
@@ -71,8 +67,7 @@ def static_reach(model: nn.Module) -> float:
     if getattr(model, 'neck', None) is not None or not hasattr(model, 'decode_head'):
         raise ValueError('expected a segmentor without a neck, with one decode_head')
     window = _head_window(model.decode_head, _backbone_windows(model.backbone))
-    window = window.enlarged(window.stride)
-    return max(window.before, window.after)
+    return window.enlarged(window.stride).reach
 
 
 def _backbone_windows(backbone: DynamicBackbone) -> list[_Window]:
@@ -95,9 +90,12 @@ def _through(part: nn.Module, window: _Window) -> _Window:
         if isinstance(module, SelfAttention) or getattr(module, 'predictor', None) is not None:
             return _Window(math.inf, math.inf, window.stride)
         if isinstance(module, DynamicDepthwiseConv2d):
-            window = window.then(module.kernel_size, 1, module.kernel_size // 2)
+            window = window.convolved(module.kernel_size, 1, module.kernel_size // 2)
         elif isinstance(module, nn.Conv2d):
-            window = window.then(*_square(module))
+            values = (module.kernel_size, module.stride, module.padding, module.dilation)
+            if any(isinstance(value, str) or len(set(value)) > 1 for value in values):
+                raise ValueError(f'expected a convolution alike along both axes, got {module}')
+            window = window.convolved(*(value[0] for value in values))
         elif not isinstance(module, (*_POINTWISE, DynamicLinear)):
             # DropPath works on whole images, which mixes nothing
             if type(module).__name__ != 'DropPath':
@@ -107,22 +105,12 @@ def _through(part: nn.Module, window: _Window) -> _Window:
 
 def _leaves(part: nn.Module) -> Iterable[nn.Module]:
     """The modules that compute something, in order of registration."""
-    if isinstance(part, (DynamicDepthwiseConv2d, DynamicLinear, SelfAttention)):
+    children = list(part.children())
+    if not children or isinstance(part, (DynamicDepthwiseConv2d, DynamicLinear, SelfAttention)):
         yield part
         return
-    children = list(part.children())
-    if not children:
-        yield part
     for child in children:
         yield from _leaves(child)
-
-
-def _square(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    values = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    if any(isinstance(value, str) or len(set(value)) > 1 for value in values):
-        raise ValueError(f'expected a convolution that is the same along both axes, got {conv}')
-    kernel, stride, padding, dilation = (value[0] for value in values)
-    return kernel, stride, padding, dilation
 
 
 def _head_window(head: nn.Module, windows: list[_Window]) -> _Window:
@@ -133,15 +121,10 @@ def _head_window(head: nn.Module, windows: list[_Window]) -> _Window:
         )
     if head.align_corners:
         raise ValueError('expected a head with align_corners=False')
-    if head.input_transform is None:
-        window = windows[head.in_index]
-    else:
-        chosen = [windows[index] for index in head.in_index]
-        finest = chosen[0].stride
-        window, *others = (part.enlarged(part.stride // finest) for part in chosen)
-        for other in others:
-            window = window.united(other)
-    parts = [head.convs, *([head.conv_cat] if head.concat_input else []), head.conv_seg]
-    for part in parts:
+    levels = [head.in_index] if head.input_transform is None else head.in_index
+    finest = windows[levels[0]].stride
+    parts = [windows[level].enlarged(windows[level].stride // finest) for level in levels]
+    window = _Window(max(p.before for p in parts), max(p.after for p in parts), finest)
+    for part in (head.convs, *([head.conv_cat] if head.concat_input else []), head.conv_seg):
         window = _through(part, window)
     return window

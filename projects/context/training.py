@@ -1,4 +1,4 @@
-"""The trainings: one per variant and seed, each in a folder of its own."""
+"""One training of a variant with a seed, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -34,21 +34,18 @@ class TaskSet:
     config: str
     options: str = ''
 
-    def lasting(self, epochs: int | None) -> TaskSet:
-        """The same with so many epochs, under a name of its own; itself for None."""
-        if epochs is None:
-            return self
-        name = f'{self.name}_{epochs}epochs'
-        return replace(self, name=name, options=f'{self.options} --epochs {epochs}')
-
-    def chosen(self, seeds: Sequence[int], variants: Sequence[str] | None) -> TaskSet:
-        """The same with the options that name these seeds and variants, where they are not the default."""
-        options = self.options
+    def with_options(
+        self, seeds: Sequence[int], variants: Sequence[str] | None, epochs: int | None
+    ) -> TaskSet:
+        """The same with the options that are not the default; another number of epochs has its own name."""
+        name, options = self.name, self.options
+        if epochs is not None:
+            name, options = f'{name}_{epochs}epochs', f'{options} --epochs {epochs}'
         if tuple(seeds) != DEFAULT_SEEDS:
             options += f' --seeds {" ".join(map(str, seeds))}'
         if variants:
             options += f' --variants {" ".join(variants)}'
-        return replace(self, options=options)
+        return replace(self, name=name, options=options)
 
 
 BAND = TaskSet(
@@ -64,8 +61,8 @@ MARKER = TaskSet(
 )
 
 
-class ContextRun(RunFolder):
-    """One training.
+class Training(RunFolder):
+    """The folder of one training.
 
     Args:
         config: path of the config.
@@ -87,9 +84,7 @@ class ContextRun(RunFolder):
     ):
         super().__init__(root, STATE_FILE)
         self.config, self.variant, self.seed = config, variant, seed
-        self.changes: dict[str, object] = {
-            f'model.backbone.{key}': value for key, value in backbone.items()
-        }
+        self.changes: dict[str, object] = {f'model.backbone.{k}': v for k, v in backbone.items()}
         self.changes['randomness.seed'] = seed
         if epochs is not None:
             self.changes['train_cfg.max_epochs'] = self.changes['train_cfg.val_interval'] = epochs
@@ -117,17 +112,11 @@ class ContextRun(RunFolder):
         return 'metrics' in self.read_state()
 
     def job(self, repository: Path) -> Job:
+        changes = {**self.changes, 'default_hooks.logger.interval': 10}
+        options = [f'{key}={value}' for key, value in changes.items()]
         tool = str(repository / 'tools' / 'train.py')
-        options = [f'{key}={value}' for key, value in self.changes.items()]
-        arguments = [
-            tool,
-            str(self.config),
-            '--work-dir',
-            str(self.root),
-            '--cfg-options',
-            *options,
-        ]
-        return Job([*arguments, 'default_hooks.logger.interval=10'], self.log)
+        work_dir = ('--work-dir', str(self.root))
+        return Job((tool, str(self.config), *work_dir, '--cfg-options', *options), self.log)
 
     def finish(self, usage: Usage) -> None:
         """Note the metrics and the time of the training that has just ended.

@@ -11,12 +11,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from weightformer_mm.analysis import static_reach
+from projects.context.reach import static_reach
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.datasets import STATIC_REACH, ContextRules, render_sample
 from weightformer_mm.layers import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
 
-CONFIG = Path(__file__).parents[2] / 'configs/context/fcn_pyramid-weightformer-micro_context.py'
+CONFIG = Path(__file__).parents[3] / 'configs/context/fcn_pyramid-weightformer-micro_context.py'
 STATIC = dict(dynamic_linear='static', dynamic_conv='static')
 TOY = dict(embed_dims=(8, 8, 8, 8), depths=(3, 3, 3, 3))
 

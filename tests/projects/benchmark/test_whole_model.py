@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from projects.benchmark import detector as benchmark_detector
-from projects.benchmark.detector import Detector, make_batch
+from projects.benchmark import whole_model
+from projects.benchmark.memory_process import subject_from
 from projects.benchmark.steps import Case
-from projects.benchmark.subjects import WholeModel, subject_from
+from projects.benchmark.whole_model import WholeModel, make_batch
 from weightformer_mm.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
@@ -19,7 +19,7 @@ CLASSIFICATION = CONFIGS / 'shapes/pyramid-weightformer-micro_shapes.py'
 
 @pytest.mark.parametrize('config', [DETECTION, SEGMENTATION], ids=['detection', 'segmentation'])
 def test_whole_models_train_and_predict(config):
-    detector = Detector(str(config))
+    detector = WholeModel(str(config))
     torch.manual_seed(0)
     model = detector.build()
     step = detector.step(model, Case('train', 'float32', 2, 64, 96), torch.device('cpu'))
@@ -42,8 +42,8 @@ def test_samples_stay_as_they_were(mode, monkeypatch):
         batches.append(make_batch(*args))
         return batches[-1]
 
-    monkeypatch.setattr(benchmark_detector, 'make_batch', kept)
-    detector, case = Detector(str(DETECTION)), Case(mode, 'float32', 1, 50, 70)
+    monkeypatch.setattr(whole_model, 'make_batch', kept)
+    detector, case = WholeModel(str(DETECTION)), Case(mode, 'float32', 1, 50, 70)
     step = detector.step(detector.build(), case, torch.device('cpu'))
     step.run()
     fresh = make_batch('mmdet', case)['data_samples'][0]
@@ -53,7 +53,7 @@ def test_samples_stay_as_they_were(mode, monkeypatch):
 
 
 def test_options_and_the_way_to_another_process():
-    subject = WholeModel(Detector(str(SEGMENTATION), ('model.decode_head.channels=16',)))
+    subject = WholeModel(str(SEGMENTATION), ('model.decode_head.channels=16',))
     assert subject.name == SEGMENTATION.stem
     assert subject_from(subject.spec()) == subject
     assert subject.build().decode_head.channels == 16
@@ -66,11 +66,11 @@ def test_options_and_the_way_to_another_process():
 
 def test_other_configs_are_refused(tmp_path):
     with pytest.raises(UserError, match='mmdet and mmseg'):
-        Detector(str(CLASSIFICATION)).build()
+        WholeModel(str(CLASSIFICATION)).build()
     bare = tmp_path / 'bare.py'
     bare.write_text(
         "default_scope = 'mmdet'\ncustom_imports = dict(imports=['weightformer_mm'])\n"
         "model = dict(type='PyramidWeightFormer', arch='micro')\n"
     )
     with pytest.raises(UserError, match='no whole detector'):
-        Detector(str(bare)).build()
+        WholeModel(str(bare)).build()

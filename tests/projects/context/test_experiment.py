@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from projects.context.run import iterations, run_context
-from projects.context.runs import BAND, MARKER, STATE_FILE, ContextRun
+from projects.context.experiment import HARD_VARIANTS, choose, iterations, run_context
+from projects.context.training import BAND, MARKER, STATE_FILE, Training
 from weightformer_mm.backbones.strategies import compared_strategies
 from weightformer_mm.errors import RunFailed, UserError
 
@@ -129,7 +129,7 @@ def test_another_config_or_seed_is_another_run(repository):
     manifest = repository / 'data/tiny/manifest.json'
     manifest.write_text('one')
     config = repository / BAND.config
-    run = ContextRun(config, 'static', compared_strategies()['static'], 0, repository / 'out')
+    run = Training(config, 'static', compared_strategies()['static'], 0, repository / 'out')
     run.prepare(repository, force=False)
     run.write_state(metrics={'mIoU': 1})
     run.prepare(repository, force=False)
@@ -156,7 +156,7 @@ def test_a_folder_of_the_users_is_left_alone(repository):
     root = repository / 'out'
     root.mkdir()
     (root / 'thesis.tex').write_text('precious')
-    run = ContextRun(repository / BAND.config, 'static', compared_strategies()['static'], 0, root)
+    run = Training(repository / BAND.config, 'static', compared_strategies()['static'], 0, root)
     with pytest.raises(UserError, match='holds files that make context did not write'):
         run.prepare(repository, force=True)
     assert [path.name for path in root.iterdir()] == ['thesis.tex']
@@ -171,7 +171,7 @@ def test_seeds_must_differ(repository, seeds):
 
 def test_iterations_are_those_of_the_config():
     """What the comment in the config says: 2 epochs of 1200 images in batches of 8."""
-    run = ContextRun(REPOSITORY / BAND.config, 'static', {}, 0, Path('unused'))
+    run = Training(REPOSITORY / BAND.config, 'static', {}, 0, Path('unused'))
     cfg = run.load_config()
     command = cfg.prepare_data.split()
     assert '300 iterations' in (REPOSITORY / BAND.config).read_text()
@@ -183,7 +183,17 @@ def test_iterations_count_full_batches(repository):
     (repository / 'data/tiny/images/train').mkdir(parents=True)
     for index in range(5):
         (repository / f'data/tiny/images/train/{index}.png').touch()
-    cfg = ContextRun(repository / BAND.config, 'static', {}, 0, Path('unused')).load_config()
+    cfg = Training(repository / BAND.config, 'static', {}, 0, Path('unused')).load_config()
     assert iterations(repository, cfg) == 2
     cfg.train_dataloader.drop_last = False
     assert iterations(repository, cfg) == 3
+
+
+def test_some_are_chosen_in_the_order_of_the_table():
+    assert list(choose(['attention', 'static'])) == ['static', 'attention']
+    assert choose(None) == compared_strategies()
+    assert list(choose(list(HARD_VARIANTS))) == list(HARD_VARIANTS)
+    with pytest.raises(
+        UserError, match="unknown variant 'linear-gapp'; choose from static, linear-gap"
+    ):
+        choose(['static', 'linear-gapp'])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
-from projects.demo import run
+from projects.demo.pipeline import make_sheet, run_demo
 from projects.demo.tasks import STATE_FILE, TASKS, TaskFolder
 from weightformer_mm.errors import UserError
 
@@ -36,7 +37,7 @@ def repository(tmp_path_factory):
 @pytest.mark.timeout(600)
 def test_makes_everything_once(repository, capsys):
     out = repository / 'demo'
-    table = run.run_demo(repository, out)
+    table = run_demo(repository, out)
     for title in ('box mAP', 'mask mAP', 'mIoU'):
         assert title in table
     folders = [
@@ -53,15 +54,15 @@ def test_makes_everything_once(repository, capsys):
         for folder in folders
         for path in (folder.train_log, folder.test_log)
     }
-    again = run.run_demo(repository, out)
+    again = run_demo(repository, out)
     assert again.split('this run')[0] == table.split('this run')[0]
     assert 'training' not in capsys.readouterr().out
     assert all(path.read_bytes() == content for path, content in logs.items())
 
     # another config: that task is made anew, the other one is kept
     folders[0].config.write_text(folders[0].config.read_text() + 'randomness = dict(seed=1)\n')
-    run._discard_outdated(folders[0], force=False)
-    run._discard_outdated(folders[1], force=False)
+    for folder in folders:
+        folder.claim(folder.digest(), 'the demo')
     assert not folders[0].metrics.exists()
     assert folders[1].metrics.exists()
 
@@ -71,6 +72,23 @@ def test_a_folder_of_the_users_is_left_alone(repository, shapes, tmp_path):
     folder.root.mkdir()
     (folder.root / 'thesis.tex').write_text('precious')
     with pytest.raises(UserError, match='mine holds files that the demo did not write'):
-        run._discard_outdated(folder, force=True)
+        folder.claim(folder.digest(), 'the demo', force=True)
     assert (folder.root / 'thesis.tex').read_text() == 'precious'
     assert not (folder.root / STATE_FILE).exists()
+
+
+def test_each_picture_of_the_sheet_is_image_truth_prediction(tmp_path):
+    greys = np.array([[10, 100, 200], [20, 110, 210], [30, 120, 220]], np.uint8)
+    images, pictures = [], []
+    for index, (image, *picture) in enumerate(greys):
+        for paths, colours in ((images, [image]), (pictures, picture)):
+            paths.append(tmp_path / f'{len(colours)}_{index}.png')
+            parts = [np.full((40, 40, 3), colour, np.uint8) for colour in colours]
+            cv2.imwrite(str(paths[-1]), np.hstack(parts))
+    make_sheet(images, pictures, tmp_path / 'sheet.png')
+    sheet = cv2.imread(str(tmp_path / 'sheet.png'), cv2.IMREAD_GRAYSCALE)
+    for colours in greys:
+        places = [np.argwhere(sheet == colour) for colour in colours]
+        assert all(len(place) >= 40 * 40 for place in places)
+        tops, lefts = zip(*(place.min(axis=0) for place in places))
+        assert len(set(tops)) == 1 and list(lefts) == sorted(lefts)

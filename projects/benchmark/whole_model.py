@@ -1,4 +1,4 @@
-"""Whole detectors and segmentors from config files, on made-up images and labels; no data set is needed."""
+"""Whole detectors and segmentors of config files, on made-up images and labels; no data set is needed."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from weightformer_mm.analysis.complexity.report import for_counting
+from weightformer_mm.analysis.complexity import measure
+from weightformer_mm.apis.complexity import for_counting
 from weightformer_mm.config.read import load_config, require
 from weightformer_mm.errors import UserError
 from weightformer_mm.utils.libraries import require_libraries
 
 from .steps import Case, Step, autocast, forget_gradients
+from .subjects import Subject
 
 OBJECTS = 8  # in each image
 
 
 @dataclass(frozen=True)
-class Detector:
-    """A config file with ``KEY=VALUE`` changes.
+class WholeModel(Subject):
+    """The detector or segmentor of a config file.
 
     Attributes:
         config: path of the config.
-        options: the changes.
+        options: ``KEY=VALUE`` changes to it.
     """
 
     config: str
@@ -44,12 +46,10 @@ class Detector:
     def name(self) -> str:
         return Path(self.config).stem
 
-    def build(self) -> nn.Module:
-        """The model on the CPU, initialised without pretrained weights.
+    def spec(self) -> dict[str, Any]:
+        return {'config': self.config, 'options': list(self.options)}
 
-        Raises:
-            UserError: bad input, or a config of a library whose samples are not known here.
-        """
+    def build(self) -> nn.Module:
         cfg = load_config(self.config, self.options)
         require(cfg, ('model', 'default_scope'), 'the benchmark')
         scope = cfg.default_scope
@@ -74,6 +74,11 @@ class Detector:
         model.train(case.mode == 'train')
         run = _train if case.mode == 'train' else _predict
         return Step(lambda: run(model, batch, device, case.dtype), lambda: forget_gradients(model))
+
+    def multiply_adds(self, case: Case) -> int | None:
+        if case.mode == 'train':  # losses work on other proposals than inference does
+            return None
+        return measure(self.build(), case.size).total.multiply_adds * case.batch
 
 
 @contextmanager
@@ -114,17 +119,9 @@ def make_batch(scope: str, case: Case) -> dict[str, Any]:
 
 
 def _metainfo(case: Case, index: int) -> dict[str, Any]:
-    return dict(
-        img_id=index,
-        img_path='',
-        img_shape=case.size,
-        ori_shape=case.size,
-        pad_shape=case.size,
-        batch_input_shape=case.size,
-        scale_factor=(1.0, 1.0),
-        flip=False,
-        flip_direction=None,
-    )
+    sizes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    flip = dict(scale_factor=(1.0, 1.0), flip=False, flip_direction=None)
+    return dict(img_id=index, img_path='', **dict.fromkeys(sizes, case.size), **flip)
 
 
 def _detection_sample(case: Case, random: np.random.Generator, metainfo: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The table and the plot of what each variant reached."""
+"""What each variant reached: the table, the same as JSON, and the plot."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from matplotlib.figure import Figure
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
+from weightformer_mm.analysis.complexity import measure
+from weightformer_mm.utils.tables import markdown_table
 from weightformer_mm.utils.writing import written_whole
 
-from .cost import SIDES, Cost, backbone_cost
-from .plot import Point, draw_plot
-from .runs import METRICS, ContextRun, TaskSet
+from .training import METRICS, TaskSet, Training
 
+SIDES = (256, 2048)  # of the images, in pixels, at which a backbone is counted
 TITLES = (
     'variant',
     'dynamic_linear',
@@ -33,23 +37,28 @@ TITLES = (
 
 @dataclass(frozen=True)
 class Row:
-    """A variant: of each metric the values by seed as fractions (None: not a number), and its costs.
+    """A variant.
 
-    ``cpu_seconds`` is a mean over the trainings.
+    Attributes:
+        metrics: of each metric the values by seed, as fractions; None: not a number.
+        parameters: of the backbone.
+        multiply_adds: of the backbone on one image, by the side of the image in pixels.
+        cpu_seconds: mean over the trainings.
     """
 
     variant: str
     backbone: dict[str, str]
     seeds: list[int]
     metrics: dict[str, list[float | None]]
-    cost: Cost
+    parameters: int
+    multiply_adds: dict[int, int]
     cpu_seconds: float
 
 
-def write_report(
+def write_outcome(
     task: TaskSet,
-    runs: Sequence[ContextRun],
-    chosen: dict[str, dict[str, str]],
+    trainings: Sequence[Training],
+    variants: dict[str, dict[str, str]],
     out: Path,
     docs: Path | None = None,
 ) -> str:
@@ -57,23 +66,19 @@ def write_report(
 
     Args:
         task: what was trained.
-        runs: those that are done.
-        chosen: the variants, in the order of the table.
+        trainings: those that are done.
+        variants: arguments of the backbone by name, in the order of the table.
         out: the folder.
         docs: folder that gets ``<name>_table.md`` and ``images/<name>.png`` as well.
     """
-    cfg = runs[0].load_config()
-    rows = [
-        make_row(name, backbone, [run for run in runs if run.variant == name])
-        for name, backbone in chosen.items()
-        if any(run.variant == name for run in runs)
-    ]
+    of_variant = {name: [each for each in trainings if each.variant == name] for name in variants}
+    rows = [make_row(name, variants[name], found) for name, found in of_variant.items() if found]
     table = format_table(rows)
-    text = f'{introduction(task, cfg)}\n\n{table}\n'
+    text = f'{introduction(task, trainings[0].load_config())}\n\n{table}\n'
     content = {'set': task.name, 'config': task.config, 'rows': [asdict(row) for row in rows]}
     _write(out / 'table.md', text)
     _write(out / 'table.json', json.dumps(content, indent=2) + '\n')
-    draw_plot(points(rows), f'multiply-adds of the backbone at {SIDES[-1]}²', out / 'plot.png')
+    draw_plot(rows, out / 'plot.png')
     if docs is not None:
         (docs / 'images').mkdir(parents=True, exist_ok=True)
         _write(docs / f'{task.name}_table.md', text)
@@ -82,12 +87,20 @@ def write_report(
     return table
 
 
-def make_row(variant: str, backbone: dict[str, str], runs: Sequence[ContextRun]) -> Row:
-    states = sorted((run.read_state() for run in runs), key=lambda state: state['seed'])
+def make_row(variant: str, backbone: dict[str, str], trainings: Sequence[Training]) -> Row:
+    states = sorted((each.read_state() for each in trainings), key=lambda state: state['seed'])
     metrics = {name: [_fraction(state['metrics'][name]) for state in states] for name in METRICS}
-    cost = backbone_cost(runs[0].load_config().model.backbone.to_dict())
+    cost = backbone_cost(trainings[0].load_config().model.backbone.to_dict())
     seconds = sum(state['cpu_seconds'] for state in states) / len(states)
-    return Row(variant, backbone, [state['seed'] for state in states], metrics, cost, seconds)
+    return Row(variant, backbone, [state['seed'] for state in states], metrics, *cost, seconds)
+
+
+def backbone_cost(backbone: dict[str, Any]) -> tuple[int, dict[int, int]]:
+    """Parameters of a backbone, by its config, and its multiply-adds by the side of the image."""
+    model = MODELS.build({**backbone, 'init_cfg': None})
+    totals = {side: measure(model, (side, side)).total for side in SIDES}
+    multiply_adds = {side: total.multiply_adds for side, total in totals.items()}
+    return totals[SIDES[0]].parameters, multiply_adds
 
 
 def _fraction(percent: float | None) -> float | None:
@@ -95,7 +108,7 @@ def _fraction(percent: float | None) -> float | None:
 
 
 def introduction(task: TaskSet, cfg: Config) -> str:
-    """What was measured, for a reader of the table alone."""
+    """What was measured, for a reader who sees only the table."""
     backbone = cfg.model.backbone
     text = (
         f'ContextShapes with {task.title} as the cue: `{backbone.type}`, `arch={backbone.arch!r}`, '
@@ -111,15 +124,8 @@ def introduction(task: TaskSet, cfg: Config) -> str:
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown, in columns of equal width."""
-    cells = [list(TITLES), *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(TITLES))]
-    lines = [
-        '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(line, widths)) + ' |'
-        for line in cells
-    ]
-    rule = '|' + '|'.join('-' * (width + 2) for width in widths) + '|'
-    return '\n'.join([lines[0], rule, *lines[1:]])
+    """The rows as Markdown."""
+    return markdown_table(TITLES, map(_cells, rows)).rstrip()
 
 
 def _cells(row: Row) -> list[str]:
@@ -128,8 +134,8 @@ def _cells(row: Row) -> list[str]:
         row.backbone.get('dynamic_linear', '–'),
         row.backbone.get('dynamic_conv', '–'),
         *(_spread(row.metrics[name]) for name in ('cue_accuracy', 'mIoU', 'found')),
-        f'{row.cost.parameters / 1e3:.0f} k',
-        *(_amount(row.cost.multiply_adds[side]) for side in SIDES),
+        f'{row.parameters / 1e3:.0f} k',
+        *(_amount(row.multiply_adds[side]) for side in SIDES),
         f'{row.cpu_seconds:.0f} s',
         ', '.join(map(str, row.seeds)),
     ]
@@ -145,20 +151,26 @@ def _amount(count: int) -> str:
     return f'{count / 1e9:.1f} G' if count >= 1e9 else f'{count / 1e6:.0f} M'
 
 
-def points(rows: Sequence[Row]) -> list[Point]:
-    """Cue accuracy against cost, of the variants that have one."""
-    return [
-        Point(
-            row.variant,
-            row.cost.multiply_adds[SIDES[-1]],
-            sum(values) / len(values),
-            min(values),
-            max(values),
-        )
-        for row in rows
-        for values in [row.metrics['cue_accuracy']]
-        if None not in values
-    ]
+def draw_plot(rows: Sequence[Row], out: Path) -> None:
+    """Write a PNG: cue accuracy against multiply-adds, a point for each variant that has both."""
+    figure = Figure(figsize=(8, 5), layout='constrained')
+    axes = figure.add_subplot()
+    for index, row in enumerate(rows):
+        cues = row.metrics['cue_accuracy']
+        if None not in cues:
+            mean = sum(cues) / len(cues)
+            error = [[mean - min(cues)], [max(cues) - mean]]
+            style = dict(fmt='osD^v'[index % 5], color=f'C{index % 10}', capsize=3, markersize=5)
+            cost = row.multiply_adds[SIDES[-1]]
+            axes.errorbar(cost, mean, error, label=row.variant, **style)
+    axes.axhline(0.5, color='grey', linestyle=':', linewidth=1, label='guessing')
+    axes.set_xscale('log')
+    axes.set_xlabel(f'multiply-adds of the backbone at {SIDES[-1]}²')
+    axes.set_ylabel('cue accuracy, mean and range over seeds')
+    axes.grid(True, which='major', alpha=0.3)
+    figure.legend(loc='outside right upper', fontsize='small')
+    with written_whole(out) as partial:
+        figure.savefig(partial, format='png', dpi=120)
 
 
 def _write(path: Path, text: str) -> None:

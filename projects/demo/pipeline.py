@@ -1,0 +1,152 @@
+"""The steps of the demo, each skipped where its result is there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from weightformer_mm.utils.tables import text_table
+from weightformer_mm.visualization.contact_sheet import write_contact_sheet
+
+from ..runs import Job, newest_loss, run_together
+from .tasks import TASKS, TaskFolder
+
+SHEET_IMAGES = 8
+SHEET_COLUMNS = 2
+
+
+def run_demo(repository: Path, out: Path, force: bool = False) -> str:
+    """Generate the data, train and evaluate both models, draw the sheets; return the table.
+
+    After an interruption, the next run continues from the last epoch.
+
+    Args:
+        repository: folder with ``configs`` and ``tools``; the data goes to its ``data/shapes``.
+        out: folder of checkpoints, logs and pictures.
+        force: start over.
+
+    Raises:
+        RunFailed: a step failed.
+        UserError: ``out`` holds something that the demo did not write.
+    """
+    start = time.monotonic()
+    data = repository / 'data' / 'shapes'
+    print(f'data: {data}', flush=True)
+    arguments = [str(repository / 'tools' / 'make_shapes.py'), '--out', str(data)]
+    run_together([Job(arguments + ['--force'] * force, out / 'make_shapes.log')], repository)
+    folders = [TaskFolder(task, repository / task.config, out / task.name, data) for task in TASKS]
+    for folder in folders:
+        folder.claim(folder.digest(), 'the demo', force)
+    steps = ((_train, 'training'), (_evaluate, 'evaluating'), (_draw, 'drawing'))
+    for step, does in steps:
+        left = [
+            folder
+            for folder in folders
+            if not (folder.sheet if step is _draw else folder.metrics).is_file()
+        ]
+        if left:
+            print(f'{does}: {", ".join(folder.task.name for folder in left)}', flush=True)
+            step(repository, left)
+    minutes = (time.monotonic() - start) / 60
+    return f'\n{format_table(folders)}\n\nthis run: {minutes:.1f} min; everything is in {out}'
+
+
+def format_table(folders: list[TaskFolder]) -> str:
+    """One row a metric: its value, the minutes of training, and where everything lies."""
+    rows = [
+        (
+            folder.task.name,
+            title,
+            f'{value:.3f}',
+            f'{folder.read_state()["train_seconds"] / 60:.1f} min',
+            _short(folder.checkpoint()),
+            _short(folder.sheet),
+        )
+        for folder in folders
+        for title, value in folder.metric_values().items()
+    ]
+    return text_table(('task', 'metric', 'value', 'training', 'checkpoint', 'sheet'), rows)
+
+
+def _short(path: Path) -> str:
+    """Relative to the present folder where that is shorter."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _train(repository: Path, folders: list[TaskFolder]) -> None:
+    tool = str(repository / 'tools' / 'train.py')
+    logging = ['--cfg-options', 'default_hooks.logger.interval=10']
+    jobs = [
+        Job(
+            [tool, str(folder.config), '--work-dir', str(folder.root), '--resume', *logging],
+            folder.train_log,
+        )
+        for folder in folders
+    ]
+    columns = (*Progress.get_default_columns(), TextColumn('loss {task.fields[loss]}'))
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks = [
+            bars.add_task(folder.task.name, total=folder.total_iterations(), loss='-')
+            for folder in folders
+        ]
+
+        def update() -> None:
+            for task, folder in zip(tasks, folders):
+                iteration, loss = newest_loss(folder.root) or (0, None)
+                if loss is not None:
+                    bars.update(task, completed=iteration, loss=f'{loss:.3f}')
+
+        try:
+            run_together(jobs, repository, update)
+        finally:
+            for folder in folders:
+                folder.add_seconds(time.monotonic() - start)
+
+
+def _evaluate(repository: Path, folders: list[TaskFolder]) -> None:
+    run_together(
+        [_test(repository, folder, '--out', folder.results) for folder in folders], repository
+    )
+
+
+def _draw(repository: Path, folders: list[TaskFolder]) -> None:
+    options = ('--cfg-options', f'test_dataloader.dataset.indices={SHEET_IMAGES}')
+    run_together(
+        [
+            _test(repository, folder, '--show-dir', folder.pictures, '--score-thr', '0.5', *options)
+            for folder in folders
+        ],
+        repository,
+    )
+    for folder in folders:
+        images = sorted((folder.data / 'images' / 'val').iterdir())[:SHEET_IMAGES]
+        make_sheet(images, [folder.pictures / image.name for image in images], folder.sheet)
+
+
+def make_sheet(images: list[Path], pictures: list[Path], out: Path) -> None:
+    """Write a sheet with ``image | truth | prediction`` for each image.
+
+    Args:
+        images: the images as the model sees them, all of one size.
+        pictures: for each image the visualizer's ``truth | prediction``, side by side.
+        out: the PNG to write.
+    """
+    panels = [
+        np.hstack([cv2.imread(str(path))[..., ::-1] for path in pair])
+        for pair in zip(images, pictures)
+    ]
+    captions = [f'{image.name}: image, truth, prediction' for image in images]
+    height, width, _ = panels[0].shape
+    write_contact_sheet(panels, captions, out, SHEET_COLUMNS, (width, height))
+
+
+def _test(repository: Path, folder: TaskFolder, option: str, place: Path, *options: str) -> Job:
+    tool, work_dir = str(repository / 'tools' / 'test.py'), str(folder.root / 'test')
+    arguments = [tool, str(folder.config), str(folder.checkpoint()), '--work-dir', work_dir]
+    return Job([*arguments, option, str(place), *options], folder.test_log)

@@ -1,0 +1,238 @@
+"""The cost of a model at an image size."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from .counter import Counts, count_operations
+
+_SEED = 0
+SCRATCH = 'one random image, random weights'
+_MASKS = 100  # of how many boxes mmdet's StandardRoIHead predicts masks in mode='tensor'
+
+
+@dataclass(frozen=True)
+class ModuleCost:
+    """What a module costs with all modules inside it, in one forward pass.
+
+    Attributes:
+        name: as in ``named_modules()``; empty for the model itself.
+        kind: name of its class.
+        elements, bytes: of all tensors that its operations allocated, also those freed again.
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    multiply_adds: int
+    elements: int
+    bytes: int
+
+    @property
+    def depth(self) -> int:
+        return self.name.count('.') + 1 if self.name else 0
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """The cost of one forward pass on one image, in evaluation mode.
+
+    Attributes:
+        shape: height and width of the image in pixels.
+        input_shape: what the model saw after padding, ``(B, C, H, W)``.
+        modules: the model itself, then its modules in the order of ``named_modules()``.
+        operations: multiply-adds of each counted operation.
+        free: calls of each operation that counts as nothing by convention.
+        not_counted: calls of each operation that may do arithmetic and has no formula.
+        counted_inside: those of them that ran other, counted operations.
+        notes: what a reader must know to compare the numbers.
+    """
+
+    shape: tuple[int, int]
+    input_shape: tuple[int, ...]
+    modules: tuple[ModuleCost, ...]
+    operations: dict[str, int]
+    free: dict[str, int]
+    not_counted: dict[str, int]
+    counted_inside: frozenset[str]
+    notes: tuple[str, ...]
+
+    @property
+    def total(self) -> ModuleCost:
+        """The cost of the whole model."""
+        return self.modules[0]
+
+
+def measure(model: nn.Module, shape: tuple[int, int], in_channels: int = 3) -> Complexity:
+    """Count what one image costs.
+
+    A detector, segmentor or classifier of mmdet, mmseg or mmpretrain runs in ``mode='tensor'``, as in their
+    own tools: with the proposals that NMS leaves, and up to the raw outputs. Any other module is called on a
+    tensor ``(1, in_channels, H, W)``. Values are computed only where they decide what is computed next.
+
+    Args:
+        model: in any mode; it is left as it was.
+        shape: height and width of the image in pixels.
+        in_channels: channels of the image.
+
+    Raises:
+        RuntimeError, ValueError: the model cannot run at that size. A `RuntimeError` has the attribute
+            ``module``, the name of the innermost module that failed.
+    """
+    image, samples = _make_input(model, shape, in_channels)
+    notes = []
+    if image.shape[-2:] != tuple(shape):
+        notes.append('the data preprocessor pads {}x{} to {}x{}'.format(*shape, *image.shape[-2:]))
+    try:
+        counts, proposals = _run(model, image, samples, FakeTensorMode(allow_non_fake_inputs=True))
+    except RuntimeError:  # values are needed, or the model cannot run, which the next line shows
+        counts, proposals = _run(model, image, samples, None)
+        notes.append(f'the work depends on values: counted on {SCRATCH} (seed {_SEED})')
+    operations: Counter[str] = Counter()
+    per_module: Counter[str] = Counter()
+    for (module, operation), number in counts.multiply_adds.items():
+        per_module[module] += number
+        operations[operation] += number
+    sizes = map(_with_inner, (per_module, counts.elements, counts.bytes))
+    return Complexity(
+        shape=shape,
+        input_shape=tuple(image.shape),
+        modules=tuple(_module_costs(model, *sizes)),
+        operations=dict(operations.most_common()),
+        free=dict(counts.free.most_common()),
+        not_counted=dict(counts.not_counted.most_common()),
+        counted_inside=frozenset(counts.counted_inside),
+        notes=(*notes, *proposals, *_unused_parts(model, counts)),
+    )
+
+
+def _make_input(
+    model: nn.Module, shape: tuple[int, int], in_channels: int
+) -> tuple[Tensor, list[Any] | None]:
+    """A random image, and the samples of OpenMMLab's models after their preprocessor."""
+    generator = torch.Generator().manual_seed(_SEED)
+    size = (in_channels, *shape)
+    if getattr(model, 'data_preprocessor', None) is None:
+        return torch.randn(1, *size, generator=generator), None
+    from mmengine.structures import BaseDataElement
+
+    pixels = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
+    sizes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    metainfo = dict(
+        img_id=0, **dict.fromkeys(sizes, tuple(shape)), scale_factor=(1.0, 1.0), flip=False
+    )
+    batch = {'inputs': [pixels], 'data_samples': [BaseDataElement(metainfo=metainfo)]}
+    with torch.no_grad():
+        data = model.data_preprocessor(batch, training=False)
+    image = data['inputs']
+    image = torch.stack(image) if isinstance(image, (list, tuple)) else image
+    return image.float(), data['data_samples']
+
+
+def _run(
+    model: nn.Module, image: Tensor, samples: list[Any] | None, fake: FakeTensorMode | None
+) -> tuple[Counts, list[str]]:
+    """Counts, and notes on proposals; on tensors without values if ``fake`` is given."""
+    # a copy: what modules keep from this pass may have no values
+    model, samples = copy.deepcopy(model).eval(), copy.deepcopy(samples)
+    notes = _note_proposals(model)
+    with torch.random.fork_rng(devices=[]), fake or nullcontext():
+        torch.manual_seed(_SEED)
+        image = fake.from_tensor(image) if fake else image
+        with count_operations(model) as counts:
+            try:
+                _forward(model, image, samples)
+            except RuntimeError as error:
+                error.module = counts.failed_in
+                raise
+    return counts, notes
+
+
+def _forward(model: nn.Module, image: Tensor, samples: list[Any] | None) -> None:
+    """Run a model up to its raw outputs."""
+    head = getattr(model, 'decode_head', None)
+    if samples is None:
+        model(image)
+    # mmseg's MaskFormer and Mask2Former cannot run in mode='tensor'
+    elif head is not None and 'batch_data_samples' in inspect.signature(head.forward).parameters:
+        model.encode_decode(image, [sample.metainfo for sample in samples])
+    else:
+        model(image, samples, mode='tensor')
+
+
+def _note_proposals(model: nn.Module) -> list[str]:
+    """A list that gets the number of proposals of a two-stage detector, which decides what its heads cost."""
+    notes: list[str] = []
+    head = getattr(model, 'roi_head', None)
+    if head is None:
+        return notes
+    forward = head.forward
+
+    def noted(features: Any, proposals: Any, *args: Any, **kwargs: Any) -> Any:
+        found = sum(len(result.bboxes) for result in proposals)
+        most = ((model.test_cfg or {}).get('rpn') or {}).get('max_per_img')
+        limit = '' if most is None else f' (test_cfg.rpn.max_per_img={most})'
+        notes.append(f'{found} proposals after NMS{limit}')
+        if isinstance(getattr(head, 'mask_head', None), nn.ModuleList):
+            return _cascade(head, forward, features, proposals, *args, **kwargs)
+        return forward(features, proposals, *args, **kwargs)
+
+    head.forward = noted
+    return notes
+
+
+def _cascade(
+    head: Any, forward: Any, features: Any, proposals: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """A cascade that predicts masks of the first boxes only, as mmdet's other heads do.
+
+    All published numbers are of that; mmdet's ``CascadeRoIHead`` predicts a mask of each proposal.
+    """
+    boxes = torch.cat([result.bboxes for result in proposals])[:_MASKS]
+    rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
+    mask_head, head.mask_head = head.mask_head, None
+    try:
+        results = forward(features, proposals, *args, **kwargs)
+    finally:
+        head.mask_head = mask_head
+    masks = [head._mask_forward(stage, features, rois) for stage in range(head.num_stages)]
+    return (*results, masks)
+
+
+def _module_costs(model: nn.Module, *sizes: Counter[str]) -> Iterator[ModuleCost]:
+    for name, module in model.named_modules():
+        kind, parameters = type(module).__name__, _parameters(module)
+        yield ModuleCost(name, kind, parameters, *(size[name] for size in sizes))
+
+
+def _with_inner(own: Mapping[str, int]) -> Counter[str]:
+    """From each module's own number, the sum over it and all modules inside it."""
+    total: Counter[str] = Counter()
+    for name, number in own.items():
+        total[''] += number
+        while name:
+            total[name] += number
+            name = name.rpartition('.')[0]
+    return total
+
+
+def _unused_parts(model: nn.Module, counts: Counts) -> Iterator[str]:
+    """Parts with parameters that inference does not use, such as auxiliary heads."""
+    for name, child in model.named_children():
+        parameters = _parameters(child)
+        if parameters and not any(used.startswith(f'{name}.') for used in counts.used):
+            yield f'{name} ({parameters:,} parameters) has no part in inference'
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,132 @@
+"""The effective receptive field: how much each pixel counts for the central output position."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from ..utils.writing import written_whole
+
+SHARES = (0.25, 0.5, 0.75)  # of the image's sides
+_PANEL = 1.9  # inches
+_MOST_COLUMNS = 6
+_DECADES = 8  # of energy that the colours cover
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """The energy that the central output position draws from each pixel.
+
+    Attributes:
+        energy: ``(H, W)``, float64, sum 1; 0 where the output does not depend on the pixel at all.
+        beyond: for each side in `SHARES`, the share of the energy outside a central window with that share
+            of the image's height and width.
+    """
+
+    energy: Tensor
+    beyond: dict[float, float]
+
+
+def receptive_field(backbone: nn.Module, images: Iterable[Tensor], seed: int = 0) -> ReceptiveField:
+    """Average over images the squared gradient of the last output's central position, per pixel.
+
+    The gradient is that of a random projection of the position's channels: on average its square is the
+    squared norm of the Jacobian. A sum over the channels would not do, since a LayerNorm makes it constant.
+
+    Args:
+        backbone: a module that returns maps ``(B, C, h, w)``; the last one counts.
+        images: normalised images ``(3, H, W)`` of one size.
+        seed: of the projections.
+
+    Raises:
+        ValueError: there is no image, or the output does not depend on the pixels.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    was_training = backbone.training
+    backbone.eval()
+    energies = []
+    for image in images:
+        pixels = image[None].detach().clone().requires_grad_()
+        output = backbone(pixels)[-1]  # (1, C, h, w)
+        center = output[0, :, output.shape[2] // 2, output.shape[3] // 2]
+        projection = torch.randn(center.shape, generator=generator).to(center)
+        (gradient,) = torch.autograd.grad(center @ projection, pixels)
+        energy = gradient[0].double().square().sum(dim=0)  # (H, W)
+        energies.append(energy / energy.sum())
+    backbone.train(was_training)
+    if not energies:
+        raise ValueError('expected at least one image')
+    energy = torch.stack(energies).mean(dim=0)
+    if not torch.isfinite(energy).all():
+        raise ValueError('the output has no finite gradient with respect to the pixels')
+    return ReceptiveField(energy, {side: share_beyond(energy, side) for side in SHARES})
+
+
+def share_beyond(energy: Tensor, side: float) -> float:
+    """Share of the energy ``(H, W)`` outside a central window of ``side`` times the height and width."""
+    rows, columns = (round((1 - side) / 2 * length) for length in energy.shape)
+    outside = energy.clone()
+    outside[rows : energy.shape[0] - rows, columns : energy.shape[1] - columns] = 0
+    return (outside.sum() / energy.sum()).item()
+
+
+def draw_receptive_fields(
+    fields: Mapping[str, Mapping[str, ReceptiveField]], out: str | os.PathLike
+) -> None:
+    """Write a picture with a row per state of training and a column per strategy; white is exactly zero.
+
+    More than six columns are broken into groups of rows. All panels share one colour scale.
+
+    Args:
+        fields: row title → column title → field. Every row has the same columns.
+        out: the PNG to write; it appears whole or not at all.
+    """
+    columns = list(next(iter(fields.values())))
+    groups = [columns[at : at + _MOST_COLUMNS] for at in range(0, len(columns), _MOST_COLUMNS)]
+    # energy over an even spread, so that images of any size share a scale
+    relative = {
+        (row, column): field.energy * field.energy.numel()
+        for row, per_column in fields.items()
+        for column, field in per_column.items()
+    }
+    largest = max(energy.max().item() for energy in relative.values())
+    norm = LogNorm(largest / 10**_DECADES, largest)
+    shape = (len(groups) * len(fields), len(groups[0]))
+    rows, sides = next(iter(relative.values())).shape
+    height = _PANEL * rows / sides + 0.4
+    figure = Figure(figsize=(_PANEL * shape[1] + 1.3, height * shape[0]), layout='constrained')
+    grid = figure.subplots(*shape, squeeze=False)
+    lines = [(group, row) for group in groups for row in fields]
+    for axes, (group, row) in zip(grid, lines):
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, column in zip(axes, group):
+            axis.set_title(column, fontsize=9)
+            drawn = _draw_panel(axis, relative[row, column], fields[row][column].beyond, norm)
+        axes[0].set_ylabel(row)
+    bar = figure.colorbar(drawn, ax=grid, fraction=0.02)
+    bar.set_label('energy of a pixel / mean over the pixels; white: exactly 0', fontsize=8)
+    with written_whole(Path(out)) as partial:
+        figure.savefig(partial, dpi=130, format='png')
+
+
+def _draw_panel(axis: Axes, energy: Tensor, beyond: Mapping[float, float], norm: LogNorm):
+    shown = torch.where(energy == 0, torch.nan, energy.clamp(min=norm.vmin))
+    axis.set_axis_on()
+    axis.set_xticks([])
+    axis.set_yticks([])
+    shares = [f'{side:.0%}: {_percent(share)}' for side, share in beyond.items()]
+    axis.set_xlabel('beyond ' + ', '.join(shares[1:]), fontsize=7)
+    return axis.imshow(shown.numpy(), norm=norm, cmap='inferno', interpolation='nearest')
+
+
+def _percent(share: float) -> str:
+    return '0' if share == 0 else f'{share:.1%}' if share >= 1e-3 else f'{share:.0e}'

@@ -1,0 +1,140 @@
+"""What the model of a config costs: what ``tools/complexity.py`` calls."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from ..analysis.complexity import Complexity, measure, render
+from ..config.read import load_config, require, type_name
+from ..errors import UserError
+from ..utils.libraries import require_libraries
+from ..utils.translate import explain
+from ..utils.writing import make_folder, refuse_replacing, written_whole
+
+_DEFAULT_SHAPES = {'mmseg': (512, 512), 'mmpretrain': (224, 224)}
+_DETECTION_SHAPE = (800, 1280)
+
+
+def report_complexity(
+    config: str,
+    shapes: Sequence[tuple[int, int]],
+    backbone: bool,
+    style: str,
+    out: str | None,
+    depth: int,
+    options: Sequence[str],
+) -> None:
+    """Print the complexity of a config's model, or write it to the file ``out``, whole or not at all.
+
+    The other arguments and errors are those of `complexity_of_config` and `render`.
+    """
+    if depth < 0:
+        raise UserError(f'--depth {depth}: expected 0 or more')
+    path = Path(out).expanduser() if out is not None else None
+    if path is not None:
+        if path.is_dir():
+            raise UserError(f'--out {path}: a folder; name a file')
+        refuse_replacing('--out', [path], [config])
+        path = make_folder(path.parent, '--out') / path.name
+    # another program may read stdout: what the libraries print goes elsewhere
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        warnings.simplefilter('ignore')
+        model, results = complexity_of_config(config, shapes, backbone, options)
+    text = render(f'{type(model).__name__} ({Path(config).name})', results, style, depth)
+    if path is None:
+        print(text, end='')
+        return
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding='utf-8')
+    print(path)
+
+
+def complexity_of_config(
+    config: str,
+    shapes: Sequence[tuple[int, int]] = (),
+    backbone: bool = False,
+    options: Sequence[str] = (),
+) -> tuple[nn.Module, list[Complexity]]:
+    """Build the model of a config without loading weights, and measure it at each shape.
+
+    Args:
+        config: path of a config whose ``model`` is a detector, segmentor, classifier or bare backbone.
+        shapes: heights and widths in pixels; none: 800x1280, for mmseg 512x512, for mmpretrain 224x224.
+        backbone: measure only the backbone.
+        options: ``KEY=VALUE`` changes to the config.
+
+    Returns:
+        The model and its complexity at each shape.
+
+    Raises:
+        UserError: bad input.
+    """
+    for height, width in shapes:
+        if height < 1 or width < 1:
+            raise UserError(f'--shape {height} {width}: expected positive numbers of pixels')
+    cfg = load_config(config, options)
+    require(cfg, ('model',), 'counting')
+    scope = cfg.get('default_scope') or 'mmengine'
+    require_libraries(scope)
+    init_default_scope(scope)
+    model_cfg = cfg.model
+    if backbone and 'backbone' not in model_cfg:
+        raise UserError(
+            f'--backbone: the model of {config}, {type_name(model_cfg)}, has no backbone; if it is one '
+            'itself, leave the option out'
+        )
+    model_cfg = for_counting((model_cfg.backbone if backbone else model_cfg).to_dict())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = revert_sync_batchnorm(MODELS.build(ConfigDict(model_cfg))).eval()
+    channels = (model_cfg.get('backbone') or model_cfg).get('in_channels', 3)
+    shapes = shapes or [_DEFAULT_SHAPES.get(scope, _DETECTION_SHAPE)]
+    shown = track(shapes, 'count', console=Console(stderr=True), transient=True)
+    return model, [_measure(model, shape, channels) for shape in shown]
+
+
+def for_counting(node: Any) -> Any:
+    """A copy of a config that asks for no pretrained weights and no other processes; the cost is the same."""
+    if isinstance(node, (list, tuple)):
+        return type(node)(for_counting(item) for item in node)
+    if not isinstance(node, dict):
+        return copy.deepcopy(node)
+    kept = {}
+    for key, value in node.items():
+        entries = value if isinstance(value, (list, tuple)) else [value]
+        if key == 'init_cfg' and any('checkpoint' in (entry or {}) for entry in entries):
+            kept[key] = None
+        elif key == 'type' and value == 'MMSyncBN':
+            kept[key] = 'SyncBN'  # mmcv's cannot be built without a process group
+        elif key == 'pretrained':
+            kept[key] = False if isinstance(value, bool) else None
+        else:
+            kept[key] = for_counting(value)
+    return kept
+
+
+def _measure(model: nn.Module, shape: tuple[int, int], in_channels: int) -> Complexity:
+    try:
+        return measure(model, shape, in_channels)
+    except RuntimeError as error:
+        if explain(error) is not None:  # such as out of memory
+            raise
+        module = getattr(error, 'module', None)
+        where = f' (in {module})' if module else ''
+        raise UserError(
+            f'{type(model).__name__} cannot run at {shape[0]}x{shape[1]}: {error}{where}'
+        ) from error
