@@ -44,6 +44,16 @@ def test_configs_train_with_adamw():
     assert all("type='AdamW'" in text for text in CONFIGS)
 
 
+def test_the_forward_pass_prints_what_it_shows(capsys):
+    (block,) = [b for b in re.findall(r'```python\n(.*?)```', TEXT, re.S) if 'print(' in b]
+    exec(compile(block, 'README.md', 'exec'), {})
+    assert f'# {capsys.readouterr().out.strip()}' in block
+
+
+def test_it_is_short():
+    assert len(TEXT.split()) <= 900
+
+
 def test_no_blank_was_left_to_fill_in():
     assert not re.search(r'\bDEMO_[A-Z]+\b', TEXT)
 
@@ -51,7 +61,7 @@ def test_no_blank_was_left_to_fill_in():
 def test_every_file_it_names_is_there():
     paths = re.findall(r'`((?:configs|tests|weightformer_mm|tools)/[\w./-]+)`', TEXT)
     paths += re.findall(r'python (tools/\w+\.py)', TEXT)
-    paths += re.findall(r'\]\((docs/[\w./-]+)\)', TEXT)
+    paths += re.findall(r'\]\(((?:docs/)?[\w./-]+\.\w+)\)', TEXT)
     assert len(paths) > 5
     assert [path for path in paths if not (ROOT / path).exists()] == []
 

@@ -20,8 +20,7 @@ from .recipes import FAMILIES, Family, find_recipes
 
 PAGE = Path('docs/model_zoo.md')
 MEASURED_PEERS = Path('docs/peers_measured.yml')
-README = Path('README.md')
-# what the README compares: method and schedule, as the names of recipes begin and end
+# what is compared: method and schedule, as the names of recipes begin and end
 COMPARED = {'coco': ('mask-rcnn', '1x_coco'), 'ade20k': ('upernet', '160k_ade20k-512x512')}
 
 
@@ -102,7 +101,7 @@ def _peers(family: Family) -> list[dict[str, Any]]:
 
 def _pages(root: Path) -> dict[Path, str]:
     """Each generated file as it should be, with the costs that the metafiles have."""
-    pages = {page: (root / page).read_text(encoding='utf-8') for page in (README, PAGE)}
+    pages = {page: (root / page).read_text(encoding='utf-8') for page in (PAGE,)}
     pages[Path(metafile.INDEX)] = metafile.render(metafile.index())
     for family in FAMILIES:
         contents = _contents(root, family)
@@ -145,7 +144,7 @@ def _tables(
     root: Path, family: Family, contents: dict[str, Any]
 ) -> Iterator[tuple[Path, str, str]]:
     """Page, name and text of each table of a folder's recipes."""
-    yield PAGE, family.folder, tables.recipe_table(family, contents, root='../')
+    yield PAGE, family.folder, tables.recipe_table(family, contents)
     peers = _peers(family)
     if not peers:
         return
@@ -156,4 +155,4 @@ def _tables(
     yield PAGE, f'{family.folder}-peers', tables.peer_table(family, peers, measured)
     method, schedule = COMPARED[family.folder]
     table = tables.comparison_table(family, contents, peers, measured, method, schedule)
-    yield README, f'{family.folder}-comparison', table
+    yield PAGE, f'{family.folder}-comparison', table

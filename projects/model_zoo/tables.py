@@ -12,6 +12,7 @@ from .metafile import Cost
 from .recipes import Family
 
 PEERS = Path(__file__).with_name('peers.yml')
+ROOT = '../'  # from the page to the repository
 _METHODS = {
     'mask-rcnn': 'Mask R-CNN',
     'cascade-mask-rcnn': 'Cascade Mask R-CNN',
@@ -25,11 +26,8 @@ _METHODS = {
 }
 
 
-def recipe_table(family: Family, metafile: dict[str, Any], root: str = '') -> str:
-    """The recipes of one folder; the cells of the metrics stay empty until they are trained here.
-
-    ``root`` leads from the page to the repository.
-    """
+def recipe_table(family: Family, metafile: dict[str, Any]) -> str:
+    """The recipes of one folder; the cells of the metrics stay empty until they are trained here."""
     head = ['recipe', 'schedule', 'parameters', 'multiply-adds', *family.metrics, 'weights']
     rows = []
     for model in metafile['Models']:
@@ -38,7 +36,7 @@ def recipe_table(family: Family, metafile: dict[str, Any], root: str = '') -> st
         height, width = metadata['FLOPs Shape']
         if (height, width) != family.shape:
             multiply_adds += f' at {height}x{width}'
-        name = f'[{model["Name"]}]({root}{model["Config"]})'
+        name = f'[{model["Name"]}]({ROOT}{model["Config"]})'
         cells = [name, _schedule(metadata), parameters, multiply_adds]
         rows.append([*cells, *_results(model, family), model['Weights']])
     return markdown_table(head, rows)
@@ -61,7 +59,7 @@ def comparison_table(
     for model in metafile['Models']:
         if model['Name'].startswith(f'{method}_') and model['Name'].endswith(schedule):
             cost = _cost(model)
-            name = f'[{_backbone(model["Name"])}]({model["Config"]})'
+            name = f'[{_backbone(model["Name"])}]({ROOT}{model["Config"]})'
             results = _results(model, family)
             rows.append(
                 (cost.multiply_adds, [name, *_cells(cost), *results, _source(model, results)])

@@ -186,8 +186,8 @@ def test_what_timm_saves_it_loads(tmp_path):
     assert timm.data.resolve_model_data_config(again)['input_size'][1:] == (64, 96)
 
 
-def test_what_the_readme_shows(hub, tmp_path):
-    text = (Path(__file__).parents[2] / 'README.md').read_text()
+def test_what_the_page_shows(hub, tmp_path):
+    text = (Path(__file__).parents[2] / 'docs/networks.md').read_text()
     (block,) = (b for b in re.findall(r'```python\n(.*?)```', text, re.S) if 'create_model' in b)
     (tmp_path / 'example.py').write_text(block)
     shown = runpy.run_path(str(tmp_path / 'example.py'))

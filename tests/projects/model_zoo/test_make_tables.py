@@ -39,7 +39,7 @@ def made(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp('repository')
     shutil.copytree(ROOT / 'configs/_base_', root / 'configs/_base_')
     (root / 'docs').mkdir()
-    for name in (*RECIPES, 'README.md', 'docs/model_zoo.md'):
+    for name in (*RECIPES, 'docs/model_zoo.md'):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     peers: dict[str, dict[str, list[int]]] = {}
@@ -81,15 +81,25 @@ def files(tree: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize(
     ('name', 'old', 'new', 'stale'),
     [
-        ('README.md', '98.8 G', '98.7 G', 'README.md'),
-        ('README.md', '42.7', '42.8', 'README.md'),
+        ('docs/model_zoo.md', '98.8 G', '98.7 G', 'docs/model_zoo.md'),
+        ('docs/model_zoo.md', '42.7', '42.8', 'docs/model_zoo.md'),
         ('docs/model_zoo.md', '12.3 M', '12.4 M', 'docs/model_zoo.md'),
         ('docs/model_zoo.md', '28.0 M, 250.0 G', '28.1 M, 250.0 G', 'docs/model_zoo.md'),
         ('docs/peers_measured.yml', '- 250000000000', '- 251000000000', 'docs/model_zoo.md'),
-        ('configs/coco/metafile.yml', 'FLOPs: 98765432100', 'FLOPs: 98965432100', 'README.md'),
+        (
+            'configs/coco/metafile.yml',
+            'FLOPs: 98765432100',
+            'FLOPs: 98965432100',
+            'docs/model_zoo.md',
+        ),
         ('configs/coco/metafile.yml', 'Epochs: 12', 'Epochs: 13', 'configs/coco/metafile.yml'),
         ('configs/coco/metafile.yml', '- 1280', '- 1333', 'configs/coco/metafile.yml'),
-        ('configs/ade20k/metafile.yml', 'Parameters: 12345678', 'Parameters: 22345678', 'README'),
+        (
+            'configs/ade20k/metafile.yml',
+            'Parameters: 12345678',
+            'Parameters: 22345678',
+            'docs/model',
+        ),
         ('configs/_base_/schedules/coco_1x.py', 'max_epochs = 12', 'max_epochs = 9', 'docs/model'),
         ('configs/_base_/schedules/coco_1x.py', 'size=16', 'size=32', 'configs/coco/metafile.yml'),
         ('configs/_base_/models/released.py', 'former-t', 'former-x', 'imagenet/metafile.yml'),
@@ -119,8 +129,8 @@ def test_a_missing_file_is_noticed(tree, name):
 
 
 def test_marks_that_lack_are_named(tree):
-    edit(tree / 'README.md', '<!-- table: coco-comparison -->', '')
-    with pytest.raises(UserError, match=r'README\.md: .*coco-comparison'):
+    edit(tree / 'docs/model_zoo.md', '<!-- table: coco-comparison -->', '')
+    with pytest.raises(UserError, match=r'model_zoo\.md: .*coco-comparison'):
         make_tables(tree)
 
 
@@ -133,10 +143,8 @@ def test_results_written_by_hand_stay_and_are_shown(tree):
     path.write_text(metafile.render(contents))
     make_tables(tree)
     assert yaml.safe_load(path.read_text()) == contents
-    lines = (tree / 'README.md').read_text().splitlines()
-    (row,) = [line for line in lines if line.startswith('| [') and COCO in line]
-    assert row.endswith('| 12.5 | 10.25 | this project |')
     zoo = (tree / 'docs/model_zoo.md').read_text()
+    assert '| 12.5 | 10.25 | this project |' in zoo
     assert '| 12.5 | 10.25 | https://example.org/mask-rcnn.pth |' in zoo
 
 
@@ -159,14 +167,15 @@ def test_a_recipe_that_is_not_there_is_not_counted(tree):
 
 def test_each_size_stands_once_beside_its_peers(made):
     """The recipe of 640x640 crops is another protocol."""
-    text = (made / 'README.md').read_text()
-    assert ADE20K in text
-    assert '640x640.py' not in text
-    assert text.count('[PyramidWeightFormer-base]') == 1
+    text = (made / 'docs/model_zoo.md').read_text()
+    table = text.split('<!-- table: ade20k-comparison -->')[1].split('<!-- end -->')[0]
+    assert ADE20K in table
+    assert '640x640.py' not in table
+    assert table.count('[PyramidWeightFormer-base]') == 1
 
 
 def test_the_cheapest_comes_first_and_a_cost_that_is_not_known_last(made):
-    text = (made / 'README.md').read_text()
+    text = (made / 'docs/model_zoo.md').read_text()
     table = text.split('<!-- table: coco-comparison -->')[1].split('<!-- end -->')[0]
     names = [row.split('|')[1].strip() for row in table.strip().splitlines()[2:]]
     assert names[0].startswith('[PyramidWeightFormer-tiny]')
