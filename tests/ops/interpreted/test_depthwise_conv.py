@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.helpers import accuracy
+from tests.helpers.pairs import DTYPES, pairs
 from weightformer_mm import ops
 
-DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # B, H, W, C: one pixel high and wide, odd, several tiles of columns, strips of rows and blocks of channels
 SHAPES = [
     (1, 1, 7, 1),
@@ -41,8 +41,7 @@ def check(args, residual):
     accuracy.check(function, args, accuracy.magnitudes(function, args))
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize(('shape', 'dtype'), pairs(SHAPES), ids=str)
 def test_one_kernel_per_image_with_residual(shape, dtype, device):
     check(arguments(shape, shape[0], dtype=dtype, device=device), residual=True)
 
@@ -53,18 +52,19 @@ def test_one_kernel_for_all_images(shape, device):
     check(args, residual=False)
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('residual', [False, True])
-@pytest.mark.parametrize('images', [1, 2])
-def test_every_combination(images, residual, dtype, device):
+@pytest.mark.parametrize(
+    ('options', 'dtype'), pairs([(1, False), (1, True), (2, False), (2, True)]), ids=str
+)
+def test_every_combination(options, dtype, device):
+    images, residual = options
     check(arguments((2, 3, 2, 5), images, dtype=dtype, device=device), residual)
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
 @pytest.mark.parametrize(
-    ('size', 'images', 'residual'), [(1, 2, True), (5, 2, False), (5, 1, True)]
+    ('options', 'dtype'), pairs([(1, 2, True), (5, 2, False), (5, 1, True)]), ids=str
 )
-def test_other_sizes_of_the_kernel(size, images, residual, dtype, device):
+def test_other_sizes_of_the_kernel(options, dtype, device):
+    size, images, residual = options
     check(arguments((2, 2, 3, 4), images, size, dtype, device=device), residual)
 
 
