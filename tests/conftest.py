@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 from pathlib import Path
@@ -14,6 +15,12 @@ from weightformer_mm.datasets import ShapesConfig, make_shapes
 
 # a shell ignores Ctrl-C for what it starts in the background, and so would the processes of the tests
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Spare what is imported from the garbage collector, which each data set of mmengine calls."""
+    gc.collect()
+    gc.freeze()
 
 
 def _named_by_runs() -> list[dict]:

@@ -100,8 +100,17 @@ class Tools:
             self._server.communicate()
 
 
+# a step of Muon takes seconds on one core; test_resume.py and the demo's test train with it
+ADAMW = {
+    'optim_wrapper.optimizer._delete_': True,
+    'optim_wrapper.optimizer.type': 'AdamW',
+    'optim_wrapper.optimizer.lr': 1e-3,
+    'optim_wrapper.optimizer.weight_decay': 0.05,
+}
+
+
 def options(task: Path, root: Path, **changes: object) -> list[str]:
-    """``--cfg-options`` that point a Shapes config at ``root`` and make its schedule tiny.
+    """``--cfg-options`` that point a Shapes config at ``root``, and make its schedule tiny and its steps quick.
 
     In ``changes``, ``__`` stands for the dot.
     """
@@ -117,6 +126,7 @@ def options(task: Path, root: Path, **changes: object) -> list[str]:
             'train_cfg.max_epochs': 1,
             'train_cfg.val_interval': 1,
             'default_hooks.logger.interval': 1,
+            **ADAMW,
         }
     )
     values.update({key.replace('__', '.'): value for key, value in changes.items()})
@@ -170,7 +180,7 @@ val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data
 _OF_DETECTION = """
 val_evaluator = dict(ann_file={annotations!r})
 """
-# a step of Muon takes seconds on one core
+# the same in a config
 QUICK = """
 optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
 """

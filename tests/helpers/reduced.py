@@ -1,4 +1,4 @@
-"""A recipe with images small enough for a test, and else as it is."""
+"""A recipe with images and a model small enough for a test; the rest is as in the file."""
 
 from __future__ import annotations
 
@@ -66,14 +66,27 @@ def reduced(path: Path, root: Path, work_dir: Path) -> Config:
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint.interval = 1
     cfg.default_hooks.checkpoint.save_optimizer = False
-    reduce_counts(cfg.model)
+    reduce_depth(cfg.model.backbone)
+    for part in filter(None, (cfg.model, cfg.get('tta_model'))):
+        reduce_counts(part)
     use_local_weights(cfg, work_dir)
     return cfg
 
 
+def reduce_depth(backbone: dict) -> None:
+    """Keep the widths, on which heads depend, and at most two blocks a stage: dynamic and static ones."""
+    settings = dict(MODELS.get(backbone['type']).arch_settings[backbone['arch']])
+    if 'depths' in settings:
+        settings['depths'] = [2, 1, 1, 2]
+    else:
+        settings['depth'] = 2
+    backbone['arch'] = settings
+
+
 def reduce_counts(part: dict) -> None:
-    """As many boxes as a small image needs, and of those all, since an untrained detector is sure of none."""
-    counts = dict(nms_pre=50, max_per_img=50, num_queries=50)
+    """Narrow heads, and as many boxes as a small image needs: all, as an untrained detector is sure of none."""
+    counts = dict(nms_pre=50, max_per_img=10, num_queries=50, num_points=512)
+    counts.update(fc_out_channels=32, conv_out_channels=32, channels=32)
     for key, value in part.items():
         if key == 'score_thr':
             part[key] = 0.0

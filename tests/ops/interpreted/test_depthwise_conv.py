@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.helpers import accuracy
+from tests.helpers.pairs import DTYPES, pairs
 from weightformer_mm import ops
 from weightformer_mm.ops.depthwise_conv import triton
 
-DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # B, H, W, C: one pixel high and wide, odd, several tiles of columns, strips of rows and blocks of channels
 SHAPES = [
     (1, 1, 7, 1),
@@ -42,8 +42,7 @@ def check(args, residual):
     accuracy.check(function, args, accuracy.magnitudes(function, args))
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize(('shape', 'dtype'), pairs(SHAPES), ids=str)
 def test_one_kernel_per_image_with_residual(shape, dtype, device):
     check(arguments(shape, shape[0], dtype=dtype, device=device), residual=True)
 
@@ -54,10 +53,11 @@ def test_one_kernel_for_all_images(shape, device):
     check(args, residual=False)
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('residual', [False, True])
-@pytest.mark.parametrize('images', [1, 2])
-def test_every_combination(images, residual, dtype, device):
+@pytest.mark.parametrize(
+    ('options', 'dtype'), pairs([(1, False), (1, True), (2, False), (2, True)]), ids=str
+)
+def test_every_combination(options, dtype, device):
+    images, residual = options
     check(arguments((2, 3, 2, 5), images, dtype=dtype, device=device), residual)
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.helpers import accuracy
+from tests.helpers.pairs import DTYPES, pairs
 from weightformer_mm import ops
 
-DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [(1, 1, 7, 2), (2, 6, 1, 20), (2, 9, 33, 5), (1, 2, 3, 96), (1, 2, 5, 384)]
 
 
@@ -30,8 +30,7 @@ def norm(*args, residual=True, backend):
     return ops.depthwise_conv_norm(*args, 1e-6, residual=residual, backend=backend)
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize(('shape', 'dtype'), pairs(SHAPES), ids=str)
 def test_one_kernel_per_image_with_residual(shape, dtype, device):
     accuracy.check(norm, arguments(shape, shape[0], dtype=dtype, device=device))
 

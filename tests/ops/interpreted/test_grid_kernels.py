@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.helpers import accuracy, needs
+from tests.helpers.pairs import pairs
 from weightformer_mm import ops
 from weightformer_mm.ops._shared import dispatch
 from weightformer_mm.ops.depthwise_conv import triton
 
-DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [  # B, H, W, C, cells along a side
     (1, 1, 1, 1, 3),
     (3, 1, 7, 20, 3),
@@ -44,16 +44,16 @@ def adaptive(size: int):
     return update
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize(('shape', 'dtype'), pairs(SHAPES), ids=str)
 def test_adaptive_update(shape, dtype, device):
     function, arguments = adaptive(shape[-1]), adaptive_arguments(shape, dtype, device)
     # the sums' terms may cancel to a quarter
     accuracy.check(function, arguments, cancelled=4)
 
 
-@pytest.mark.parametrize('size', [1, 2, 3, 7])
-@pytest.mark.parametrize('height', [1, 2, 6, 13])
+@pytest.mark.parametrize(
+    ('size', 'height'), [(1, 1), (7, 1), (2, 2), (3, 2), (3, 6), (7, 6), (2, 13), (7, 13)]
+)
 def test_cells_are_those_of_pytorch(size, height, device):
     """Also where cells share pixels, or one pixel is in many of them."""
     torch.manual_seed(0)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.helpers import accuracy
+from tests.helpers.pairs import DTYPES, pairs
 from weightformer_mm import ops
 from weightformer_mm.analysis.complexity import count_operations
 from weightformer_mm.layers import DynamicLinear
 from weightformer_mm.ops._shared import dispatch
 from weightformer_mm.ops.predicted_weight import triton
 
-DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [  # B, H, W, Cin, Cout
     (1, 1, 1, 4, 16),
     (3, 1, 7, 20, 80),
@@ -54,21 +54,18 @@ def bound_arguments(shape, dtype, device) -> list[Tensor]:
 check = functools.partial(accuracy.check, cancelled=4)
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize(('shape', 'dtype'), pairs(SHAPES), ids=str)
 def test_bilateral_update(shape, dtype, device):
     check(ops.bilateral_update, bilateral_arguments(shape, dtype, device))
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize(('shape', 'dtype'), pairs(SHAPES), ids=str)
 def test_pool_tokens(shape, dtype, device):
     torch.manual_seed(0)
     check(ops.pool_tokens, [draw(*shape[:4], dtype=dtype, device=device)])
 
 
-@pytest.mark.parametrize('dtype', DTYPES, ids=str)
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize(('shape', 'dtype'), pairs(SHAPES), ids=str)
 def test_with_bounded_update(shape, dtype, device):
     check(functools.partial(ops.with_bounded_update, dim=1), bound_arguments(shape, dtype, device))
 
@@ -210,7 +207,7 @@ def test_compiled_as_a_whole_for_all_sizes(device):
 
     torch._dynamo.reset()
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=count)
-    for batch, height, width in [(1, 4, 6), (2, 5, 5), (1, 8, 3), (3, 7, 9), (2, 2, 4)]:
+    for batch, height, width in [(1, 4, 6), (2, 5, 5), (3, 7, 9)]:
         arguments = [torch.randn(batch, height, width, 8, device=device)]
         results = [*accuracy.run(compiled, arguments), *gradients(layer)]
         expected = [*accuracy.run(layer, arguments), *gradients(layer)]
