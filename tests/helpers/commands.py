@@ -110,7 +110,7 @@ ADAMW = {
 
 
 def options(task: Path, root: Path, **changes: object) -> list[str]:
-    """``--cfg-options`` that point a Shapes config at ``root``, and make its schedule tiny and its steps quick.
+    """``--cfg-options`` that point a Shapes config at ``root``, and shorten its schedule and its steps.
 
     In ``changes``, ``__`` stands for the dot.
     """
