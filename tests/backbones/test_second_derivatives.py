@@ -57,8 +57,8 @@ def test_products_with_the_hessian(network, strategy, mode):
 
 @pytest.fixture(params=mlp_forms.FORMS)
 def form(request, monkeypatch):
-    """Each way in which the MLP runs on a CPU, sixteen tokens at a time."""
-    mlp_forms.force(monkeypatch, request.param, tokens=16)
+    """Each way in which the MLP runs on a CPU, at most sixteen tokens at a time."""
+    mlp_forms.force(monkeypatch, request.param, piece=16 * 32)
 
 
 @pytest.mark.usefixtures('form')

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from weightformer_mm.ops import mlp
 from weightformer_mm.ops.mlp.cpu.plan import TABLE
 
 FORMS = tuple(TABLE)
 
 
-def force(monkeypatch, form: str, tokens: int | None = None) -> None:
-    """Let every MLP on a CPU train in ``form``, that many tokens at a time.
+def force(monkeypatch, form: str, piece: int | None = None) -> None:
+    """Let every MLP on a CPU train in ``form``, that many elements of the hidden layer at a time.
 
     What the form does not take goes in pieces that are computed again.
     """
     for name, row in TABLE.items():
         width = 0 if name in (form, 'recomputed') else 10**6
-        piece = row.piece if tokens is None else 1
-        monkeypatch.setitem(TABLE, name, replace(row, width=width, elements=0, piece=piece))
-    if tokens is not None:
-        monkeypatch.setattr(mlp, 'LEAST_TOKENS', tokens)
+        size = row.piece if piece is None else piece
+        monkeypatch.setitem(TABLE, name, replace(row, width=width, elements=0, piece=size))

@@ -104,6 +104,8 @@ def test_adaptive_update_is_an_mlp_on_window_means(shape):
     hidden_weight, out_weight = torch.randn(2, 5, 5, 1, 1, dtype=torch.float64)
     hidden_bias = torch.randn(5, dtype=torch.float64)
     update = ops.adaptive_update(x, 3, hidden_weight, hidden_bias, out_weight)
+    defined = reference.adaptive_update(x, 3, hidden_weight, hidden_bias, out_weight)
+    torch.testing.assert_close(update, defined, rtol=1e-12, atol=1e-13)
     assert update.shape == (shape[0], 5, 3, 3)
     height, width = shape[1:]
     for row in range(3):

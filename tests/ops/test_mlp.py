@@ -26,7 +26,7 @@ SCALES = {
 @pytest.fixture(params=['recomputed', 'kept', 'whole'])
 def small_pieces(request, monkeypatch):
     """Four tokens at a time; the hidden layer is computed again or kept, by one of two functions."""
-    mlp_forms.force(monkeypatch, request.param, tokens=4)
+    mlp_forms.force(monkeypatch, request.param, piece=4 * WIDTH)
     return request.param
 
 

@@ -18,7 +18,7 @@ CHANNELS, WIDTH = 3, 6
 @pytest.fixture(params=mlp_forms.FORMS)
 def form(request, monkeypatch):
     """Each way in which the MLP runs on a CPU, four tokens at a time."""
-    mlp_forms.force(monkeypatch, request.param, tokens=4)
+    mlp_forms.force(monkeypatch, request.param, piece=4 * WIDTH)
     return request.param
 
 

@@ -142,12 +142,11 @@ def _grid_gradient(needed, arguments, kept, grad):
     return pool_grid_whole_backward(grad, *x.shape[1:3]), None
 
 
-@operator(
-    'pool_grid_whole(Tensor x, SymInt size) -> Tensor',
-    lambda x, size: x.new_empty((x.shape[0], size, size, x.shape[3])),
-    _grid_gradient,
-    _means,
-)
+def empty_grid(x: Tensor, size: int, dtype: torch.dtype | None = None) -> Tensor:
+    return x.new_empty((x.shape[0], size, size, x.shape[3]), dtype=dtype)
+
+
+@operator('pool_grid_whole(Tensor x, SymInt size) -> Tensor', empty_grid, _grid_gradient, _means)
 def pool_grid_whole(x: Tensor, size: int) -> Tensor:
     return _means(x, size).contiguous()
 

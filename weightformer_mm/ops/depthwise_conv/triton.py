@@ -14,6 +14,7 @@ from .._shared.dispatch import without_autocast
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
 from . import reference
+from .torch import empty_grid
 
 # Elements of a tile and warps of its program: with 4 elements per thread ptxas takes about 100 registers for
 # sm_90, with 8 about 150, with which fewer warps fit.
@@ -250,8 +251,8 @@ def conv_norm(
     return out, normed, mean, rstd
 
 
-def _grid(x: Tensor, size: int) -> Tensor:
-    return x.new_empty((x.shape[0], size, size, x.shape[3]), dtype=torch.float32)
+def _float_grid(x: Tensor, size: int) -> Tensor:
+    return empty_grid(x, size, torch.float32)
 
 
 def _reference_grid(x: Tensor, size: int) -> Tensor:
@@ -275,13 +276,18 @@ def _grid_gradient(needed, arguments, kept, grad):
         return (columns @ grad).to(x.dtype), None
 
 
-@operator('pool_grid(Tensor x, SymInt size) -> Tensor', _grid, _grid_gradient, _reference_grid)
+@operator(
+    'pool_grid(Tensor x, SymInt size) -> Tensor', _float_grid, _grid_gradient, _reference_grid
+)
 def pool_grid(x: Tensor, size: int) -> Tensor:
     from . import kernels
 
     x = x.contiguous()
     batch, height, width, channels = x.shape
-    out, sums = _grid(x, size), x.new_empty((batch, height, size, channels), dtype=torch.float32)
+    out, sums = (
+        _float_grid(x, size),
+        x.new_empty((batch, height, size, channels), dtype=torch.float32),
+    )
     block_c = channel_block(channels)
     programs, length = cdiv(channels, block_c), GRID_TILE // block_c
     blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}

@@ -12,7 +12,7 @@ from torch import Tensor
 from .._shared.dispatch import check_map, is_traced, product_dtype, without_autocast
 from . import reference
 from .cpu.chunked import Plan, ResidualMLP
-from .cpu.plan import LEAST_TOKENS, TABLE
+from .cpu.plan import TABLE
 from .cpu.whole import WholeMLP
 from .stash import Stash, current, recomputes
 
@@ -66,7 +66,7 @@ def residual_mlp(
     form = _form(x, parameters, checkpointed=stash is not None)
     if form == 'plain':
         return reference.residual_mlp(x, *parameters, normed, eps)
-    tokens = max(TABLE[form].piece // width, LEAST_TOKENS) if on_cpu else None
+    tokens = max(TABLE[form].piece // width, 1) if on_cpu else None
     if form == 'whole':
         if normed is None:
             normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)

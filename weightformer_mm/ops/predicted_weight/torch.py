@@ -47,18 +47,15 @@ def _pool(x: Tensor) -> Tensor:
     return pooled.permute(0, 2, 3, 1).flatten(1, 2)  # (B, Hp * Wp, C)
 
 
+@at_least_float32
 def with_bounded_update(
     update: Tensor, weight: Tensor, dim: int | tuple[int, ...], dtype: torch.dtype | None
 ) -> Tensor:
-    result = _with_bounded_update(update, weight, dim)
-    return result if dtype is None else result.to(dtype)
-
-
-@at_least_float32
-def _with_bounded_update(update: Tensor, weight: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     if is_traced() or dim != 1 or update.ndim != 3:
-        return reference.with_bounded_update(update, weight, dim)
-    return BoundedUpdate.apply(update, weight)
+        result = reference.with_bounded_update(update, weight, dim)
+    else:
+        result = BoundedUpdate.apply(update, weight)
+    return result if dtype is None else result.to(dtype)
 
 
 class BoundedUpdate(torch.autograd.Function):

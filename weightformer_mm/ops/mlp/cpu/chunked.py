@@ -152,17 +152,15 @@ class _Backward:
         aten.gelu_backward.grad_input(hidden_grad, hidden, grad_input=hidden_grad)
         _add_product(sums['weight1'][image], normed.T, hidden_grad)
         sums['bias1'] += hidden_grad.sum(0, dtype=sums['bias1'].dtype)
-        return self.norm_backward((hidden_grad @ weight1.T).to(wide.dtype), x, mean, deviation)
-
-    def norm_backward(self, grad: Tensor, x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-        weight = self.parameters.norm_weight.to(grad.dtype)
-        bias = self.parameters.norm_bias.to(grad.dtype)
-        grad, weight_grad, bias_grad = aten.native_layer_norm_backward(
-            grad, x.to(grad.dtype), weight.shape, mean, deviation, weight, bias, [True, True, True]
+        normed_grad = (hidden_grad @ weight1.T).to(wide.dtype)
+        learned = self.parameters
+        norm = [value.to(wide.dtype) for value in (learned.norm_weight, learned.norm_bias)]
+        x_grad, weight_grad, bias_grad = aten.native_layer_norm_backward(
+            normed_grad, x.to(wide.dtype), norm[0].shape, mean, deviation, *norm, [True, True, True]
         )
-        self.sums['norm_weight'] += weight_grad
-        self.sums['norm_bias'] += bias_grad
-        return grad
+        sums['norm_weight'] += weight_grad
+        sums['norm_bias'] += bias_grad
+        return x_grad
 
 
 def _row_major(weight: Tensor, dtype: torch.dtype) -> Tensor:

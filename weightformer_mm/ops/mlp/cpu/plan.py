@@ -39,5 +39,3 @@ TABLE = {
     'kept': Row(width=512, piece=2**20),
     'recomputed': Row(width=0, piece=2**20),
 }
-# a piece has at least as many tokens; not measured
-LEAST_TOKENS = 64

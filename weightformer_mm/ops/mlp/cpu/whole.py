@@ -84,8 +84,9 @@ def _gradients(
         if weight1_grad is not None:
             weight1_grad[image].addmm_(tokens[piece].T, before_grad)
         torch.mm(before_grad, weight1[image].T, out=normed_grad[piece])
+    normed_grad = normed_grad.view(normed.shape)
     bias2_grad = branch.sum(0) if needed[4] else None
-    return normed_grad.view(normed.shape), weight1_grad, bias1_grad, weight2_grad, bias2_grad, None
+    return normed_grad, weight1_grad, bias1_grad, weight2_grad, bias2_grad, None
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
