@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...utils.patches import replaced
 from .extensions import watch_mmcv
 from .operations import FORMULAS, fresh_outputs, is_free
 
@@ -141,20 +142,11 @@ def _named_modules(model: nn.Module, counts: Counts, stack: list[str]) -> Iterat
         for name, module in model.named_modules()
         if name and not isinstance(module, torch.jit.ScriptModule)
     }
-    own = {
-        name: vars(module)['forward']
-        for name, module in modules.items()
-        if 'forward' in vars(module)
-    }
-    try:
+    with ExitStack() as replacements:
         for name, module in modules.items():
-            module.forward = _tracked(name, module.forward, counts, stack)
+            forward = _tracked(name, module.forward, counts, stack)
+            replacements.enter_context(replaced(module, forward=forward))
         yield
-    finally:
-        for name, module in modules.items():
-            del module.forward
-            if name in own:
-                module.forward = own[name]
 
 
 def _tracked(name: str, forward: Callable, counts: Counts, stack: list[str]) -> Callable:

@@ -13,6 +13,8 @@ from typing import Any
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_flatten
 
+from ...utils.patches import replaced
+
 
 class NeedsValues(RuntimeError):
     """What comes next depends on the values of a tensor that has none."""
@@ -25,14 +27,10 @@ def watch_mmcv(record: Callable[[str, Callable[[], Any]], Any]) -> Iterator[None
     if module is None:
         yield
         return
-    originals = {name: value for name, value in vars(module).items() if callable(value)}
-    try:
-        for name, operator in originals.items():
-            setattr(module, name, _watched(name, operator, record))
+    operators = {name: value for name, value in vars(module).items() if callable(value)}
+    watched = {name: _watched(name, value, record) for name, value in operators.items()}
+    with replaced(module, **watched):
         yield
-    finally:
-        for name, operator in originals.items():
-            setattr(module, name, operator)
 
 
 def _mmcv_operators() -> ModuleType | None:
