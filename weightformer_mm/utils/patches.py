@@ -1,12 +1,20 @@
-"""Every attribute of another library's object that this package replaces, why, and what makes it needless.
+"""What this package replaces in objects of other libraries: each with its reason, and what makes it needless.
 
-Subclasses, hooks and registries come first; these are the places that none of them reaches.
+Subclasses, hooks and registries come first; these are the places that none of them reaches. Two replacements
+last, `return_float32` and `clip_over_processes`. While a cost is counted, `replaced` also makes these, and
+takes them back:
+
+- ``forward`` of each module, to know whose operations run: a hook misses that mmseg calls ``head.forward``.
+- The operators of ``mmcv._ext``, which PyTorch does not dispatch; needless once mmcv registers them with it.
+- ``forward`` and ``mask_head`` of mmdet's heads: in ``mode='tensor'`` a cascade gives each proposal a mask
+  in each stage.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,6 +41,22 @@ def clip_over_processes(wrapper: OptimWrapper, model: nn.Module) -> None:
         wrapper.clip_func = lambda parameters, *args, **kwargs: model.clip_grad_norm_(
             *args, **kwargs
         )
+
+
+@contextmanager
+def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
+    """Give ``owner`` other attributes until the block ends."""
+    own = {**vars(owner), **vars(owner).get('_modules', {})}
+    try:
+        for name, value in attributes.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name in attributes:
+            if name in own:
+                setattr(owner, name, own[name])
+            else:  # its class has it
+                delattr(owner, name)
 
 
 def _with_float32(forward: Callable) -> Callable:

@@ -19,6 +19,7 @@ from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from ...utils.patches import replaced
 from .operations import FORMULAS, fresh_outputs, is_free
 
 
@@ -131,11 +132,8 @@ class _Counter(TorchDispatchMode):
         """Know whose forward runs. Hooks would miss ``module.forward(x)``, which mmseg calls on its heads."""
         for name, module in model.named_modules():
             if name and not isinstance(module, torch.jit.ScriptModule):
-                if 'forward' in vars(module):
-                    contexts.callback(setattr, module, 'forward', module.forward)
-                else:
-                    contexts.callback(delattr, module, 'forward')
-                module.forward = self._followed(name, module.forward)
+                forward = self._followed(name, module.forward)
+                contexts.enter_context(replaced(module, forward=forward))
 
     def _followed(self, name: str, forward: Callable) -> Callable:
         @functools.wraps(forward)
@@ -158,9 +156,8 @@ class _Counter(TorchDispatchMode):
         module = import_module('mmcv._ext')
         for name, operator in list(vars(module).items()):
             if callable(operator):
-                contexts.callback(setattr, module, name, operator)
-                label = f'mmcv::{name.removesuffix("_forward")}'
-                setattr(module, name, self._noted(label, operator))
+                noted = self._noted(f'mmcv::{name.removesuffix("_forward")}', operator)
+                contexts.enter_context(replaced(module, **{name: noted}))
 
     def _noted(self, label: str, operator: Callable) -> Callable:
         @functools.wraps(operator)
