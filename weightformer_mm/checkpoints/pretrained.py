@@ -6,7 +6,7 @@ Names are recognised, and nothing is left out in silence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mmengine.config import Config
@@ -55,8 +55,8 @@ def load_pretrained(
     """
     allowed = [tuple(as_list(patterns)) for patterns in (allow_missing, allow_unexpected)]
     request = PretrainedWeights(checkpoint, *allowed)
-    weights = request.for_backbone(backbone, load_weights(checkpoint, map_location), prefix)
-    backbone.load_state_dict(weights, strict=False)
+    found = get_state_dict(load_weights(checkpoint, map_location), checkpoint, CONTAINERS)
+    backbone.load_state_dict(request.for_backbone(backbone, found, prefix), strict=False)
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,16 @@ class PretrainedWeights:
     allow_unexpected: tuple[str, ...] = ()
 
     def for_backbone(
-        self, backbone: nn.Module, checkpoint: Mapping[str, Any], prefix: str = PREFIX
+        self, backbone: nn.Module, weights: Mapping[str, Tensor], prefix: str = PREFIX
     ) -> dict[str, Tensor]:
-        """The weights for ``backbone`` in a checkpoint that was read, under the backbone's own names.
+        """Those of a checkpoint's ``weights`` that are the backbone's, under its own names.
 
         Raises:
             UserError: as `load_pretrained`.
         """
-        found = get_state_dict(checkpoint, self.checkpoint, CONTAINERS)
         prefix = prefix.rstrip('.') + '.'
-        found = {
-            n.removeprefix(prefix): v for n, v in found.items() if n.startswith(prefix)
-        } or found
+        inner = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
+        found = inner or dict(weights)
         if hasattr(backbone, 'describe_sizes'):
             found = rename_released(found)
         head = sorted(name for name in found if name.startswith(_HEAD))
@@ -112,12 +110,11 @@ class PretrainedWeights:
             UserError: the weights cannot be read, or do not fit; lists missing, unexpected and wrongly
                 shaped ones.
         """
-        checkpoint = load_weights(self.checkpoint)
+        found = get_state_dict(load_weights(self.checkpoint), self.checkpoint, CONTAINERS)
         model = unwrapped(model)
         own = model.state_dict()
-        found = get_state_dict(checkpoint, self.checkpoint, CONTAINERS)
         if _is_of_another_kind(own, found):
-            return self._for_backbone_of(model, checkpoint)
+            return self._for_backbone_of(model, found)
         differences = compare_with_model(model, found, self.allow_missing, self.allow_unexpected)
         if not differences:
             return usable(own, found, self.checkpoint)
@@ -130,21 +127,19 @@ class PretrainedWeights:
             "the backbone alone: model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
 
-    def _for_backbone_of(
-        self, model: nn.Module, checkpoint: Mapping[str, Any]
-    ) -> dict[str, Tensor]:
+    def _for_backbone_of(self, model: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         backbone = getattr(model, 'backbone', None)
         if backbone is None:
             raise UserError(
                 f'load_from={self.checkpoint}: these are not weights of a {type(model).__name__}, '
                 'which has no backbone that could take them'
             )
-        inner = PretrainedWeights(
-            self.checkpoint,
-            tuple(pattern.removeprefix(PREFIX) for pattern in self.allow_missing),
-            tuple(pattern.removeprefix(PREFIX) for pattern in self.allow_unexpected),
+        inner = replace(
+            self,
+            allow_missing=tuple(name.removeprefix(PREFIX) for name in self.allow_missing),
+            allow_unexpected=tuple(name.removeprefix(PREFIX) for name in self.allow_unexpected),
         )
-        weights = inner.for_backbone(backbone, checkpoint)
+        weights = inner.for_backbone(backbone, found)
         print_log(
             f'{self.checkpoint}: only the weights of the backbone are taken; the rest of the model starts '
             'from its initial weights',

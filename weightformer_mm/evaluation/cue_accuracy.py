@@ -15,9 +15,9 @@ class CueAccuracy(BaseMetric):
     """Share of the correctly found object pixels whose cue is right.
 
     Classes named ``<shape>_<cue>`` have both; others, such as the background, are passed over. A pixel is
-    correctly found where truth and prediction have the same shape; its cue is right where they are the
-    same class. Reports ``cue_accuracy`` in per cent, not a number where no pixel was found, and ``found``,
-    the share in per cent of the object pixels that were.
+    found where truth and prediction have the same shape; its cue is right where they are the same class.
+    Reports ``cue_accuracy`` in per cent of the pixels found (NaN if there are none), and ``found`` in per
+    cent of the object pixels.
     """
 
     default_prefix = None
@@ -40,19 +40,11 @@ class CueAccuracy(BaseMetric):
 
 def count_cues(truth: Tensor, prediction: Tensor, classes: Sequence[str]) -> tuple[int, int, int]:
     """Object pixels whose class is right, whose shape is right, and all: label maps of equal shape."""
-    shapes = torch.tensor(
-        [_shape_number(name, classes) for name in classes] + [-1] * (256 - len(classes))
-    )
-    truth, prediction = truth.long(), prediction.long()  # 255 in the truth is "ignore"
+    names = [name.rpartition('_')[0] for name in classes]  # of the shape; empty without a cue
+    numbers = [names.index(name) if name else -1 for name in names]
+    shapes = torch.tensor(numbers + [-1] * (256 - len(classes)))  # 255 in the truth is "ignore"
+    truth, prediction = truth.long(), prediction.long()
     objects = shapes[truth] >= 0
     found = objects & (shapes[truth] == shapes[prediction])
     right = found & (truth == prediction)
     return int(right.sum()), int(found.sum()), int(objects.sum())
-
-
-def _shape_number(name: str, classes: Sequence[str]) -> int:
-    """The first class of the same shape; -1 for a class without a cue."""
-    shape, separator, _ = name.rpartition('_')
-    if not separator:
-        return -1
-    return next(number for number, other in enumerate(classes) if other.rpartition('_')[0] == shape)
