@@ -78,17 +78,17 @@ def test_a_folder_of_the_users_is_left_alone(repository, shapes, tmp_path):
 
 
 def test_each_picture_of_the_sheet_is_image_truth_prediction(tmp_path):
-    greys = np.array([[10, 100, 200], [20, 110, 210], [30, 120, 220]], np.uint8)
+    reds = np.array([[10, 100, 200], [20, 110, 210], [30, 120, 220]], np.uint8)
     images, pictures = [], []
-    for index, (image, *picture) in enumerate(greys):
+    for index, (image, *picture) in enumerate(reds):
         for paths, colours in ((images, [image]), (pictures, picture)):
             paths.append(tmp_path / f'{len(colours)}_{index}.png')
-            parts = [np.full((40, 40, 3), colour, np.uint8) for colour in colours]
+            parts = [np.full((40, 40, 3), (0, 0, colour), np.uint8) for colour in colours]
             cv2.imwrite(str(paths[-1]), np.hstack(parts))
     make_sheet(images, pictures, tmp_path / 'sheet.png')
-    sheet = cv2.imread(str(tmp_path / 'sheet.png'), cv2.IMREAD_GRAYSCALE)
-    for colours in greys:
-        places = [np.argwhere(sheet == colour) for colour in colours]
-        assert all(len(place) >= 40 * 40 for place in places)
+    sheet = cv2.imread(str(tmp_path / 'sheet.png'))
+    for colours in reds:
+        places = [np.argwhere((sheet == (0, 0, colour)).all(axis=2)) for colour in colours]
+        assert [len(place) for place in places] == [40 * 40] * 3
         tops, lefts = zip(*(place.min(axis=0) for place in places))
         assert len(set(tops)) == 1 and list(lefts) == sorted(lefts)
