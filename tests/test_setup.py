@@ -317,13 +317,24 @@ def test_failed_set_up_starts_over(install, tmp_path, monkeypatch):
 
 
 def test_interruption_ends_all_that_a_step_started(tmp_path):
-    """The step's own child would otherwise write its file after set-up has ended."""
-    started, ended = tmp_path / 'started', tmp_path / 'ended'
+    """A process of a process: it would go on when set-up has ended."""
+    started, waiting, ended = (tmp_path / name for name in ('started', 'waiting', 'ended'))
     body = f'trap "touch {ended}; exit" TERM; touch {started}; while :; do sleep 0.05; done'
-    script = f"import install; install.run('Step', ['sh', '-c', '({body}) & wait'])"
+    script = f"""
+import install, pathlib, subprocess
+
+class Popen(subprocess.Popen):
+    def wait(self):
+        pathlib.Path('{waiting}').touch()
+        return super().wait()
+
+install.subprocess.Popen = Popen
+install.run('Step', ['sh', '-c', '({body}) & wait'])
+"""
     process = subprocess.Popen([sys.executable, '-c', script], cwd=SETUP, stderr=subprocess.DEVNULL)
-    while not started.exists():
+    while not (started.exists() and waiting.exists()):
         assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.wait() != 0
     while not ended.exists():
