@@ -1,7 +1,7 @@
 # Everything is driven from here; `make` alone lists the targets.
 
 VENV ?= .venv
-# An interpreter of CPython 3.11; empty: python3.11 or python3, whichever is one.
+# An interpreter of CPython 3.11 or 3.12; empty: the first on the PATH.
 PYTHON ?=
 # `make demo FORCE=1` and `make context FORCE=1` start over.
 FORCE :=
@@ -17,7 +17,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 	@echo '  Variables: VENV=.venv  PYTHON=python3.11  FORCE=1 (demo, context: start over)'
 
-setup:  ## make the environment in VENV from the lock files (nothing to do: under 5 s)
+setup:  ## make the environment in VENV from the lock files (nothing to do: under 3 s)
 	@sh tools/setup/setup.sh "$(PYTHON)" "$(VENV)"
 
 demo: setup  ## generate data, train and evaluate both tasks, draw pictures
@@ -26,13 +26,15 @@ demo: setup  ## generate data, train and evaluate both tasks, draw pictures
 context: setup  ## train one network with every prediction strategy where context is needed, tabulate (under 1 h on two cores)
 	@$(RUN) "$(BIN)/python" tools/context.py $(if $(filter 1,$(FORCE)),--force)
 
-test: setup  ## run the tests
-	@$(RUN) OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2
+test: setup  ## run the tests, and list the slowest
+	@$(RUN) OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --durations 15
 
-lint: setup  ## check style and formatting
+lint: setup  ## check style, formatting, types and spelling
 	@"$(BIN)/ruff" check $(SOURCES)
 	@"$(BIN)/ruff" format --check $(SOURCES)
+	@"$(BIN)/codespell" $(SOURCES) docs .github *.md *.toml *.cff Makefile
+	@"$(BIN)/mypy"
 
 clean:  ## remove caches and build products; keeps VENV, data/ and work_dirs/
 	@find weightformer_mm projects tools configs tests -name __pycache__ -type d -prune -exec rm -rf {} +
-	@rm -rf .pytest_cache .ruff_cache build dist *.egg-info
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info

@@ -27,6 +27,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['weightformer_mm', 'weightformer_mm.*']),
+    package_data={'weightformer_mm': ['py.typed']},
     python_requires='>=3.9',
     # No OpenMMLab package here: installing into an existing environment must replace nothing.
     install_requires=['torch>=2.1', 'timm>=0.9', 'numpy'],
@@ -43,5 +44,6 @@ setup(
         'triton': ['triton>=3.0'],
         'onnx': ['onnx', 'onnxruntime'],
         'dev': ['pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
+        'lint': ['codespell', 'mypy', 'types-PyYAML'],
     },
 )

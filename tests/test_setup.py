@@ -8,9 +8,10 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
-import zipfile
+import time
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_installing_brings_torch_timm_and_numpy_alone(distribution):
 
 def test_extras(distribution):
     extras = distribution.extras_require
-    assert set(extras) == {'onedl', 'openmmlab', 'pretrain', 'triton', 'onnx', 'dev'}
+    assert set(extras) == {'onedl', 'openmmlab', 'pretrain', 'triton', 'onnx', 'dev', 'lint'}
     assert all(Requirement(text) for texts in extras.values() for text in texts)
 
 
@@ -84,11 +85,16 @@ def test_every_folder_with_code_is_packaged(distribution):
     assert set(distribution.packages) == folders
 
 
+def test_type_hints_are_packaged(distribution):
+    assert (ROOT / 'weightformer_mm/py.typed').exists()
+    assert distribution.package_data['weightformer_mm'] == ['py.typed']
+
+
 # Lock files
 
 
 LOCKS = {
-    'lock*.txt': ('onedl', 'pretrain', 'triton', 'dev'),
+    'lock*.txt': ('onedl', 'pretrain', 'triton', 'dev', 'lint'),
     'official.txt': ('openmmlab', 'dev'),
 }
 
@@ -155,7 +161,7 @@ def test_clean_keeps_results_and_environment(tmp_path):
     for name in kept + gone:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text('')
-    for name in ('weightformer_mm', 'tools', 'configs'):
+    for name in ('weightformer_mm', 'projects', 'tools', 'configs'):
         (tmp_path / name).mkdir()
     assert run('make', 'clean', cwd=tmp_path).returncode == 0
     left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()}
@@ -188,270 +194,206 @@ def test_ci_run(tmp_path, shared):
     assert said()[0][2] != first[0][2]
 
 
-# What set-up refuses, before it makes anything
+# What set-up refuses, before it installs anything
+
+
+def setup_sh(python, venv, **env):
+    return run('sh', SETUP / 'setup.sh', python, venv, env=env)
 
 
 def test_wrong_python_is_named(tmp_path):
     fake = write_script(tmp_path / 'python', '[ "$1" = --version ] && echo Python 3.9.1; exit 1')
-    result = run('make', '-s', 'setup', f'PYTHON={fake}', f'VENV={tmp_path}/env')
-    assert result.returncode != 0
-    assert f'PYTHON={fake} is not Python 3.11 (Python 3.9.1)' in result.stderr
+    result = setup_sh(fake, tmp_path / 'env')
+    assert_one_line(result, f'PYTHON={fake} is not CPython 3.11 or 3.12', '(Python 3.9.1)')
     assert not (tmp_path / 'env').exists()
 
 
 def test_no_python_on_the_path(tmp_path):
-    path = folder_with(tmp_path / 'bin', 'sh', 'head', 'dirname')
+    path = folder_with(tmp_path / 'bin', 'sh', 'dirname')
     write_script(path / 'python3', 'exit 1')
-    result = run('sh', SETUP / 'setup.sh', '', tmp_path / 'env', env={'PATH': str(path)})
-    assert_one_line(result, 'no Python 3.11', 'PYTHON=/path')
+    result = setup_sh('', tmp_path / 'env', PATH=str(path))
+    assert_one_line(result, 'no CPython 3.11 or 3.12', 'PYTHON=/path')
     assert not (tmp_path / 'env').exists()
 
 
-def preflight(*arguments, env=None):
-    return run(sys.executable, SETUP / 'preflight.py', '--venv-gb', '0.001', *arguments, env=env)
+def test_venv_cannot_be_written():
+    result = setup_sh(sys.executable, '/dev/null/env')
+    assert_one_line(result, 'VENV=/dev/null/env cannot be written: Not a directory')
 
 
-@pytest.fixture(scope='module')
-def wheel_env(tmp_path_factory):
-    """Settings with which pip finds a wheel of onedl-mmcv, so that no compiler is needed."""
-    folder = tmp_path_factory.mktemp('wheels')
-    name, version = (ROOT / 'requirements/lock-mmcv.txt').read_text().split()[-1].split('==')
-    stem = f'{name.replace("-", "_")}-{version}'
-    info = f'{stem}.dist-info'
-    texts = {
-        'METADATA': f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n',
-        'WHEEL': 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n',
-        'RECORD': '',
-    }
-    with zipfile.ZipFile(folder / f'{stem}-py3-none-any.whl', 'w') as wheel:
-        for file, text in texts.items():
-            wheel.writestr(f'{info}/{file}', text)
-    return {'PATH': str(folder_with(folder / 'bin')), 'PIP_FIND_LINKS': str(folder)}
-
-
-def test_no_disk_space(tmp_path, wheel_env):
-    result = preflight('--venv', tmp_path / 'a/env', '--venv-gb', '1e9', env=wheel_env)
-    assert_one_line(result, 'not enough disk space', str(tmp_path), 'GB needed')
-    assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize('place', ['/proc/env', '/dev/null/env'])
-def test_venv_cannot_be_written(place, wheel_env):
-    result = preflight('--venv', place, env=wheel_env)
-    assert_one_line(result, f'VENV={place} cannot be written')
-
-
-def test_venv_of_somebody_else_is_left_alone(tmp_path, wheel_env):
+def test_venv_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / 'mine').write_text('x')
-    result = preflight('--venv', tmp_path, env=wheel_env)
-    assert_one_line(result, f'VENV={tmp_path}', 'did not make')
+    assert_one_line(setup_sh(sys.executable, tmp_path), f'VENV={tmp_path} holds what')
     assert [p.name for p in tmp_path.iterdir()] == ['mine']
 
 
-def preflight_without(module, venv, env=None):
-    """The checks under an interpreter that lacks a module."""
-    script = (
-        f"import sys, runpy; sys.modules['{module}'] = None; "
-        f"sys.argv = ['preflight.py', '--venv', '{venv}', '--venv-gb', '0.001']; "
-        f"runpy.run_path('{SETUP}/preflight.py', run_name='__main__')"
+@pytest.fixture
+def install(monkeypatch):
+    """tools/setup/install.py as a module."""
+    monkeypatch.syspath_prepend(SETUP)
+    yield importlib.import_module('install')
+    for name in ('install', 'operators'):
+        sys.modules.pop(name, None)
+
+
+def test_no_disk_space(install, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(install, 'ENVIRONMENT_GB', 1e9)
+    with pytest.raises(SystemExit) as end:
+        install.claim(tmp_path / 'a/env')
+    assert end.value.code == 2
+    assert re.fullmatch(
+        rf'setup: {tmp_path} has .* GB of free .* needed\n', capsys.readouterr().err
     )
-    return run(sys.executable, '-c', script, env=env)
-
-
-def test_no_venv_module(tmp_path):
-    assert_one_line(preflight_without('ensurepip', tmp_path / 'env'), 'has no venv module')
-
-
-def test_interpreter_without_pip(tmp_path, wheel_env):
-    result = preflight_without('pip', tmp_path / 'env', env=wheel_env)
-    assert (result.returncode, result.stderr) == (0, '')
-
-
-def test_every_problem_has_its_line(tmp_path):
-    (tmp_path / 'bin').mkdir()
-    env = {'PATH': str(tmp_path / 'bin'), 'PIP_FIND_LINKS': str(tmp_path)}
-    result = preflight('--venv', tmp_path / 'env', '--venv-gb', '1e9', env=env)
-    assert [line[:20] for line in result.stderr.splitlines()] == [
-        'setup: not enough di',
-        'setup: no C++ compil',
-    ]
-
-
-def test_compiler_is_needed_where_pip_has_no_wheel(tmp_path):
-    env = {'PATH': str(folder_with(tmp_path / 'bin')), 'PIP_FIND_LINKS': str(tmp_path)}
-    result = preflight('--venv', tmp_path / 'env', env=env)
-    assert_one_line(result, 'no C++ compiler (g++)', 'no wheel')
-    assert not (tmp_path / 'env').exists()
-
-
-def test_compiler_that_does_not_compile(tmp_path):
-    broken = write_script(tmp_path / 'bin/g++', 'echo "error: Python.h missing" >&2; exit 1')
-    env = {'PATH': str(broken.parent), 'PIP_FIND_LINKS': str(tmp_path)}
-    result = preflight('--venv', tmp_path / 'env', env=env)
-    assert_one_line(result, 'g++ cannot build', 'Python.h missing', 'python3.11-dev')
-
-
-def test_no_compiler_is_needed_with_a_wheel(tmp_path, wheel_env):
-    result = preflight('--venv', tmp_path / 'env', env=wheel_env)
-    assert (result.returncode, result.stderr) == (0, '')
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('body', [None, 'echo "error: no Python.h" >&2; exit 1'])
+def test_missing_or_broken_compiler_is_noticed(install, tmp_path, monkeypatch, body):
+    monkeypatch.setattr(install.operators, 'COMPILER', [str(tmp_path / 'g++')])
+    if body:
+        write_script(tmp_path / 'g++', body)
+    assert not install.operators.can_compile()
+
+
+def test_compiler_is_asked_for_where_pip_has_no_wheel(install, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(install.operators, 'can_compile', lambda: False)
+    steps = write_steps(install, monkeypatch)
+    with pytest.raises(SystemExit) as end:
+        install.main(tmp_path / 'env')
+    assert end.value.code == 2 and steps == ['Making']
+    assert 'no wheel of onedl-mmcv' in capsys.readouterr().err
 
 
 # The steps
 
 
-@pytest.fixture
-def install(monkeypatch):
-    """tools/setup/install.py as a module, with nothing refused."""
-    monkeypatch.syspath_prepend(SETUP)
-    module = importlib.import_module('install')
-    monkeypatch.setattr(module, 'find_problems', lambda *_, **__: ([], False))
-    yield module
-    for name in ('install', 'mmcv_build', 'preflight', 'process'):
-        sys.modules.pop(name, None)
+def write_steps(install, monkeypatch, body: str = 'exit 1') -> list:
+    """Let the steps of set-up do nothing but make a python that runs `body`; returns the list of them."""
+    steps = []
+
+    def run(title, command, env=None):
+        steps.append(title.split()[0].rstrip(':'))
+        if steps[-1] == 'Making':
+            packages = Path(command[-1]) / 'lib/python3.11/site-packages'
+            packages.mkdir(parents=True)
+            write_script(Path(command[-1]) / 'bin/python', body)
+
+    monkeypatch.setattr(install, 'run', run)
+    return steps
 
 
-@pytest.fixture
-def environment(install, tmp_path):
-    """A finished environment whose python writes down what it is asked to do, and does nothing."""
-    write_script(tmp_path / 'env/bin/python', f'echo "$@" >> {tmp_path}/calls; exit $FAIL')
-    install.write_state(tmp_path / 'env', install.wanted_state(tmp_path / 'env'))
-    return tmp_path / 'env'
-
-
-def calls(environment: Path) -> str:
-    log = environment.parent / 'calls'
-    return log.read_text() if log.exists() else ''
-
-
-def test_finished_set_up_does_nothing(environment):
-    before = {p: p.stat().st_mtime_ns for p in environment.rglob('*')}
-    result = run(sys.executable, SETUP / 'install.py', '--venv', environment, env={'PATH': ''})
-    assert (result.returncode, result.stdout) == (0, f'{environment} is up to date\n')
-    assert {p: p.stat().st_mtime_ns for p in environment.rglob('*')} == before
-    assert calls(environment) == ''
-
-
-def start(install, environment, monkeypatch, fail='0'):
-    monkeypatch.setenv('FAIL', fail)
-    monkeypatch.setattr(sys, 'argv', ['install.py', '--venv', str(environment)])
-    return install.main()
-
-
-@pytest.mark.parametrize(
-    ('stale', 'does', 'leaves_out'),
-    [
-        ('packages', 'lock.txt', '--editable'),
-        ('project', f'--editable {ROOT}', 'lock.txt'),
-        ('verified', 'import mmcv.ops, ', 'install'),
-    ],
-)
-def test_only_what_is_stale_is_done(install, environment, monkeypatch, stale, does, leaves_out):
-    state = install.read_state(environment)
-    state[stale] = 'of another day'
-    install.write_state(environment, state)
-    assert start(install, environment, monkeypatch) == 0
-    assert does in calls(environment)
-    assert leaves_out not in calls(environment)
-    assert install.is_complete(environment, install.read_state(environment))
-
-
-def test_changed_lock_is_stale(install, environment, monkeypatch, tmp_path):
-    copy = shutil.copytree(ROOT / 'requirements', tmp_path / 'requirements')
-    monkeypatch.setattr(install, 'REQUIREMENTS', copy)
-    assert install.is_complete(environment, install.read_state(environment))
-    with (copy / 'lock.txt').open('a') as lock:
+def test_set_up_is_done_once_for_each_lock(install, tmp_path, monkeypatch):
+    """A finished environment is left alone, but for the checkout that it points at."""
+    locks = shutil.copytree(ROOT / 'requirements', tmp_path / 'requirements')
+    monkeypatch.setattr(install, 'LOCKS', [locks / path.name for path in install.LOCKS])
+    steps, venv = write_steps(install, monkeypatch, body='exit 0'), tmp_path / 'env'
+    install.main(venv)
+    assert steps == ['Making', *['Installing'] * 4, *['Checking'] * 2]
+    monkeypatch.setattr(install, 'ROOT', tmp_path / 'another')
+    install.main(venv)
+    assert len(steps) == 7
+    (pointer,) = venv.rglob('*.pth')
+    assert pointer.read_text() == f'{tmp_path}/another\n'
+    with (locks / 'lock.txt').open('a') as lock:
         lock.write('another==1\n')
-    assert not install.is_complete(environment, install.read_state(environment))
+    install.main(venv)
+    assert len(steps) == 14
 
 
-def test_failed_step_is_told_and_done_again(install, environment, monkeypatch):
-    state = {**install.read_state(environment), 'packages': 'old'}
-    install.write_state(environment, state)
-    with pytest.raises(install.StepFailed, match=r'lock-build.txt failed; the log is .*setup.log'):
-        start(install, environment, monkeypatch, fail='1')
-    assert install.read_state(environment)['packages'] == 'old'
+def test_failed_step_is_told(install):
+    with pytest.raises(SystemExit, match='setup: this failed: Step'):
+        install.run('Step', ['sh', '-c', 'exit 3'])
 
 
-def test_half_installed_packages_are_forgotten(install, tmp_path):
-    site = tmp_path / 'lib/python3.11/site-packages'
-    for name in ('whole-1.dist-info', 'half-1.dist-info'):
-        (site / name).mkdir(parents=True)
-        (site / name / 'METADATA').write_text('')
-    (site / 'whole-1.dist-info/INSTALLER').write_text('pip\n')
-    install.drop_half_installed(tmp_path)
-    assert [p.name for p in site.iterdir()] == ['whole-1.dist-info']
+def test_failed_set_up_starts_over(install, tmp_path, monkeypatch):
+    steps, options = write_steps(install, monkeypatch, body='exit 0'), install.uv_options
+    monkeypatch.setattr(install, 'uv_options', lambda python: sys.exit('failed'))
+    with pytest.raises(SystemExit):
+        install.main(tmp_path / 'env')
+    assert not install.is_complete(tmp_path / 'env')
+    monkeypatch.setattr(install, 'uv_options', options)
+    install.main(tmp_path / 'env')
+    assert steps.count('Making') == 2 and install.is_complete(tmp_path / 'env')
 
 
-def test_interrupted_mmcv_build_goes_on(install, tmp_path, monkeypatch):
-    """The source and its object files stay; they are fetched once, and the wheel is kept."""
-    build, titles = install.mmcv_build, []
-    monkeypatch.setattr(build, 'build_environment', lambda *_: {})
+def test_interruption_ends_all_that_a_step_started(tmp_path):
+    """A process of a process: it would go on when set-up has ended."""
+    started, waiting, ended = (tmp_path / name for name in ('started', 'waiting', 'ended'))
+    body = f'trap "touch {ended}; exit" TERM; touch {started}; while :; do sleep 0.05; done'
+    script = f"""
+import install, pathlib, subprocess
 
-    def pip(title, command, **_):
-        titles.append(title.split()[0])
-        if titles[-1] == 'Fetching':
-            folder = tmp_path / 'onedl_mmcv-2'
-            folder.mkdir()
-            download = Path(command[command.index('--dest') + 1])
-            download.mkdir(parents=True)
-            shutil.make_archive(download / 'mmcv', 'gztar', tmp_path, folder.name)
-        elif titles[-1] == 'Compiling':
-            source = Path(command[-1])
-            (source / 'build').mkdir(exist_ok=True)
-            if not list(source.glob('build/*.o')):
-                (source / 'build/a.o').write_text('')
-                raise KeyboardInterrupt
-            wheels = Path(command[command.index('--wheel-dir') + 1])
-            wheels.mkdir()
-            (wheels / 'onedl_mmcv-2.whl').write_text('')
+class Popen(subprocess.Popen):
+    def wait(self):
+        pathlib.Path('{waiting}').touch()
+        return super().wait()
 
-    with pytest.raises(KeyboardInterrupt):
-        build.install(tmp_path, 'key', pip, {})
-    build.install(tmp_path, 'key', pip, {})
-    assert titles == ['Fetching', 'Compiling', 'Compiling', 'Installing']
-    assert (tmp_path / 'wheels/onedl_mmcv-2.whl').exists()
-    assert not list(tmp_path.glob('mmcv-build-*'))
+install.subprocess.Popen = Popen
+install.run('Step', ['sh', '-c', '({body}) & wait'])
+"""
+    process = subprocess.Popen([sys.executable, '-c', script], cwd=SETUP, stderr=subprocess.DEVNULL)
+    while not (started.exists() and waiting.exists()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() != 0
+    while not ended.exists():
+        time.sleep(0.01)
 
 
-def test_build_progress_counts_object_files(install, tmp_path):
-    folder = tmp_path / 'build/temp.linux/mmcv'
-    folder.mkdir(parents=True)
-    assert install.mmcv_build.progress(tmp_path) == 'preparing'
-    (tmp_path / 'build/temp.linux/build.ninja').write_text(
-        'rule compile\nbuild a.o: compile a.cpp\nbuild b.o: compile b.cpp\n'
+def test_uv_is_told_what_pip_is_told(install, tmp_path, monkeypatch):
+    """A variable counts more than a file, and what uv does not know is left out."""
+    config = tmp_path / 'pip.conf'
+    config.write_text(
+        '[global]\nextra-index-url = file:///a file:///b\nfind-links = /old\nretries = 3\n'
     )
-    (folder / 'a.o').write_text('')
-    assert install.mmcv_build.progress(tmp_path) == '1 of 2 files compiled'
+    for name in [name for name in os.environ if name.startswith('PIP_')]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv('PIP_CONFIG_FILE', str(config))
+    monkeypatch.setenv('PIP_FIND_LINKS', '/x /y')
+    options = install.uv_options(Path(sys.executable))
+    links = [word for word in options if word.startswith('--find-links')]
+    indexes = [word for word in options if word.startswith('--extra-index-url')]
+    assert links == ['--find-links=/x', '--find-links=/y']
+    assert indexes[-2:] == ['--extra-index-url=file:///a', '--extra-index-url=file:///b']
+    assert not any('retries' in word for word in options) and '--no-index' not in options
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    assert '--no-index' in install.uv_options(Path(sys.executable))
 
 
-def test_long_step_shows_its_progress(install, tmp_path, monkeypatch, capsys):
-    """The command ends when the heartbeat has been asked for, so no clock decides."""
-    process = sys.modules['process']
-    monkeypatch.setattr(process, 'HEARTBEAT_S', 0.01)
-    asked = tmp_path / 'asked'
-
-    def progress():
-        asked.write_text('')
-        return '3 of 4'
-
-    command = ['sh', '-c', f'until [ -e {asked} ]; do sleep 0.01; done; echo said']
-    with (tmp_path / 'lock').open('w') as lock:
-        process.run_logged('Long', command, tmp_path / 'log', os.environ, lock.fileno(), progress)
-    assert re.search(r'^  \d+:\d\d  3 of 4$', capsys.readouterr().out, re.MULTILINE)
-    assert (tmp_path / 'log').read_text() == 'said\n'
+HEADER = 'mmcv/ops/csrc/common/pytorch_cpp_helper.hpp'
 
 
-def test_failure_shows_the_error_and_the_end_of_the_log(install, tmp_path):
-    """A compiler's message stands far above the end of what pip says."""
-    process = sys.modules['process']
-    said = 'echo a.cpp:1: fatal error: no such header; seq 100; exit 3'
-    log = tmp_path / 'log'
-    log.write_text('error: of an earlier run\n')
-    with (tmp_path / 'lock').open('w') as lock:
-        with pytest.raises(process.StepFailed) as failure:
-            process.run_logged('Step', ['sh', '-c', said], log, os.environ, lock.fileno())
-    message = str(failure.value)
-    assert message.startswith(f'Step failed; the log is {log}:')
-    assert 'no such header' in message and message.endswith(' 100')
-    assert 'earlier run' not in message and ' 50\n' not in message
+@pytest.mark.skipif(shutil.which('g++') is None, reason='needs g++')
+def test_interrupted_compilation_goes_on_with_the_compiled_header(install, tmp_path, monkeypatch):
+    """The sources are fetched once, and g++ takes the compiled header for their files."""
+    monkeypatch.setattr(install.operators, 'COMPILER', ['g++'])
+    titles, work = [], tmp_path / 'work'
+
+    def step(title, command, env=None):
+        titles.append(title.split()[2].rstrip(':'))
+        if titles[-1] == 'sources':
+            (tmp_path / 'onedl_mmcv-2' / HEADER).parent.mkdir(parents=True)
+            (tmp_path / 'onedl_mmcv-2' / HEADER).write_text('inline int one() { return 1; }\n')
+            work.mkdir()
+            shutil.make_archive(work / 'mmcv', 'gztar', tmp_path, 'onedl_mmcv-2')
+        elif 'c++-header' in command:
+            subprocess.run(command, check=True)
+        elif titles.count('operators') == 1:
+            raise KeyboardInterrupt
+        else:
+            (tmp_path / 'a.cpp').write_text('int two() { return one() + one(); }\n')
+            options = [*env['CFLAGS'].split(), '-fPIC', '-std=c++17', '-Winvalid-pch', '-Werror']
+            files = ['-H', '-c', tmp_path / 'a.cpp', '-o', tmp_path / 'a.o']
+            said = subprocess.run(['g++', *options, *files], capture_output=True, text=True)
+            assert said.returncode == 0 and f'! {work}/source/{HEADER}.gch' in said.stderr
+
+    python = tmp_path / 'env/bin/python'
+    (tmp_path / 'env/lib/python3.11/site-packages/torch/include').mkdir(parents=True)
+    write_script(python, 'exit 1')
+    arguments = ['onedl-mmcv==2', tmp_path / 'wheels', work, python, step]
+    with pytest.raises(KeyboardInterrupt):
+        install.operators.compile_wheel(*arguments)
+    install.operators.compile_wheel(*arguments)
+    assert titles == ['sources', 'header', 'operators', 'operators']
+    assert not work.exists()

@@ -1,174 +1,138 @@
-"""Set up the project's environment: what `make setup` runs.
-
-Every step is recorded in the environment's state file once it is done. Running this again skips
-what is recorded for the same requirement files, so an interrupted set-up goes on where it stopped.
-"""
+"""Make the project's environment: what `make setup` runs, to begin or to go on."""
 
 from __future__ import annotations
 
-import argparse
+import ast
 import fcntl
-import functools
 import hashlib
-import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
-import mmcv_build
-from preflight import (
-    REQUIREMENTS,
-    STATE_FILE,
-    clean_environment,
-    find_problems,
-    mmcv_requirement,
-    report,
-)
-from process import StepFailed, last_line, run_logged
+import operators
 
-ROOT = REQUIREMENTS.parent
-CHECKED_IMPORTS = (
-    'mmcv.ops',
-    'mmdet.models',
-    'mmseg.models',
-    'mmpretrain.models',
-    'weightformer_mm',
-)
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = [ROOT / 'requirements' / f'lock{part}.txt' for part in ('-build', '', '-last')]
+STATE_FILE = 'weightformer_mm-setup.txt'
+ENVIRONMENT_GB = 6.5
+IMPORTS = 'import mmcv.ops, mmdet.models, mmseg.models, mmpretrain.models, weightformer_mm'
+PIP_SETTINGS = {'index-url', 'extra-index-url', 'find-links', 'trusted-host', 'cert'}  # uv's too
 
 
-def digest(*texts: str) -> str:
-    return hashlib.sha256('\0'.join(texts).encode()).hexdigest()[:16]
+def refuse(problem: str) -> None:
+    """End set-up with one line on what is missing."""
+    print(f'setup: {problem}', file=sys.stderr)
+    sys.exit(2)
 
 
-def wanted_state(venv: Path) -> dict:
-    """What the state file holds after a complete set-up, step by step."""
-    build = (REQUIREMENTS / 'lock-build.txt').read_text()
-    lock = (REQUIREMENTS / 'lock.txt').read_text()
-    torch = next(line for line in lock.splitlines() if line.startswith('torch=='))
-    version = '{}.{}'.format(*sys.version_info)
-    return {
-        'venv': str(venv),
-        'packages': digest(version, build, lock),
-        'mmcv': digest(version, mmcv_requirement(), torch),
-        'project': str(ROOT),
-        'verified': digest(version, build, lock, mmcv_requirement()),
-    }
-
-
-def read_state(venv: Path) -> dict:
+def run(title: str, command: list, env: dict | None = None) -> None:
+    """Run a command that ends, with all that it started, when set-up is interrupted."""
+    print(f'{title} ...', flush=True)
+    # without close_fds it inherits the set-up's lock, and holds it even if set-up is killed
+    child = subprocess.Popen(command, env=env, cwd=ROOT, close_fds=False, start_new_session=True)
     try:
-        return json.loads((venv / STATE_FILE).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
+        if child.wait():
+            sys.exit(f'setup: this failed: {title}')
+    except KeyboardInterrupt:
+        os.killpg(child.pid, signal.SIGTERM)
+        child.wait()
+        raise
 
 
-def write_state(venv: Path, state: dict) -> None:
-    scratch = venv / (STATE_FILE + '.tmp')
-    scratch.write_text(json.dumps(state, indent=1) + '\n')
-    scratch.replace(venv / STATE_FILE)
+def pin(name: str) -> str:
+    """The line `name==version` of the locks."""
+    text = '\n'.join(lock.read_text() for lock in LOCKS)
+    return re.search(rf'^{name}==.*$', text, re.MULTILINE)[0]
 
 
-def drop_half_installed(venv: Path) -> None:
-    """Forget packages that an interrupted pip left incomplete, so that pip installs them again.
-
-    pip writes INSTALLER after the last file of a package.
-    """
-    for info in venv.glob('lib/python3*/site-packages/*.dist-info'):
-        if not (info / 'INSTALLER').exists():
-            shutil.rmtree(info)
+def state(venv: Path) -> str:
+    """What the state file holds after a complete set-up."""
+    text = '\n'.join([sys.version, str(venv), *(lock.read_text() for lock in LOCKS)])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def packages_progress(venv: Path) -> str:
-    """How far pip is with the lock: packages in place, and what it does now."""
-    done = len(list(venv.glob('lib/python3*/site-packages/*.dist-info/INSTALLER')))
-    return f'{done} packages in place  {last_line(venv / "setup.log")}'
+def is_complete(venv: Path) -> bool:
+    python, file = venv / 'bin/python', venv / STATE_FILE
+    return python.exists() and file.exists() and file.read_text() == state(venv)
 
 
-def install(venv: Path, state: dict, lock_fd: int) -> None:
-    """Bring `venv` to the wanted state, one recorded step after the other."""
-    wanted, env = wanted_state(venv), clean_environment()
-    python = venv / 'bin' / 'python'
-    pip_install = [str(python), '-m', 'pip', 'install', '--no-deps', '--no-build-isolation']
-    run = functools.partial(run_logged, log=venv / 'setup.log', env=env, lock_fd=lock_fd)
-
-    def step_done(name: str) -> None:
-        state[name] = wanted[name]
-        write_state(venv, state)
-
-    if state.get('venv') != wanted['venv'] or not python.exists():
-        state.clear()
-        write_state(venv, state)
-        for name in ('bin', 'lib', 'include'):
-            shutil.rmtree(venv / name, ignore_errors=True)
-        run('Making the environment', [sys.executable, '-m', 'venv', str(venv)])
-        step_done('venv')
-    if state.get('packages') != wanted['packages']:
-        state.pop('verified', None)
-        drop_half_installed(venv)
-        for name in ('lock-build.txt', 'lock.txt'):
-            command = [*pip_install, '-r', str(REQUIREMENTS / name)]
-            run(f'Installing {name}', command, progress=lambda: packages_progress(venv))
-        step_done('packages')
-    if state.get('mmcv') != wanted['mmcv']:
-        drop_half_installed(venv)
-        mmcv_build.install(venv, wanted['mmcv'], run, env)
-        step_done('mmcv')
-    if state.get('project') != wanted['project']:
-        run('Installing weightformer_mm', [*pip_install, '--editable', str(ROOT)])
-        step_done('project')
-    if state.get('verified') != wanted['verified']:
-        run('Checking that the versions fit together', [str(python), '-m', 'pip', 'check'])
-        imports = 'import ' + ', '.join(CHECKED_IMPORTS)
-        run(f'Checking: {imports}', [str(python), '-c', imports])
-        step_done('verified')
+def claim(venv: Path) -> None:
+    """Mark the folder as ours; refuse one that is not or cannot be written, and a full disk."""
+    try:
+        if venv.exists() and any(venv.iterdir()) and not (venv / STATE_FILE).exists():
+            refuse(f'VENV={venv} holds what `make setup` did not make: remove it, or give another')
+        present = sum(path.lstat().st_size for path in venv.rglob('*')) / 1e9
+        place = next(path for path in (venv, *venv.parents) if path.exists())
+        free, needed = shutil.disk_usage(place).free / 1e9, ENVIRONMENT_GB - present
+        if free < needed:
+            refuse(f'{place} has {free:.1f} GB of free disk space, {needed:.1f} are needed')
+        venv.mkdir(parents=True, exist_ok=True)
+        (venv / STATE_FILE).touch()
+    except OSError as error:
+        refuse(f'VENV={venv} cannot be written: {error.strerror}')
 
 
-def is_complete(venv: Path, state: dict) -> bool:
-    return state == wanted_state(venv) and (venv / 'bin' / 'python').exists()
+def uv_options(python: Path) -> list:
+    """What pip is told by its variables and files, for uv."""
+    answer = subprocess.check_output([python, '-m', 'pip', 'config', 'list'], text=True)
+    options, settings = ['--index-strategy', 'unsafe-best-match'], {}
+    for line in sorted(answer.splitlines(), reverse=True):  # `:env:` is last, and counts more
+        name, _, value = line.partition('=')
+        settings[name.rpartition('.')[2]] = ast.literal_eval(value)
+    for name in PIP_SETTINGS & settings.keys():
+        options += [f'--{name}={value}' for value in settings[name].split()]
+    return options + (['--no-index'] if 'no-index' in settings else [])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--venv', required=True, help='where the environment is, or will be')
-    venv = Path(os.path.abspath(parser.parse_args().venv))
-    state = read_state(venv)
-    if is_complete(venv, state):
-        print(f'{venv} is up to date')
-        return 0
-    with_mmcv = state.get('mmcv') != wanted_state(venv)['mmcv']
-    problems, compile_mmcv = find_problems(venv, with_mmcv=with_mmcv)
-    if problems:
-        return report(problems)
-    print(f'Setting up {venv}; what pip says goes to {venv / "setup.log"}')
-    if compile_mmcv:
-        print(f'No wheel of onedl-mmcv found, so it will be compiled: {mmcv_build.estimate()}')
-    venv.mkdir(parents=True, exist_ok=True)
-    if not state:
-        write_state(venv, state)
-    with (venv / 'setup.lock').open('w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print('Waiting for another set-up that works here')
+def install(venv: Path) -> None:
+    """Make the environment anew, from the packages in uv's cache if they are there."""
+    (venv / STATE_FILE).write_text('')
+    for name in ('bin', 'lib', 'include'):
+        shutil.rmtree(venv / name, ignore_errors=True)
+    run('Making the environment', [sys.executable, '-m', 'venv', venv])
+    python, mmcv, torch = venv / 'bin/python', pin('onedl-mmcv'), pin('torch')
+    pip, wheels = [python, '-m', 'pip'], venv / 'wheels' / torch.replace('==', '-')
+    wheels.mkdir(parents=True, exist_ok=True)
+    download = ['--no-deps', '--only-binary=:all:', '--find-links', wheels, '--dest', wheels]
+    download = [*pip, 'download', *download, mmcv]
+    found = subprocess.run(download, capture_output=True).returncode == 0
+    if not found and not operators.can_compile():
+        tools = f'{operators.COMPILER[0]} and the headers of Python (Debian: g++, python3-dev)'
+        refuse(f'pip finds no wheel of {mmcv}; to compile it, install {tools}')
+    run('Installing uv', [*pip, 'install', '--quiet', '--no-deps', pin('uv')])
+    uv = [venv / 'bin/uv', 'pip']
+    sync = [*uv, 'sync', '--python', python, '--no-build-isolation', *uv_options(python)]
+    for count in (1, 2):
+        run('Installing the packages', [*sync, *LOCKS[:count]])
+    if not found:
+        operators.compile_wheel(mmcv, wheels, venv / 'build' / wheels.name / mmcv, python, run)
+    run('Installing the last packages', [*sync, '--find-links', wheels, *LOCKS])
+    run('Checking that the versions fit together', [*uv, 'check', '--python', python])
+    run(f'Checking: {IMPORTS}', [python, '-c', IMPORTS])
+    (venv / STATE_FILE).write_text(state(venv))
+
+
+def main(venv: Path) -> None:
+    if not is_complete(venv):
+        claim(venv)
+        with (venv / 'setup.lock').open('w') as lock:
+            os.set_inheritable(lock.fileno(), True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        install(venv, read_state(venv), lock.fileno())
+            if not is_complete(venv):
+                install(venv)
+    packages = next(venv.glob('lib/python3*/site-packages'))
+    (packages / 'weightformer_mm.pth').write_text(f'{ROOT}\n')
     print(f'{venv} is ready')
-    return 0
-
-
-def interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGTERM, interrupted)
+    os.environ.pop('PYTHONPATH', None)  # it would hide what is installed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        sys.exit(main())
-    except StepFailed as error:
-        print(f'setup: {error}', file=sys.stderr)
-        sys.exit(1)
+        main(Path(os.path.abspath(sys.argv[1])))
     except KeyboardInterrupt:
-        print('\nsetup: interrupted; run it again to go on', file=sys.stderr)
-        sys.exit(130)
+        sys.exit('setup: interrupted; run it again to go on')

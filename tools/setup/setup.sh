@@ -1,23 +1,20 @@
 #!/bin/sh
-# Find CPython 3.11 and hand over to install.py.
-# Usage: setup.sh PYTHON VENV      PYTHON may be empty: then python3.11 and python3 are tried.
+# Find a Python that the lock files are for, and hand over to install.py.
+# Usage: setup.sh PYTHON VENV      if PYTHON is empty, the first on the PATH that is right
 set -eu
 
-is_right() { "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; }
+wanted='CPython 3.11 or 3.12 on Linux x86_64'
+is_right() {
+    "$1" -c 'import platform as p, sys; sys.exit((p.python_implementation(), p.system(), p.machine()) !=
+        ("CPython", "Linux", "x86_64") or sys.version_info[:2] not in [(3, 11), (3, 12)])' 2>/dev/null
+}
 
-python=$1
-venv=$2
-if [ -z "$python" ]; then
-    for candidate in python3.11 python3; do
-        if is_right "$candidate"; then python=$candidate; break; fi
-    done
-    if [ -z "$python" ]; then
-        echo 'setup: no Python 3.11 on the PATH (tried python3.11 and python3): install it, or give PYTHON=/path/to/python3.11' >&2
-        exit 2
-    fi
-elif ! is_right "$python"; then
-    found=$("$python" --version 2>&1 | head -n 1) || true
-    echo "setup: PYTHON=$python is not Python 3.11 (${found:-no answer}): the lock file is for CPython 3.11" >&2
-    exit 2
+for python in ${1:-python3.11 python3.12 python3}; do
+    if is_right "$python"; then exec "$python" "$(dirname "$0")/install.py" "$2"; fi
+done
+if [ -n "$1" ]; then
+    echo "setup: PYTHON=$1 is not $wanted ($("$1" --version 2>&1 | head -n 1))" >&2
+else
+    echo "setup: there is no $wanted on the PATH: install it, or give PYTHON=/path/to/python3.11" >&2
 fi
-exec "$python" "$(dirname "$0")/install.py" --venv "$venv"
+exit 2
