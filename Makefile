@@ -27,7 +27,7 @@ context: setup  ## train one network with every prediction strategy where contex
 	@$(RUN) "$(BIN)/python" tools/context.py $(if $(filter 1,$(FORCE)),--force)
 
 test: setup  ## run the tests
-	@$(RUN) OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2
+	@$(RUN) OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal --durations 15
 
 lint: setup  ## check style and formatting
 	@"$(BIN)/ruff" check $(SOURCES)
