@@ -27,7 +27,7 @@ context: setup  ## train one network with every prediction strategy where contex
 	@$(RUN) "$(BIN)/python" tools/context.py $(if $(filter 1,$(FORCE)),--force)
 
 test: setup  ## run the tests, and list the slowest
-	@$(RUN) OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --durations 15
+	@$(RUN) OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 --dist worksteal --durations 15
 
 lint: setup  ## check style, formatting, types and spelling
 	@"$(BIN)/ruff" check $(SOURCES)

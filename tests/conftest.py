@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+from yapf.yapflib import yapf_api
 
 from weightformer_mm.datasets import ShapesConfig, make_shapes
 
@@ -43,6 +44,14 @@ def own_experiment():
     for table in _named_by_runs():
         for name in table.keys() - before.get(id(table), set()):
             del table[name]
+
+
+@pytest.fixture(autouse=True, scope='session')
+def plain_config_text():
+    """A config is written several times in each run, which yapf would make the most of a test's time."""
+    original, yapf_api.FormatCode = yapf_api.FormatCode, lambda text, **options: (text, True)
+    yield
+    yapf_api.FormatCode = original
 
 
 @pytest.fixture(scope='session')

@@ -31,13 +31,6 @@ FILES = sorted(path for folder in FACTORS for path in CONFIGS.glob(f'{folder}/*.
 every_recipe = pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
 
 
-@pytest.fixture(autouse=True)
-def plain_config_text(monkeypatch):
-    """A config is written several times in each run, which yapf would make the most of a test's time."""
-    text = property(lambda cfg: '\n'.join(f'{k} = {v!r}' for k, v in cfg.to_dict().items()))
-    monkeypatch.setattr(Config, 'pretty_text', text)
-
-
 @pytest.fixture(scope='session')
 def data(tmp_path_factory):
     """A function that gives the root of a small set in a folder's layout."""

@@ -108,6 +108,8 @@ def test_each_stage_of_a_cascade_predicts_as_many_masks_as_mask_rcnn():
     for head in ('mask-rcnn', 'cascade-mask-rcnn'):
         path = folder / f'{head}_pyramid-weightformer-tiny_fpn_ms-crop-3x_coco.py'
         options = ['model.backbone.arch=micro', 'model.neck.in_channels=[32,64,128,192]']
+        boxes = [''] if head == 'mask-rcnn' else ['.0', '.1', '.2']
+        options += [f'model.roi_head.bbox_head{index}.fc_out_channels=32' for index in boxes]
         model, (result,) = complexity_of_config(str(path), [(96, 96)], options=options)
         cost[head] = {module.name: module.multiply_adds for module in result.modules}
         assert 'roi_head.mask_head' in dict(model.named_modules())

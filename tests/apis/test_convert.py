@@ -48,9 +48,15 @@ def read(path) -> dict[str, torch.Tensor]:
     return content.get('state_dict', content.get('model', content))
 
 
-@pytest.mark.parametrize('between', ['pth', 'safetensors'])
-@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
-@pytest.mark.parametrize('arch', WeightFormer.arch_settings)
+@pytest.mark.parametrize(
+    ('arch', 'suffix', 'between'),
+    [
+        ('tiny', 'pth', 'pth'),
+        ('tiny', 'safetensors', 'safetensors'),
+        ('small', 'pth', 'safetensors'),
+        ('base', 'safetensors', 'pth'),
+    ],
+)
 def test_round_trip_of_released_weights(arch, suffix, between, tmp_path):
     shapes = golden.released_shapes()[arch]['state_dict']
     released = {name: awkward(shape) for name, shape in shapes.items()}

@@ -28,6 +28,11 @@ FAST = {
 }
 PARTS = {
     'model.neck.in_channels': CHANNELS,
+    'model.roi_head.bbox_head.fc_out_channels': 32,
+    'model.roi_head.mask_head.conv_out_channels': 32,
+    'model.train_cfg.rpn_proposal.max_per_img': 20,
+    'model.test_cfg.rpn.max_per_img': 20,
+    'model.test_cfg.rcnn.max_per_img': 5,
     'train_cfg.max_epochs': 1,
     'train_dataloader.dataset.pipeline.2.scale': '(160,96)',
     'val_dataloader.dataset.pipeline.1.scale': '(160,96)',

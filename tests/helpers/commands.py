@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
@@ -110,7 +112,7 @@ ADAMW = {
 
 
 def options(task: Path, root: Path, **changes: object) -> list[str]:
-    """``--cfg-options`` that point a Shapes config at ``root``, and shorten its schedule and its steps.
+    """``--cfg-options`` that point a Shapes config at ``root`` and make its training short and quick.
 
     In ``changes``, ``__`` stands for the dot.
     """
@@ -150,12 +152,18 @@ class Run:
         return options(self.config, self.data, **changes)
 
 
-def train(tools: Tools, config: Path, data: Path, name: str) -> Run:
-    """Train a config for one epoch in a new process."""
-    work_dir = tools.folder / name
-    result = tools.fresh('train', config, '--work-dir', work_dir, *options(config, data))
-    result.ok()
-    return Run(config, data, work_dir, result)
+def train_once(
+    folder: Path, run: Callable[..., Result], config: Path, data: Path, name: str
+) -> Run:
+    """Train a config for one epoch, unless another process that shares ``folder`` has done so."""
+    work_dir, record = folder / name, folder / f'{name}.json'
+    with FileLock(folder / f'{name}.lock'):
+        if not record.exists():
+            result = run('train', config, '--work-dir', work_dir, *options(config, data))
+            result.ok()
+            record.write_text(json.dumps([str(data), asdict(result)]))
+        data, result = json.loads(record.read_text())
+    return Run(config, Path(data), work_dir, Result(**result))
 
 
 # drop path draws random numbers in every iteration, so a run that resumes wrongly ends with other weights

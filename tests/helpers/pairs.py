@@ -11,7 +11,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 def pairs(shapes: list) -> list[tuple]:
-    """Each shape with each type where kernels are compiled; interpreted, with one type, all in turn.
+    """Each shape with each type where kernels are compiled; interpreted, each shape with one type in turn.
 
     The interpreter computes in float32 whatever the type: it matters at loads and stores alone.
     """

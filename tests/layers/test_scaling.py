@@ -73,9 +73,10 @@ def test_cost_and_memory_of_attention_are_not():
         assert kept_for_backward(block, 64) / kept_for_backward(block, 32) > 8
 
 
-@pytest.mark.parametrize('dtype', [needs.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [needs.float16])
 @pytest.mark.parametrize('strategy', STRATEGIES, ids=IDS)
-def test_one_block_at_2048_pixels_is_finite_in_half_precision(strategy, dtype):
+def test_one_block_at_2048_pixels_is_finite_in_float16(strategy, dtype):
+    """Bfloat16 has the range of float32."""
     torch.manual_seed(0)
     block = DynamicBlock(8, **strategy)
     x = torch.randn(1, 2048 // 4, 2048 // 4, 8, requires_grad=True)

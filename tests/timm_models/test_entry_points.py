@@ -57,7 +57,7 @@ def test_feature_maps_are_as_feature_info_says(name, out_indices):
     info = model.feature_info
     channels, reductions = info.channels(), info.reduction()
     assert len(channels) == len(reductions) == len(info.out_indices) == (2 if out_indices else 4)
-    for height, width in [(224, 224), (256, 320), (65, 97)]:
+    for height, width in [(64, 96), (65, 97)]:
         with torch.inference_mode():
             features = model(torch.randn(1, 3, height, width))
         assert isinstance(features, list)

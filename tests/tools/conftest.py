@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION, Run, Tools, train
+from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION, Run, Tools, train_once
 
 
 @pytest.fixture(scope='session')
@@ -15,18 +17,25 @@ def tools(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def detection(tools, shapes) -> Run:
-    return train(tools, DETECTION, shapes, 'detection')
+def trained(tmp_path_factory, worker_id):
+    """A function that trains a config once for all workers of a test run."""
+    base = tmp_path_factory.getbasetemp()
+    return partial(train_once, base if worker_id == 'master' else base.parent)
 
 
 @pytest.fixture(scope='session')
-def segmentation(tools, shapes) -> Run:
-    return train(tools, SEGMENTATION, shapes, 'segmentation')
+def detection(tools, shapes, trained) -> Run:
+    return trained(tools.run, DETECTION, shapes, 'detection')
 
 
 @pytest.fixture(scope='session')
-def classification(tools, single_shapes) -> Run:
-    return train(tools, CLASSIFICATION, single_shapes, 'classification')
+def segmentation(tools, shapes, trained) -> Run:
+    return trained(tools.fresh, SEGMENTATION, shapes, 'segmentation')
+
+
+@pytest.fixture(scope='session')
+def classification(tools, single_shapes, trained) -> Run:
+    return trained(tools.run, CLASSIFICATION, single_shapes, 'classification')
 
 
 @pytest.fixture(params=['detection', 'segmentation', 'classification'])

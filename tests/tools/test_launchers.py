@@ -41,7 +41,7 @@ def environment(**changes: object) -> dict[str, str]:
     return {**kept, **ENV, 'PYTHON': sys.executable, **{k: str(v) for k, v in changes.items()}}
 
 
-def start(script: str, *arguments: object, cwd: Path, **env: object) -> subprocess.Popen:
+def start(script: str | Path, *arguments: object, cwd: Path, **env: object) -> subprocess.Popen:
     return subprocess.Popen(
         ['sh', str(TOOLS / script), *map(str, arguments)],
         cwd=cwd,
@@ -93,18 +93,39 @@ def rendezvous(kind: str) -> list[dict]:
     return [dict(NNODES=2, NODE_RANK=rank, MASTER_ADDR='127.0.0.1', PORT=port) for rank in (0, 1)]
 
 
+# in place of tools/train.py
+MEETING = """
+import sys
+import torch
+import torch.distributed as dist
+
+dist.init_process_group('gloo')
+ranks = torch.tensor([10 ** dist.get_rank()])
+dist.all_reduce(ranks)
+if dist.get_rank() == 0:
+    print('met:', ranks.item(), *sys.argv[1:])
+"""
+
+
 @pytest.mark.parametrize('kind', ['static', 'elastic'])
-def test_two_machines(kind, config, blank, shapes):
-    arguments = (config, 1, '--work-dir', blank / 'out', *two_steps(shapes))
-    nodes = [start('dist_train.sh', *arguments, cwd=blank, **env) for env in rendezvous(kind)]
+def test_two_machines(kind, blank):
+    """The processes of both meet; what a training does then is the same as on one machine."""
+    tools = blank / 'tools'
+    tools.mkdir()
+    for name in ('dist_train.sh', 'launchers'):
+        (tools / name).symlink_to(TOOLS / name)
+    (tools / 'train.py').write_text(MEETING)
+    nodes = [
+        start(tools / 'dist_train.sh', 'my config.py', 1, '--amp', cwd=blank, **env)
+        for env in rendezvous(kind)
+    ]
     try:
         logs = [finish(node) for node in nodes]
     finally:
         for node in nodes:
             node.kill()
-    # which of them is the first, whose log is written, is not settled in the elastic case
-    assert sorted(map(steps, logs)) == [[], ['1/1']]
-    assert (blank / 'out' / 'epoch_1.pth').is_file()
+    # which of them is the first is not settled in the elastic case
+    assert sorted(logs) == ['', 'met: 11 my config.py --amp --launcher pytorch\n']
 
 
 def test_signals_reach_the_launcher():

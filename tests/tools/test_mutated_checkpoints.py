@@ -31,7 +31,7 @@ from tests.helpers.state_mutations import NAMES, RUN_STATE
 from weightformer_mm.checkpoints.safe_load import load_checkpoint_file
 
 ALL = {**WEIGHTS, **FILES, **CRAFTED, **RUN_STATE, **NAMES}
-NUMBER, SAMPLE = 600, 12
+NUMBER, SAMPLE = 600, 8
 FIRST, STEP = map(int, os.environ.get('SHARD', '0/1').split('/'))
 
 
@@ -69,7 +69,7 @@ class Campaign:
         out = self.folder / 'out'
         shutil.rmtree(out, ignore_errors=True)
         image = next((run.data / 'images/val').glob('*.png'))
-        # a step of Muon takes seconds: load_from takes one, and what resumes has nothing left to do
+        # load_from takes one step, and what resumes has nothing left to do
         changes = {'train_cfg__max_epochs': 1, 'train_cfg__val_interval': 9}
         few = {'train_dataloader__dataset__indices': 4, **changes}
         arguments = {

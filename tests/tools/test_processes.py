@@ -212,9 +212,7 @@ def greatest_difference(expected: dict, found: dict) -> tuple[float, str]:
     [
         (DETECTION, ''),
         (DETECTION, 'with_cp=True'),
-        (DETECTION, 'memory_efficient=True'),
         (SEGMENTATION, ''),
-        (SEGMENTATION, 'with_cp=True'),
         (ISOTROPIC, 'memory_efficient=True'),
     ],
     ids=lambda value: getattr(value, 'stem', value),

@@ -46,11 +46,9 @@ def test_static_linear(layer):
     assert counted(layer, x) == 3 * formulas.linear(5, 7, 12, 20)
 
 
-SHAPES = [(64, 96), (37, 53), (800, 1280)]
-
-
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
-@pytest.mark.parametrize('arch', ['tiny', 'small'])
+@pytest.mark.parametrize(
+    ('arch', 'shape'), [('tiny', (37, 53)), ('tiny', (800, 1280)), ('small', (64, 96))], ids=str
+)
 def test_weightformer(arch, shape):
     settings = WeightFormer.arch_settings[arch]
     dynamic = [is_dynamic(index) for index in range(settings['depth'])]
@@ -58,8 +56,9 @@ def test_weightformer(arch, shape):
     assert measure(WeightFormer(arch), shape).total.multiply_adds == expected
 
 
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
-@pytest.mark.parametrize('arch', ['micro', 'tiny'])
+@pytest.mark.parametrize(
+    ('arch', 'shape'), [('micro', (37, 53)), ('micro', (800, 1280)), ('tiny', (64, 96))], ids=str
+)
 def test_pyramid_weightformer(arch, shape):
     settings = PyramidWeightFormer.arch_settings[arch]
     indices = iter(range(sum(settings['depths'])))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers import accuracy
-from tests.helpers.pairs import DTYPES, pairs
+from tests.helpers.pairs import pairs
 from weightformer_mm import ops
 from weightformer_mm.ops.depthwise_conv import triton
 
@@ -47,7 +47,9 @@ def test_one_kernel_per_image_with_residual(shape, dtype, device):
     check(arguments(shape, shape[0], dtype=dtype, device=device), residual=True)
 
 
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize(
+    'shape', [(3, 5, 1, 20), (5, 3, 2, 4), (1, 2, 3, 96), (4, 1, 513, 1)], ids=str
+)
 def test_one_kernel_for_all_images(shape, device):
     args = arguments(shape, 1, dtype=torch.bfloat16, parameters=torch.float32, device=device)
     check(args, residual=False)
@@ -73,7 +75,7 @@ def test_kernel_larger_than_the_map(device):
     check(arguments((1, 2, 1, 3), 1, device=device), residual=False)
 
 
-@pytest.mark.parametrize('dtype', DTYPES[1:], ids=str)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_rounds_once(dtype, device):
     """Sums, taps and residual are those of float32; a map and its gradient are rounded at the very end."""
     args = arguments((2, 2, 17, 5), 2, 3, dtype, torch.float32, device)

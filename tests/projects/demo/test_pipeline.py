@@ -1,4 +1,4 @@
-"""The whole demo, on its real data and configs but one iteration long."""
+"""The whole demo with its real tools and configs, on few small images and one iteration long."""
 
 from __future__ import annotations
 
@@ -16,17 +16,27 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 SHORT = """
 _base_ = {config!r}
 train_cfg = dict(max_epochs=1, val_interval=1)
-train_dataloader = dict(dataset=dict(indices=4), num_workers=0, persistent_workers=False)
+train_dataloader = dict(dataset=dict(indices=2), num_workers=0, persistent_workers=False)
 val_dataloader = dict(dataset=dict(indices=2), num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
+"""
+SIZE = 96  # pixels
+MAKE_SHAPES = f"""
+import runpy, sys
+sys.argv += ['--train', '2', '--val', '8', '--size', '{SIZE}']
+sys.path.insert(0, {str(REPOSITORY / 'tools')!r})
+runpy.run_path({str(REPOSITORY / 'tools/make_shapes.py')!r}, run_name='__main__')
 """
 
 
 @pytest.fixture(scope='module')
 def repository(tmp_path_factory):
-    """A repository with the real tools, and configs that train for one iteration."""
+    """A repository with the real tools, little data, and configs that train for one iteration."""
     folder = tmp_path_factory.mktemp('repository')
-    (folder / 'tools').symlink_to(REPOSITORY / 'tools')
+    (folder / 'tools').mkdir()
+    for name in ('train.py', 'test.py', 'command_line.py'):
+        (folder / 'tools' / name).symlink_to(REPOSITORY / 'tools' / name)
+    (folder / 'tools/make_shapes.py').write_text(MAKE_SHAPES)
     for task in TASKS:
         path = folder / task.config
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +55,7 @@ def test_makes_everything_once(repository, capsys):
         for t in TASKS
     ]
     for folder in folders:
-        assert cv2.imread(str(folder.sheet)).shape[0] > 4 * 256
+        assert cv2.imread(str(folder.sheet)).shape[0] > 4 * SIZE
         assert folder.checkpoint().is_file()
     capsys.readouterr()
 
