@@ -1,1 +1,1 @@
-"""What every room may use: errors in the user's words, signals, and files that appear whole."""
+"""What every room may use: errors in the user's words, signals, files that appear whole, patches."""
