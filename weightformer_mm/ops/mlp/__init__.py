@@ -60,7 +60,7 @@ def residual_mlp(
     if tuple(weight2.shape) != expected:
         raise ValueError(f'expected weight2 of shape {expected}, got {tuple(weight2.shape)}')
     parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2, scale
-    if is_traced():  # a compiler fuses for itself
+    if is_traced():  # a compiler fuses for itself, and cannot read the stash
         return reference.residual_mlp(x, *parameters, normed, eps)
     stash, on_cpu = current.get(), x.device.type == 'cpu'
     form = _form(x, parameters, checkpointed=stash is not None)
