@@ -252,7 +252,7 @@ def _progress(total: int) -> Iterator[Callable[..., None]]:
     It is drawn only between the steps: a thread that draws would disturb what is timed.
     """
     console = Console(stderr=True)
-    with Progress(console=console, auto_refresh=False) as bars:
+    with Progress(console=console, auto_refresh=False, transient=True) as bars:
         bar = bars.add_task('', total=total)
 
         def show(text: str, advance: int = 0) -> None:

@@ -91,7 +91,7 @@ def _train(repository: Path, trainings: list[Training], at_once: int) -> None:
         return
     jobs = {training.job(repository): training for training in trainings}
     length = iterations(repository, trainings[0].load_config())
-    with Progress(console=Console(stderr=True)) as bars:
+    with Progress(console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task('context', total=length * len(trainings))
 
         def update() -> None:

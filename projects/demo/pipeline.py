@@ -90,7 +90,7 @@ def _train(repository: Path, folders: list[TaskFolder]) -> None:
     ]
     columns = (*Progress.get_default_columns(), TextColumn('loss {task.fields[loss]}'))
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks = [
             bars.add_task(folder.task.name, total=folder.total_iterations(), loss='-')
             for folder in folders

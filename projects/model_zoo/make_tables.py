@@ -59,7 +59,7 @@ def _measure(root: Path, names: Sequence[str]) -> None:
         raise UserError(f'--measure: no recipe is called {", ".join(unknown)}')
     costs = _known_costs(root) if names else {}
     chosen = [recipe for recipe in recipes if not names or recipe.name in names]
-    for recipe in track(chosen, 'count recipes', console=Console(stderr=True)):
+    for recipe in track(chosen, 'count recipes', console=Console(stderr=True), transient=True):
         costs[recipe.name] = cost_of(str(root / recipe.path), recipe.shape)
     for family in FAMILIES:
         own = [recipe for recipe in recipes if recipe.family == family and recipe.name in costs]
@@ -83,7 +83,9 @@ def _measure_peers(family: Family) -> dict[str, list[int]]:
     configs = {peer['backbone']: peer['config'] for peer in _peers(family) if 'config' in peer}
     measured = {}
     text = f'count peers, {family.folder}'
-    for backbone, config in track(configs.items(), text, console=Console(stderr=True)):
+    for backbone, config in track(
+        configs.items(), text, console=Console(stderr=True), transient=True
+    ):
         package = find_spec(config['package'])
         if package is None or package.origin is None:
             raise UserError(

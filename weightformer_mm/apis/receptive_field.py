@@ -78,7 +78,7 @@ def run_erf(
     rows += [AFTER] if checkpoint is not None else []
     networks = [(row, column) for row in rows for column in strategies or [AS_IN_CONFIG]]
     fields: dict[str, dict[str, ReceptiveField]] = {row: {} for row in rows}
-    for row, column in track(networks, 'erf', console=Console(stderr=True)):
+    for row, column in track(networks, 'erf', console=Console(stderr=True), transient=True):
         backbone = _build_backbone(cfg, column)
         if row == AFTER:
             load_pretrained(backbone, checkpoint.replace(PLACEHOLDER, column))
