@@ -137,13 +137,12 @@ def make_sheet(images: list[Path], pictures: list[Path], out: Path) -> None:
         pictures: for each image the visualizer's ``truth | prediction``, side by side.
         out: the PNG to write.
     """
-    panels = [
-        np.hstack([cv2.imread(str(path))[..., ::-1] for path in pair])
-        for pair in zip(images, pictures)
-    ]
+    groups = []
+    for image, picture in zip(images, pictures):
+        shown = [cv2.imread(str(path))[..., ::-1] for path in (image, picture)]
+        groups.append([shown[0], *np.hsplit(shown[1], 2)])
     captions = [f'{image.name}: image, truth, prediction' for image in images]
-    height, width, _ = panels[0].shape
-    write_contact_sheet(panels, captions, out, SHEET_COLUMNS, (width, height))
+    write_contact_sheet(groups, captions, out, SHEET_COLUMNS, side=max(groups[0][0].shape))
 
 
 def _test(repository: Path, folder: TaskFolder, option: str, place: Path, *options: str) -> Job:
