@@ -1,8 +1,13 @@
 """What this package replaces in objects of other libraries: each with its reason, and what makes it needless.
 
 Subclasses, hooks and registries come first; these are the places that none of them reaches. Two replacements
-last, `return_float32` and `clip_over_processes`. While a cost is counted, `replaced` also makes these, and
-takes them back:
+last, `return_float32` and `clip_over_processes`. `replaced` makes the others, and takes them back. While COCO
+annotations are read:
+
+- ``COCO.__init__`` and ``COCO.createIndex`` of pycocotools, to check and name a file that is parsed once.
+  mmdet's data sets and metrics build the class themselves.
+
+While a cost is counted, on a copy of the model:
 
 - ``forward`` of each module, to know whose operations run: a hook misses that mmseg calls ``head.forward``.
 - The operators of ``mmcv._ext``, which PyTorch does not dispatch; needless once mmcv registers them with it.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ...utils.patches import replaced
 from .counter import Counts, count_operations
 
 _SEED = 0
@@ -200,11 +201,8 @@ def _cascade(
     """
     boxes = torch.cat([result.bboxes for result in proposals])[:_MASKS]
     rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
-    mask_head, head.mask_head = head.mask_head, None
-    try:
+    with replaced(head, mask_head=None):
         results = forward(features, proposals, *args, **kwargs)
-    finally:
-        head.mask_head = mask_head
     masks = [head._mask_forward(stage, features, rois) for stage in range(head.num_stages)]
     return (*results, masks)
 

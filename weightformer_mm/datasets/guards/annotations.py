@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...errors import UserError
+from ...utils.patches import replaced
 from ..rules.coco import Problem, fatal_problems
 from .images import inner_datasets
 
@@ -47,11 +48,8 @@ def checked_coco_files(
             raise UserError(f'{path}: {problem.what}: {problem.where}{advice}')
         create_index(self)
 
-    COCO.__init__, COCO.createIndex = named_init, checked_index
-    try:
+    with replaced(COCO, __init__=named_init, createIndex=checked_index):
         yield
-    finally:
-        COCO.__init__, COCO.createIndex = init, create_index
 
 
 def check_categories(dataset: Any) -> None:

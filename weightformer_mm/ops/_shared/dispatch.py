@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from .compat import (
     AUTOCAST_DEVICES,
@@ -191,14 +193,25 @@ def predict(predictor: nn.Module, x: Tensor) -> Tensor:
         state = {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
         if not any(tensor.dtype in HALF for tensor in state.values()):
             return predictor(x)
-        # a forward that was replaced on the instance may hold on to the original, and a compiler traces once:
-        # there, parameters are exchanged during the call
-        if is_compiling() or any('forward' in vars(module) for module in predictor.modules()):
+        if is_compiling():  # traced once: parameters are exchanged during the call
             promoted = {name: promote(tensor) for name, tensor in state.items()}
             return torch.func.functional_call(predictor, promoted, (promote(x),))
+        # a forward that was replaced on the instance may hold on to the original
+        if any('forward' in vars(module) for module in predictor.modules()):
+            with _Promotion():
+                return predictor(promote(x))
         return converted_copy(predictor, promote)(x)
 
 
 def promote(argument: Any) -> Any:
     """A half-precision tensor in float32; anything else as it is."""
     return argument.float() if isinstance(argument, Tensor) and argument.dtype in HALF else argument
+
+
+class _Promotion(TorchFunctionMode):
+    """Converts the arguments of each operation as it runs: slower, but nothing is copied or written."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        return func(*tree_map(promote, args), **tree_map(promote, kwargs or {}))
