@@ -173,20 +173,34 @@ def test_bad_arguments(script, arguments, env, expected, tmp_path):
 
 
 SRUN = """#!{python}
-import json, os, sys
+import json, os, subprocess, sys
 from pathlib import Path
 
-Path(os.environ['RECORD']).write_text(json.dumps(sys.argv[1:]))
+arguments = sys.argv[1:]
+Path(os.environ['RECORD']).write_text(json.dumps(arguments))
+tasks = next(int(a.partition('=')[2]) for a in arguments if a.startswith('--ntasks='))
+command = arguments[arguments.index({python!r}):]
+slurm = dict(SLURM_NTASKS=str(tasks), SLURM_NODELIST='node[1-2]')
+if os.environ.get('RUN') == '1':
+    processes = [
+        subprocess.Popen(command, env=dict(os.environ, **slurm, SLURM_PROCID=str(i), SLURM_LOCALID=str(i)))
+        for i in range(tasks)
+    ]
+    sys.exit(max(process.wait() for process in processes))
+"""
+SCONTROL = """#!/bin/sh
+[ "$*" = 'show hostnames node[1-2]' ] && printf '127.0.0.1\\n127.0.0.2\\n'
 """
 
 
 @pytest.fixture
 def slurm(tmp_path) -> dict[str, object]:
-    """Environment with a stand-in for ``srun``, which notes its arguments."""
+    """Environment with stand-ins for ``srun``, which notes its arguments, and ``scontrol``."""
     folder = tmp_path / 'bin'
     folder.mkdir()
-    (folder / 'srun').write_text(SRUN.format(python=sys.executable))
-    (folder / 'srun').chmod(0o755)
+    for name, text in (('srun', SRUN.format(python=sys.executable)), ('scontrol', SCONTROL)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     return dict(PATH=f'{folder}:{os.environ["PATH"]}', RECORD=tmp_path / 'record.json')
 
 
@@ -213,17 +227,26 @@ def test_slurm_passes_the_arguments_on(slurm, config, blank):
     assert arguments[-6:] == tool
 
 
+def test_slurm_tasks_train_together(slurm, config, blank, shapes):
+    command = ('slurm_train.sh', 'gpu', 'job', config, blank / 'out', *two_steps(shapes))
+    log = finish(start(*command, cwd=blank, **slurm, RUN=1, GPUS=2, PORT=free_port()))
+    assert steps(log) == ['1/1'] and 'MMDistributedDataParallel' in log
+    assert (blank / 'out' / 'epoch_1.pth').is_file()
+
+
 def test_slurm_launcher_outside_of_slurm(tools, shapes):
     settings = options(SEGMENTATION, shapes)
     line = tools.run('train', SEGMENTATION, '--launcher', 'slurm', *settings).error_line()
     assert 'tools/slurm_train.sh PARTITION JOB_NAME CONFIG' in line
 
 
-def test_slurm_without_gpus(tools, shapes):
-    variables = dict(SLURM_PROCID='0', SLURM_NTASKS='2', SLURM_NODELIST='n[1-2]')
+def test_unknown_first_machine(tools, shapes, tmp_path):
+    variables = dict(
+        SLURM_PROCID='0', SLURM_NTASKS='2', SLURM_NODELIST='n[1-2]', PATH=str(tmp_path)
+    )
     arguments = ('--launcher', 'slurm', *options(SEGMENTATION, shapes))
     line = tools.run('train', SEGMENTATION, *arguments, env=variables).error_line()
-    assert '--launcher slurm needs GPUs; on CPUs use --launcher pytorch' in line
+    assert 'scontrol show hostnames n[1-2] failed' in line and 'set MASTER_ADDR' in line
 
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda path: path.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from datetime import timedelta
 
 import torch
@@ -34,10 +35,32 @@ def use_launcher(cfg: Config, launcher: str) -> None:
             '--launcher slurm is for tasks of srun: tools/slurm_train.sh PARTITION JOB_NAME CONFIG'
         )
     cfg.launcher = launcher
-    if launcher != 'none' and torch.device(get_device()).type == 'cpu':
-        if launcher != 'pytorch':
-            raise UserError(f'--launcher {launcher} needs GPUs; on CPUs use --launcher pytorch')
+    if launcher in ('pytorch', 'slurm') and torch.device(get_device()).type == 'cpu':
+        if launcher == 'slurm':
+            _use_slurm_variables()
         _use_gloo(cfg)
+
+
+def _use_slurm_variables() -> None:
+    """Give torch the variables that it reads, as mmengine's own start-up does."""
+    variables = {
+        'RANK': os.environ['SLURM_PROCID'],
+        'WORLD_SIZE': os.environ['SLURM_NTASKS'],
+        'LOCAL_RANK': os.environ.get('SLURM_LOCALID', '0'),
+        'MASTER_PORT': os.environ.get('MASTER_PORT', '29500'),
+        'MASTER_ADDR': os.environ.get('MASTER_ADDR') or _first_host(os.environ['SLURM_NODELIST']),
+    }
+    os.environ.update(variables)
+
+
+def _first_host(nodes: str) -> str:
+    """The first machine of slurm's list, such as ``node[03-05]``."""
+    command = ['scontrol', 'show', 'hostnames', nodes]
+    try:
+        hosts = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f'{" ".join(command)} failed ({error}); set MASTER_ADDR') from error
+    return hosts[0]
 
 
 def _use_gloo(cfg: Config) -> None:
