@@ -82,17 +82,10 @@ def evaluate(
     if tta:
         use_tta(cfg)
     use_launcher(cfg, launcher)
-    hooks: list[Hook] = []
     with ExitStack() as stack:
-        if out is not None:
-            out_dir = make_folder(out, '--out')
-            stage = stack.enter_context(staged(out_dir))
-            if _write_predictions(cfg, stage):
-                hooks.append(WriteLabelsHook(stage, _image_root(cfg), out_dir))
-        if show_dir is not None:
-            use_visualizer(cfg)
-            pictures = make_folder(show_dir, '--show-dir')
-            hooks.append(DrawPredictionsHook(pictures, _image_root(cfg), score_thr))
+        out_dir = None if out is None else make_folder(out, '--out')
+        stage = None if out_dir is None else stack.enter_context(staged(out_dir))
+        hooks = _output_hooks(cfg, stage, out_dir, show_dir, score_thr)
         runner = build_runner(cfg, trains=False)
         check_classes(cfg, runner.model, ('test',))
         check_matches(runner.model, weights, checkpoint)
@@ -100,7 +93,7 @@ def evaluate(
         for hook in hooks:
             runner.register_hook(hook)
         metrics = runner.test()
-        if out is not None and is_main_process():
+        if stage is not None and is_main_process():
             plain = {name: _plain(value) for name, value in metrics.items()}
             (stage / 'metrics.json').write_text(json.dumps(plain, indent=2) + '\n')
     if out is not None:
@@ -126,6 +119,20 @@ def _check_outputs(
         refuse_data(cfg, ('test',), '--out', folder / 'labels')
         written = [folder / name for name in ('metrics.json', 'classes.json')]
         refuse_replacing('--out', written, inputs)
+
+
+def _output_hooks(
+    cfg: Config, stage: Path | None, out: Path | None, show_dir: str | None, score_thr: float
+) -> list[Hook]:
+    """The hooks that write into ``stage``, which becomes ``out``, and into ``show_dir``."""
+    hooks: list[Hook] = []
+    if stage is not None and _write_predictions(cfg, stage):
+        hooks.append(WriteLabelsHook(stage, _image_root(cfg), out))
+    if show_dir is not None:
+        use_visualizer(cfg)
+        pictures = make_folder(show_dir, '--show-dir')
+        hooks.append(DrawPredictionsHook(pictures, _image_root(cfg), score_thr))
+    return hooks
 
 
 def _write_predictions(cfg: Config, folder: Path) -> bool:
