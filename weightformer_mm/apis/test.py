@@ -57,15 +57,14 @@ def evaluate(
         config: path of the config.
         checkpoint: path of a checkpoint of exactly that model.
         work_dir: folder of the logs; default as in training.
-        out: folder for ``metrics.json`` and the predictions: ``detections.bbox.json`` and
-            ``detections.segm.json`` in COCO's result format, label PNGs in ``labels/`` as the images lie in
-            their folder, or ``classes.json``.
+        out: folder for ``metrics.json`` and the predictions: ``detections.{bbox,segm}.json`` in COCO's
+            result format, label PNGs in ``labels/`` as the images lie in their folder, or ``classes.json``.
         show_dir: folder for pictures ``ground truth | prediction``.
         tta: test-time augmentation as the config has it.
         options: ``KEY=VALUE`` changes to the config.
         launcher: one of none, pytorch, slurm, mpi.
         score_thr: detections below it are not drawn.
-        data_root: folder that takes the place of the config's ``data_root``.
+        data_root: replaces the config's ``data_root``.
 
     Raises:
         UserError: bad input, found before the evaluation starts wherever that is possible.
@@ -94,8 +93,7 @@ def evaluate(
             runner.register_hook(hook)
         metrics = runner.test()
         if stage is not None and is_main_process():
-            plain = {name: _plain(value) for name, value in metrics.items()}
-            (stage / 'metrics.json').write_text(json.dumps(plain, indent=2) + '\n')
+            _write_metrics(stage, metrics)
     if out is not None:
         runner.logger.info(f'Metrics and predictions: {out}')
     if show_dir is not None:
@@ -158,6 +156,11 @@ def _write_predictions(cfg: Config, folder: Path) -> bool:
         kept.append({'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')})
     cfg.test_evaluator = kept
     return has_labels
+
+
+def _write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    plain = {name: _plain(value) for name, value in metrics.items()}
+    (folder / 'metrics.json').write_text(json.dumps(plain, indent=2) + '\n')
 
 
 def _plain(value: Any) -> float | str | None:
