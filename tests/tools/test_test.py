@@ -193,7 +193,7 @@ def test_no_file_takes_the_place_of_what_is_read(tools, segmentation, detection,
     folder = detection.data / 'annotations'
     settings = (*work, '--out', folder, *detection.options())
     line = tools.run('test', DETECTION, detection.checkpoint, *settings).error_line()
-    assert f'--out {folder}: the folder of {folder}/instances_val.json, which is read' in line
+    assert f'--out {folder}: {folder}/instances_val.json lies in it and is read' in line
 
 
 def test_classification_writes_classes_metrics_and_pictures(tools, classification, tmp_path):

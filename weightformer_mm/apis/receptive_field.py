@@ -65,6 +65,8 @@ def run_erf(
     Raises:
         UserError: bad input.
     """
+    if count < 1:
+        raise UserError(f'--count {count}: at least one image')
     out = _check_options(
         Path(out).expanduser(), config, checkpoint, before_after, strategies, images
     )

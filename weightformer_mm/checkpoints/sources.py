@@ -50,6 +50,7 @@ def use_safe_loading() -> None:
 
     Files of other kinds are read without running them, too: see `read_files_safely`.
     """
+    hub.log_to_stdout()
     read_files_safely()
     register_hub()
     for scheme in ('', *_HTTP):

@@ -129,16 +129,13 @@ def _python_files(path: Path) -> list[Path]:
     for node in tree.body:
         if not isinstance(node, ast.Assign) or '_base_' not in map(ast.unparse, node.targets):
             continue
-        try:
-            bases = as_list(ast.literal_eval(node.value))
-        except ValueError:  # computed
-            continue
-        for base in bases:
-            if '::' in base or '{{' in base:  # of an installed package, or filled in by mmengine
+        for base in getattr(node.value, 'elts', [node.value]):
+            name = base.value if isinstance(base, ast.Constant) else '{{'  # computed
+            if '::' in name or '{{' in name:  # of an installed package, or filled in by mmengine
                 continue
-            base_path = Path(os.path.normpath(path.parent / base))
+            base_path = Path(os.path.normpath(path.parent / name))
             if not base_path.is_file():
-                raise UserError(f'{path}, line {node.lineno}: _base_ file not found: {base_path}')
+                raise UserError(f'{path}, line {base.lineno}: _base_ file not found: {base_path}')
             files += _python_files(base_path)
     return files
 

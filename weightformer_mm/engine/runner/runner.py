@@ -179,7 +179,11 @@ def _explain(error: Exception, dataloader: Any) -> str | None:
             f'no image of {path} is left to use: none has objects of the '
             "data set's classes (metainfo) after filter_cfg; are the class names those of the file?"
         )
-    kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
-    if kind.__module__.startswith('mmpretrain.'):  # of folders of classes, or a list of images
+    kind = dataset['type']
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    # of folders of classes, or a list of images
+    if getattr(kind, '__module__', '').startswith('mmpretrain.'):
         return f'data set {kind.__name__}, {path}: {error}'
     return None
