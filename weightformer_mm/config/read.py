@@ -130,7 +130,9 @@ def _python_files(path: Path) -> list[Path]:
         if not isinstance(node, ast.Assign) or '_base_' not in map(ast.unparse, node.targets):
             continue
         for base in getattr(node.value, 'elts', [node.value]):
-            name = base.value if isinstance(base, ast.Constant) else '{{'  # computed
+            name = getattr(base, 'value', None)
+            if not isinstance(name, str):  # computed
+                continue
             if '::' in name or '{{' in name:  # of an installed package, or filled in by mmengine
                 continue
             base_path = Path(os.path.normpath(path.parent / name))
