@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import sys
 from pathlib import Path
 
 import huggingface_hub
@@ -61,10 +59,3 @@ def fetch(reference: str, cache_dir: str | Path | None = None) -> Path:
         raised = NoSuchFile if kind is hub_errors.EntryNotFoundError else UserError
         raise raised(f'{reference}: {reason}') from error
     return Path(path)
-
-
-def log_to_stdout() -> None:
-    """Let huggingface_hub announce its retries on stdout: a tool keeps stderr for errors."""
-    for handler in logging.getLogger('huggingface_hub').handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(sys.stdout)

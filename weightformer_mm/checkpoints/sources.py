@@ -6,7 +6,9 @@ All of them end in `load_checkpoint_file`, which runs nothing that is in the fil
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import sys
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -50,7 +52,7 @@ def use_safe_loading() -> None:
 
     Files of other kinds are read without running them, too: see `read_files_safely`.
     """
-    hub.log_to_stdout()
+    _hub_logs_to_stdout()
     read_files_safely()
     register_hub()
     for scheme in ('', *_HTTP):
@@ -128,3 +130,10 @@ def _refuse(reference: str, map_location: Any = None) -> dict[str, Any]:
         f'{reference}: this kind of storage can only be read by unpickling, which could run code; '
         'copy the file to disk and give its path'
     )
+
+
+def _hub_logs_to_stdout() -> None:
+    """Let huggingface_hub announce its retries on stdout: a tool keeps stderr for errors."""
+    for handler in logging.getLogger('huggingface_hub').handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stdout)
