@@ -136,12 +136,15 @@ def test_what_has_no_state_is_said(tmp_path, capsys):
 
 
 CHANGES = {
-    'the state of convs.0.weight is unlike': lambda c: c['optimizer']['state'][1].update(
+    'exp_avg of convs.0.weight is a tensor': lambda c: c['optimizer']['state'][1].update(
         exp_avg=torch.ones(2)
     ),
-    'state of convs.0.weight is unlike that of every other': lambda c: c['optimizer']['state'][
-        1
-    ].pop('exp_avg_sq'),
+    'exp_avg of convs.0.bias is a tensor': lambda c: [
+        c['optimizer']['state'][number].update(exp_avg=torch.ones(2)) for number in (2, 3)
+    ],
+    'convs.0.weight has step, exp_avg, and no other parameter has': lambda c: c['optimizer'][
+        'state'
+    ][1].pop('exp_avg_sq'),
     'this run ends at 2': lambda c: c['meta'].update(epoch=3),
     'group 0: lr is nan': lambda c: c['optimizer']['param_groups'][0].update(lr=float('nan')),
     'MultiStepLR: last_step is -7': lambda c: c['param_schedulers'][0].update(last_step=-7),

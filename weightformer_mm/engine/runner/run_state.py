@@ -116,12 +116,12 @@ def _group_problems(optimizer: Any, saved: list) -> Iterator[str]:
 
 
 def _state_problems(saved: dict, parameters: list[tuple[str, Tensor]]) -> Iterator[str]:
-    """Every value is finite, and no parameter has a state unlike that of all others."""
+    """Every value is finite and of the kind it has for most parameters; none has values that no other has."""
     odd = [number for number in saved if not is_count(number) or number >= len(parameters)]
     if odd or not all(isinstance(entry, dict) for entry in saved.values()):
         yield f'it has state of {len(odd)} parameters that the model does not have'
         return
-    kinds: dict[str, frozenset] = {}
+    kinds: dict[str, Counter] = {}
     for number, entry in saved.items():
         name, weight = parameters[number]
         for key, value in entry.items():
@@ -130,12 +130,15 @@ def _state_problems(saved: dict, parameters: list[tuple[str, Tensor]]) -> Iterat
             if not fits or (is_step and float(value) < 0):
                 yield f'{key} of {name} is {_shown(value)}, or not finite'
                 return
-        if weight.numel() > 1:
-            kinds[name] = frozenset((key, _kind(value, weight)) for key, value in entry.items())
-    counts = Counter(kinds.values())
-    for name, kind in kinds.items():
-        if counts[kind] == 1 and len(kinds) >= _MANY:
-            yield f'the state of {name} is unlike that of every other parameter'
+            kinds.setdefault(key, Counter())[_kind(value, weight)] += weight.numel() > 1
+    alone = Counter(frozenset(entry) for entry in saved.values())
+    for number, entry in saved.items():
+        name, weight = parameters[number]
+        for key, value in entry.items():
+            if weight.numel() > 1 and _kind(value, weight) != kinds[key].most_common(1)[0][0]:
+                yield f'{key} of {name} is {_shown(value)}'
+        if alone[frozenset(entry)] == 1 and len(saved) >= _MANY:
+            yield f'{name} has {", ".join(map(str, entry))}, and no other parameter has'
 
 
 def _kind(value: Any, weight: Tensor) -> Any:
