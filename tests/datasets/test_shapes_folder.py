@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -67,6 +69,21 @@ def test_another_set_is_kept_unless_forced(out, read_tree):
     assert make(out, OTHER, force=True, progress=False)
     assert json.loads((out / 'manifest.json').read_text())['parameters']['seed'] == 2
     assert read_tree(out) != before
+    assert hidden(out) == []
+
+
+def test_a_set_that_cannot_be_replaced_stays(out, read_tree, monkeypatch):
+    before, rename = read_tree(out), os.rename
+
+    def fail_for_the_new_one(source, target):
+        if source.name == 'new':
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        rename(source, target)
+
+    monkeypatch.setattr(os, 'rename', fail_for_the_new_one)
+    with pytest.raises(UserError, match='cannot write .*No space left'):
+        make(out, OTHER, force=True, progress=False)
+    assert read_tree(out) == before
     assert hidden(out) == []
 
 

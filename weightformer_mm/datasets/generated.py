@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..errors import UserError
+from ..utils.interrupts import uninterrupted
 
 MANIFEST, MARKER = 'manifest.json', 'GENERATED.txt'
 logger = logging.getLogger(__name__)
@@ -87,9 +88,7 @@ class Generator:
                 manifest = json.dumps(self._manifest(new, parameters), indent=2)
                 (new / MANIFEST).write_text(f'{manifest}\n', encoding='utf-8')
                 self._check_replaceable(out, force)  # again: making the set took a while
-                if out.exists():
-                    os.rename(out, work / 'old')
-                os.rename(new, out)
+                _replace(out, new, work / 'old')
         except (FileExistsError, NotADirectoryError):
             raise UserError(f'{out}: a file stands where a folder is needed') from None
         except OSError as error:
@@ -143,6 +142,19 @@ class Generator:
             return None
         own = isinstance(manifest, dict) and manifest.get('generator') == self.name
         return manifest if own and isinstance(manifest.get('parameters'), dict) else None
+
+
+def _replace(out: Path, new: Path, old: Path) -> None:
+    """Let ``new`` take the place of ``out``, which stays where it is if that fails."""
+    with uninterrupted():
+        if out.exists():
+            os.rename(out, old)
+        try:
+            os.rename(new, out)
+        except OSError:
+            if old.exists():
+                os.rename(old, out)
+            raise
 
 
 @contextmanager
