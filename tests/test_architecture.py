@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,3 +92,14 @@ def test_nothing_imports_the_programs_of_the_repository():
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.ImportFrom)
         }
+
+
+def test_import_loads_no_more_than_a_backbone_needs():
+    code = (
+        'import sys\nimport {}\n'
+        "print(*{'cv2', 'matplotlib', 'pycocotools', 'mmengine.runner'} & set(sys.modules))"
+    )
+    for libraries in ('mmengine.model, timm.layers', 'weightformer_mm'):
+        command = [sys.executable, '-c', code.replace('{}', libraries, 1)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == '', libraries

@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     from weightformer_mm.apis.convert import Conversion, convert_checkpoint
-    from weightformer_mm.checkpoints.sources import use_safe_loading
+    from weightformer_mm.checkpoints.schemes import use_safe_loading
 
     use_safe_loading()
     conversion = Conversion(args.to, args.backbone_only, args.publish)

@@ -11,8 +11,5 @@ from .version import __version__
 
 if find_spec('mmengine') is not None:
     from . import backbones, engine, evaluation, necks  # noqa: F401
-    from .checkpoints.sources import register_hub
-
-    register_hub()
 
 __all__ = ['__version__']

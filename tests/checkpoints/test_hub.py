@@ -14,7 +14,7 @@ from mmengine.runner import CheckpointLoader
 
 from tests.helpers.hub_server import stand_in, use_endpoint
 from weightformer_mm.checkpoints.hub import fetch
-from weightformer_mm.checkpoints.sources import use_safe_loading
+from weightformer_mm.checkpoints.schemes import use_safe_loading
 from weightformer_mm.errors import UserError
 
 WEIGHTS = {'a': torch.arange(3.0)}

@@ -22,7 +22,7 @@ from torch.torch_version import TorchVersion
 from tests.helpers.pickles import Call
 from weightformer_mm.checkpoints import safe_load
 from weightformer_mm.checkpoints.safe_load import load_checkpoint_file
-from weightformer_mm.checkpoints.sources import use_safe_loading
+from weightformer_mm.checkpoints.schemes import use_safe_loading
 from weightformer_mm.errors import UserError
 
 

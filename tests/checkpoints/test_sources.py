@@ -18,7 +18,8 @@ from mmengine.runner import checkpoint as zoos
 
 from tests.helpers.hub_server import serve
 from tests.helpers.pickles import Call
-from weightformer_mm.checkpoints.sources import load_weights, use_safe_loading
+from weightformer_mm.checkpoints.schemes import use_safe_loading
+from weightformer_mm.checkpoints.sources import load_weights
 from weightformer_mm.errors import UserError
 
 WEIGHTS = {'state_dict': {'backbone.a': torch.arange(3.0), 'head.b': torch.zeros(1)}}
@@ -67,9 +68,18 @@ def test_urls_that_are_none(url):
         load_weights(url)
 
 
-def test_the_hub_is_known_to_every_training_script():
+@pytest.mark.parametrize(
+    'script',
+    [
+        'import mmengine.runner, weightformer_mm',
+        "import weightformer_mm, mmengine; mmengine.MODELS.get('WeightFormer')",
+        "import weightformer_mm, mmengine; mmengine.HOOKS.get('CheckpointHook')",
+    ],
+    ids=['in a script', 'before a model', 'before a runner'],
+)
+def test_the_hub_is_known_to_every_training_script(script):
     code = (
-        'import weightformer_mm\nfrom mmengine.runner import CheckpointLoader\n'
+        f'{script}\nfrom mmengine.runner import CheckpointLoader\n'
         "assert CheckpointLoader._get_checkpoint_loader('hf://a/b').__name__ == 'load_weights'"
     )
     subprocess.run([sys.executable, '-c', code], check=True)
@@ -132,4 +142,4 @@ def test_storage_that_only_mmengine_reads_is_refused(site, reference):
 
 def test_every_scheme_of_mmengine_is_taken_over(site):
     modules = {loader.__module__ for loader in CheckpointLoader._schemes.values()}
-    assert modules == {'weightformer_mm.checkpoints.sources'}
+    assert {module.rpartition('.')[0] for module in modules} == {'weightformer_mm.checkpoints'}

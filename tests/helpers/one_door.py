@@ -21,7 +21,7 @@ from weightformer_mm.apis.convert import Conversion, convert_checkpoint
 from weightformer_mm.apis.inference import infer
 from weightformer_mm.apis.test import evaluate
 from weightformer_mm.apis.train import train
-from weightformer_mm.checkpoints.sources import use_safe_loading
+from weightformer_mm.checkpoints.schemes import use_safe_loading
 
 READERS = [
     (torch, 'load'),

@@ -23,7 +23,8 @@ from mmengine.runner.checkpoint import load_state_dict
 from tqdm import tqdm
 
 from ..checkpoints.match import check_matches, get_state_dict, some
-from ..checkpoints.sources import load_weights, use_safe_loading
+from ..checkpoints.schemes import use_safe_loading
+from ..checkpoints.sources import load_weights
 from ..config.read import innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta
 from ..datasets.guards.images import guard, image_problem

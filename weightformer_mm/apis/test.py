@@ -16,7 +16,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from ..checkpoints.match import check_matches
-from ..checkpoints.sources import load_weights, use_safe_loading
+from ..checkpoints.schemes import use_safe_loading
+from ..checkpoints.sources import load_weights
 from ..config.read import as_list, innermost_datasets, load_config, require, type_name
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data, refuse_data

@@ -17,7 +17,7 @@ from ..checkpoints.pretrained import (
     load_from_path,
     refuse_lenient_loading,
 )
-from ..checkpoints.sources import use_safe_loading
+from ..checkpoints.schemes import use_safe_loading
 from ..config.read import load_config, require
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data

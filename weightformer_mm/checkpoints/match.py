@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner.checkpoint import load_state_dict
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -151,7 +150,7 @@ def converts(model: nn.Module, differences: Differences) -> bool:
         if all(misfit(one, tensor) for one in alike):
             return False
     try:
-        load_state_dict(unwrapped(model), dict(found), strict=True)
+        unwrapped(model).load_state_dict(dict(found), strict=True)
     except RuntimeError:
         return False
     return True

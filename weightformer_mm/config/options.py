@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.runner import Runner
 
 from ..errors import UserError
 
@@ -64,6 +63,8 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_key(cfg: Config, key: str) -> None:
+    from mmengine.runner import Runner  # loads OpenCV, which a backbone does not need
+
     runner_keys = set(inspect.signature(Runner.__init__).parameters) | _OTHER_KEYS
     first, *rest = key.split('.')
     if first not in {*cfg, *runner_keys}:

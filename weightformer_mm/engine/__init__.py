@@ -1,9 +1,18 @@
 """What mmengine calls an engine: runners, hooks and optimizers.
 
-Importing this package registers its hooks, optimizer wrapper, sampler, sharding strategy and the constructor
-for layer-wise learning rate decay in mmengine's root registries.
+mmengine's root registries import them when they are first asked, as they import mmengine's own modules:
+``mmengine.runner`` and ``mmengine.hooks`` load OpenCV, which a backbone alone does not need.
 """
 
-from . import hooks, optimizers, runner
+from mmengine import registry
 
-__all__ = ['hooks', 'optimizers', 'runner']
+from ..utils.patches import import_at_lookup
+
+_OPTIMIZERS = (registry.OPTIMIZERS, registry.OPTIM_WRAPPERS, registry.OPTIM_WRAPPER_CONSTRUCTORS)
+_RUNNER = (registry.DATA_SAMPLERS, registry.DATASETS, registry.FUNCTIONS, registry.STRATEGIES)
+
+import_at_lookup(f'{__name__}.optimizers', *_OPTIMIZERS)
+import_at_lookup(f'{__name__}.hooks', registry.HOOKS)
+import_at_lookup(f'{__name__}.runner', registry.HOOKS, *_RUNNER)
+# hf:// for any script that builds a model or a runner
+import_at_lookup('weightformer_mm.checkpoints.schemes', registry.HOOKS, registry.MODELS)

@@ -1,7 +1,7 @@
 """What this package replaces in objects of other libraries: each with its reason, and what makes it needless.
 
-Subclasses, hooks and registries come first; these are the places that none of them reaches. Two replacements
-last, `return_float32` and `clip_over_processes`. `replaced` makes the others, and takes them back. While COCO
+Subclasses, hooks and registries come first; these are the places that none of them reaches. Three of them
+last, `import_at_lookup`, `return_float32` and `clip_over_processes`. `replaced` makes the others, and takes them back. While COCO
 annotations are read:
 
 - ``COCO.__init__`` and ``COCO.createIndex`` of pycocotools, to check and name a file that is parsed once.
@@ -18,13 +18,27 @@ While a cost is counted, on a copy of the model:
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper
+from mmengine.registry import Registry
 from torch import nn
+
+
+def import_at_lookup(module: str, *registries: Registry) -> None:
+    """Import ``module`` when one of the registries is first asked, or now where ``mmengine.runner`` is loaded.
+
+    Only mmengine itself gives its root registries ``locations``. Needless once others can add theirs.
+    """
+    for registry in registries:
+        registry._locations.append(module)
+    if 'mmengine.runner' in sys.modules or any(registry._imported for registry in registries):
+        import_module(module)
 
 
 def return_float32(module: nn.Module) -> None:

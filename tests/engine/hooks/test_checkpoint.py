@@ -10,7 +10,7 @@ import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.model import BaseModel
 
-from weightformer_mm.checkpoints.sources import use_safe_loading
+from weightformer_mm.checkpoints.schemes import use_safe_loading
 from weightformer_mm.engine.runner.runner import CheckedRunner
 from weightformer_mm.errors import UserError
 
