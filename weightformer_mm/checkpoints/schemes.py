@@ -1,4 +1,4 @@
-"""What mmengine's ``CheckpointLoader`` reads: ``hf://`` as soon as this module is imported, the rest on demand.
+"""What mmengine's ``CheckpointLoader`` reads through `sources`: ``hf://`` from the import of this module on.
 
 Apart from `sources`, since ``mmengine.runner`` loads OpenCV.
 """

@@ -1,8 +1,8 @@
 """What this package replaces in objects of other libraries: each with its reason, and what makes it needless.
 
-Subclasses, hooks and registries come first; these are the places that none of them reaches. Three of them
-last, `import_at_lookup`, `return_float32` and `clip_over_processes`. `replaced` makes the others, and takes them back. While COCO
-annotations are read:
+Subclasses, hooks and registries come first; these are the places that none of them reaches. Three last:
+`import_at_lookup`, `return_float32` and `clip_over_processes`. `replaced` makes the others, and takes them
+back. While COCO annotations are read:
 
 - ``COCO.__init__`` and ``COCO.createIndex`` of pycocotools, to check and name a file that is parsed once.
   mmdet's data sets and metrics build the class themselves.
@@ -31,7 +31,7 @@ from torch import nn
 
 
 def import_at_lookup(module: str, *registries: Registry) -> None:
-    """Import ``module`` when one of the registries is first asked, or now where ``mmengine.runner`` is loaded.
+    """Import ``module`` when one of the registries is first asked; now, if ``mmengine.runner`` is loaded.
 
     Only mmengine itself gives its root registries ``locations``. Needless once others can add theirs.
     """
