@@ -62,9 +62,7 @@ def check_zip(file: BinaryIO, path: Path) -> None:
 
 def _odd_structure(file: BinaryIO, archive: zipfile.ZipFile) -> str | None:
     entries = archive.infolist()
-    names = {
-        entry.filename.lower() for entry in entries
-    }  # torch ignores case when it looks them up
+    names = {entry.filename.lower() for entry in entries}  # torch ignores case
     end = file.seek(-_END_SIZE - len(archive.comment), os.SEEK_END)
     if file.read(len(_END_OF_ZIP)) != _END_OF_ZIP:
         return 'something follows its end'

@@ -56,10 +56,9 @@ class Differences:
                 f'{name} {tuple(self.found[name].shape)} instead of {tuple(self.wanted[name].shape)}'
                 for name in self.reshaped
             ],
-            'of another kind': [f'{name} {why}' for name, why in self.misfits.items()],
         }
-        if not self.misfits:
-            del groups['of another kind']
+        if self.misfits:
+            groups['of another kind'] = [f'{name} {why}' for name, why in self.misfits.items()]
         return '; '.join(f'{kind}: {some(names, most)}' for kind, names in groups.items())
 
 
@@ -144,11 +143,11 @@ def converts(model: nn.Module, differences: Differences) -> bool:
     """
     if differences.misfits:
         return False
-    wanted, found = differences.wanted, differences.found
-    lacking = [tensor for name, tensor in wanted.items() if name not in found]
-    for tensor in (found[name] for name in differences.unexpected) if lacking else ():
+    found = differences.found
+    lacking = [tensor for name, tensor in differences.wanted.items() if name not in found]
+    for tensor in (found[name] for name in differences.unexpected):
         alike = [one for one in lacking if one.shape == tensor.shape] or lacking
-        if all(misfit(one, tensor) for one in alike):
+        if lacking and all(misfit(one, tensor) for one in alike):
             return False
     try:
         load_state_dict(unwrapped(model), dict(found), strict=True)
@@ -184,14 +183,9 @@ def get_state_dict(
     odd = [f'{name} ({why})' for name, why in problems.items() if why]
     if odd:
         raise UserError(f'{path} holds weights that no model can take: {some(odd, _SHOWN)}')
-    wrapped = [name for name in state_dict if name.startswith(_WRAPPER)]
-    if wrapped and len(wrapped) < len(state_dict):
-        others = [name for name in state_dict if name not in wrapped]
-        raise UserError(
-            f'{path} is damaged: {some(wrapped, _SHOWN)} begin with {_WRAPPER}, '
-            f'{some(others, _SHOWN)} do not'
-        )
-    return {name.removeprefix(_WRAPPER): tensor for name, tensor in state_dict.items()}
+    # what is wrapped in part does not match, and is refused for that
+    wrapper = _WRAPPER if all(name.startswith(_WRAPPER) for name in state_dict) else ''
+    return {name.removeprefix(wrapper): tensor for name, tensor in state_dict.items()}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

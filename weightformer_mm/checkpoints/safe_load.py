@@ -109,21 +109,18 @@ def _unpickle(file: BinaryIO, path: Path, map_location: Any) -> Any:
 
     Two still older formats are refused: torch < 2.6 reads them without its restricted unpickler.
     """
-    is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    is_zip, kind = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC, ''
     if is_zip and any(n.endswith('/constants.pkl') for n in zipfile.ZipFile(file).namelist()):
-        raise UserError(
-            f'{path} is a TorchScript archive, which can run code; save a plain state_dict'
-        )
-    if not is_zip and tarfile.is_tarfile(path):
-        raise UserError(
-            f"{path} is a tar file, torch's oldest format, which can run code; save a plain state_dict"
-        )
+        kind = 'a TorchScript archive'
+    elif not is_zip and tarfile.is_tarfile(path):
+        kind = "a tar file, torch's oldest format"
+    if kind:
+        raise UserError(f'{path} is {kind}, which can run code; save a plain state_dict')
     if is_zip:
         check_zip(file, path)
     file.seek(0)
-    if (
-        _HAS_ALLOW_LIST
-    ):  # for each file anew: a safe_globals block elsewhere takes its own names off the list
+    if _HAS_ALLOW_LIST:
+        # for each file anew: a safe_globals block elsewhere takes its own names off the list
         torch.serialization.add_safe_globals(list(_harmless()))
     checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     if not is_zip and file.read(1):

@@ -25,6 +25,13 @@ from . import hub
 from .safe_load import load_checkpoint_file
 
 _HTTP = ('http://', 'https://')
+_ZOOS = {  # the functions of mmengine that map models to URLs
+    'torchvision://': 'get_torchvision_models',
+    'modelzoo://': 'get_torchvision_models',
+    'open-mmlab://': 'get_external_models',
+    'openmmlab://': 'get_external_models',
+    'mmcls://': 'get_mmcls_models',
+}
 _UNSAFE = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
 
@@ -57,11 +64,8 @@ def use_safe_loading() -> None:
     register_hub()
     for scheme in ('', *_HTTP):
         _register(scheme, load_weights)
-    for name in ('torchvision', 'modelzoo'):
-        _register_zoo(name, zoos.get_torchvision_models)
-    for name in ('open-mmlab', 'openmmlab'):
-        _register_zoo(name, zoos.get_external_models)
-    _register_zoo('mmcls', zoos.get_mmcls_models, prefix='backbone.')
+    for scheme, table in _ZOOS.items():
+        _register_zoo(scheme, table)
     for scheme in _UNSAFE:
         _register(scheme, _refuse)
 
@@ -77,52 +81,42 @@ def _register(scheme: str, loader: Callable[..., dict[str, Any]]) -> None:
 
 def _load_from_http(url: str, map_location: Any, with_config: bool = False) -> dict[str, Any]:
     """Download to torch's cache; torch renames the whole file, so several processes may do so at once."""
-    cached = Path(torch.hub.get_dir(), 'checkpoints', _cached_name(url))
-    is_new = not cached.is_file()
-    if is_new:
-        try:
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]  # many files are called epoch_12.pth
+    # URLError and HTTPError are OSErrors; a ValueError is about the URL itself
+    try:
+        name = urlsplit(url).path.rpartition('/')[2] or 'index'
+        cached = Path(torch.hub.get_dir(), 'checkpoints', f'{digest}-{name}')
+        is_new = not cached.is_file()
+        if is_new:
             cached.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(cached))
-        # URLError and HTTPError are OSErrors; a ValueError is about the URL itself
-        except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, 'reason', None) or error
-            raise UserError(f'{url}: download failed: {reason}') from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise UserError(f'{url}: download failed: {getattr(error, "reason", error)}') from error
     try:
         return load_checkpoint_file(cached, map_location, with_config)
     except UserError as error:
-        if (
-            is_new
-        ):  # an error page, or not what its name says; older files stay for their owner to judge
+        # an error page, or not what its name says; older files stay for their owner to judge
+        if is_new:
             cached.unlink(missing_ok=True)
         raise UserError(f'{url}: {error}') from error
 
 
-def _cached_name(url: str) -> str:
-    try:
-        name = urlsplit(url).path.rpartition('/')[2]
-    except ValueError as error:
-        raise UserError(f'{url} is no URL: {error}') from error
-    digest = hashlib.sha256(url.encode()).hexdigest()[:16]  # many files are called epoch_12.pth
-    return f'{digest}-{name or "index"}'
+def _register_zoo(scheme: str, table: str) -> None:
+    """Read the models that mmengine maps to URLs; of a classifier of mmcls the backbone alone."""
 
-
-def _register_zoo(name: str, urls: Callable[[], dict[str, str]], prefix: str = '') -> None:
-    """Read the models that mmengine maps to URLs; of their weights those below ``prefix``, without it."""
-    scheme = f'{name}://'
-
-    def load(reference: str, map_location: Any = None) -> dict[str, Any]:
+    def load_from_zoo(reference: str, map_location: Any = None) -> dict[str, Any]:
         model = reference.removeprefix(scheme)
-        url = urls().get(model, '')
+        url = getattr(zoos, table)().get(model, '')
         if not url.startswith(_HTTP):
             raise UserError(f'{reference}: mmengine knows no URL for {model}')
         checkpoint = _load_from_http(url, map_location)
-        if not prefix:
+        if scheme != 'mmcls://':
             return checkpoint
-        weights = checkpoint.get('state_dict', checkpoint)
-        kept = {n.removeprefix(prefix): weights[n] for n in weights if n.startswith(prefix)}
+        weights, part = checkpoint.get('state_dict', checkpoint), 'backbone.'
+        kept = {n.removeprefix(part): weights[n] for n in weights if n.startswith(part)}
         return {'state_dict': kept}
 
-    _register(scheme, load)
+    _register(scheme, load_from_zoo)
 
 
 def _refuse(reference: str, map_location: Any = None) -> dict[str, Any]:
