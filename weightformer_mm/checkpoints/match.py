@@ -27,21 +27,13 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 @dataclass(frozen=True)
 class Differences:
-    """How a checkpoint differs from a model: four groups of names; true if there are any.
+    """How a checkpoint differs from a model: four groups of names; true if there are any."""
 
-    Attributes:
-        missing: wanted and not found.
-        unexpected: found and not wanted.
-        reshaped: wanted and found, in another shape.
-        misfits: wanted and found, and why the model cannot have such values.
-        wanted, found: the weights that were compared.
-    """
-
-    missing: Sequence[str]
-    unexpected: Sequence[str]
-    reshaped: Sequence[str]
-    misfits: Mapping[str, str]
-    wanted: Mapping[str, Tensor]
+    missing: Sequence[str]  # wanted and not found
+    unexpected: Sequence[str]  # found and not wanted
+    reshaped: Sequence[str]  # wanted and found, in another shape
+    misfits: Mapping[str, str]  # wanted and found, and why the model cannot have such values
+    wanted: Mapping[str, Tensor]  # the weights that were compared
     found: Mapping[str, Tensor]
 
     def __bool__(self) -> bool:
@@ -74,17 +66,16 @@ def compare(
     values must be finite where those of ``wanted`` are.
 
     Args:
-        wanted: the model's weights.
-        found: the checkpoint's weights.
+        wanted, found: the weights of the model and of the checkpoint.
         allow_missing: shell patterns of wanted names that may be missing, or of another shape or kind.
         allow_unexpected: shell patterns of found names that may be unexpected.
     """
-    needed = {name: t for name, t in wanted.items() if not matches(name, allow_missing)}
+    needed = {name: t for name, t in wanted.items() if not _matches(name, allow_missing)}
     shared = [name for name in needed if name in found]
     problems = {name: misfit(wanted[name], found[name]) for name in shared}
     return Differences(
         missing=[name for name in needed if name not in found],
-        unexpected=[n for n in found if n not in wanted and not matches(n, allow_unexpected)],
+        unexpected=[n for n in found if n not in wanted and not _matches(n, allow_unexpected)],
         reshaped=[name for name in shared if found[name].shape != wanted[name].shape],
         misfits={name: why for name, why in problems.items() if why},
         wanted=wanted,
@@ -163,12 +154,8 @@ def get_state_dict(
 ) -> dict[str, Tensor]:
     """The model's weights in a checkpoint, under the names of the unwrapped model.
 
-    Args:
-        containers: keys under which the weights may stand, the likeliest first. Without any of them the
-            checkpoint itself is taken for the weights.
-
-    Raises:
-        UserError: there are no weights, or some that no model could take.
+    They may stand under one of ``containers``, the likeliest first; else the checkpoint itself is the weights.
+    A UserError if there are none, or some that no model could take.
     """
     state_dict = next((checkpoint[key] for key in containers if key in checkpoint), checkpoint)
     is_named = isinstance(state_dict, Mapping) and all(
@@ -222,8 +209,7 @@ def unusable(tensor: Tensor) -> str:
     return 'NaN' if tensor.isnan().any() else ''
 
 
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether ``name`` matches one of the shell patterns."""
+def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

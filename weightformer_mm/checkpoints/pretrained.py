@@ -6,7 +6,7 @@ Names are recognised, and nothing is left out in silence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
@@ -61,13 +61,7 @@ def load_pretrained(
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Which weights are wanted, and what may differ; ``init_cfg`` and ``load_from`` of a config hold this.
-
-    Attributes:
-        checkpoint: a path or reference as for `load_pretrained`.
-        allow_missing: shell patterns of the model's weights that may keep their initial values.
-        allow_unexpected: shell patterns of the checkpoint's weights that may be left out.
-    """
+    """Which weights are wanted, and what may differ: attributes as the arguments of `load_pretrained`."""
 
     checkpoint: str
     allow_missing: Sequence[str] = ()
@@ -78,8 +72,7 @@ class PretrainedWeights:
     ) -> dict[str, Tensor]:
         """Those of a checkpoint's ``weights`` that are the backbone's, under its own names.
 
-        Raises:
-            UserError: as `load_pretrained`.
+        A UserError as of `load_pretrained`.
         """
         prefix = prefix.rstrip('.') + '.'
         inner = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
@@ -104,11 +97,8 @@ class PretrainedWeights:
         """Read the checkpoint and return its weights for a whole model, under the model's own names.
 
         A checkpoint of the same kind of model has all of them. Of a bare backbone, a classifier or a model
-        with other heads the backbone's weights are taken, and the log says so.
-
-        Raises:
-            UserError: the weights cannot be read, or do not fit; lists missing, unexpected and wrongly
-                shaped ones.
+        with other heads the backbone's weights are taken, and the log says so. A UserError as of
+        `load_pretrained`.
         """
         found = get_state_dict(load_weights(self.checkpoint), self.checkpoint, CONTAINERS)
         model = unwrapped(model)
@@ -133,12 +123,11 @@ class PretrainedWeights:
                 f'load_from={self.checkpoint}: these are not weights of a {type(model).__name__}, '
                 'which has no backbone that could take them'
             )
-        inner = replace(
-            self,
-            allow_missing=[name.removeprefix(PREFIX) for name in self.allow_missing],
-            allow_unexpected=[name.removeprefix(PREFIX) for name in self.allow_unexpected],
+        allowed = (
+            [name.removeprefix(PREFIX) for name in names]
+            for names in (self.allow_missing, self.allow_unexpected)
         )
-        weights = inner.for_backbone(backbone, found)
+        weights = PretrainedWeights(self.checkpoint, *allowed).for_backbone(backbone, found)
         print_log(
             f'{self.checkpoint}: only the weights of the backbone are taken; the rest of the model starts '
             'from its initial weights',

@@ -40,12 +40,7 @@ def load_weights(
 ) -> dict[str, Any]:
     """Read a checkpoint from a path, ``http(s)://`` or ``hf://owner/name[@revision][/file]``.
 
-    Args:
-        map_location: as in `torch.load`.
-        with_config: keep the text of the config in it; only for a caller that copies it.
-
-    Raises:
-        UserError: it cannot be had or read; one line says why.
+    Arguments and errors as of `load_checkpoint_file`; a UserError, too, if it cannot be had.
     """
     reference = os.fspath(reference)
     if reference.startswith(_HTTP):

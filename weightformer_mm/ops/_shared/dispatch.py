@@ -114,9 +114,12 @@ def _obstacle(x: Tensor) -> str | None:
 
 def _unverified(x: Tensor) -> str | None:
     """What `auto` says on a GPU where nobody has run the tests; None where somebody has."""
-    if VERIFIED and torch.version.hip is None:
-        if torch.cuda.get_device_capability(x.device) in VERIFIED:
-            return None
+    if (
+        VERIFIED
+        and torch.cuda.get_device_capability(x.device) in VERIFIED
+        and not torch.version.hip
+    ):
+        return None
     return (
         'the Triton kernels have not been verified on this GPU; '
         f"backend='triton' or {ENVIRONMENT}=triton switches to them"

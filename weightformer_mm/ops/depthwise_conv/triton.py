@@ -120,9 +120,7 @@ def kernel_grad(x: Tensor, grad: Tensor, images: int, size: int) -> tuple[Tensor
     partial = x.new_empty((tiles, 10, channels), dtype=torch.float32)
     arguments = (x, grad, partial, *x.shape[1:], rows)
     launch(kernels.kernel_grad3x3_kernel, (programs,), *arguments, **blocks)
-    per_image = (
-        partial.unflatten(0, (images, -1)) if tiles else partial[None].expand(images, -1, -1, -1)
-    )
+    per_image = partial.view(images, tiles // max(images, 1), 10, channels)
     total = per_image.sum(1)  # (images, 10, C)
     taps = total[:, :9].transpose(1, 2).reshape(images, channels, 1, size, size)
     return taps.contiguous(), total[:, 9].sum(0)
@@ -284,10 +282,8 @@ def pool_grid(x: Tensor, size: int) -> Tensor:
 
     x = x.contiguous()
     batch, height, width, channels = x.shape
-    out, sums = (
-        _float_grid(x, size),
-        x.new_empty((batch, height, size, channels), dtype=torch.float32),
-    )
+    out = _float_grid(x, size)
+    sums = x.new_empty((batch, height, size, channels), dtype=torch.float32)
     block_c = channel_block(channels)
     programs, length = cdiv(channels, block_c), GRID_TILE // block_c
     blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}
