@@ -65,7 +65,7 @@ def test_what_differs_is_named():
         check_matches(Model(5, extra=True), saved(Model(4)), 'a.pth')
     text = str(caught.value)
     assert ' and 3 more. ' in text
-    assert text.startswith('a.pth is a checkpoint of another model (of the run some_run): ')
+    assert text.startswith('a.pth is a checkpoint of another model: ')
     assert 'weights missing: mask_head.weight, mask_head.bias; unexpected: none; ' in text
     assert 'of another shape: body.0.weight (4, 3) instead of (5, 3), ' in text
 

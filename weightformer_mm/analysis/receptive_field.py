@@ -24,15 +24,10 @@ _DECADES = 8  # of energy that the colours cover
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """The energy that the central output position draws from each pixel.
+    """The energy that the central output position draws from each pixel."""
 
-    Attributes:
-        energy: ``(H, W)``, float64, sum 1; 0 where the output does not depend on the pixel at all.
-        beyond: for each side in `SHARES`, the share of the energy outside a central window with that share
-            of the image's height and width.
-    """
-
-    energy: Tensor
+    energy: Tensor  # (H, W), float64, sum 1; 0 where the output does not depend on the pixel at all
+    # side in `SHARES` → share of the energy outside a central window of that share of height and width
     beyond: dict[float, float]
 
 

@@ -118,11 +118,8 @@ def check_matches(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
     differences = compare_with_model(model, get_state_dict(checkpoint, path))
     if not differences or converts(model, differences):
         return
-    meta = checkpoint.get('meta')
-    run = meta.get('experiment_name') if isinstance(meta, dict) else None
-    origin = f' (of the run {run})' if run else ''
     raise UserError(
-        f'{path} is a checkpoint of another model{origin}: weights {differences.listed(_SHOWN)}. '
+        f'{path} is a checkpoint of another model: weights {differences.listed(_SHOWN)}. '
         'Give the config that it was trained with, or train from it with load_from'
     )
 
@@ -154,8 +151,8 @@ def get_state_dict(
 ) -> dict[str, Tensor]:
     """The model's weights in a checkpoint, under the names of the unwrapped model.
 
-    They may stand under one of ``containers``, the likeliest first; else the checkpoint itself is the weights.
-    A UserError if there are none, or some that no model could take.
+    They may stand under one of ``containers``, the likeliest first; else they are the checkpoint itself. A
+    UserError if there are none, or some that no model could take.
     """
     state_dict = next((checkpoint[key] for key in containers if key in checkpoint), checkpoint)
     is_named = isinstance(state_dict, Mapping) and all(

@@ -62,7 +62,13 @@ def load_checkpoint_file(
         raise UserError(f'checkpoint not found: {path}')
     check_digest(path)
     try:
-        checkpoint = _read(path, map_location)
+        if path.suffix == '.safetensors':
+            weights = safetensors.torch.load_file(path)
+            checkpoint = {name: v.to(map_location or 'cpu') for name, v in weights.items()}
+        else:
+            _warn_of_old_torch()
+            with path.open('rb') as file:
+                checkpoint = _unpickle(file, path, map_location)
     except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
@@ -81,15 +87,6 @@ def load_checkpoint_file(
                 holder.pop('cfg', None)
                 holder.pop('config', None)
     return checkpoint
-
-
-def _read(path: Path, map_location: Any) -> Any:
-    if path.suffix == '.safetensors':
-        weights = safetensors.torch.load_file(path)
-        return {name: tensor.to(map_location or 'cpu') for name, tensor in weights.items()}
-    _warn_of_old_torch()
-    with path.open('rb') as file:
-        return _unpickle(file, path, map_location)
 
 
 @cache

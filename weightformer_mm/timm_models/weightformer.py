@@ -53,45 +53,36 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _build(
-    name: str,
-    network: type[DynamicBackbone],
-    pretrained: bool,
-    img_size: Any = None,
-    **options: Any,
-) -> nn.Module:
-    config = resolve_pretrained_cfg(
-        name, options.pop('pretrained_cfg', None), options.pop('pretrained_cfg_overlay', None)
-    ).to_dict()
-    if img_size is not None:
-        height, width = to_2tuple(img_size)
-        config['input_size'] = (config['input_size'][0], height, width)
-    if options.get('features_only'):
-        # a head would only be checked against the weights and then thrown away
-        options['num_classes'] = 0
-    # None is for `FeatureMaps` to choose; timm's own classes want a number
-    outputs = 4 if 'feature_cls' in options else None
-    cache_dir = options.pop('cache_dir', None)
-
-    def build(**arguments: Any) -> ImageClassifier:
-        model = ImageClassifier(network, **arguments)
-        if pretrained:
-            load_pretrained(model, config, cache_dir)
-        return model
-
-    return build_model_with_cfg(
-        build,
-        name,
-        pretrained=False,  # timm reads nothing itself
-        pretrained_cfg=config,
-        feature_cfg=dict(out_indices=outputs, feature_cls=FeatureMaps),
-        **options,
-    )
-
-
 def _entry_point(name: str, network: type[DynamicBackbone], arch: str) -> Callable[..., nn.Module]:
-    def create(pretrained: bool = False, **options: Any) -> nn.Module:
-        return _build(name, network, pretrained, **{'arch': arch, **options})
+    def create(pretrained: bool = False, img_size: Any = None, **options: Any) -> nn.Module:
+        options.setdefault('arch', arch)
+        config = resolve_pretrained_cfg(
+            name, options.pop('pretrained_cfg', None), options.pop('pretrained_cfg_overlay', None)
+        ).to_dict()
+        if img_size is not None:
+            height, width = to_2tuple(img_size)
+            config['input_size'] = (config['input_size'][0], height, width)
+        if options.get('features_only'):
+            # a head would only be checked against the weights and then thrown away
+            options['num_classes'] = 0
+        # None is for `FeatureMaps` to choose; timm's own classes want a number
+        outputs = 4 if 'feature_cls' in options else None
+        cache_dir = options.pop('cache_dir', None)
+
+        def build(**arguments: Any) -> ImageClassifier:
+            model = ImageClassifier(network, **arguments)
+            if pretrained:
+                load_pretrained(model, config, cache_dir)
+            return model
+
+        return build_model_with_cfg(
+            build,
+            name,
+            pretrained=False,  # timm reads nothing itself
+            pretrained_cfg=config,
+            feature_cfg=dict(out_indices=outputs, feature_cls=FeatureMaps),
+            **options,
+        )
 
     create.__name__ = create.__qualname__ = name
     create.__doc__ = (

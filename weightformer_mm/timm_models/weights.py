@@ -12,7 +12,6 @@ from typing import Any
 
 from timm.models import adapt_input_conv
 from timm.models._builder import _resolve_pretrained_source
-from torch import Tensor
 
 from ..checkpoints import hub
 from ..checkpoints.causes import SHOWN, likeliest_cause
@@ -32,27 +31,51 @@ _FILES = ('model.safetensors', 'pytorch_model.bin', 'pytorch_model.pth', 'model.
 def load_pretrained(model: ImageClassifier, config: Mapping[str, Any], cache_dir: Any) -> None:
     """Load the weights that timm would load for a model: all of them, or none and an error.
 
+    They are released weights, or those of a classifier of this package, or of a backbone alone. For another
+    number of classes the head stays as it is.
+
     Args:
         model: just built.
-        config: timm's ``pretrained_cfg`` of the model, which says where the weights are.
+        config: timm's ``pretrained_cfg``, which says where the weights are.
         cache_dir: a folder in place of the hub's.
 
     Raises:
-        UserError: there are none, they cannot be read, or do not fit.
+        UserError: there are none, they cannot be read, or one is missing, unexpected or of another shape or
+            kind; lists all of these.
     """
+    source, checkpoint = _read(config, cache_dir)
+    weights = rename_released(get_state_dict(checkpoint, source, _CONTAINERS))
+    if not any(name.startswith(PREFIX) for name in weights):
+        weights = {n if n.startswith('head.') else f'{PREFIX}{n}': v for n, v in weights.items()}
+    wanted = model.state_dict()
+    if model.num_classes != config['num_classes']:
+        for name in HEAD:
+            weights.pop(name, None)
+            wanted.pop(name, None)
+    first = f'{config["first_conv"]}.weight'
+    out, channels, *size = wanted[first].shape
+    if first in weights and weights[first].shape == (out, _RGB, *size):
+        weights[first] = adapt_input_conv(channels, weights[first])
+    differences = compare(wanted, weights)
+    if differences:
+        inner = {n[len(PREFIX) :]: v for n, v in weights.items() if n.startswith(PREFIX)}
+        cause = likeliest_cause(model.backbone, compare(model.backbone.state_dict(), inner))
+        raise UserError(f'{source}: {cause}. Weights {differences.listed(SHOWN)}')
+    model.load_state_dict(weights, strict=False)
+
+
+def _read(config: Mapping[str, Any], cache_dir: Any) -> tuple[str, dict[str, Any]]:
+    """What errors call the weights, and the checkpoint that holds them."""
     kind, place = _resolve_pretrained_source(config)
     if not kind:
         raise UserError(f'No pretrained weights exist for {config["architecture"]}')
     if kind == 'state_dict':
-        source, checkpoint = 'the given state_dict', place
-    elif kind == 'hf-hub':
+        return 'the given state_dict', place
+    if kind == 'hf-hub':
         source, file = place if isinstance(place, (tuple, list)) else (place, None)
-        checkpoint = load_weights(_fetch(source, file, cache_dir))
-    else:
-        source = _file_in(place) if kind == 'local-dir' else place
-        checkpoint = load_weights(source)
-    weights = match_weights(get_state_dict(checkpoint, source, _CONTAINERS), model, config, source)
-    model.load_state_dict(weights, strict=False)
+        return source, load_weights(_fetch(source, file, cache_dir))
+    source = str(_file_in(place) if kind == 'local-dir' else place)
+    return source, load_weights(source)
 
 
 def _file_in(folder: str | os.PathLike) -> Path:
@@ -73,44 +96,3 @@ def _fetch(repository: str, file: str | None, cache_dir: Any) -> Path:
         return hub.fetch(f'{hub.SCHEME}{repository}/{first}', cache_dir)
     except hub.NoSuchFile:
         return hub.fetch(f'{hub.SCHEME}{repository}/{last}', cache_dir)
-
-
-def match_weights(
-    state_dict: Mapping[str, Tensor],
-    model: ImageClassifier,
-    config: Mapping[str, Any],
-    source: str | os.PathLike,
-) -> dict[str, Tensor]:
-    """The weights under the model's names, all and no others; without the head for another number of classes.
-
-    Args:
-        state_dict: released weights, or those of a classifier of this package, or of a backbone alone.
-        model: just built.
-        config: the ``pretrained_cfg`` of these weights.
-        source: what an error calls the weights.
-
-    Raises:
-        UserError: a weight is missing, unexpected or of another shape or kind; lists all of them.
-    """
-    weights = rename_released(state_dict)
-    if not any(name.startswith(PREFIX) for name in weights):
-        weights = {n if n.startswith('head.') else f'{PREFIX}{n}': v for n, v in weights.items()}
-    wanted = model.state_dict()
-    if model.num_classes != config['num_classes']:
-        for name in HEAD:
-            weights.pop(name, None)
-            wanted.pop(name, None)
-    first = f'{config["first_conv"]}.weight'
-    channels = wanted[first].shape[1]
-    if first in weights and weights[first].shape == (
-        len(wanted[first]),
-        _RGB,
-        *wanted[first].shape[2:],
-    ):
-        weights[first] = adapt_input_conv(channels, weights[first])
-    differences = compare(wanted, weights)
-    if differences:
-        inner = {n[len(PREFIX) :]: v for n, v in weights.items() if n.startswith(PREFIX)}
-        cause = likeliest_cause(model.backbone, compare(model.backbone.state_dict(), inner))
-        raise UserError(f'{source}: {cause}. Weights {differences.listed(SHOWN)}')
-    return weights

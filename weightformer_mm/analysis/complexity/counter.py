@@ -43,22 +43,14 @@ def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
 
 @dataclass
 class Counts:
-    """What one forward pass did. Modules are named as in ``named_modules()``, the model is ``''``.
+    """What one forward pass did. Modules are named as in ``named_modules()``, the model is ``''``."""
 
-    Attributes:
-        multiply_adds: by innermost module and operation.
-        elements, bytes: sizes of all tensors that operations allocated, by innermost module.
-        free: calls of operations that count as nothing by convention.
-        not_counted: calls of operations that may do arithmetic and have no formula.
-        used: parameters that operations took.
-    """
-
-    multiply_adds: Counter[tuple[str, str]] = field(default_factory=Counter)
-    elements: Counter[str] = field(default_factory=Counter)
+    multiply_adds: Counter[tuple[str, str]] = field(default_factory=Counter)  # of module, operation
+    elements: Counter[str] = field(default_factory=Counter)  # that operations in a module allocated
     bytes: Counter[str] = field(default_factory=Counter)
-    free: Counter[str] = field(default_factory=Counter)
-    not_counted: Counter[str] = field(default_factory=Counter)
-    used: set[str] = field(default_factory=set)
+    free: Counter[str] = field(default_factory=Counter)  # calls that count as nothing by convention
+    not_counted: Counter[str] = field(default_factory=Counter)  # calls that may do arithmetic
+    used: set[str] = field(default_factory=set)  # parameters
 
     @property
     def total(self) -> int:

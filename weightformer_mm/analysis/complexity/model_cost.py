@@ -24,19 +24,13 @@ _MASKS = 100  # of how many boxes mmdet's StandardRoIHead predicts masks in mode
 
 @dataclass(frozen=True)
 class ModuleCost:
-    """What a module costs with all modules inside it, in one forward pass.
+    """What a module costs with all modules inside it, in one forward pass."""
 
-    Attributes:
-        name: as in ``named_modules()``; empty for the model itself.
-        kind: name of its class.
-        elements, bytes: of all tensors that its operations allocated, also those freed again.
-    """
-
-    name: str
-    kind: str
+    name: str  # as in ``named_modules()``; empty for the model itself
+    kind: str  # name of its class
     parameters: int
     multiply_adds: int
-    elements: int
+    elements: int  # of all tensors that its operations allocated, also those freed again
     bytes: int
 
     @property
@@ -46,25 +40,15 @@ class ModuleCost:
 
 @dataclass(frozen=True)
 class Complexity:
-    """The cost of one forward pass on one image, in evaluation mode.
+    """The cost of one forward pass on one image, in evaluation mode."""
 
-    Attributes:
-        shape: height and width of the image in pixels.
-        input_shape: what the model saw after padding, ``(B, C, H, W)``.
-        modules: the model itself, then its modules in the order of ``named_modules()``.
-        operations: multiply-adds of each counted operation.
-        free: calls of each operation that counts as nothing by convention.
-        not_counted: calls of each operation that may do arithmetic and has no formula.
-        notes: what a reader must know to compare the numbers.
-    """
-
-    shape: tuple[int, int]
-    input_shape: tuple[int, ...]
-    modules: tuple[ModuleCost, ...]
-    operations: dict[str, int]
-    free: dict[str, int]
-    not_counted: dict[str, int]
-    notes: tuple[str, ...]
+    shape: tuple[int, int]  # height and width of the image in pixels
+    input_shape: tuple[int, ...]  # what the model saw after padding, ``(B, C, H, W)``
+    modules: tuple[ModuleCost, ...]  # the model itself, then those of ``named_modules()``, in order
+    operations: dict[str, int]  # multiply-adds of each counted operation
+    free: dict[str, int]  # calls of each operation that counts as nothing by convention
+    not_counted: dict[str, int]  # calls of each that may do arithmetic and has no formula
+    notes: tuple[str, ...]  # what a reader must know to compare the numbers
 
     @property
     def total(self) -> ModuleCost:
@@ -172,27 +156,19 @@ def _note_proposals(model: nn.Module) -> list[str]:
         most = ((model.test_cfg or {}).get('rpn') or {}).get('max_per_img')
         limit = '' if most is None else f' (test_cfg.rpn.max_per_img={most})'
         notes.append(f'{found} proposals after NMS{limit}')
-        if isinstance(getattr(head, 'mask_head', None), nn.ModuleList):
-            return _cascade(head, forward, features, proposals, *args, **kwargs)
-        return forward(features, proposals, *args, **kwargs)
+        if not isinstance(getattr(head, 'mask_head', None), nn.ModuleList):
+            return forward(features, proposals, *args, **kwargs)
+        # A cascade would predict a mask of each proposal. Here it predicts those of the first boxes, as other
+        # heads of mmdet do; all published numbers are of that.
+        boxes = torch.cat([result.bboxes for result in proposals])[:_MASKS]
+        rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
+        with replaced(head, mask_head=None):
+            results = forward(features, proposals, *args, **kwargs)
+        masks = [head._mask_forward(stage, features, rois) for stage in range(head.num_stages)]
+        return (*results, masks)
 
     head.forward = noted
     return notes
-
-
-def _cascade(
-    head: Any, forward: Any, features: Any, proposals: Any, *args: Any, **kwargs: Any
-) -> Any:
-    """A cascade that predicts masks of the first boxes only, as mmdet's other heads do.
-
-    All published numbers are of that; mmdet's ``CascadeRoIHead`` predicts a mask of each proposal.
-    """
-    boxes = torch.cat([result.bboxes for result in proposals])[:_MASKS]
-    rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
-    with replaced(head, mask_head=None):
-        results = forward(features, proposals, *args, **kwargs)
-    masks = [head._mask_forward(stage, features, rois) for stage in range(head.num_stages)]
-    return (*results, masks)
 
 
 def _module_costs(model: nn.Module, counts: Counts) -> Iterator[ModuleCost]:

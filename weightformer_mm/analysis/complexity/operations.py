@@ -121,27 +121,22 @@ def _add_product(bias: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> 
     return _product(left, right)
 
 
-def _formulas() -> dict[torch._ops.OpOverloadPacket, Callable[..., int]]:
-    rules: list[tuple[Any, str, Callable[..., int]]] = [
-        (aten, 'mv dot vdot', lambda left, right, *_, **__: _product(left, (1,))),
-        (aten, 'addmv addmv_', lambda bias, left, right, *_, **__: _product(left, (1,))),
-        # mmcv's deformable convolution runs some of these
-        (aten, 'addmm_ baddbmm_ addbmm addbmm_ _addmm_activation', _add_product),
-        (aten, '_scaled_dot_product_flash_attention_for_cpu', _attention),
-        (aten, '_scaled_dot_product_fused_attention_overrideable', _attention),
-        (aten, '_scaled_dot_product_attention_math_for_mps', _attention),
-        (ours, 'depthwise_conv depthwise_conv_input_grad', _depthwise_conv),
-        (ours, 'depthwise_conv_norm eager_conv', _depthwise_conv),
-        (ours, 'depthwise_conv_kernel_grad', _kernel_grad),
-        (ours, 'silu_correlation', _correlation),
-    ]
-    # an older torch does not have all of them
-    return {
-        getattr(library, name): rule
-        for library, names, rule in rules
-        for name in names.split()
-        if hasattr(library, name)
-    }
-
-
-FORMULAS = _formulas()
+_RULES: list[tuple[Any, str, Callable[..., int]]] = [
+    (aten, 'mv dot vdot', lambda left, right, *_, **__: _product(left, (1,))),
+    (aten, 'addmv addmv_', lambda bias, left, right, *_, **__: _product(left, (1,))),
+    # mmcv's deformable convolution runs some of these
+    (aten, 'addmm_ baddbmm_ addbmm addbmm_ _addmm_activation', _add_product),
+    (aten, '_scaled_dot_product_flash_attention_for_cpu', _attention),
+    (aten, '_scaled_dot_product_fused_attention_overrideable', _attention),
+    (aten, '_scaled_dot_product_attention_math_for_mps', _attention),
+    (ours, 'depthwise_conv depthwise_conv_input_grad', _depthwise_conv),
+    (ours, 'depthwise_conv_norm eager_conv', _depthwise_conv),
+    (ours, 'depthwise_conv_kernel_grad', _kernel_grad),
+    (ours, 'silu_correlation', _correlation),
+]
+FORMULAS = {
+    getattr(library, name): rule
+    for library, names, rule in _RULES
+    for name in names.split()
+    if hasattr(library, name)  # an older torch does not have all of them
+}

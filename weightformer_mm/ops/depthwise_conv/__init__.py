@@ -23,14 +23,9 @@ def _code(backend: str, x: Tensor, kernel_size: int = 3) -> ModuleType:
 
 
 def pool_grid(x: Tensor, size: int, backend: str = 'auto') -> Tensor:
-    """Average the map in a grid of ``size x size`` cells, which may share pixels.
+    """Average a map in ``size x size`` cells, which may share pixels: ``(B, H, W, C) -> (B, size, size, C)``.
 
-    Args:
-        x: ``(B, H, W, C)`` of any size, also smaller than the grid.
-        size: cells along each side.
-
-    Returns:
-        ``(B, size, size, C)``, float32 (float64 for float64 inputs), also under autocast.
+    The map may be smaller than the grid. float32 (float64 for float64 inputs), also under autocast.
     """
     check_map(x)
     return _code(backend, x).pool_grid(x, size)

@@ -156,14 +156,7 @@ def _fake_norm_grad(grad_normed, grad_out, out, mean, rstd, weight):
     'Tensor weight) -> (Tensor, Tensor, Tensor)',
     _fake_norm_grad,
 )
-def norm_grad(
-    grad_normed: Tensor,
-    grad_out: Tensor | None,
-    out: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    weight: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+def norm_grad(grad_normed, grad_out, out, mean, rstd, weight) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of what a LayerNorm took, with ``grad_out`` added, and of its weight and bias; no atomics."""
     from . import kernels
 
@@ -217,13 +210,7 @@ def _reference_conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual)
     keeps=(0, 2, 3),
 )
 def conv_norm(
-    x: Tensor,
-    kernel: Tensor,
-    bias: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    eps: float,
-    residual: bool,
+    x, kernel, bias, norm_weight, norm_bias, eps, residual
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The convolution, its LayerNorm, and each position's mean and ``1 / sqrt(variance + eps)``, float32."""
     from . import kernels

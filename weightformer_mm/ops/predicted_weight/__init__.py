@@ -30,31 +30,19 @@ def _code(backend: str, x: Tensor, obstacle: str | None = None) -> ModuleType:
 
 
 def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
-    """Average non-overlapping 2x2 windows of tokens.
+    """Average 2x2 windows of tokens: ``(B, H, W, C) -> (B, max(H//2, 1) * max(W//2, 1), C)``.
 
     An odd last row or column is dropped, as published; a side of length 1 is not pooled (the published
     code fails there).
-
-    Args:
-        x: ``(B, H, W, C)``.
-
-    Returns:
-        ``(B, max(H//2, 1) * max(W//2, 1), C)``.
     """
     check_map(x)
     return _code(backend, x).pool_tokens(x)
 
 
 def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
-    """Mean over tokens of the outer products of two maps, in at least float32.
+    """Mean over tokens of the outer products of two maps, ``(B, Np, P)`` and ``(B, Np, Q)``: ``(B, P, Q)``.
 
-    Args:
-        left: ``(B, Np, P)``.
-        right: ``(B, Np, Q)``.
-        num_tokens: what the sum is divided by; as published, the tokens *before* pooling.
-
-    Returns:
-        ``(B, P, Q)``.
+    In at least float32. ``num_tokens`` divides the sum; as published, the tokens *before* pooling.
     """
     if left.shape[:2] != right.shape[:2]:
         raise ValueError(
@@ -124,15 +112,9 @@ def with_bounded_update(
 
 
 def predicted_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Apply one linear layer per image: ``y = x weight + bias``.
+    """Apply one linear layer per image: ``y = x weight + bias``, ``(B, H, W, Cin) -> (B, H, W, Cout)``.
 
-    Args:
-        x: ``(B, H, W, Cin)``.
-        weight: ``(B, Cin, Cout)``; converted once to the data type of the product.
-        bias: ``(Cout,)``.
-
-    Returns:
-        ``(B, H, W, Cout)``.
+    The weight is ``(B, Cin, Cout)``, converted once to the data type of the product; the bias ``(Cout,)``.
     """
     check_map(x, channels=weight.shape[1])
     if weight.shape[0] != x.shape[0]:

@@ -80,7 +80,7 @@ class ResidualMLP(torch.autograd.Function):
 def _reference(x, plan, stash, *parameters):
     converted = plan.dtype != x.dtype
     with torch.autocast(x.device.type, plan.dtype) if converted else contextlib.nullcontext():
-        return reference.residual_mlp(x, *parameters, None, plan.eps)
+        return reference.residual_mlp(x, *parameters, eps=plan.eps)
 
 
 def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | None) -> Tensor:
