@@ -133,8 +133,6 @@ def _measure(model: nn.Module, shape: tuple[int, int], in_channels: int) -> Comp
     except RuntimeError as error:
         if explain(error) is not None:  # such as out of memory
             raise
-        module = getattr(error, 'module', None)
-        where = f' (in {module})' if module else ''
         raise UserError(
-            f'{type(model).__name__} cannot run at {shape[0]}x{shape[1]}: {error}{where}'
+            f'{type(model).__name__} cannot run at {shape[0]}x{shape[1]}: {error}'
         ) from error
