@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .miniatures.make import LAYOUTS, make_miniature
 from .shapes.classes import (
     CLASSES,
     CONTEXT_CLASSES,
@@ -21,14 +20,12 @@ __all__ = [
     'CONTEXT_CLASSES',
     'CONTEXT_SEG_CLASSES',
     'CONTEXT_SEG_PALETTE',
-    'LAYOUTS',
     'PALETTE',
     'SEG_CLASSES',
     'SEG_PALETTE',
     'STATIC_REACH',
     'ContextRules',
     'ShapesConfig',
-    'make_miniature',
     'make_shapes',
     'render_sample',
 ]
