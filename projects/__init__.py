@@ -1,1 +1,1 @@
-"""Programs of the repository, not of the library: the demo, the experiment on context, benchmarks, miniatures, tables."""
+"""Programs of the repository, not of the library: demo, benchmarks, experiment on context, miniatures, tables."""

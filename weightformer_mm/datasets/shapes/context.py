@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import colorsys
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...errors import UserError
 from .classes import CONTEXT_KINDS, CUES
-from .layout import Canvas, ObjectSpec
-from .paint import octave_noise
+from .layout import Canvas
+from .outlines import ObjectSpec
+from .paint import Paint, octave_noise
 
 # Of the micro pyramid with static strategies, stages 0 and 1 and a 1x1 head on both:
 # projects/context/reach.py computes it from the network.
@@ -50,21 +51,18 @@ class ContextRules:
         """Raise a UserError unless pictures of ``size`` x ``size`` pixels can hold mark and objects."""
         if self.reach < 0:
             raise UserError(f'reach must not be negative, got {self.reach}')
-        if size - band_depths(size)[1] - self.reach < MIN_ROOM:
+        if size - math.floor(BAND_SHARES[1] * size) - self.reach < MIN_ROOM:
             raise UserError(
                 f'size {size} cannot hold a band, the reach of {self.reach} pixels and objects beyond it; '
                 'choose a larger size or a smaller reach'
             )
-        if self.cue_area is None:
-            return
-        if not 0 < self.cue_area <= MAX_CUE_AREA:
+        area = MAX_CUE_AREA if self.cue_area is None else self.cue_area
+        if not 0 < area <= MAX_CUE_AREA:
+            raise UserError(f'cue_area must be above 0 and at most {MAX_CUE_AREA}, got {area}')
+        if marker_side(size, area) < MIN_MARK:
             raise UserError(
-                f'cue_area must be above 0 and at most {MAX_CUE_AREA}, got {self.cue_area}'
-            )
-        if marker_side(size, self.cue_area) < MIN_MARK:
-            raise UserError(
-                f'cue_area {self.cue_area} is less than {MIN_MARK}x{MIN_MARK} pixels of a picture of size '
-                f'{size}; choose a larger one of either'
+                f'cue_area {area} is less than {MIN_MARK}x{MIN_MARK} pixels of a picture of size {size}; '
+                'choose a larger one of either'
             )
 
 
@@ -82,11 +80,6 @@ class Mark:
         return np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def band_depths(size: int) -> tuple[int, int]:
-    """Least and greatest depth of the band in whole pixels."""
-    return math.ceil(BAND_SHARES[0] * size), math.floor(BAND_SHARES[1] * size)
-
-
 def marker_side(size: int, cue_area: float) -> int:
     """Side in pixels of a square marker of this share of the picture's area."""
     return round(math.sqrt(cue_area) * size)
@@ -96,16 +89,18 @@ def draw_context(
     rng: np.random.Generator, size: int, rules: ContextRules
 ) -> tuple[Mark, tuple[ObjectSpec, ...]]:
     """Mark and objects of a picture, at a random one of its four sides and at the opposite one."""
-    low, high = band_depths(size)
-    depth = int(rng.integers(low, high + 1))
+    least, most = (share * size for share in BAND_SHARES)
+    depth = int(rng.integers(math.ceil(least), math.floor(most) + 1))
     mark = Mark(0, 0, size, depth)
     if rules.cue_area is not None:
         side = marker_side(size, rules.cue_area)
         left, top = rng.integers(size - side + 1), rng.integers(depth - side + 1)
         mark = Mark(int(left), int(top), side, side)
     objects = _draw_objects(rng, size, depth + rules.reach)
-    turns = int(rng.integers(4))
-    return _turn_mark(mark, size, turns), tuple(_turn_object(spec, turns) for spec in objects)
+    for _ in range(rng.integers(4)):  # quarter turns of the picture
+        mark = Mark(size - mark.top - mark.height, mark.left, mark.height, mark.width)
+        objects = [replace(spec, center=(1 - spec.center[1], spec.center[0])) for spec in objects]
+    return mark, tuple(objects)
 
 
 def _draw_objects(rng: np.random.Generator, size: int, first: int) -> list[ObjectSpec]:
@@ -128,29 +123,14 @@ def _draw_objects(rng: np.random.Generator, size: int, first: int) -> list[Objec
     return canvas.specs
 
 
-def _turn_mark(mark: Mark, size: int, turns: int) -> Mark:
-    """The mark after ``turns`` quarter turns of the picture."""
-    for _ in range(turns):
-        mark = Mark(size - mark.top - mark.height, mark.left, mark.height, mark.width)
-    return mark
-
-
-def _turn_object(spec: ObjectSpec, turns: int) -> ObjectSpec:
-    x, y = spec.center
-    for _ in range(turns):
-        x, y = 1 - y, x
-    return ObjectSpec(spec.kind, (x, y), spec.size, spec.angle)
-
-
 def draw_cue(rng: np.random.Generator) -> str:
     return CUES[rng.integers(len(CUES))]
 
 
 def paint_mark(rng: np.random.Generator, image: np.ndarray, mark: Mark, cue: str) -> None:
     """Paint the mark in two tones of its colour onto ``image``, float32 BGR ``(size, size, 3)``."""
-    base, accent = (_draw_tone(rng, cue) for _ in range(2))
-    weight = octave_noise(rng, len(image))[mark.window][..., None]
-    image[mark.window] = base + (accent - base) * weight
+    tones = Paint(_draw_tone(rng, cue), _draw_tone(rng, cue))
+    image[mark.window] = tones.mixed(octave_noise(rng, len(image))[mark.window])
 
 
 def _draw_tone(rng: np.random.Generator, cue: str) -> np.ndarray:

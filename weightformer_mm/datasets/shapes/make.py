@@ -128,13 +128,10 @@ def _annotate(sample: Sample, image_id: int, first_id: int) -> list[dict]:
                 'id': first_id + number - 1,
                 'image_id': image_id,
                 'category_id': category_id(spec.kind, sample.cue),
-                'bbox': [float(value) for value in coco_mask.toBbox(code)],
+                'bbox': coco_mask.toBbox(code).tolist(),
                 'area': float(coco_mask.area(code)),
                 'iscrowd': 0,
-                'segmentation': {
-                    'size': [int(side) for side in code['size']],
-                    'counts': code['counts'].decode('ascii'),
-                },
+                'segmentation': {**code, 'counts': code['counts'].decode('ascii')},
             }
         )
     return annotations

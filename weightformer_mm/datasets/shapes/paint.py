@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,12 +16,15 @@ ACCENT_TO_BASE = 18.0  # wished for, give or take 6
 ACCENT_TO_OBJECT = 28.0
 
 
-@dataclass(frozen=True)
-class Paint:
+class Paint(NamedTuple):
     """The two tones of one texture: float32 ``(3,)`` each, BGR in 0..255."""
 
     base: np.ndarray
     accent: np.ndarray
+
+    def mixed(self, weight: np.ndarray) -> np.ndarray:
+        """``(H, W, 3)`` of the base where ``weight``, ``(H, W)``, is 0, and of the accent where it is 1."""
+        return self.base + (self.accent - self.base) * weight[..., None]
 
 
 def to_lab(bgr: np.ndarray) -> np.ndarray:
@@ -30,7 +33,7 @@ def to_lab(bgr: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(scaled, cv2.COLOR_BGR2Lab)[0]
 
 
-def _distances(lab: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+def _distances(lab: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
     """Least distance of each candidate to the given colours (BGR); infinite where there is none."""
     if not others:
         return np.full(len(lab), np.inf)
@@ -53,11 +56,10 @@ def draw_background(rng: np.random.Generator) -> Paint:
 
 def draw_object(rng: np.random.Generator, background: Paint, others: list[Paint]) -> Paint:
     """Two similar tones, both far from the background and from the tones of the other objects."""
-    tones = [tone for paint in others for tone in (paint.base, paint.accent)]
-    behind = [background.base, background.accent]
+    tones = [tone for paint in others for tone in paint]
     candidates = rng.uniform(20, 250, (_CANDIDATES, 3)).astype(np.float32)
     lab = to_lab(candidates)
-    to_background, to_others = _distances(lab, behind), _distances(lab, tones)
+    to_background, to_others = _distances(lab, background), _distances(lab, tones)
     contrast = np.maximum(OBJECT_TO_BACKGROUND - to_background, OBJECT_TO_OBJECT - to_others)
     base = _pick(candidates, contrast)
     contrast = np.maximum(ACCENT_TO_BACKGROUND - to_background, ACCENT_TO_OBJECT - to_others)
@@ -144,8 +146,7 @@ def _scatter_lines(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def draw_ground(rng: np.random.Generator, size: int, paint: Paint) -> np.ndarray:
     """Noise, a light gradient and lines: float32 BGR ``(size, size, 3)``, about 0..255."""
-    weight = octave_noise(rng, size)[..., None]
-    ground = paint.base + (paint.accent - paint.base) * weight
+    ground = paint.mixed(octave_noise(rng, size))
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.14)
     light = strength * (np.cos(angle) * axis[None] + np.sin(angle) * axis[:, None])
