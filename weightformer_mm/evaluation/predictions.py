@@ -34,18 +34,15 @@ class DumpClasses(BaseMetric):
         self.path = path
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        names = (self.dataset_meta or {}).get('classes')
         for sample in data_samples:
-            score, label = sample['pred_score'].max(dim=-1)
-            self.results.append((sample['img_path'], int(label), float(score)))
+            score, label = (value.item() for value in sample['pred_score'].max(dim=-1))
+            name = names[label] if names else None
+            prediction = {'label': label, 'class': name, 'score': score}
+            self.results.append({'file_name': sample['img_path'], **prediction})
 
     def compute_metrics(self, results: list) -> dict:
-        names = (self.dataset_meta or {}).get('classes')
-        keys = ('file_name', 'label', 'class', 'score')
-        predictions = [
-            dict(zip(keys, (file_name, label, names[label] if names else None, score)))
-            for file_name, label, score in results
-        ]
-        Path(self.path).write_text(json.dumps(predictions) + '\n', encoding='utf-8')
+        Path(self.path).write_text(json.dumps(results) + '\n', encoding='utf-8')
         return {}
 
 

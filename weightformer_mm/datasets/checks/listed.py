@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ...utils.translate import explain
 from .classes import classes_of
 from .images import present_images, read_images
 from .report import Report
@@ -15,11 +14,8 @@ def check_listed(report: Report, dataset: Any, everything: bool) -> None:
     """Check images and, if the data set has them, their classes; arguments as of :func:`check_coco`."""
     try:
         dataset.full_init()
-    except Exception as error:
-        problem = explain(error)
-        if problem is None and not isinstance(error, (AssertionError, RuntimeError, ValueError)):
-            raise
-        report.error('list of images', ' '.join(str(problem or error).split()))
+    except (AssertionError, OSError, RuntimeError, ValueError) as error:
+        report.error('list of images', ' '.join(str(error).split()))
         return
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     report.looked('images', len(items))

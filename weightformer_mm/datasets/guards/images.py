@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,24 @@ import numpy as np
 from PIL import Image
 
 from ...errors import UserError
-from ..rules.labels import LabelRange
 
 
 def image_problem(path: str) -> str | None:
     """Why an image file cannot be read; None where it can be, or is not on disk but elsewhere."""
     if '://' in path:
         return None
-    if not os.path.isfile(path):
-        return 'no such file'
     try:
         data = Path(path).read_bytes()
-        if not data:
-            return 'the file is empty'
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except OSError as error:
         return error.strerror
-    except cv2.error as error:  # among others: Failed to allocate ... bytes
-        too_large = 'CV_IO_MAX_IMAGE' in str(error)
-        why = 'more pixels than OpenCV reads'
-        return why if too_large else f'OpenCV cannot read it: {error.err}'
+    except (
+        cv2.error
+    ) as error:  # too many pixels: Failed to allocate ..., or pixels <= CV_IO_MAX_...
+        return f'OpenCV cannot read it: {error.err}'
     if image is None:
         return 'not an image, or damaged'
-    if ends_early(path) and _truncated(data):
+    if ends_early(path) and _truncated(path):
         return 'damaged: the file ends before the image does'
     return None
 
@@ -51,6 +46,61 @@ def ends_early(path: str) -> bool:
     with open(path, 'rb') as file:
         file.seek(max(file.seek(0, os.SEEK_END) - 2, 0))
         return file.read() != b'\xff\xd9'
+
+
+@dataclass(frozen=True)
+class LabelRange:
+    """The labels of a segmentation data set once they are loaded.
+
+    Attributes:
+        classes: number of classes; labels run from 0 to ``classes - 1``.
+        ignore: the label of pixels that do not count.
+        shifted: whether loading subtracts one (``reduce_zero_label``), for the message.
+    """
+
+    classes: int
+    ignore: int = 255
+    shifted: bool = False
+
+    @classmethod
+    def of(cls, dataset: Any) -> LabelRange | None:
+        """That of one of mmseg's data sets; None for others, and where there are no class names."""
+        own = hasattr(dataset, 'reduce_zero_label') and hasattr(dataset, 'seg_map_suffix')
+        classes = dataset.metainfo.get('classes') if own else None
+        if not classes:
+            return None
+        ignore = getattr(dataset, 'ignore_index', 255)
+        return cls(len(classes), ignore, bool(dataset.reduce_zero_label))
+
+    def problem(self, labels: np.ndarray, image_shape: tuple[int, ...] | None) -> str | None:
+        """What is wrong with a label image; None if nothing.
+
+        Args:
+            labels: ``(H, W)`` integers.
+            image_shape: height and width of the image, where they are known.
+        """
+        if labels.ndim != 2:
+            return f'a picture of shape {labels.shape}; a label image has one channel, the class numbers'
+        own, its = labels.shape[::-1], (image_shape or labels.shape)[1::-1]
+        if own != tuple(its):
+            return f'the label image has {own[0]}x{own[1]} pixels, its image has {its[0]}x{its[1]}'
+        found, shift = np.flatnonzero(histogram(labels)), int(self.shifted)
+        wrong = found[(found >= self.classes) & (found != self.ignore)] + shift
+        if not wrong.size:
+            return None
+        shown = ', '.join(map(str, wrong[:5])) + (', ...' if wrong.size > 5 else '')
+        return (
+            f'label {shown} is no class: {self.classes} classes are numbered from {shift} to '
+            f'{self.classes - 1 + shift}{" (reduce_zero_label: 0 is ignored)" if shift else ""}; '
+            f'{self.ignore} is ignored'
+        )
+
+
+def histogram(labels: np.ndarray) -> np.ndarray:
+    """Number of pixels of each label from 0 on; ``(256,)`` for the bytes that mmseg loads."""
+    if labels.dtype == np.uint8:  # several times as fast as numpy
+        return cv2.calcHist([labels], [0], None, [256], [0, 256])[:, 0]
+    return np.bincount(labels.reshape(-1).astype(np.int64))
 
 
 class NamedLoading:
@@ -71,26 +121,15 @@ class NamedLoading:
         try:
             loaded = self.transform(results)
         except Exception as error:
-            self._name(results, error)
+            _refuse_unreadable(results, error)
             raise
-        if any(ends_early(path) for path in _paths(results)):
-            self._name(results, None)
-        labels = None if loaded is None or self.labels is None else loaded.get('gt_seg_map')
-        if labels is not None:
-            problem = self.labels.problem(labels, loaded.get('ori_shape'))
+        if any(map(ends_early, _paths(results))):
+            _refuse_unreadable(results, None)
+        if self.labels is not None and loaded is not None and 'gt_seg_map' in loaded:
+            problem = self.labels.problem(loaded['gt_seg_map'], loaded.get('ori_shape'))
             if problem is not None:
                 raise UserError(f'{loaded.get("seg_map_path")}: {problem}')
         return loaded
-
-    def __repr__(self) -> str:
-        return repr(self.transform)
-
-    @staticmethod
-    def _name(results: dict, error: Exception | None) -> None:
-        for path in _paths(results):
-            problem = image_problem(path)
-            if problem is not None:
-                raise UserError(f'cannot read the image {path}: {problem}') from error
 
 
 def name_unreadable_images(dataset: Any) -> None:
@@ -114,20 +153,24 @@ def guard(transform: Any, labels: LabelRange | None = None) -> Any:
     """``transform`` itself, or :class:`NamedLoading` around it if it loads files."""
     if not type(transform).__name__.startswith('Load'):
         return transform
-    loads_labels = getattr(transform, 'with_seg', False)
-    return NamedLoading(transform, labels if loads_labels else None)
+    return NamedLoading(transform, labels if getattr(transform, 'with_seg', False) else None)
+
+
+def _refuse_unreadable(results: dict, error: Exception | None) -> None:
+    for path in _paths(results):
+        problem = image_problem(path)
+        if problem is not None:
+            raise UserError(f'cannot read the image {path}: {problem}') from error
 
 
 def _paths(results: dict) -> list[str]:
     return [v for k, v in results.items() if k.endswith('_path') and isinstance(v, str)]
 
 
-def _truncated(data: bytes) -> bool:
+def _truncated(path: str) -> bool:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(path) as image:
             image.load()
-    except OSError:
-        return True
-    except Image.DecompressionBombError:  # it did not look
-        pass
+    except (OSError, Image.DecompressionBombError) as error:
+        return isinstance(error, OSError)  # else it did not look
     return False
