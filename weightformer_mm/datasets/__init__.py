@@ -1,7 +1,5 @@
 """Data sets: generated ones, and checks and guards of a user's own. They need no torch."""
 
-from __future__ import annotations
-
 from .shapes.classes import (
     CLASSES,
     CONTEXT_CLASSES,

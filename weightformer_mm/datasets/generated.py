@@ -88,6 +88,8 @@ class Generator:
                 (new / MANIFEST).write_text(f'{manifest}\n', encoding='utf-8')
                 self._check_replaceable(out, force)  # again: making the set took a while
                 _replace(out, new, work / 'old')
+        except Timeout:
+            raise UserError(f'another run is writing {out} now') from None
         except OSError as error:
             raise UserError(f'cannot write the folder {out}: {error.strerror}') from error
         return True
@@ -151,22 +153,18 @@ def _replace(out: Path, new: Path, old: Path) -> None:
 @contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside ``out`` for the only run that makes ``out``."""
-    lock, prefix = FileLock(out.with_name(f'.{out.name}.lock')), f'.{out.name}.partial-'
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f'another run is writing {out} now') from None
-    try:
-        for left in out.parent.glob(f'{glob.escape(prefix)}*'):  # by a run that was killed
-            own = left.is_dir() and {path.name for path in left.iterdir()} <= {'new', 'old'}
-            if own and not left.is_symlink():
-                logger.warning('removing what an interrupted run left in %s', left)
-                shutil.rmtree(left)
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent) as work:
-            yield Path(work)
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # before others can lock it
-        lock.release()
+    lock, prefix = out.with_name(f'.{out.name}.lock'), f'.{out.name}.partial-'
+    with FileLock(lock, timeout=0):
+        try:
+            for left in out.parent.glob(f'{glob.escape(prefix)}*'):  # by a run that was killed
+                own = left.is_dir() and {path.name for path in left.iterdir()} <= {'new', 'old'}
+                if own and not left.is_symlink():
+                    logger.warning('removing what an interrupted run left in %s', left)
+                    shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent) as work:
+                yield Path(work)
+        finally:
+            lock.unlink(missing_ok=True)  # before others can lock it
 
 
 def _names(folder: Path, inside: str = '') -> Iterator[str]:

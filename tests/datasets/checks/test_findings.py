@@ -107,11 +107,11 @@ COCO_ERRORS = {
     ),
     'image_id_twice': (
         second_image,
-        'annotation file: image id twice: 1 (000001.png and other.png)',
+        'annotation file: id twice in images: 1',
     ),
     'annotation_id_twice': (
         lambda b: b.edit(lambda c: first(c).update(id=c['annotations'][1]['id'])),
-        'annotation file: annotation id twice',
+        'annotation file: id twice in annotations: ',
     ),
     'nan': (
         lambda b: b.edit(lambda c: first(c).update(bbox=[1, 2, float('nan'), 4])),

@@ -52,10 +52,9 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
 
 
 def build_unloaded(node: dict) -> Any:
-    """The data set of a config, if possible without its annotations: paths, class names and pipeline.
+    """The data set of a config, if possible without its annotations.
 
-    Raises:
-        UserError: its class names or colours contradict those of its type.
+    A UserError says that its class names or colours contradict those of its type.
     """
     try:
         return DATASETS.build({**node, 'lazy_init': True})
@@ -71,11 +70,7 @@ def build_unloaded(node: dict) -> Any:
 
 
 def classes_of(dataset: Any) -> Sequence[str] | None:
-    """Class names of a data set; None where it has none.
-
-    Raises:
-        UserError: they are one string: a comma is missing.
-    """
+    """Class names of a data set, None where it has none; a UserError if they are one string."""
     classes = dataset.metainfo.get('classes') if isinstance(dataset, BaseDataset) else None
     if isinstance(classes, str):
         raise UserError(

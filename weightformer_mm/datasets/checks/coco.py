@@ -16,13 +16,9 @@ from .report import Report
 
 
 def check_coco(report: Report, dataset: Any, evaluators: list[Any], everything: bool) -> None:
-    """Check one of mmdet's COCO-format data sets.
+    """Check one of mmdet's data sets, built with ``lazy_init``, and the configs of its evaluators.
 
-    Args:
-        report: takes the findings.
-        dataset: the data set, built with ``lazy_init``.
-        evaluators: configs of the evaluators that judge on it.
-        everything: read every image instead of a sample.
+    ``everything``: read every image instead of a sample.
     """
     own = os.path.abspath(dataset.ann_file)
     for path in (evaluator.get('ann_file') for evaluator in evaluators):
@@ -42,21 +38,16 @@ def check_coco(report: Report, dataset: Any, evaluators: list[Any], everything: 
         report.error('annotation file', *problem)
     if problems:  # the rest would stumble over it
         return
-    names = classes_of(dataset) or ()
-    _check_classes(report, names, [entry['name'] for entry in content['categories']])
-    images = {image['id']: image for image in content['images']}
-    pictured = _check_annotations(report, dataset, names, content, images)
-    _count_empty(report, dataset, images, pictured)
-    _check_images(report, dataset, images, everything)
-
-
-def _check_classes(report: Report, names: Sequence[str], categories: Sequence[str]) -> None:
+    names, categories = classes_of(dataset) or (), [c['name'] for c in content['categories']]
     report.looked('classes', len(names))
     for problem in class_problems(names, categories):
         report.error('classes', *problem)
     for name in categories:
         if name not in names:
             report.warning('classes', 'categories of the file that are not used', repr(name))
+    images = {image['id']: image for image in content['images']}
+    pictured = _check_annotations(report, dataset, names, content, images)
+    _check_images(report, dataset, images, pictured, everything)
 
 
 def _check_annotations(
@@ -102,7 +93,9 @@ def _check_mask(report: Report, entry: dict, image: dict, where: str) -> None:
         report.warning('masks', 'outlines that mmdet cannot use: the object is ignored', where)
 
 
-def _count_empty(report: Report, dataset: Any, images: dict, pictured: set) -> None:
+def _check_images(
+    report: Report, dataset: Any, images: dict, pictured: set, everything: bool
+) -> None:
     empty = len(images) - len(pictured)
     drops = (dataset.filter_cfg or {}).get('filter_empty_gt') and not dataset.test_mode
     report.looked('images', len(images))
@@ -111,16 +104,13 @@ def _count_empty(report: Report, dataset: Any, images: dict, pictured: set) -> N
     elif empty:
         fate = 'left out (filter_empty_gt=True)' if drops else 'used as they are'
         report.note('images', f'{empty} of {len(images)} have no object; {fate}')
-
-
-def _check_images(report: Report, dataset: Any, images: dict, everything: bool) -> None:
+    for name, count in Counter(map(file_name, images.values())).items():
+        if count > 1:
+            report.warning('images', 'listed under two ids', name)
     prefix = dataset.data_prefix.get('img', '')
     items = [
         {**image, 'img_path': os.path.join(prefix, file_name(image))} for image in images.values()
     ]
-    for name, count in Counter(map(file_name, images.values())).items():
-        if count > 1:
-            report.warning('images', 'listed under two ids', name)
     present = present_images(report, items)
     for item, shape in read_images(report, dataset, present, len(images), everything):
         stated = (item['height'], item['width'])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
@@ -15,7 +16,7 @@ from .images import inner_datasets
 
 # without these mmdet and pycocotools raise a KeyError, often only after the training has begun
 _REQUIRED = {
-    'images': ('id', 'width', 'height'),
+    'images': ('id', 'width', 'height', 'file_name'),
     'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
     'categories': ('id', 'name'),
 }
@@ -40,21 +41,16 @@ def _missing_parts(content: Any) -> Problems:
             yield f'no list of {part}', 'keys: ' + (', '.join(map(str, content)) or 'none')
             continue
         for index, entry in enumerate(entries):
-            yield from _entry_problems(part, index, entry, keys)
-
-
-def _entry_problems(part: str, index: int, entry: Any, keys: Sequence[str]) -> Problems:
-    if not isinstance(entry, dict):
-        yield f'{part} that are not objects', f'{part}[{index}]'
-        return
-    where = f'id {entry["id"]}' if 'id' in entry else f'{part}[{index}]'
-    missing = [key for key in keys if key not in entry]
-    if part == 'images' and not file_name(entry):
-        missing.append('file_name')
-    for key in missing:
-        yield f'{part} without {key!r}', where
-    if part == 'annotations' and 'bbox' in entry and not _is_box(entry['bbox']):
-        yield 'boxes that are not four finite numbers', f'{where}: {entry["bbox"]}'
+            where = f'{part}[{index}]'
+            if not isinstance(entry, dict):
+                yield f'{part} that are not objects', where
+                continue
+            where = f'id {entry["id"]}' if 'id' in entry else where
+            for key in keys:
+                if key not in entry and not (key == 'file_name' and file_name(entry)):
+                    yield f'{part} without {key!r}', where
+            if 'bbox' in entry and not _is_box(entry['bbox']):
+                yield 'boxes that are not four finite numbers', f'{where}: {entry["bbox"]}'
 
 
 def _is_box(box: Any) -> bool:
@@ -64,21 +60,16 @@ def _is_box(box: Any) -> bool:
 
 def repeated_ids(content: dict) -> Problems:
     """Ids that two entries have. Of two such images, pycocotools keeps one, with the annotations of both."""
-    for part, kind in zip(_REQUIRED, ('image', 'annotation', 'category')):
-        seen: dict[Any, dict] = {}
-        for entry in content.get(part, ()):
-            first = seen.setdefault(entry['id'], entry)
-            if first is not entry:
-                names = [file_name(item) or item.get('name', '') for item in (first, entry)]
-                more = f' ({names[0]} and {names[1]})' if all(names) else ''
-                yield f'{kind} id twice', f'{entry["id"]}{more}'
+    for part in _REQUIRED:
+        for number, count in Counter(entry['id'] for entry in content.get(part, ())).items():
+            if count > 1:
+                yield f'id twice in {part}', str(number)
 
 
 def file_name(image: dict) -> str:
     """Path of an image below the image folder, as mmdet finds it."""
-    if 'file_name' in image:
-        return image['file_name']
-    return image.get('coco_url', '').replace('http://images.cocodataset.org/', '')  # LVIS 1.0
+    of_lvis = (image.get('coco_url') or '').replace('http://images.cocodataset.org/', '')
+    return image.get('file_name', of_lvis)
 
 
 def class_problems(classes: Sequence[str], categories: Sequence[str]) -> Problems:

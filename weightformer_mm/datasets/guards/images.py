@@ -30,22 +30,28 @@ def image_problem(path: str) -> str | None:
         return f'OpenCV cannot read it: {error.err}'
     if image is None:
         return 'not an image, or damaged'
-    if ends_early(path) and _truncated(path):
-        return 'damaged: the file ends before the image does'
-    return None
+    return 'damaged: the file ends before the image does' if cut_off(path) else None
 
 
-def ends_early(path: str) -> bool:
-    """Whether a JPEG file does not end as it should. Older OpenCV fills the rest of such an image with grey.
+def cut_off(path: str) -> bool:
+    """Whether a JPEG file ends before its image does: older OpenCV fills the rest with grey.
 
-    Two bytes are read. True as well for a whole image with something behind it. False for a file that is not
-    on disk: a backend of mmengine (petrel, lmdb) may have it under a path that looks like one.
+    False for a file that is not on disk: a backend of mmengine (petrel, lmdb) may have it under such a path.
     """
     if not path.lower().endswith(('.jpg', '.jpeg')) or not os.path.isfile(path):
         return False
     with open(path, 'rb') as file:
         file.seek(max(file.seek(0, os.SEEK_END) - 2, 0))
-        return file.read() != b'\xff\xd9'
+        if (
+            file.read() == b'\xff\xd9'
+        ):  # as nearly all end; others may have something behind the image
+            return False
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, Image.DecompressionBombError) as error:
+        return isinstance(error, OSError)  # else it did not look
+    return False
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,7 @@ class LabelRange:
         return cls(len(classes), ignore, bool(dataset.reduce_zero_label))
 
     def problem(self, labels: np.ndarray, image_shape: tuple[int, ...] | None) -> str | None:
-        """What is wrong with a label image; None if nothing.
-
-        Args:
-            labels: ``(H, W)`` integers.
-            image_shape: height and width of the image, where they are known.
-        """
+        """What is wrong with labels, ``(H, W)`` integers, of an image of this shape; None if nothing."""
         if labels.ndim != 2:
             return f'a picture of shape {labels.shape}; a label image has one channel, the class numbers'
         own, its = labels.shape[::-1], (image_shape or labels.shape)[1::-1]
@@ -123,7 +124,7 @@ class NamedLoading:
         except Exception as error:
             _refuse_unreadable(results, error)
             raise
-        if any(map(ends_early, _paths(results))):
+        if any(map(cut_off, _paths(results))):
             _refuse_unreadable(results, None)
         if self.labels is not None and loaded is not None and 'gt_seg_map' in loaded:
             problem = self.labels.problem(loaded['gt_seg_map'], loaded.get('ori_shape'))
@@ -165,12 +166,3 @@ def _refuse_unreadable(results: dict, error: Exception | None) -> None:
 
 def _paths(results: dict) -> list[str]:
     return [v for k, v in results.items() if k.endswith('_path') and isinstance(v, str)]
-
-
-def _truncated(path: str) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, Image.DecompressionBombError) as error:
-        return isinstance(error, OSError)  # else it did not look
-    return False
