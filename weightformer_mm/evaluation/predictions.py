@@ -69,9 +69,8 @@ class OutputHook(Hook):
             UserError: a file would replace an image or an annotation, or be written through a link.
         """
         dataset = runner.test_dataloader.dataset
-        if not hasattr(dataset, 'get_data_info'):
-            return
-        infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+        known = range(len(dataset) if hasattr(dataset, 'get_data_info') else 0)
+        infos = [dataset.get_data_info(index) for index in known]
         images = {os.path.abspath(info['img_path']) for info in infos if info.get('img_path')}
         if not images:
             return

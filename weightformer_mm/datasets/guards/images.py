@@ -71,20 +71,20 @@ class LabelRange:
     @classmethod
     def of(cls, dataset: Any) -> LabelRange | None:
         """That of one of mmseg's data sets; None for others, and where there are no class names."""
-        own = hasattr(dataset, 'reduce_zero_label') and hasattr(dataset, 'seg_map_suffix')
-        classes = dataset.metainfo.get('classes') if own else None
-        if not classes:
-            return None
-        ignore = getattr(dataset, 'ignore_index', 255)
-        return cls(len(classes), ignore, bool(dataset.reduce_zero_label))
+        shifted = getattr(dataset, 'reduce_zero_label', None)
+        classes = None if shifted is None else dataset.metainfo.get('classes')
+        return (
+            cls(len(classes), getattr(dataset, 'ignore_index', 255), shifted) if classes else None
+        )
 
     def problem(self, labels: np.ndarray, image_shape: tuple[int, ...] | None) -> str | None:
         """What is wrong with labels, ``(H, W)`` integers, of an image of this shape; None if nothing."""
         if labels.ndim != 2:
             return f'a picture of shape {labels.shape}; a label image has one channel, the class numbers'
-        own, its = labels.shape[::-1], (image_shape or labels.shape)[1::-1]
-        if own != tuple(its):
-            return f'the label image has {own[0]}x{own[1]} pixels, its image has {its[0]}x{its[1]}'
+        size, of_image = labels.shape, tuple(image_shape or labels.shape)[:2]
+        if size != of_image:
+            sizes = [f'{width}x{height}' for height, width in (size, of_image)]
+            return f'the label image has {sizes[0]} pixels, its image has {sizes[1]}'
         found, shift = np.flatnonzero(histogram(labels)), int(self.shifted)
         wrong = found[(found >= self.classes) & (found != self.ignore)] + shift
         if not wrong.size:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.random import Generator
 
 from ...errors import UserError
 from .classes import CONTEXT_KINDS, CUES
@@ -86,7 +87,7 @@ def marker_side(size: int, cue_area: float) -> int:
 
 
 def draw_context(
-    rng: np.random.Generator, size: int, rules: ContextRules
+    rng: Generator, size: int, rules: ContextRules
 ) -> tuple[Mark, tuple[ObjectSpec, ...]]:
     """Mark and objects of a picture, at a random one of its four sides and at the opposite one."""
     least, most = (share * size for share in BAND_SHARES)
@@ -103,7 +104,7 @@ def draw_context(
     return mark, tuple(objects)
 
 
-def _draw_objects(rng: np.random.Generator, size: int, first: int) -> list[ObjectSpec]:
+def _draw_objects(rng: Generator, size: int, first: int) -> list[ObjectSpec]:
     """One to three objects from row ``first`` on."""
     room = min(size - first, MAX_SIZE / OBJECT_SIZES[1] * size)
     canvas = Canvas()
@@ -123,17 +124,17 @@ def _draw_objects(rng: np.random.Generator, size: int, first: int) -> list[Objec
     return canvas.specs
 
 
-def draw_cue(rng: np.random.Generator) -> str:
+def draw_cue(rng: Generator) -> str:
     return CUES[rng.integers(len(CUES))]
 
 
-def paint_mark(rng: np.random.Generator, image: np.ndarray, mark: Mark, cue: str) -> None:
+def paint_mark(rng: Generator, image: np.ndarray, mark: Mark, cue: str) -> None:
     """Paint the mark in two tones of its colour onto ``image``, float32 BGR ``(size, size, 3)``."""
     tones = Paint(_draw_tone(rng, cue), _draw_tone(rng, cue))
     image[mark.window] = tones.mixed(octave_noise(rng, len(image))[mark.window])
 
 
-def _draw_tone(rng: np.random.Generator, cue: str) -> np.ndarray:
+def _draw_tone(rng: Generator, cue: str) -> np.ndarray:
     hue = rng.uniform(*_HUES[cue]) / 360 % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, rng.uniform(*_SATURATION), rng.uniform(*_VALUE))
     return np.array([blue, green, red], np.float32) * np.float32(255)

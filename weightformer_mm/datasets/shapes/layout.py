@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.random import Generator
 
 from .classes import CLASSES
 from .outlines import ObjectSpec, coverage, place
@@ -54,9 +55,7 @@ class Canvas:
         return True
 
 
-def _draw_center(
-    rng: np.random.Generator, size: float, placed: list[ObjectSpec]
-) -> tuple[float, float]:
+def _draw_center(rng: Generator, size: float, placed: list[ObjectSpec]) -> tuple[float, float]:
     if placed and rng.random() < OVERLAP_WISH:
         anchor = placed[rng.integers(len(placed))]
         reach = rng.uniform(0.5, 1.0) * (anchor.size + size) / 2
@@ -66,7 +65,7 @@ def _draw_center(
     return tuple(rng.uniform(size / 2, 1 - size / 2, 2).tolist())
 
 
-def _add_object(rng: np.random.Generator, canvas: Canvas) -> None:
+def _add_object(rng: Generator, canvas: Canvas) -> None:
     kind = CLASSES[rng.integers(len(CLASSES))]
     for _ in range(_SIZES_PER_OBJECT):
         size = float(np.exp(rng.uniform(np.log(MIN_SIZE), np.log(MAX_SIZE))))
@@ -76,7 +75,7 @@ def _add_object(rng: np.random.Generator, canvas: Canvas) -> None:
                 return
 
 
-def draw_layout(rng: np.random.Generator) -> tuple[ObjectSpec, ...]:
+def draw_layout(rng: Generator) -> tuple[ObjectSpec, ...]:
     """Two to six objects from back to front, each inside the picture and clearly visible."""
     while True:
         canvas = Canvas()
@@ -86,7 +85,7 @@ def draw_layout(rng: np.random.Generator) -> tuple[ObjectSpec, ...]:
             return tuple(canvas.specs)
 
 
-def draw_single(rng: np.random.Generator) -> tuple[ObjectSpec]:
+def draw_single(rng: Generator) -> tuple[ObjectSpec]:
     """One large object near the middle, all of it inside the picture."""
     kind = CLASSES[rng.integers(len(CLASSES))]
     while True:

@@ -87,16 +87,15 @@ def make_shapes(
 
 
 def _write_split(folder: Path, split: str, config: ShapesConfig) -> Iterator[None]:
-    images_at, annotations_at = (folder / name / split for name in ('images', 'annotations'))
-    images_at.mkdir(parents=True)
-    annotations_at.mkdir(parents=True)
+    for name in ('images', 'annotations'):
+        (folder / name / split).mkdir(parents=True)
     rules = ContextRules(config.reach, config.cue_area) if config.context else None
     images, annotations, classes = [], [], []
     for index in range(getattr(config, split)):
         sample = render_sample(config.seed, split, index, config.size, config.single, rules)
         file_name = f'{index:06d}.png'
-        write_image(images_at / file_name, sample.image)
-        write_image(annotations_at / file_name, sample.labels)
+        write_image(folder / 'images' / split / file_name, sample.image)
+        write_image(folder / 'annotations' / split / file_name, sample.labels)
         size = {'width': config.size, 'height': config.size}
         images.append({'id': index, 'file_name': file_name, **size})
         for number, spec in enumerate(sample.objects, start=1):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from . import outlines, paint
 from .classes import BACKGROUND_LABEL, category_id
@@ -40,9 +41,7 @@ class Sample:
     cue: str | None = None
 
 
-def _streams(
-    seed: int, split: str, index: int, key: int | None = None
-) -> tuple[np.random.Generator, ...]:
+def _streams(seed: int, split: str, index: int, key: int | None = None) -> tuple[Generator, ...]:
     """Independent generators for layout, colours, textures and grain of one sample."""
     spawn_key = () if key is None else (key,)
     sequence = np.random.SeedSequence([seed, SPLITS.index(split), index], spawn_key=spawn_key)
@@ -60,7 +59,7 @@ def _local_coordinates(
 
 
 def _shade(
-    rng: np.random.Generator, u: np.ndarray, v: np.ndarray, inside: np.ndarray, rim: float
+    rng: Generator, u: np.ndarray, v: np.ndarray, inside: np.ndarray, rim: float
 ) -> np.ndarray:
     """Light from one side, a dark edge of width ``rim`` pixels: factors of the shape of ``u``."""
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.35)
@@ -72,7 +71,7 @@ def _shade(
 
 
 def _draw_object(
-    rng: np.random.Generator,
+    rng: Generator,
     image: np.ndarray,
     instances: np.ndarray,
     spec: ObjectSpec,
