@@ -26,11 +26,7 @@ _WRITABLE = ('.jpg', '.jpeg', '.png')
 
 
 def use_visualizer(cfg: Config) -> None:
-    """Make sure that the config has a visualizer that draws predictions.
-
-    Raises:
-        UserError: the config is of a library whose predictions are not drawn.
-    """
+    """Make sure that the config has a visualizer; a UserError if it is of a library without one."""
     scope = cfg.get('default_scope', 'mmengine')
     if scope not in _VISUALIZERS:
         raise UserError(f'pictures are drawn for {", ".join(_VISUALIZERS)}, not for {scope}')

@@ -96,11 +96,9 @@ def trained_meta(
     most = max((number for _, _, number in heads_of(model)), default=0)
     if not _are(names, str, most):
         raise UserError(f'{path} is damaged: meta.dataset_meta.classes are not the {most} names')
-    if colours is not None and colours not in _PALETTES:
-        if not (_are(colours, (list, tuple), len(names)) and all(map(_is_colour, colours))):
-            raise UserError(
-                f'{path} is damaged: meta.dataset_meta.palette is not a colour per class'
-            )
+    coloured = _are(colours, (list, tuple), len(names)) and all(map(_is_colour, colours))
+    if not coloured and colours not in (None, *_PALETTES):
+        raise UserError(f'{path} is damaged: meta.dataset_meta.palette is not a colour per class')
     return meta
 
 

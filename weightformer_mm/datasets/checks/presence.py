@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 from mmengine.config import Config
@@ -28,9 +29,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         command = cfg.get('prepare_data')
         remedy = f'make it with: {command}' if command else 'set data_root in the config'
         raise UserError(f'data set: {missing[0]}{more}; {remedy}')
-    for split, key in (
-        (split, key) for split in splits for key in ('output_dir', 'outfile_prefix')
-    ):
+    for split, key in product(splits, ('output_dir', 'outfile_prefix')):
         for evaluator in as_list(cfg.get(f'{split}_evaluator')):
             if evaluator.get(key):
                 option, target = f'{split}_evaluator.{key}', Path(evaluator[key])
@@ -45,8 +44,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
 def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -> None:
     """Raise UserError if ``target`` lies in a folder of images or labels, or is that of an annotation file.
 
-    Args:
-        option: what named ``target``, for the message.
+    The message begins with ``option``, which named the target.
     """
     refuse_inside(option, [target], _image_folders(cfg, splits))
     for place, path in _needed(cfg, splits):

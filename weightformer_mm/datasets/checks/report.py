@@ -20,11 +20,7 @@ class BadData(UserError):
 
 
 class Report:
-    """The findings of one data set.
-
-    Args:
-        title: which data set, for the reader.
-    """
+    """The findings of one data set, which ``title`` names for the reader."""
 
     def __init__(self, title: str) -> None:
         self.title = title

@@ -102,11 +102,8 @@ def box_problem(entry: dict, image: dict) -> str | None:
 def checked_coco_files(problems: Callable[[Any], Problems] = fatal_problems) -> Iterator[None]:
     """Inside, each file that pycocotools reads is checked before it is indexed, without parsing it twice.
 
-    Args:
-        problems: finds what is wrong in parsed JSON; by default all that makes a training fail.
-
-    Raises:
-        UserError: the file is not JSON, or there is a problem; names the file.
+    ``problems`` finds what is wrong in parsed JSON, by default all that makes a training fail. A UserError
+    names the file that has one, or is not JSON.
     """
     try:
         from pycocotools.coco import COCO
@@ -137,9 +134,6 @@ def check_categories(dataset: Any) -> None:
     """Refuse a built COCO data set if some of its classes are not categories of its annotation file.
 
     mmdet numbers the categories that it finds: every class after the missing one would get another number.
-
-    Raises:
-        UserError: names the annotation file.
     """
     for inner in inner_datasets(dataset):
         classes = (getattr(inner, 'metainfo', None) or {}).get('classes') or ()

@@ -108,10 +108,7 @@ class NamedLoading:
     """A loading transform of mmcv, mmdet or mmseg whose failures name the file.
 
     The libraries raise an AssertionError, cv2.error, OSError or AttributeError, most of them without a path.
-
-    Args:
-        transform: the transform.
-        labels: what the label image may hold, where the transform loads one.
+    ``labels``: what the label image may hold, where the transform loads one.
     """
 
     def __init__(self, transform: Any, labels: LabelRange | None = None) -> None:
