@@ -11,9 +11,6 @@ from pycocotools.coco import COCO
 
 from tests.helpers import needs
 from weightformer_mm.datasets import (
-    CONTEXT_CLASSES,
-    CONTEXT_SEG_CLASSES,
-    CONTEXT_SEG_PALETTE,
     STATIC_REACH,
     ContextRules,
     ShapesConfig,
@@ -21,7 +18,12 @@ from weightformer_mm.datasets import (
     render_sample,
 )
 from weightformer_mm.datasets.shapes import scene
-from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL
+from weightformer_mm.datasets.shapes.classes import (
+    BACKGROUND_LABEL,
+    CONTEXT_CLASSES,
+    CONTEXT_SEG_CLASSES,
+    CONTEXT_SEG_PALETTE,
+)
 from weightformer_mm.errors import UserError
 
 SIZE = 128
