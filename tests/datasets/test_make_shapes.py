@@ -97,7 +97,7 @@ def run_here(monkeypatch, capsys):
         (['--val', '-4'], 'val'),
         (['--seed', '-1'], 'seed'),
         (['--train', '0', '--val', '0'], 'nothing'),
-        (['--context', '--size', '90'], 'cannot hold'),
+        (['--context', '--size', '90'], 'reach'),
         (['--cue-area', '0.003'], 'context'),
     ],
 )

@@ -122,8 +122,7 @@ def checked_coco_files(problems: Callable[[Any], Problems] = fatal_problems) -> 
     def checked_index(self: Any) -> None:
         path = getattr(self, '_annotation_file', None)
         for what, where in problems(self.dataset) if path else ():
-            advice = 'tools/check_dataset.py lists all that is wrong'
-            raise UserError(f'{path}: {what}: {where}; {advice}')
+            raise UserError(f'{path}: {what}: {where}; tools/check_dataset.py lists what is wrong')
         create_index(self)
 
     with replaced(COCO, __init__=named_init, createIndex=checked_index):

@@ -50,20 +50,17 @@ class ContextRules:
 
     def check(self, size: int) -> None:
         """Raise a UserError unless pictures of ``size`` x ``size`` pixels can hold mark and objects."""
-        if self.reach < 0:
-            raise UserError(f'reach must not be negative, got {self.reach}')
-        if size - math.floor(BAND_SHARES[1] * size) - self.reach < MIN_ROOM:
+        most = size - math.floor(BAND_SHARES[1] * size) - MIN_ROOM
+        if not 0 <= self.reach <= most:
             raise UserError(
-                f'size {size} cannot hold a band, the reach of {self.reach} pixels and objects beyond it; '
-                'choose a larger size or a smaller reach'
+                f'reach must be between 0 and {most} for a band and objects in pictures of size {size}, got '
+                f'{self.reach}; choose a larger size or another reach'
             )
         area = MAX_CUE_AREA if self.cue_area is None else self.cue_area
-        if not 0 < area <= MAX_CUE_AREA:
-            raise UserError(f'cue_area must be above 0 and at most {MAX_CUE_AREA}, got {area}')
-        if marker_side(size, area) < MIN_MARK:
+        if area > MAX_CUE_AREA or marker_side(size, max(area, 0)) < MIN_MARK:
             raise UserError(
-                f'cue_area {area} is less than {MIN_MARK}x{MIN_MARK} pixels of a picture of size {size}; '
-                'choose a larger one of either'
+                f'cue_area must be at least {MIN_MARK}x{MIN_MARK} pixels of a picture of size {size} and at '
+                f'most {MAX_CUE_AREA} of it, got {area}'
             )
 
 
@@ -116,10 +113,8 @@ def _draw_objects(rng: Generator, size: int, first: int) -> list[ObjectSpec]:
                 extent = room * rng.uniform(*OBJECT_SIZES)
                 x = rng.uniform(extent / 2, size - extent / 2)
                 y = rng.uniform(first + extent / 2, size - extent / 2)
-                spec = ObjectSpec(
-                    kind, (x / size, y / size), extent / size, rng.uniform(0, 2 * np.pi)
-                )
-                if canvas.try_add(spec):
+                angle = rng.uniform(0, 2 * np.pi)
+                if canvas.try_add(ObjectSpec(kind, (x / size, y / size), extent / size, angle)):
                     break
     return canvas.specs
 
