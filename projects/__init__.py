@@ -1,1 +1,1 @@
-"""Programs of the repository, not of the library: demo, benchmarks, a study of context, miniatures, tables."""
+"""Programs of the repository, not of the library: demo, benchmarks, study of context, miniatures, tables."""
