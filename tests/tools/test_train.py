@@ -386,7 +386,7 @@ def test_what_is_wrong_with_the_data_is_said_before_the_first_iteration(tools, d
     content['images'].append(dict(content['images'][2], file_name='other.png'))
     file.write_text(json.dumps(content))
     line = tools.run(*arguments, *options(DETECTION, data_copy)).error_line()
-    assert f'{file}: image id twice: 2 (000002.png and other.png)' in line
+    assert f'{file}: id twice in images: 2' in line
 
 
 @pytest.mark.parametrize('damage', ['twice', 'truncated'])
@@ -403,7 +403,7 @@ def test_the_file_that_an_evaluator_reads_is_looked_at_too(tools, data_copy, tmp
         file.write_text(json.dumps(content))
     settings = options(DETECTION, data_copy, val_evaluator__ann_file=str(file))
     result = tools.run('train', DETECTION, '--work-dir', tmp_path / 'work', *settings)
-    expected = {'twice': 'image id twice: 0', 'truncated': 'is not valid JSON'}[damage]
+    expected = {'twice': 'id twice in images: 0', 'truncated': 'is not valid JSON'}[damage]
     assert str(file) in result.error_line() and expected in result.error_line()
     assert 'Epoch(train)' not in result.out
 

@@ -21,9 +21,8 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 
 from ...config.read import innermost_dataset, type_name
-from ...datasets.guards.annotations import check_categories, checked_coco_files
+from ...datasets.guards.annotations import check_categories, checked_coco_files, repeated_ids
 from ...datasets.guards.images import name_unreadable_images
-from ...datasets.rules.coco import repeated_ids
 from ...errors import RunFailed, UserError
 from ...utils.interrupts import uninterrupted
 from ...utils.writing import written_whole
