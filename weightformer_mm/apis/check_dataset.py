@@ -16,7 +16,6 @@ from ..datasets.checks.presence import check_data, missing_data
 from ..datasets.checks.report import ERROR, WARNING, BadData, Report, quantity
 from ..datasets.checks.segmentation import check_segmentation
 from ..errors import UserError
-from ..utils.libraries import require_libraries
 
 SPLITS = ('train', 'val', 'test')
 
@@ -45,7 +44,7 @@ def check_dataset(
     splits = [split for split in splits if cfg.get(f'{split}_dataloader') is not None]
     if not splits:
         raise UserError(f'{cfg.filename} has no data loader for any of the splits')
-    require_libraries(cfg.get('default_scope', 'mmengine'))
+    require(cfg, ('model',), 'the check of its classes')
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     missing = list(missing_data(cfg, splits))
     present = [split for split in splits if split not in dict(missing)]
@@ -71,7 +70,6 @@ def check_dataset(
 
 def _heads(cfg: Config, splits: Sequence[str]) -> Report:
     report = Report(f'model: {cfg.filename}')
-    require(cfg, ('model',), 'the check of its classes')
     model = MODELS.build(cfg.model)
     report.looked('heads', len(list(heads_of(model))))
     for problem in class_problems(cfg, model, splits):

@@ -21,7 +21,6 @@ from torch import nn
 from ..analysis.complexity import Complexity, measure, render
 from ..config.read import load_config, require, type_name
 from ..errors import UserError
-from ..utils.libraries import require_libraries
 from ..utils.translate import explain
 from ..utils.writing import make_folder, refuse_replacing, written_whole
 
@@ -89,7 +88,6 @@ def complexity_of_config(
     cfg = load_config(config, options)
     require(cfg, ('model',), 'counting')
     scope = cfg.get('default_scope') or 'mmengine'
-    require_libraries(scope)
     init_default_scope(scope)
     model_cfg = cfg.model
     if backbone and 'backbone' not in model_cfg:

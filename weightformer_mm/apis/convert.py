@@ -25,7 +25,6 @@ from ..utils.writing import refuse_replacing, written_whole
 OURS, RELEASED = 'weightformer_mm', 'released'
 SUFFIXES = ('.pth', '.safetensors')
 _SHA_DIGITS = 8
-_IS_THERE = '{} is there already; --force replaces it'
 # what the classifiers of mmpretrain call the released head
 _HEADS = {**{name: name for name in HEAD}, 'head.fc.weight': HEAD[0], 'head.fc.bias': HEAD[1]}
 
@@ -85,13 +84,10 @@ def convert_checkpoint(
     if conversion.publish:
         digest = hashlib.sha256(data).hexdigest()[:_SHA_DIGITS]
         out = out.with_name(f'{out.stem}-{digest}{out.suffix}')
-        _check_free(out, source, force)
     out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with written_whole(out, replace=force) as partial:
-            partial.write_bytes(data)
-    except FileExistsError as error:  # it was not there a moment ago
-        raise UserError(_IS_THERE.format(out)) from error
+    with written_whole(out) as partial:
+        partial.write_bytes(data)
+        _check_free(out, source, force)  # again: a download may have taken long
     return out
 
 
@@ -148,4 +144,4 @@ def _check_free(path: Path, source: str, force: bool) -> None:
         raise UserError(f'{path} is a folder')
     refuse_replacing('', [path], [source])
     if os.path.lexists(path) and not force:
-        raise UserError(_IS_THERE.format(path))
+        raise UserError(f'{path} is there already; --force replaces it')

@@ -28,7 +28,6 @@ from ..config.read import innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta
 from ..datasets.guards.images import guard, image_problem
 from ..errors import RunFailed, UserError
-from ..utils.libraries import require_libraries
 from ..utils.translate import explain
 from ..utils.writing import (
     make_below,
@@ -79,7 +78,6 @@ def infer(
     names = _name_pictures(source_path, images, Path(out).expanduser(), (config, checkpoint))
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader'), 'inference')
-    require_libraries(cfg.get('default_scope', 'mmengine'))
     weights = load_weights(checkpoint)
     out_dir = make_folder(out, '--out')
     target = _device(device)

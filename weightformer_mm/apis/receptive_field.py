@@ -24,7 +24,6 @@ from ..checkpoints.pretrained import load_pretrained
 from ..config.read import load_config, require, type_name
 from ..datasets.guards.images import image_problem
 from ..errors import UserError
-from ..utils.libraries import require_libraries
 from ..utils.tables import markdown_table
 from ..utils.writing import refuse_inside, refuse_replacing, written_whole
 from .inference import find_images
@@ -73,7 +72,6 @@ def run_erf(
     cfg = load_config(config, options)
     require(cfg, ('model',), 'a receptive field')
     scope = cfg.get('default_scope', 'mmengine')
-    require_libraries(scope)
     init_default_scope(scope)
     batch = _load_images(cfg, images, count, size)
     rows = [BEFORE] if checkpoint is None or before_after else []

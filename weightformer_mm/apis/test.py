@@ -24,7 +24,6 @@ from ..engine.runner.launch import use_launcher
 from ..engine.runner.runner import build_runner
 from ..evaluation.predictions import DumpClasses, WriteLabelsHook
 from ..evaluation.tta import use_tta
-from ..utils.libraries import require_libraries
 from ..utils.writing import make_folder, refuse_replacing, staged
 from ..visualization.drawing import DrawPredictionsHook, use_visualizer
 from .train import default_work_dir
@@ -72,7 +71,6 @@ def evaluate(
     use_safe_loading()
     cfg = load_config(config, options, data_root)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
-    require_libraries(cfg.get('default_scope', 'mmengine'))
     weights = load_weights(checkpoint)
     check_data(cfg, ('test',))
     _check_outputs(cfg, (config, checkpoint), work_dir, out, show_dir)

@@ -30,7 +30,6 @@ from ..engine.runner.runner import build_runner
 from ..engine.work_folder import NOTE, Resumable, held
 from ..errors import RunFailed, UserError
 from ..utils.interrupts import forget_workers, stopped_by
-from ..utils.libraries import require_libraries
 from ..utils.translate import explain
 
 RESUME_LAST = 'last'
@@ -66,7 +65,6 @@ def train(
     use_safe_loading()
     cfg = load_config(config, options, data_root)
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
-    require_libraries(cfg.get('default_scope', 'mmengine'))
     refuse_lenient_loading(cfg)
     check_data(cfg, ('train', 'val'))
     cfg.work_dir = os.path.abspath(os.path.expanduser(work_dir or default_work_dir(cfg)))

@@ -13,8 +13,9 @@ from mmengine.runner import Runner
 
 from ..errors import UserError
 
-# what mmengine's runner, mmdet, mmseg and the tools read from the config besides the runner's arguments
-_OTHER_KEYS = {
+# what mmengine's runner, mmdet, mmseg and the tools read from the config
+_RUNNER_KEYS = {
+    *inspect.signature(Runner.__init__).parameters,
     'activation_checkpointing',
     'check_classes',
     'compile',
@@ -42,8 +43,6 @@ def apply_options(cfg: Config, options: Sequence[str]) -> None:
     parsed = _parse(options)
     for key in parsed:
         _check_key(cfg, key)
-    for key in parsed:
-        _grow_list(cfg, key)
     try:
         cfg.merge_from_dict(parsed)
     except (KeyError, TypeError) as error:
@@ -64,27 +63,27 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_key(cfg: Config, key: str) -> None:
-    runner_keys = set(inspect.signature(Runner.__init__).parameters) | _OTHER_KEYS
-    first, *rest = key.split('.')
-    if first not in {*cfg, *runner_keys}:
-        raise UserError(f'--cfg-options {key}: no such key{_suggest(first, {*cfg, *runner_keys})}')
-    if not rest and first not in runner_keys:
-        _refuse_variable(cfg, first, runner_keys)
-    node, parent = cfg.get(first), first
-    for part in rest[:-1]:
-        child = _child(node, part)
-        similar = _suggest(part, node) if child is None and isinstance(node, dict) else ''
-        if similar:
-            raise UserError(f'--cfg-options {key}: no {part} in {parent}{similar}')
-        node, parent = child, f'{parent}.{part}'
-
-
-def _child(node: Any, part: str) -> Any:
-    if isinstance(node, dict):
-        return node.get(part)
-    if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-        return node[int(part)]
-    return None
+    """Refuse a key that is misspelt or without effect; let a list grow where it names the next index."""
+    first, *rest = parts = key.split('.')
+    known = {*cfg, *_RUNNER_KEYS}
+    if first not in known:
+        raise UserError(f'--cfg-options {key}: no such key{_suggest(first, known)}')
+    if not rest and first not in _RUNNER_KEYS:
+        _refuse_variable(cfg, first)
+    node: Any = cfg.get(first)
+    for depth, part in enumerate(rest[:-1], start=1):
+        parent = '.'.join(parts[:depth])
+        if isinstance(node, dict):
+            similar = _suggest(part, node) if part not in node else ''
+            if similar:
+                raise UserError(f'--cfg-options {key}: no {part} in {parent}{similar}')
+            node = node.get(part)
+        elif isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            if isinstance(node, list) and part == str(len(node)):
+                cfg.merge_from_dict({parent: [*node, ConfigDict()]})
+            return
 
 
 def _suggest(name: str, known: Collection[Any]) -> str:
@@ -92,31 +91,16 @@ def _suggest(name: str, known: Collection[Any]) -> str:
     return f'; did you mean {similar[0]}?' if similar else ''
 
 
-def _grow_list(cfg: Config, key: str) -> None:
-    """Append an empty dict for an option to fill in, where ``key`` asks for one entry more than there is."""
-    parts = key.split('.')
-    node: Any = cfg.get(parts[0])
-    for depth, part in enumerate(parts[1:-1], start=1):
-        if isinstance(node, list) and part == str(len(node)):
-            cfg.merge_from_dict({'.'.join(parts[:depth]): [*node, ConfigDict()]})
-        node = _child(node, part)
-
-
-def _refuse_variable(cfg: Config, name: str, runner_keys: set[str]) -> None:
+def _refuse_variable(cfg: Config, name: str) -> None:
     """A variable such as ``data_root`` was copied to where it counts when the config was read."""
     value = cfg[name]
-    places = [
-        place
-        for key in runner_keys & {*cfg}
-        for place, node in nodes(cfg[key], key)
-        if type(node) is type(value) and node == value
-    ]
-    if places:
-        shown = ', '.join(sorted(places)[:4]) + (', ...' if len(places) > 4 else '')
-        raise UserError(
-            f'--cfg-options {name}: a variable of the config file, without effect once the file is read; '
-            f'set {shown}'
-        )
+    for key in sorted(_RUNNER_KEYS & {*cfg}):
+        for place, node in nodes(cfg[key], key):
+            if type(node) is type(value) and node == value:
+                raise UserError(
+                    f'--cfg-options {name}: a variable of the config file, without effect once the file is '
+                    f'read; set {place} and the like'
+                )
 
 
 def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
