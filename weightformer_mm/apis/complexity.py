@@ -43,18 +43,18 @@ def report_complexity(
     """
     if depth < 0:
         raise UserError(f'--depth {depth}: expected 0 or more')
-    path = Path(out).expanduser() if out is not None else None
-    if path is not None:
+    if out is not None:
+        path = Path(out).expanduser()
         if path.is_dir():
             raise UserError(f'--out {path}: a folder; name a file')
         refuse_replacing('--out', [path], [config])
-        path = make_folder(path.parent, '--out') / path.name
+        make_folder(path.parent, '--out')
     # another program may read stdout: what the libraries print goes elsewhere
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter('ignore')
         model, results = complexity_of_config(config, shapes, backbone, options)
     text = render(f'{type(model).__name__} ({Path(config).name})', results, style, depth)
-    if path is None:
+    if out is None:
         print(text, end='')
         return
     with written_whole(path) as partial:

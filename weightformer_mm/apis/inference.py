@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import errno
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import mmcv
@@ -42,10 +40,9 @@ from ..visualization.drawing import draw, picture_name, use_visualizer
 
 _SHOWN = 10  # files that a message lists
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-# errors of cv2, numpy and Python that speak of one image's size or content
-_OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError)
+# errors of cv2, numpy, torch and Python that speak of one image's size or content
+_OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def infer(
@@ -74,7 +71,7 @@ def infer(
     """
     use_safe_loading()
     source_path = Path(source).expanduser()
-    images, others = find_images(source_path)
+    images = find_images(source_path)
     names = _name_pictures(source_path, images, Path(out).expanduser(), (config, checkpoint))
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader'), 'inference')
@@ -83,16 +80,16 @@ def infer(
     target = _device(device)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     use_visualizer(cfg)
-    model = _load_model(cfg, weights, checkpoint).to(target).eval()
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    check_matches(model, weights, checkpoint)
+    load_state_dict(model, get_state_dict(weights, checkpoint), strict=True)
+    model.to(target).eval()
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'infer', 'vis_backends': None})
     dataset = {**innermost_dataset(cfg.test_dataloader), 'lazy_init': True}
     visualizer.dataset_meta = (
         trained_meta(weights, checkpoint, model) or DATASETS.build(dataset).metainfo
     )
     pipeline = _pipeline(cfg)
-    if others:
-        first = _printable(some([path.name for path in others], _SHOWN))
-        print(f'passed over {len(others)} files that are no images: {first}')
 
     @torch.no_grad()
     def draw_one(path: Path, picture: Path) -> None:
@@ -108,54 +105,53 @@ def _draw_all(
     names: dict[Path, Path], out_dir: Path, draw_one: Callable[[Path, Path], None]
 ) -> list[Path]:
     """Draw all images; one that cannot be drawn does not keep the others from being drawn."""
-    drawn, reasons, faults = [], [], []
+    drawn, reasons = [], []
     for path in tqdm(sorted(names), desc='infer', unit='image'):
         picture = out_dir / names[path]
         try:
             draw_one(path, make_below(out_dir, names[path]))
             drawn.append(picture)
         except Exception as error:
-            if _no_room(error, out_dir):
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise RunFailed(
                     f'--out {picture}: cannot write it: {error.strerror}; {len(drawn)} of {len(names)} '
                     f'pictures are in {out_dir}'
                 ) from error
             problem = image_problem(str(path)) or explain(error)
-            if problem is None and not isinstance(error, _OF_THE_IMAGE):
-                faults.append(error)
+            if problem is None:
+                if not isinstance(error, _OF_THE_IMAGE):
+                    raise RuntimeError(f'fault while drawing {_printable(str(path))}') from error
+                problem = f'{type(error).__name__}: {error}'
             traceback.clear_frames(error.__traceback__)  # they hold the memory of the run
-            problem = problem or f'{type(error).__name__}: {error}'
             reasons.append(_printable(f'{path} ({" ".join(str(problem).split())})'))
             tqdm.write(f'not drawn: {reasons[-1]}', file=sys.stdout)
     if drawn:
         print(f'{len(drawn)} pictures in {out_dir}', flush=True)
     if reasons:
         rest = f'the other {len(drawn)} are drawn in {out_dir}' if drawn else 'none is drawn'
-        message = f'cannot draw {len(reasons)} of the images: {some(reasons, _SHOWN)}; {rest}'
-        # torch raises the same error for an image that is too small and for a fault of the model
-        faults = [error for error in faults if not drawn or type(error) is not RuntimeError]
-        if faults:  # with its traceback
-            raise RuntimeError(message) from faults[0]
-        raise RunFailed(message)
+        raise RunFailed(
+            f'cannot draw {len(reasons)} of the images: {some(reasons, _SHOWN)}; {rest}'
+        )
     return drawn
 
 
-def find_images(source: Path) -> tuple[list[Path], list[Path]]:
-    """Images of ``source`` and its other files; hidden files and folders are ignored."""
+def find_images(source: Path) -> list[Path]:
+    """The image ``source``, or those below a folder; hidden files and folders are ignored."""
     if not source.exists():
         raise UserError(f'no such image or folder: {source}')
     if source.is_file():
-        return [source], []
-    images: list[Path] = []
-    others: list[Path] = []
-    for path in sorted(source.rglob('*')):
-        hidden = any(part.startswith('.') for part in path.relative_to(source).parts)
-        if path.is_file() and not hidden:
-            (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+        return [source]
+    files = [path for path in sorted(source.rglob('*')) if path.is_file()]
+    images = [
+        path
+        for path in files
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith('.') for part in path.relative_to(source).parts)
+    ]
     if not images:
-        what = f'{len(others)} files, none of them an image' if others else 'an empty folder'
+        what = f'{len(files)} files, none of them an image' if files else 'an empty folder'
         raise UserError(f'{source}: {what}; images end in {", ".join(IMAGE_SUFFIXES)}')
-    return images, others
+    return images
 
 
 def _device(name: str | None) -> torch.device:
@@ -165,13 +161,6 @@ def _device(name: str | None) -> torch.device:
         raise UserError(
             f'--device {name}: no such device on this machine; for example cpu or cuda:0'
         ) from error
-
-
-def _load_model(cfg: Config, weights: dict[str, Any], checkpoint: str) -> torch.nn.Module:
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    check_matches(model, weights, checkpoint)
-    load_state_dict(model, get_state_dict(weights, checkpoint), strict=True)
-    return model
 
 
 def _pipeline(cfg: Config) -> Compose:
@@ -200,14 +189,6 @@ def _name_pictures(
     elif same_file(out, root):
         raise UserError(f'--out {out}: the folder of the image itself; choose another')
     return names
-
-
-def _no_room(error: Exception, out_dir: Path) -> bool:
-    """Whether no further picture can be written either."""
-    if not isinstance(error, OSError):
-        return False
-    there = str(error.filename).startswith(f'{out_dir}{os.sep}')
-    return error.errno in _NO_ROOM or (there and error.errno in _NO_ACCESS)
 
 
 def _printable(text: str) -> str:

@@ -64,15 +64,18 @@ def run_erf(
     Raises:
         UserError: bad input.
     """
-    if count < 1:
-        raise UserError(f'--count {count}: at least one image')
-    out = _check_options(
-        Path(out).expanduser(), config, checkpoint, before_after, strategies, images
-    )
+    out = Path(out).expanduser()
+    _check_output(out, [file for file in (config, checkpoint, images) if file not in (None, NOISE)])
+    if before_after and checkpoint is None:
+        raise UserError('--before-after needs the CHECKPOINT of the trained network')
+    if len(strategies) > 1 and checkpoint is not None and PLACEHOLDER not in checkpoint:
+        raise UserError(
+            f'{checkpoint} is one checkpoint for {len(strategies)} strategies; write {PLACEHOLDER} where '
+            'their names stand in the paths'
+        )
     cfg = load_config(config, options)
     require(cfg, ('model',), 'a receptive field')
-    scope = cfg.get('default_scope', 'mmengine')
-    init_default_scope(scope)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
     batch = _load_images(cfg, images, count, size)
     rows = [BEFORE] if checkpoint is None or before_after else []
     rows += [AFTER] if checkpoint is not None else []
@@ -85,10 +88,7 @@ def run_erf(
         fields[row][column] = receptive_field(backbone, batch)
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_receptive_fields(fields, out)
-    numbers: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
-    for row, column in networks:
-        beyond = fields[row][column].beyond
-        numbers[row][column] = {f'beyond {side:.0%}': share for side, share in beyond.items()}
+    numbers = {row: {name: _shares(field) for name, field in fields[row].items()} for row in rows}
     with written_whole(out.with_suffix('.json')) as partial:
         partial.write_text(json.dumps(numbers, indent=2) + '\n')
     return numbers
@@ -105,29 +105,16 @@ def format_numbers(numbers: dict[str, dict[str, dict[str, float]]]) -> str:
     return markdown_table(['', 'strategy', *sides], rows).rstrip()
 
 
-def _check_options(
-    out: Path,
-    config: str,
-    checkpoint: str | None,
-    before_after: bool,
-    strategies: Sequence[str],
-    images: str,
-) -> Path:
+def _check_output(out: Path, read: Sequence[str]) -> None:
     if out.suffix != '.png':
         raise UserError(f'--out {out}: expected a name that ends in .png')
-    if before_after and checkpoint is None:
-        raise UserError('--before-after needs the CHECKPOINT of the trained network')
-    if len(strategies) > 1 and checkpoint is not None and PLACEHOLDER not in checkpoint:
-        raise UserError(
-            f'{checkpoint} is one checkpoint for {len(strategies)} strategies; write {PLACEHOLDER} where '
-            'their names stand in the paths'
-        )
-    source = Path(images).expanduser()
-    read = [config, source, *([checkpoint] if checkpoint else [])]
     refuse_replacing('--out', [out, out.with_suffix('.json')], read)
-    if images != NOISE and source.is_dir():
-        refuse_inside('--out', [out.parent], [source])
-    return out
+    folders = [path for path in (Path(name).expanduser() for name in read) if path.is_dir()]
+    refuse_inside('--out', [out.parent], folders)
+
+
+def _shares(field: ReceptiveField) -> dict[str, float]:
+    return {f'beyond {side:.0%}': share for side, share in field.beyond.items()}
 
 
 def _build_backbone(cfg: Config, strategy: str) -> nn.Module:
@@ -149,10 +136,12 @@ def _build_backbone(cfg: Config, strategy: str) -> nn.Module:
 
 def _load_images(cfg: Config, source: str, count: int, size: tuple[int, int]) -> list[Tensor]:
     """Images as the network gets them, ``(3, *size)``."""
+    if count < 1:
+        raise UserError(f'--count {count}: at least one image')
     if source == NOISE:
         generator = torch.Generator().manual_seed(0)
         return [torch.randn(3, *size, generator=generator) for _ in range(count)]
-    images, _ = find_images(Path(source).expanduser())
+    images = find_images(Path(source).expanduser())
     preprocessor = cfg.model.get('data_preprocessor') or {}
     mean, std = (
         np.array(preprocessor.get(key) or [default] * 3)

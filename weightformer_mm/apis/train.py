@@ -21,8 +21,11 @@ from ..checkpoints.sources import use_safe_loading
 from ..config.read import load_config, require
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data
-from ..engine.hooks.initial_weights import InitialWeightsHook
-from ..engine.hooks.training import PlainCheckpointHook, StopOnNonFiniteLossHook
+from ..engine.hooks.training import (
+    InitialWeightsHook,
+    PlainCheckpointHook,
+    StopOnNonFiniteLossHook,
+)
 from ..engine.optimizers.amp import use_amp
 from ..engine.runner.launch import use_launcher
 from ..engine.runner.randomness import resume_seed

@@ -1,4 +1,4 @@
-"""Hooks of a training: it ends when it diverges, and its checkpoints hold plain values."""
+"""Hooks of a training: the weights it starts with, its end when it diverges, checkpoints of plain values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
+from ...checkpoints.match import unwrapped
 from ...errors import RunFailed
 
 HISTORY = '__history_buffer__'
@@ -32,11 +34,32 @@ def stop_if_not_finite(model: nn.Module) -> None:
     """
     statistics = ((n, b) for n, b in model.named_buffers() if '.running_' in n)
     learned = (*model.named_parameters(), *statistics)
-    found = next((name for name, tensor in learned if not bool(tensor.isfinite().all())), None)
+    found = next((name for name, tensor in learned if not tensor.isfinite().all()), None)
     is_found = torch.tensor(float(found is not None))
     all_reduce(is_found, 'max')
     if is_found:
         raise RunFailed(f'{found or "a weight"} is not finite any more: {_DIVERGED}')
+
+
+class InitialWeightsHook(Hook):
+    """Hand the runner, and the hooks that come after, a whole model with the weights that were read.
+
+    mmengine would load them leniently.
+    """
+
+    priority = 'HIGHEST'
+
+    def __init__(self, weights: dict[str, Tensor]):
+        self.weights = weights
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        # each process has only parts of a sharded model
+        is_sharded = isinstance(runner.model, FullyShardedDataParallel)
+        own = {} if is_sharded else unwrapped(runner.model).state_dict()
+        checkpoint.clear()
+        takes_all = self.weights.keys() <= own.keys()
+        checkpoint['state_dict'] = {**own, **self.weights} if takes_all else self.weights
+        self.weights = {}
 
 
 @HOOKS.register_module()

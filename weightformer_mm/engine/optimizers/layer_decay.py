@@ -16,13 +16,12 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ...checkpoints.match import unwrapped
 from ...errors import ArgumentError
+from ...utils.tables import text_table
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # _NormBase: batch and instance norm
 _RULES = ('norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult')
 # parts of a parameter's name that FSDP, activation checkpointing and torch.compile put in
 _WRAPPERS = ('_fsdp_wrapped_module', '_checkpoint_wrapped_module', '_orig_mod')
-
-_Layers = dict[nn.Parameter, tuple[int, int]]
 
 
 def plain_name(name: str) -> str:
@@ -102,17 +101,15 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ordered = sorted(groups.items(), reverse=True, key=lambda group: group[0])
         params += [{'params': p, 'lr': lr, 'weight_decay': decay} for (lr, decay), p in ordered]
         names = ', '.join(type(backbone).__name__ for backbone in backbones)
-        rows = [
-            f'Layer decay {rate} of {names}:',
-            f'{"lr":>12} {"weight decay":>12} {"tensors":>8} {"parameters":>12}  of',
-            *(self._row(*key, parameters, layers) for key, parameters in ordered),
-        ]
-        print_log('\n'.join(rows), 'current')
+        rows = []
+        for (lr, decay), group in ordered:
+            count = sum(self._shapes[p].numel() for p in group)
+            rows.append([f'{lr:.4e}', f'{decay:.4g}', str(len(group)), str(count)])
+        table = text_table(['lr', 'weight decay', 'tensors', 'parameters'], rows)
+        print_log(f'Layer decay {rate} of {names}:\n{table}', 'current')
         if unused:
-            text = (
-                f'paramwise_cfg.custom_keys: no parameter was left for {", ".join(sorted(unused))}'
-            )
-            print_log(text, 'current', level=logging.WARNING)
+            lacking = f'no parameter was left for {", ".join(sorted(unused))}'
+            print_log(f'paramwise_cfg.custom_keys: {lacking}', 'current', level=logging.WARNING)
 
     def _decay_mult(
         self, name: str, parameter: nn.Parameter, owner: nn.Module, options: Mapping[str, float]
@@ -129,14 +126,6 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             return 1.0
         return self.paramwise_cfg.get(rule, 0.0)
 
-    def _row(self, lr: float, decay: float, parameters: list[nn.Parameter], layers: _Layers) -> str:
-        """The line of one group in the table."""
-        depths = sorted({layers[parameter][0] for parameter in parameters if parameter in layers})
-        where = [f'layer{"s" * (len(depths) > 1)} {", ".join(map(str, depths))}'] * bool(depths)
-        where += ['outside the backbone'] * any(p not in layers for p in parameters)
-        elements = sum(self._shapes[parameter].numel() for parameter in parameters)
-        return f'{lr:12.4e} {decay:12.4g} {len(parameters):8} {elements:12}  {", ".join(where)}'
-
 
 def _check_names(where: str, given: Any, known: tuple[str, ...]) -> None:
     if not isinstance(given, Mapping):
@@ -150,16 +139,9 @@ def _check_names(where: str, given: Any, known: tuple[str, ...]) -> None:
 
 
 def _find_backbones(model: nn.Module) -> list[nn.Module]:
-    """The modules called ``backbone``, without those inside of others; else the model itself.
-
-    Raises:
-        ValueError: there is none, or it has no ``get_layer_depth``.
-    """
-    names: list[str] = []
-    for name, _ in model.named_modules():
-        is_inside = any(name.startswith(f'{outer}.') for outer in names)
-        if name.rpartition('.')[2] == 'backbone' and not is_inside:
-            names.append(name)
+    """The modules called ``backbone``, without those inside of others; else the model itself."""
+    paths = [name.split('.') for name, _ in model.named_modules()]
+    names = ['.'.join(p) for p in paths if p[-1] == 'backbone' and p.count('backbone') == 1]
     backbones = [unwrapped(model.get_submodule(name)) for name in names] or [model]
     for backbone in backbones:
         if hasattr(backbone, 'get_layer_depth'):
@@ -174,9 +156,9 @@ def _find_backbones(model: nn.Module) -> list[nn.Module]:
     return backbones
 
 
-def _layers(backbones: list[nn.Module]) -> _Layers:
+def _layers(backbones: list[nn.Module]) -> dict[nn.Parameter, tuple[int, int]]:
     """``(depth, num_layers)`` of each parameter of the backbones."""
-    layers: _Layers = {}
+    layers: dict[nn.Parameter, tuple[int, int]] = {}
     for backbone in backbones:
         for name, parameter, _ in _named_parameters(backbone):
             depth, num_layers = backbone.get_layer_depth(name)

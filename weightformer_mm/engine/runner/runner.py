@@ -32,8 +32,6 @@ from .fsdp import ShardedStrategy
 from .randomness import SeedIterationsHook, with_positions
 from .run_state import CheckRunStateHook
 
-_forwarded: list[logging.Handler] = []
-
 
 class _Checked:
     """What both runners have besides: errors for the user and atomic checkpoints."""
@@ -156,11 +154,7 @@ def _forward_messages(logger: MMLogger) -> None:
     """Send the package's own messages, such as which backend runs, to the log of the latest run."""
     package = logging.getLogger('weightformer_mm')
     package.setLevel(logging.INFO)
-    for handler in _forwarded:
-        package.removeHandler(handler)
-    _forwarded[:] = logger.handlers
-    for handler in _forwarded:
-        package.addHandler(handler)
+    package.handlers = list(logger.handlers)
 
 
 def _explain(error: Exception, dataloader: Any) -> str | None:
