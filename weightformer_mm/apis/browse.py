@@ -43,14 +43,11 @@ def browse(
     The images went through the data loader's pipeline, wrappers and sampler and through the model's data
     preprocessor with its batch augmentations; only its normalisation is undone. Padding is grey: the mean.
 
-    Args:
-        config: path of the config.
+    Args (the others: see `weightformer_mm.apis`):
         out: the PNG or JPEG to write.
         split: 'train', 'val' or 'test'.
         number: images on the sheet.
         seed: of the sampler and the augmentations.
-        options: ``KEY=VALUE`` changes to the config.
-        data_root: folder that takes the place of the config's ``data_root``.
 
     Raises:
         UserError: bad input.

@@ -29,12 +29,9 @@ def check_dataset(
 ) -> None:
     """Check the data sets of a config and print what was found.
 
-    Args:
-        config: path of the config.
+    Args (the others: see `weightformer_mm.apis`):
         splits: of 'train', 'val' and 'test'; one without a data loader is skipped.
         everything: read every image and label image instead of a sample of each data set.
-        options: ``KEY=VALUE`` changes to the config.
-        data_root: folder that takes the place of the config's ``data_root``.
 
     Raises:
         BadData: a training would fail or go wrong; after all was printed.

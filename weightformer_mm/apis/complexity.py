@@ -70,11 +70,10 @@ def complexity_of_config(
 ) -> tuple[nn.Module, list[Complexity]]:
     """Build the model of a config without loading weights, and measure it at each shape.
 
-    Args:
+    Args (the others: see `weightformer_mm.apis`):
         config: path of a config whose ``model`` is a detector, segmentor, classifier or bare backbone.
         shapes: heights and widths in pixels; none: 800x1280, for mmseg 512x512, for mmpretrain 224x224.
         backbone: measure only the backbone.
-        options: ``KEY=VALUE`` changes to the config.
 
     Returns:
         The model and its complexity at each shape.

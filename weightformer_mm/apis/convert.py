@@ -100,19 +100,12 @@ def convert_weights(
         UserError: there is no backbone of this package among them, or not all of them have a released name.
     """
     prefix = PREFIX if any(name.startswith(PREFIX) for name in weights) else ''
-    heads = {name: tensor for name, tensor in weights.items() if name in _HEADS}
-    others = {n: v for n, v in weights.items() if n not in heads and not n.startswith(prefix)}
-    backbone = rename_released(
-        {
-            name.removeprefix(prefix): tensor
-            for name, tensor in weights.items()
-            if name not in heads and name not in others
-        }
-    )
+    rest = {n: v for n, v in weights.items() if n in _HEADS or not n.startswith(prefix)}
+    inside = {n.removeprefix(prefix): v for n, v in weights.items() if n not in rest}
+    backbone = rename_released(inside)
     if not any(network.read_sizes(backbone) for network in (WeightFormer, PyramidWeightFormer)):
         raise UserError(f'{source}: no weights of a WeightFormer or PyramidWeightFormer in it')
     if conversion.to == OURS and not conversion.backbone_only:
-        rest = {name: weights[name] for name in weights if name in heads or name in others}
         return {**{f'{prefix}{name}': tensor for name, tensor in backbone.items()}, **rest}
     if conversion.to == RELEASED:
         try:
@@ -121,12 +114,12 @@ def convert_weights(
             raise UserError(f'{source}: {error}') from error
     if conversion.backbone_only:
         return backbone
+    others = ', '.join(sorted({name.split('.')[0] for name in rest.keys() - _HEADS.keys()}))
     if others:
-        parts = ', '.join(sorted({name.split('.')[0] for name in others}))
         raise UserError(
-            f'{source}: the released format has no names for {parts}; add --backbone-only'
+            f'{source}: the released format has no names for {others}; add --backbone-only'
         )
-    return {**backbone, **{_HEADS[name]: tensor for name, tensor in heads.items()}}
+    return {**backbone, **{_HEADS[name]: tensor for name, tensor in rest.items()}}
 
 
 def _beside(checkpoint: Mapping[str, Any], conversion: Conversion) -> dict[str, Any]:

@@ -56,14 +56,10 @@ def infer(
 ) -> list[Path]:
     """Draw the predictions for an image, or for all images below a folder, and return the pictures.
 
-    Args:
-        config: path of the config.
-        checkpoint: path of a checkpoint of exactly that model.
+    Args (the others: see `weightformer_mm.apis`):
         source: an image or a folder. Files of a folder that are no images are passed over.
         out: folder of the pictures, outside of ``source``; they lie in it as the images lie in ``source``.
         device: such as 'cpu' or 'cuda:0'; default: a GPU where there is one.
-        score_thr: detections below it are not drawn.
-        options: ``KEY=VALUE`` changes to the config.
 
     Raises:
         UserError: bad input, or an ``out`` where a picture would replace what is read.

@@ -47,7 +47,7 @@ def run_erf(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Compute and draw the receptive fields, write their numbers beside the picture, and return these.
 
-    Args:
+    Args (the others: see `weightformer_mm.apis`):
         config: path of a config; its ``model`` is a backbone, or has one.
         out: the PNG; the numbers go to a JSON file of that name.
         checkpoint: of the trained network; ``{strategy}`` in it stands for the name of the column.
@@ -56,7 +56,6 @@ def run_erf(
         images: an image, a folder of images, or ``'noise'``.
         count: how many images to average over.
         size: height and width in pixels that the images are brought to.
-        options: ``KEY=VALUE`` changes to the config.
 
     Returns:
         Row → column → share of the energy beyond 25, 50 and 75 % of the image.

@@ -52,18 +52,12 @@ def evaluate(
 ) -> dict[str, float]:
     """Evaluate ``checkpoint`` on the test split and return the metrics.
 
-    Args:
-        config: path of the config.
-        checkpoint: path of a checkpoint of exactly that model.
+    Args (the others: see `weightformer_mm.apis`):
         work_dir: folder of the logs; default as in training.
         out: folder for ``metrics.json`` and the predictions: ``detections.{bbox,segm}.json`` in COCO's
             result format, label PNGs in ``labels/`` as the images lie in their folder, or ``classes.json``.
         show_dir: folder for pictures ``ground truth | prediction``.
         tta: test-time augmentation as the config has it.
-        options: ``KEY=VALUE`` changes to the config.
-        launcher: one of none, pytorch, slurm, mpi.
-        score_thr: detections below it are not drawn.
-        data_root: replaces the config's ``data_root``.
 
     Raises:
         UserError: bad input, found before the evaluation starts wherever that is possible.

@@ -50,16 +50,12 @@ def train(
 ) -> None:
     """Run the training that ``config`` describes, and write everything into the work folder.
 
-    Args:
-        config: path of the config.
+    Args (the others: see `weightformer_mm.apis`):
         work_dir: folder of checkpoints and logs; default ``work_dir`` of the config, else
             ``work_dirs/<name of the config>``.
         resume: a checkpoint to continue from; ``RESUME_LAST``: the last one in the work folder, or a fresh
             start if there is none; None: a fresh start.
         amp: mixed precision.
-        options: ``KEY=VALUE`` changes to the config.
-        launcher: one of none, pytorch, slurm, mpi.
-        data_root: folder that replaces the config's ``data_root``.
         auto_scale_lr: scale the learning rate by the real batch over ``auto_scale_lr.base_batch_size``.
 
     Raises:

@@ -1,8 +1,10 @@
-"""``--cfg-options KEY=VALUE``: parsed, checked against the config, merged."""
+"""What the command line changes in a config: ``--cfg-options KEY=VALUE``, and where its data lie."""
 
 from __future__ import annotations
 
 import inspect
+import os
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
@@ -29,6 +31,9 @@ _RUNNER_KEYS = {
     'tta_model',
     'tta_pipeline',
 }
+
+# a path in these is no path of the data set, even where it begins alike; a command is made of words
+_NOT_DATA = ('load_from', 'model', 'work_dir', 'prepare_data')
 
 
 def apply_options(cfg: Config, options: Sequence[str]) -> None:
@@ -101,6 +106,46 @@ def _refuse_variable(cfg: Config, name: str) -> None:
                     f'--cfg-options {name}: a variable of the config file, without effect once the file is '
                     f'read; set {place} and the like'
                 )
+
+
+def use_data_root(cfg: Config, root: str | os.PathLike) -> None:
+    """Replace the config's top-level ``data_root`` wherever a path begins with it.
+
+    Data loaders, evaluators, pipelines and all else except the model take the new root; a path that begins
+    otherwise stays. ``prepare_data``, the command that makes the data, names the new root too. mmengine's
+    variables for configs cannot do this: those of mmdet and mmseg hold their paths as plain text.
+
+    Raises:
+        UserError: the config has no ``data_root`` at its top level, or no data loader uses it.
+    """
+    old = cfg.get('data_root')
+    if not isinstance(old, str) or not old:
+        raise UserError(
+            f'--data-root: {cfg.filename} has no data_root at its top level that could be replaced; '
+            'set the paths of its data loaders and evaluators with --cfg-options'
+        )
+    old, new = old.rstrip('/'), os.path.expanduser(os.fspath(root)).rstrip('/')
+    moved_keys = set()
+
+    def moved(node: Any, key: str) -> Any:
+        if isinstance(node, dict):
+            return ConfigDict({name: moved(node[name], key) for name in node})
+        if isinstance(node, (list, tuple)):
+            return type(node)(moved(item, key) for item in node)
+        if not isinstance(node, str) or not f'{node}/'.startswith(f'{old}/'):
+            return node
+        moved_keys.add(key)
+        return new + node[len(old) :]
+
+    for key in [key for key in cfg if key not in _NOT_DATA]:
+        cfg[key] = moved(cfg[key], key)
+    if not any(key.endswith('_dataloader') for key in moved_keys):
+        raise UserError(
+            f'--data-root: no data loader of {cfg.filename} has a path that begins with its data_root, {old}'
+        )
+    if isinstance(cfg.get('prepare_data'), str):
+        words = shlex.split(cfg.prepare_data)
+        cfg.prepare_data = shlex.join(moved(word, 'prepare_data') for word in words)
 
 
 def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:

@@ -18,8 +18,7 @@ from mmengine.fileio.handlers import PickleHandler, YamlHandler
 
 from ..errors import UserError
 from ..utils.libraries import require_libraries
-from .data_root import use_data_root
-from .options import apply_options
+from .options import apply_options, use_data_root
 from .types import check_types
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, RUNNERS
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
@@ -173,11 +174,7 @@ def _explain(error: Exception, dataloader: Any) -> str | None:
             f'no image of {path} is left to use: none has objects of the '
             "data set's classes (metainfo) after filter_cfg; are the class names those of the file?"
         )
-    kind = dataset['type']
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(None) as registry:
-            kind = registry.get(kind)
-    # of folders of classes, or a list of images
-    if getattr(kind, '__module__', '').startswith('mmpretrain.'):
-        return f'data set {kind.__name__}, {path}: {error}'
+    modules = {frame.f_globals['__name__'] for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if any(module.startswith('mmpretrain.datasets.') for module in modules):
+        return f'data set {type_name(dataset)}, {path}: {error}'
     return None
