@@ -156,7 +156,7 @@ def test_published_checkpoint(tmp_path):
         (
             detector(WeightFormer(SMALL), {'neck.weight': torch.ones(2)})[0],
             Conversion(to=RELEASED),
-            'no names for neck; add --backbone-only',
+            'no released names for neck; add --backbone-only',
         ),
         (
             PyramidWeightFormer(dict(embed_dims=(8,), depths=(3,)), out_indices=0).state_dict(),

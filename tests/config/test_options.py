@@ -69,7 +69,7 @@ def test_an_index_after_the_last_appends_to_a_list():
         ('modle.type=A', 'no such key; did you mean model?'),
         ('qwertz=1', 'no such key$'),
         ('model.bakbone.arch=tiny', 'no bakbone in model; did you mean backbone?'),
-        ('data_root=other/', 'set train_dataloader.dataset.data_root and'),
+        ('data_root=other/', 'set train_dataloader.dataset.data_root$'),
         ('model.backbone.arch.depth=3', 'arch'),
     ],
 )

@@ -76,9 +76,7 @@ def test_a_folder_without_checkpoints(tmp_path):
     assert newest(tmp_path) is None
     for note in ('', '/earlier/place/epoch_3.pth'):
         (tmp_path / 'last_checkpoint').write_text(note)
-        with pytest.raises(
-            UserError, match=f'last_checkpoint names {note!r}, which is not there; give'
-        ):
+        with pytest.raises(UserError, match=f'last_checkpoint names {note!r}, which is not there'):
             newest(tmp_path)
 
 

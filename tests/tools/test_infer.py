@@ -94,7 +94,7 @@ def test_bad_images_are_named_after_the_others_are_drawn(tools, segmentation, fo
             f'{out}/taken.png: Is a directory',
         ):
             assert bad in line
-        assert 'cannot draw 7 of the images: ' in line and 'the other 3 are drawn in' in line
+        assert 'cannot draw 7 images: ' in line and 'the other 3 are drawn in' in line
         assert pictures(out) == {'a.png', 'b.bmp.png', 'more/a.png'}
 
 

@@ -91,8 +91,7 @@ def complexity_of_config(
     model_cfg = cfg.model
     if backbone and 'backbone' not in model_cfg:
         raise UserError(
-            f'--backbone: the model of {config}, {type_name(model_cfg)}, has no backbone; if it is one '
-            'itself, leave the option out'
+            f'--backbone: {type_name(model_cfg)}, the model of {config}, has no backbone; is it one itself?'
         )
     model_cfg = for_counting((model_cfg.backbone if backbone else model_cfg).to_dict())
     with torch.random.fork_rng(devices=[]):

@@ -116,9 +116,7 @@ def convert_weights(
         return backbone
     others = ', '.join(sorted({name.split('.')[0] for name in rest.keys() - _HEADS.keys()}))
     if others:
-        raise UserError(
-            f'{source}: the released format has no names for {others}; add --backbone-only'
-        )
+        raise UserError(f'{source}: no released names for {others}; add --backbone-only')
     return {**backbone, **{_HEADS[name]: tensor for name, tensor in rest.items()}}
 
 

@@ -26,16 +26,8 @@ from ..config.read import innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta
 from ..datasets.guards.images import guard, image_problem
 from ..errors import RunFailed, UserError
+from ..utils import writing
 from ..utils.translate import explain
-from ..utils.writing import (
-    make_below,
-    make_folder,
-    name_outputs,
-    refuse_inside,
-    refuse_links,
-    refuse_replacing,
-    same_file,
-)
 from ..visualization.drawing import draw, picture_name, use_visualizer
 
 _SHOWN = 10  # files that a message lists
@@ -72,7 +64,7 @@ def infer(
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader'), 'inference')
     weights = load_weights(checkpoint)
-    out_dir = make_folder(out, '--out')
+    out_dir = writing.make_folder(out, '--out')
     target = _device(device)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     use_visualizer(cfg)
@@ -105,7 +97,7 @@ def _draw_all(
     for path in tqdm(sorted(names), desc='infer', unit='image'):
         picture = out_dir / names[path]
         try:
-            draw_one(path, make_below(out_dir, names[path]))
+            draw_one(path, writing.make_below(out_dir, names[path]))
             drawn.append(picture)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
@@ -125,9 +117,7 @@ def _draw_all(
         print(f'{len(drawn)} pictures in {out_dir}', flush=True)
     if reasons:
         rest = f'the other {len(drawn)} are drawn in {out_dir}' if drawn else 'none is drawn'
-        raise RunFailed(
-            f'cannot draw {len(reasons)} of the images: {some(reasons, _SHOWN)}; {rest}'
-        )
+        raise RunFailed(f'cannot draw {len(reasons)} images: {some(reasons, _SHOWN)}; {rest}')
     return drawn
 
 
@@ -154,9 +144,7 @@ def _device(name: str | None) -> torch.device:
     try:
         return torch.empty(0, device=name or get_device()).device
     except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
-        raise UserError(
-            f'--device {name}: no such device on this machine; for example cpu or cuda:0'
-        ) from error
+        raise UserError(f'--device {name}: no such device here; such as cpu or cuda:0') from error
 
 
 def _pipeline(cfg: Config) -> Compose:
@@ -170,19 +158,15 @@ def _pipeline(cfg: Config) -> Compose:
 def _name_pictures(
     source: Path, images: list[Path], out: Path, inputs: Sequence[str]
 ) -> dict[Path, Path]:
-    """Names of the pictures below ``out``.
-
-    Raises:
-        UserError: one would replace what is read, or lie where images are read.
-    """
+    """Names of the pictures below ``out``, none where it would replace or join what is read."""
     root = source if source.is_dir() else source.parent
-    names = name_outputs(images, root, picture_name)
+    names = writing.name_outputs(images, root, picture_name)
     pictures = [out / name for name in names.values()]
-    refuse_replacing('--out', pictures, [*images, *inputs])
+    writing.refuse_replacing('--out', pictures, [*images, *inputs])
     if source.is_dir():
-        refuse_inside('--out', {out, *(picture.parent for picture in pictures)}, [root])
-        refuse_links(out, names.values())
-    elif same_file(out, root):
+        writing.refuse_inside('--out', {out, *(picture.parent for picture in pictures)}, [root])
+        writing.refuse_links(out, names.values())
+    elif writing.same_file(out, root):
         raise UserError(f'--out {out}: the folder of the image itself; choose another')
     return names
 

@@ -69,8 +69,7 @@ def run_erf(
         raise UserError('--before-after needs the CHECKPOINT of the trained network')
     if len(strategies) > 1 and checkpoint is not None and PLACEHOLDER not in checkpoint:
         raise UserError(
-            f'{checkpoint} is one checkpoint for {len(strategies)} strategies; write {PLACEHOLDER} where '
-            'their names stand in the paths'
+            f'{checkpoint}: one file for {len(strategies)} strategies; write {PLACEHOLDER} for their names'
         )
     cfg = load_config(config, options)
     require(cfg, ('model',), 'a receptive field')

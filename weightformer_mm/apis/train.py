@@ -21,11 +21,7 @@ from ..checkpoints.sources import use_safe_loading
 from ..config.read import load_config, require
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data
-from ..engine.hooks.training import (
-    InitialWeightsHook,
-    PlainCheckpointHook,
-    StopOnNonFiniteLossHook,
-)
+from ..engine.hooks import training as hooks
 from ..engine.optimizers.amp import use_amp
 from ..engine.runner.launch import use_launcher
 from ..engine.runner.randomness import resume_seed
@@ -70,7 +66,11 @@ def train(
     if amp:
         use_amp(cfg)
     if auto_scale_lr:
-        _use_auto_scale_lr(cfg)
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise UserError(
+                f'--auto-scale-lr: {cfg.filename} does not say for which batch: auto_scale_lr.base_batch_size'
+            )
+        cfg.auto_scale_lr.enable = True
     with held(Path(cfg.work_dir), launcher):
         resumed = _checkpoint_to_resume(cfg, resume)
         cfg.resume = resumed is not None
@@ -91,8 +91,8 @@ def _prepare(
     """Check that data, weights and model fit, and say what is about to happen."""
     check_classes(cfg, runner.model, ('train', 'val'))
     if initial is not None:
-        runner.register_hook(InitialWeightsHook(initial.for_model(runner.model)))
-    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook):
+        runner.register_hook(hooks.InitialWeightsHook(initial.for_model(runner.model)))
+    for kind in (hooks.StopOnNonFiniteLossHook, hooks.PlainCheckpointHook):
         if not any(type(hook) is kind for hook in runner.hooks):
             runner.register_hook(kind())
     if resumed is not None:
@@ -103,8 +103,7 @@ def _prepare(
         runner.logger.info(f'Continuing from {resumed.path}')
     elif Path(runner.work_dir, NOTE).is_file() or any(Path(runner.work_dir).glob('*.pth')):
         runner.logger.warning(
-            f'{runner.work_dir} holds checkpoints of an earlier run; this run starts anew and replaces those '
-            'of the same name. To continue instead: --resume'
+            f'{runner.work_dir} holds checkpoints of an earlier run, which this one replaces (no --resume)'
         )
 
 
@@ -145,15 +144,6 @@ def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Resumable | None:
     template = hook.get('filename_tmpl') or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')
     folder = hook.get('out_dir') and Path(hook['out_dir'], Path(cfg.work_dir).name)
     return Resumable.newest(cfg.work_dir, template, folder)
-
-
-def _use_auto_scale_lr(cfg: Config) -> None:
-    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-        raise UserError(
-            f'--auto-scale-lr: {cfg.filename} does not say for which batch its learning rate is: '
-            'add auto_scale_lr = dict(base_batch_size=16)'
-        )
-    cfg.auto_scale_lr.enable = True
 
 
 def _way_on(runner: Runner, words: str) -> str:

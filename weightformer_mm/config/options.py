@@ -103,8 +103,7 @@ def _refuse_variable(cfg: Config, name: str) -> None:
         for place, node in nodes(cfg[key], key):
             if type(node) is type(value) and node == value:
                 raise UserError(
-                    f'--cfg-options {name}: a variable of the config file, without effect once the file is '
-                    f'read; set {place} and the like'
+                    f'--cfg-options {name}: a variable, without effect once the config is read; set {place}'
                 )
 
 
@@ -121,8 +120,7 @@ def use_data_root(cfg: Config, root: str | os.PathLike) -> None:
     old = cfg.get('data_root')
     if not isinstance(old, str) or not old:
         raise UserError(
-            f'--data-root: {cfg.filename} has no data_root at its top level that could be replaced; '
-            'set the paths of its data loaders and evaluators with --cfg-options'
+            f'--data-root: {cfg.filename} has no data_root at its top level; use --cfg-options'
         )
     old, new = old.rstrip('/'), os.path.expanduser(os.fspath(root)).rstrip('/')
     moved_keys = set()

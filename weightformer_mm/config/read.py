@@ -17,7 +17,7 @@ from mmengine.fileio import register_handler
 from mmengine.fileio.handlers import PickleHandler, YamlHandler
 
 from ..errors import UserError
-from ..utils.libraries import require_libraries
+from ..utils.translate import require_libraries
 from .options import apply_options, use_data_root
 from .types import check_types
 
@@ -67,8 +67,7 @@ class WriteOnlyPickleHandler(PickleHandler):
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         raise UserError(
-            f'{getattr(file, "name", "a .pkl file")} is a pickle, and reading it could run code; '
-            'save the data as JSON'
+            f'{getattr(file, "name", "a .pkl file")} is a pickle, which could run code; save it as JSON'
         )
 
 
@@ -82,9 +81,7 @@ def require(cfg: Config, keys: Sequence[str], purpose: str) -> None:
     """Raise UserError unless the config has all keys that ``purpose`` needs, and its library is installed."""
     missing = [key for key in keys if cfg.get(key) is None]
     if missing:
-        raise UserError(
-            f'{cfg.filename} has no {", ".join(missing)}, which {purpose} needs; is it a _base_ part?'
-        )
+        raise UserError(f'{cfg.filename} has no {", ".join(missing)}, which {purpose} needs')
     require_libraries(cfg.get('default_scope') or 'mmengine')
 
 
@@ -151,6 +148,5 @@ def _explain_import(path: Path, error: ImportError) -> UserError | None:
     if not isinstance(cause, ModuleNotFoundError):
         return None
     return UserError(
-        f'{path}: custom_imports: {cause}; install that package (pip install -e . in its checkout) or put '
-        'its folder on PYTHONPATH'
+        f'{path}: custom_imports: {cause}; install that package or put its folder on PYTHONPATH'
     )

@@ -45,8 +45,7 @@ def check_types(cfg: Config, path: Any) -> None:
             continue
         if key == 'type' or '.' in name:
             raise UserError(
-                f'{path}: {place}={name[:80]!r} is not registered: misspelt, or its module is missing '
-                'from custom_imports; only a Python config may name any function'
+                f'{path}: {place}={name[:80]!r} is not registered: misspelt, or not in custom_imports'
             )
 
 

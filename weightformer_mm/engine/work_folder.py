@@ -9,7 +9,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -57,8 +57,7 @@ def _lock(file: TextIO, folder: Path) -> None:
     except (BlockingIOError, PermissionError) as error:
         file.seek(0)
         raise UserError(
-            f'{folder}: another training runs there ({file.read().strip()}); wait for it, stop it, or '
-            'choose another --work-dir'
+            f'{folder}: another training runs there ({file.read().strip()}); choose another --work-dir'
         ) from error
     except OSError:  # a file system without locks
         pass
@@ -69,17 +68,11 @@ def _lock(file: TextIO, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Resumable:
-    """A checkpoint that a run continues from.
-
-    Attributes:
-        path: its file.
-        content: what is in it.
-        passed_over: newer checkpoints that cannot be continued from, each with the reason.
-    """
+    """A checkpoint that a run continues from, and why newer ones were passed over."""
 
     path: Path
     content: dict[str, Any]
-    passed_over: list[str] = field(default_factory=list)
+    passed_over: list[str]
 
     @classmethod
     def read(cls, path: str | Path, passed_over: list[str] | None = None) -> Resumable:
@@ -122,8 +115,7 @@ class Resumable:
                 return None
             failures = [f'{NOTE} names {note.read_text(errors="replace")!r}, which is not there']
         raise UserError(
-            f'--resume: no checkpoint of {work_dir} can be continued from: {"; ".join(failures)}; give '
-            '--resume the path of one'
+            f'--resume: no checkpoint of {work_dir} can be continued from: {"; ".join(failures)}'
         )
 
 

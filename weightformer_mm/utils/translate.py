@@ -1,4 +1,4 @@
-"""The one place that knows which exceptions of the libraries are the user's to put right.
+"""The one place that knows what of the libraries is the user's to put right: exceptions, and what is missing.
 
 Each rule goes by the type of an exception and its message alone.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import re
+from importlib import import_module
+from importlib.util import find_spec
 
 from ..errors import RunFailed, UserError
-from .libraries import OPERATORS_HINT, install_hint
 
 _LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
@@ -49,9 +50,7 @@ def explain(error: Exception) -> UserError | None:
         return RunFailed(f'a process that loads data was killed; {_IF_SHORT}')
     is_short = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
     if is_short or "DefaultCPUAllocator: can't allocate memory" in text:
-        return RunFailed(
-            'out of memory; lower batch_size or the image size, or use --amp or with_cp=True of the backbone'
-        )
+        return RunFailed('out of memory; lower batch_size or image size, use --amp or with_cp=True')
     if isinstance(error, OSError) and (error.filename or error.errno in _DISK_ERRNOS):
         where = f' {error.filename}' if error.filename else ''
         return UserError(f'cannot use the file or folder{where}: {error.strerror}')
@@ -61,9 +60,39 @@ def explain(error: Exception) -> UserError | None:
 def _import(error: ImportError) -> UserError | None:
     name = error.name or ''
     if name.startswith('mmcv._ext'):
-        return UserError(f'mmcv has no compiled operators ({error}); {OPERATORS_HINT}')
+        return _no_operators(error)
     if name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
-        return UserError(f'{name} is not installed; {install_hint(name)}')
+        return UserError(f'{name} is not installed; {_install_hint(name)}')
     if not name and str(error).startswith('Please'):  # mmengine's visualizer backends
         return UserError(f'a package that the config needs is missing: {error}')
     return None
+
+
+def require_libraries(scope: str) -> None:
+    """Raise UserError unless the library ``scope`` is installed and mmcv has its operators.
+
+    Without the operators mmdet and mmseg can be imported, and fail at the first batch.
+    """
+    if find_spec(scope) is None:
+        raise UserError(
+            f'{scope}, which the config needs, is not installed; {_install_hint(scope)}'
+        )
+    if scope in ('mmdet', 'mmseg'):
+        try:
+            import_module('mmcv.ops')
+        except ImportError as error:
+            raise _no_operators(error) from error
+
+
+def _no_operators(error: ImportError) -> UserError:
+    return UserError(
+        f'mmcv has no compiled operators ({error}); mmcv-lite is not enough: install mmcv or onedl-mmcv '
+        'after torch (pip install --no-build-isolation onedl-mmcv)'
+    )
+
+
+def _install_hint(library: str) -> str:
+    extra, official = 'onedl', "'weightformer_mm[openmmlab]'"
+    if library == 'mmpretrain':
+        extra, official = 'pretrain', "'mmpretrain>=1.0'"
+    return f"pip install 'weightformer_mm[{extra}]' (maintained builds) or {official} (official builds)"

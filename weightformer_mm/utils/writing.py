@@ -73,9 +73,7 @@ def refuse_inside(option: str, targets: Iterable[Path], folders: Iterable[Path])
     """Raise UserError if one of ``targets`` is, or would lie in, one of the folders that are read."""
     for target, folder in itertools.product(targets, folders):
         if lies_in(target, folder):
-            raise UserError(
-                f'{option} {target}: lies in {folder}, which is read; choose a folder outside it'
-            )
+            raise UserError(f'{option} {target}: lies in {folder}, which is read; choose another')
 
 
 def name_outputs(

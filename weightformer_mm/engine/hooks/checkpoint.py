@@ -29,9 +29,7 @@ class KeepingCheckpointHook(CheckpointHook):
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)
         if self.save_best and _stops_before_validation(runner):
-            runner.logger.info(
-                'Evaluating the resumed weights, in case the run stopped before it did'
-            )
+            runner.logger.info('Evaluating the resumed weights, as an interrupted run may not have')
             runner.val_loop.run()
 
     def after_train(self, runner: Any) -> None:

@@ -66,9 +66,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             _check_names(f'paramwise_cfg.custom_keys[{key!r}]', entry, ('lr_mult', 'decay_mult'))
         rate = options.get('layer_decay_rate')
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
-            raise ArgumentError(
-                f'expected paramwise_cfg.layer_decay_rate above 0 and at most 1, got {rate}'
-            )
+            raise ArgumentError(f'expected layer_decay_rate above 0 and at most 1, got {rate}')
         if self.base_lr is None or self.base_wd is None:
             raise ArgumentError('optim_wrapper.optimizer needs lr and weight_decay for layer decay')
 
@@ -132,10 +130,7 @@ def _check_names(where: str, given: Any, known: tuple[str, ...]) -> None:
         raise ArgumentError(f'expected {where} to be a dict, got {given!r}')
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise ArgumentError(
-            f'{where}: unknown {", ".join(unknown)}; LayerDecayOptimWrapperConstructor knows '
-            f'{", ".join(known)}'
-        )
+        raise ArgumentError(f'{where}: unknown {", ".join(unknown)}; choose of {", ".join(known)}')
 
 
 def _find_backbones(model: nn.Module) -> list[nn.Module]:
@@ -149,9 +144,8 @@ def _find_backbones(model: nn.Module) -> list[nn.Module]:
         kind = type(backbone).__name__
         what = f'the backbone {kind} has no' if names else f'{kind} has neither a backbone nor'
         raise ArgumentError(
-            f'layer decay: {what} get_layer_depth(name); take a backbone that has (such as WeightFormer, '
-            "PyramidWeightFormer, mmpretrain's VisionTransformer), add the method, or leave constructor and "
-            'layer_decay_rate out of optim_wrapper'
+            f'layer decay: {what} get_layer_depth(name); take a backbone that has (such as WeightFormer), '
+            'or leave constructor and layer_decay_rate out of optim_wrapper'
         )
     return backbones
 
@@ -164,8 +158,8 @@ def _layers(backbones: list[nn.Module]) -> dict[nn.Parameter, tuple[int, int]]:
             depth, num_layers = backbone.get_layer_depth(name)
             if not 0 <= depth < num_layers:
                 raise ArgumentError(
-                    f'layer decay: get_layer_depth({name!r}) of {type(backbone).__name__} gave depth {depth} '
-                    f'of {num_layers} layers; expected 0 to {num_layers - 1}'
+                    f'get_layer_depth({name!r}) of {type(backbone).__name__} gave depth {depth} '
+                    f'of {num_layers}'
                 )
             layers.setdefault(parameter, (depth, num_layers))
     return layers

@@ -26,14 +26,9 @@ def use_launcher(cfg: Config, launcher: str) -> None:
     if launcher == 'none' and world_size > 1:
         raise UserError(f'started as one of {world_size} processes: add --launcher pytorch')
     if launcher == 'pytorch' and not os.environ.keys() >= _TORCHRUN:
-        raise UserError(
-            '--launcher pytorch is for processes of torchrun: tools/dist_train.sh CONFIG GPUS, or '
-            'torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch'
-        )
+        raise UserError('--launcher pytorch: use torchrun, as tools/dist_train.sh CONFIG GPUS does')
     if launcher == 'slurm' and not os.environ.keys() >= _SLURM:
-        raise UserError(
-            '--launcher slurm is for tasks of srun: tools/slurm_train.sh PARTITION JOB_NAME CONFIG'
-        )
+        raise UserError('--launcher slurm: use tools/slurm_train.sh PARTITION JOB_NAME CONFIG')
     cfg.launcher = launcher
     if launcher in ('pytorch', 'slurm') and torch.device(get_device()).type == 'cpu':
         if launcher == 'slurm':
@@ -48,19 +43,15 @@ def _use_slurm_variables() -> None:
         'WORLD_SIZE': os.environ['SLURM_NTASKS'],
         'LOCAL_RANK': os.environ.get('SLURM_LOCALID', '0'),
         'MASTER_PORT': os.environ.get('MASTER_PORT', '29500'),
-        'MASTER_ADDR': os.environ.get('MASTER_ADDR') or _first_host(os.environ['SLURM_NODELIST']),
     }
     os.environ.update(variables)
-
-
-def _first_host(nodes: str) -> str:
-    """The first machine of slurm's list, such as ``node[03-05]``."""
-    command = ['scontrol', 'show', 'hostnames', nodes]
-    try:
-        hosts = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f'{" ".join(command)} failed ({error}); set MASTER_ADDR') from error
-    return hosts[0]
+    if 'MASTER_ADDR' not in os.environ:  # the first of a list such as ``node[03-05]``
+        command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+        try:
+            hosts = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(f'{" ".join(command)} failed ({error}); set MASTER_ADDR') from error
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
 
 
 def _use_gloo(cfg: Config) -> None:

@@ -94,8 +94,7 @@ def _optimizer_problems(runner: Any, saved: dict, weights: Mapping[str, Tensor])
     lacking = [name for number, (name, _) in enumerate(named) if not state.get(number)]
     if state and lacking:
         runner.logger.warning(
-            f'the optimizer has no state for {len(lacking)} of {len(named)} parameters, such as '
-            f'{lacking[0]}, as if no gradient had reached them; their state starts anew'
+            f'The optimizer has no state for {len(lacking)} of {len(named)} parameters, such as {lacking[0]}'
         )
 
 

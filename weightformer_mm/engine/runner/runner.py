@@ -115,8 +115,7 @@ class CheckedFlexibleRunner(_Checked, FlexibleRunner):
         is_averaged = any(isinstance(hook, EMAHook) for hook in self.hooks)
         if is_averaged and isinstance(self.strategy, ShardedStrategy):
             raise UserError(
-                'config: EMAHook cannot average the weights of a sharded model; leave out the hook, or train '
-                'without FSDP: --cfg-options runner_type=Runner strategy=None'
+                'config: EMAHook cannot average the weights of a sharded model; leave out one of them'
             )
         model = self.strategy.build_model(self.model)
         self.model = _without_sync_batchnorm(model, self.logger)
@@ -144,10 +143,7 @@ def _without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
     if torch.device(get_device()).type != 'cpu':
         return model
     if any('SyncBatchNorm' in type(module).__name__ for module in model.modules()):
-        logger.warning(
-            'SyncBatchNorm works on GPUs only: on the CPU each process normalises by the statistics of its '
-            'own images (BatchNorm)'
-        )
+        logger.warning('SyncBatchNorm works on GPUs only: each process has its own statistics')
     return revert_sync_batchnorm(model)
 
 
