@@ -47,11 +47,10 @@ def check_dataset(
     present = [split for split in splits if split not in dict(missing)]
     if not present:  # nothing to look at: say how to get it
         check_data(cfg, splits)
-    reports = [_heads(cfg, splits)]
-    for split in dict(missing):
-        reports.append(Report(f'{split}: files'))
-        for text in (text for other, text in missing if other == split):
-            reports[-1].error('layout', 'missing', text)
+    files = {split: Report(f'{split}: files') for split in dict(missing)}
+    for split, text in missing:
+        files[split].error('layout', 'missing', text)
+    reports = [_heads(cfg, splits), *files.values()]
     for places, node, evaluators in _distinct(cfg, present):
         reports.append(_check(', '.join(places), node, evaluators, everything))
     for report in reports:
@@ -60,9 +59,7 @@ def check_dataset(
     errors, warnings = (sum(r.count(level) for r in reports) for level in (ERROR, WARNING))
     print(f'summary: {quantity(errors, "error")}, {quantity(warnings, "warning")}', flush=True)
     if errors:
-        raise BadData(
-            f'{quantity(errors, "error")} in the data: a training would fail or go wrong; see above'
-        )
+        raise BadData(f'{quantity(errors, "error")} in the data: a training would fail or go wrong')
 
 
 def _heads(cfg: Config, splits: Sequence[str]) -> Report:

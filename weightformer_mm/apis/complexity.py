@@ -19,7 +19,7 @@ from rich.progress import track
 from torch import nn
 
 from ..analysis.complexity import Complexity, measure, render
-from ..config.read import load_config, require, type_name
+from ..config.read import as_list, load_config, require, type_name
 from ..errors import UserError
 from ..utils.translate import explain
 from ..utils.writing import make_folder, refuse_replacing, written_whole
@@ -111,8 +111,7 @@ def for_counting(node: Any) -> Any:
         return copy.deepcopy(node)
     kept = {}
     for key, value in node.items():
-        entries = value if isinstance(value, (list, tuple)) else [value]
-        if key == 'init_cfg' and any('checkpoint' in (entry or {}) for entry in entries):
+        if key == 'init_cfg' and any('checkpoint' in entry for entry in as_list(value)):
             kept[key] = None
         elif key == 'type' and value == 'MMSyncBN':
             kept[key] = 'SyncBN'  # mmcv's cannot be built without a process group

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..analysis.receptive_field import ReceptiveField, draw_receptive_fields, receptive_field
 from ..backbones.strategies import strategy_options
 from ..checkpoints.pretrained import load_pretrained
-from ..config.read import load_config, require, type_name
+from ..config.read import as_list, load_config, require, type_name
 from ..datasets.guards.images import image_problem
 from ..errors import UserError
 from ..utils.tables import markdown_table
@@ -123,12 +123,9 @@ def _build_backbone(cfg: Config, strategy: str) -> nn.Module:
         node.update(strategy_options(strategy))
     torch.manual_seed(0)
     backbone = MODELS.build(node)
-    given = backbone.init_cfg if isinstance(backbone.init_cfg, list) else [backbone.init_cfg]
-    # pretrained weights are not what "before" means
-    weights = ('Pretrained', 'PretrainedInit')
-    wanted = [item for item in given if item and type_name(item) not in weights]
-    if wanted:
-        initialize(backbone, wanted)
+    for item in as_list(backbone.init_cfg):
+        if type_name(item) not in ('Pretrained', 'PretrainedInit'):  # not what "before" means
+            initialize(backbone, item)
     return backbone
 
 
@@ -141,10 +138,7 @@ def _load_images(cfg: Config, source: str, count: int, size: tuple[int, int]) ->
         return [torch.randn(3, *size, generator=generator) for _ in range(count)]
     images = find_images(Path(source).expanduser())
     preprocessor = cfg.model.get('data_preprocessor') or {}
-    mean, std = (
-        np.array(preprocessor.get(key) or [default] * 3)
-        for key, default in (('mean', 0), ('std', 1))
-    )
+    mean, std = np.array(preprocessor.get('mean') or 0), np.array(preprocessor.get('std') or 1)
     loaded = []
     for path in images[:count]:
         problem = image_problem(str(path))

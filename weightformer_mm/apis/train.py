@@ -11,12 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..checkpoints.match import check_matches
-from ..checkpoints.pretrained import (
-    PretrainedWeights,
-    initial_weights,
-    load_from_path,
-    refuse_lenient_loading,
-)
+from ..checkpoints.pretrained import initial_weights, load_from_path, refuse_lenient_loading
 from ..checkpoints.sources import use_safe_loading
 from ..config.read import load_config, require
 from ..datasets.checks.classes import check_classes
@@ -81,17 +76,15 @@ def train(
         initial = initial_weights(cfg)
         use_launcher(cfg, launcher)
         runner = build_runner(cfg)
-        _prepare(runner, cfg, resumed, initial)
+        check_classes(cfg, runner.model, ('train', 'val'))
+        if initial is not None:
+            runner.register_hook(hooks.InitialWeightsHook(initial.for_model(runner.model)))
+        _prepare(runner, resumed)
         _run(runner)
 
 
-def _prepare(
-    runner: Runner, cfg: Config, resumed: Resumable | None, initial: PretrainedWeights | None
-) -> None:
-    """Check that data, weights and model fit, and say what is about to happen."""
-    check_classes(cfg, runner.model, ('train', 'val'))
-    if initial is not None:
-        runner.register_hook(hooks.InitialWeightsHook(initial.for_model(runner.model)))
+def _prepare(runner: Runner, resumed: Resumable | None) -> None:
+    """Check that a resumed checkpoint fits, and say what is about to happen."""
     for kind in (hooks.StopOnNonFiniteLossHook, hooks.PlainCheckpointHook):
         if not any(type(hook) is kind for hook in runner.hooks):
             runner.register_hook(kind())

@@ -31,7 +31,13 @@ def explain(error: Exception) -> UserError | None:
         match = re.search(rf'^{re.escape(name)}: (.*)', str(error), re.M | re.S)
         return type(error)(match[1].strip()) if match else error
     if isinstance(error, ImportError):
-        return _import(error)
+        name = error.name or ''
+        if name.startswith('mmcv._ext'):
+            return _no_operators(error)
+        if name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
+            return UserError(f'{name} is not installed; {_install_hint(name)}')
+        if not name and text.startswith('Please'):  # mmengine's visualizer backends
+            return UserError(f'a package that the config needs is missing: {error}')
     if isinstance(error, (KeyError, RuntimeError)) and (match := _UNKNOWN_TYPE.match(text)):
         return UserError(
             f'config: type={match[1] or match[3]!r} is not in the {match[2] or "registry"}: it is misspelt, '
@@ -54,17 +60,6 @@ def explain(error: Exception) -> UserError | None:
     if isinstance(error, OSError) and (error.filename or error.errno in _DISK_ERRNOS):
         where = f' {error.filename}' if error.filename else ''
         return UserError(f'cannot use the file or folder{where}: {error.strerror}')
-    return None
-
-
-def _import(error: ImportError) -> UserError | None:
-    name = error.name or ''
-    if name.startswith('mmcv._ext'):
-        return _no_operators(error)
-    if name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
-        return UserError(f'{name} is not installed; {_install_hint(name)}')
-    if not name and str(error).startswith('Please'):  # mmengine's visualizer backends
-        return UserError(f'a package that the config needs is missing: {error}')
     return None
 
 
