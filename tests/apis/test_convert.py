@@ -210,7 +210,7 @@ def test_the_source_is_never_replaced(way, suffix, tmp_path):
     else:
         source = convert_checkpoint(source, out, conversion)
     before = source.read_bytes()
-    with pytest.raises(UserError, match='this file is read, and would be replaced'):
+    with pytest.raises(UserError, match='this file is read; choose another'):
         convert_checkpoint(source, out, conversion, force=True)
     assert source.read_bytes() == before
 

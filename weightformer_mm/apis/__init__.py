@@ -1,4 +1,4 @@
-"""What the command lines in ``tools/`` call.
+"""What the command lines in ``tools/`` call. All raise UserError for bad input.
 
 Arguments that mean the same in all of them:
 

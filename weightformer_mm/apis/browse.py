@@ -48,9 +48,6 @@ def browse(
         split: 'train', 'val' or 'test'.
         number: images on the sheet.
         seed: of the sampler and the augmentations.
-
-    Raises:
-        UserError: bad input.
     """
     path = Path(out).expanduser()
     if path.suffix.lower() not in _SUFFIXES:

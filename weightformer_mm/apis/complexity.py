@@ -77,9 +77,6 @@ def complexity_of_config(
 
     Returns:
         The model and its complexity at each shape.
-
-    Raises:
-        UserError: bad input.
     """
     for height, width in shapes:
         if height < 1 or width < 1:

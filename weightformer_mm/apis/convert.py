@@ -31,13 +31,10 @@ _HEADS = {**{name: name for name in HEAD}, 'head.fc.weight': HEAD[0], 'head.fc.b
 
 @dataclass(frozen=True)
 class Conversion:
-    """What to make of a checkpoint.
+    """What to make of a checkpoint: ``to`` says whose names the weights get, `OURS` or `RELEASED`.
 
-    Attributes:
-        to: whose names the weights get, ``'weightformer_mm'`` or ``'released'``.
-        backbone_only: keep the backbone's weights alone, without ``backbone.`` before their names.
-        publish: leave out optimizer, schedulers and logs, and put the first eight digits of the file's
-            sha256 into its name.
+    ``backbone_only`` keeps the backbone's weights alone, without ``backbone.`` before their names.
+    ``publish`` leaves out optimizer, schedulers and logs, and puts the file's sha256 prefix into its name.
     """
 
     to: str = OURS
@@ -70,7 +67,7 @@ def convert_checkpoint(
         _check_free(out, source, force)
     checkpoint = load_weights(source, with_config=True)
     weights = get_state_dict(checkpoint, source, CONTAINERS)
-    weights = convert_weights(weights, source, conversion)
+    weights = _convert_weights(weights, source, conversion)
     # a view would take all of its memory along
     weights = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
     data: bytes | memoryview
@@ -91,14 +88,10 @@ def convert_checkpoint(
     return out
 
 
-def convert_weights(
+def _convert_weights(
     weights: Mapping[str, Tensor], source: str, conversion: Conversion
 ) -> dict[str, Tensor]:
-    """The weights under the names that are asked for, in their order.
-
-    Raises:
-        UserError: there is no backbone of this package among them, or not all of them have a released name.
-    """
+    """The weights under the names that are asked for, in their order; UserError if some have none."""
     prefix = PREFIX if any(name.startswith(PREFIX) for name in weights) else ''
     rest = {n: v for n, v in weights.items() if n in _HEADS or not n.startswith(prefix)}
     inside = {n.removeprefix(prefix): v for n, v in weights.items() if n not in rest}

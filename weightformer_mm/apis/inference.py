@@ -65,7 +65,10 @@ def infer(
     require(cfg, ('model', 'test_dataloader'), 'inference')
     weights = load_weights(checkpoint)
     out_dir = writing.make_folder(out, '--out')
-    target = _device(device)
+    try:
+        target = torch.empty(0, device=device or get_device()).device
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        raise UserError(f'--device {device}: no such device here; such as cpu or cuda:0') from error
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     use_visualizer(cfg)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -138,13 +141,6 @@ def find_images(source: Path) -> list[Path]:
         what = f'{len(files)} files, none of them an image' if files else 'an empty folder'
         raise UserError(f'{source}: {what}; images end in {", ".join(IMAGE_SUFFIXES)}')
     return images
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        return torch.empty(0, device=name or get_device()).device
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
-        raise UserError(f'--device {name}: no such device here; such as cpu or cuda:0') from error
 
 
 def _pipeline(cfg: Config) -> Compose:

@@ -59,9 +59,6 @@ def run_erf(
 
     Returns:
         Row → column → share of the energy beyond 25, 50 and 75 % of the image.
-
-    Raises:
-        UserError: bad input.
     """
     out = Path(out).expanduser()
     _check_output(out, [file for file in (config, checkpoint, images) if file not in (None, NOISE)])
@@ -79,14 +76,15 @@ def run_erf(
     rows += [AFTER] if checkpoint is not None else []
     networks = [(row, column) for row in rows for column in strategies or [AS_IN_CONFIG]]
     fields: dict[str, dict[str, ReceptiveField]] = {row: {} for row in rows}
+    numbers: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
     for row, column in track(networks, 'erf', console=Console(stderr=True), transient=True):
         backbone = _build_backbone(cfg, column)
         if row == AFTER:
             load_pretrained(backbone, checkpoint.replace(PLACEHOLDER, column))
-        fields[row][column] = receptive_field(backbone, batch)
+        field = fields[row][column] = receptive_field(backbone, batch)
+        numbers[row][column] = {f'beyond {side:.0%}': share for side, share in field.beyond.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_receptive_fields(fields, out)
-    numbers = {row: {name: _shares(field) for name, field in fields[row].items()} for row in rows}
     with written_whole(out.with_suffix('.json')) as partial:
         partial.write_text(json.dumps(numbers, indent=2) + '\n')
     return numbers
@@ -109,10 +107,6 @@ def _check_output(out: Path, read: Sequence[str]) -> None:
     refuse_replacing('--out', [out, out.with_suffix('.json')], read)
     folders = [path for path in (Path(name).expanduser() for name in read) if path.is_dir()]
     refuse_inside('--out', [out.parent], folders)
-
-
-def _shares(field: ReceptiveField) -> dict[str, float]:
-    return {f'beyond {side:.0%}': share for side, share in field.beyond.items()}
 
 
 def _build_backbone(cfg: Config, strategy: str) -> nn.Module:

@@ -93,8 +93,10 @@ def evaluate(
             runner.register_hook(hook)
         metrics = runner.test()
         if out is not None and is_main_process():
-            plain = {name: _plain(value) for name, value in metrics.items()}
-            (stage / 'metrics.json').write_text(json.dumps(plain, indent=2) + '\n')
+            # JSON knows finite numbers alone
+            fits = {n: isinstance(v, str) or math.isfinite(v) for n, v in metrics.items()}
+            plain = {name: value if fits[name] else None for name, value in metrics.items()}
+            (stage / 'metrics.json').write_text(json.dumps(plain, indent=2, default=float) + '\n')
     for written in filter(None, (out, show_dir)):
         runner.logger.info(f'Written to {written}')
     return metrics
@@ -133,13 +135,6 @@ def _write_predictions(cfg: Config, folder: Path) -> bool:
         kept.append({'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')})
     cfg.test_evaluator = kept
     return has_labels
-
-
-def _plain(value: Any) -> float | str | None:
-    """A metric as JSON has it: what is not finite becomes null."""
-    if isinstance(value, str):
-        return value
-    return float(value) if math.isfinite(value) else None
 
 
 def _image_root(cfg: Config) -> Path | None:

@@ -112,8 +112,9 @@ def _run(runner: Runner) -> None:
         problem = explain(error)
         # what a log or a curve raises that cannot be written, which names no file
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            place = error.filename or runner.work_dir
-            problem = RunFailed(f'cannot write to {place}: {error.strerror}')
+            problem = RunFailed(
+                f'cannot write {error.filename or runner.work_dir}: {error.strerror}'
+            )
         if problem is None:
             raise
         way_on = _way_on(runner, 'once that is put right, --resume continues')

@@ -76,11 +76,7 @@ class Resumable:
 
     @classmethod
     def read(cls, path: str | Path, passed_over: list[str] | None = None) -> Resumable:
-        """Read the checkpoint at ``path``.
-
-        Raises:
-            UserError: it is missing or damaged, holds no state of a run, or has values that are not finite.
-        """
+        """Read ``path``; UserError if it is damaged, holds no state of a run, or values are not finite."""
         path = Path(path).expanduser()
         content = load_weights(path)
         check_resumable(content, path)

@@ -17,11 +17,7 @@ PARTIAL = '.partial-'  # begins the names of temporary folders that hold one unf
 
 
 def make_folder(path: str | os.PathLike, option: str) -> Path:
-    """Make the folder if needed and return its absolute path.
-
-    Raises:
-        UserError: nothing can be written there; names the command line ``option``.
-    """
+    """Make the folder if needed and return its absolute path; UserError if nothing can be written there."""
     folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,9 +60,7 @@ def refuse_replacing(option: str, targets: Iterable[Path], sources: Iterable[str
     read = {_identity(path) for path in sources} - {None}
     for target in targets:
         if _identity(target) in read:
-            raise UserError(
-                f'{option} {target}: this file is read, and would be replaced; choose another place'.lstrip()
-            )
+            raise UserError(f'{option} {target}: this file is read; choose another place'.lstrip())
 
 
 def refuse_inside(option: str, targets: Iterable[Path], folders: Iterable[Path]) -> None:

@@ -19,11 +19,9 @@ class KeepingCheckpointHook(CheckpointHook):
     """``CheckpointHook`` that loses no checkpoint to a kill or a full disk, and removes its own files alone.
 
     An outdated checkpoint goes when the new one is whole, on the disk and noted. Paths that a resumed
-    checkpoint holds count only if they lead into this folder. Weights that are not finite stay unsaved.
-    With ``save_best``, a resumed run first evaluates weights that were saved and perhaps not evaluated.
-
-    Raises:
-        RunFailed: the weights to be saved are not finite.
+    checkpoint holds count only if they lead into this folder. Weights that are not finite stay unsaved, and
+    raise RunFailed. With ``save_best``, a resumed run first evaluates weights that were saved and perhaps not
+    evaluated.
     """
 
     def before_train(self, runner: Any) -> None:

@@ -25,12 +25,9 @@ _DIVERGED = (
 
 
 def stop_if_not_finite(model: nn.Module) -> None:
-    """End the run, in all its processes, if a parameter or running statistic is not finite.
+    """Raise RunFailed, in all processes, if a parameter or running statistic is not finite.
 
     The loss would show it only in the next iteration.
-
-    Raises:
-        RunFailed: names the first such value.
     """
     statistics = ((n, b) for n, b in model.named_buffers() if '.running_' in n)
     learned = (*model.named_parameters(), *statistics)
@@ -106,15 +103,9 @@ def to_plain(value: Any) -> Any:
     A scheduler that resumes has its functions already. Other values stay as they are.
     """
     if isinstance(value, HistoryBuffer):
-        log, count = value.data
-        return {
-            HISTORY: value.max_length,
-            'log': torch.as_tensor(log, dtype=torch.float64),
-            'count': torch.as_tensor(count, dtype=torch.float64),
-        }
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
+        log, count = (torch.as_tensor(part, dtype=torch.float64) for part in value.data)
+        return {HISTORY: value.max_length, 'log': log, 'count': count}
+    if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, dict):
         return {key: to_plain(item) for key, item in value.items() if not callable(item)}
@@ -127,8 +118,7 @@ def from_plain(value: Any) -> Any:
     """The inverse of :func:`to_plain` for ``HistoryBuffer``, at any depth."""
     if isinstance(value, dict):
         if HISTORY in value:
-            return HistoryBuffer(
-                value['log'].cpu().numpy(), value['count'].cpu().numpy(), value[HISTORY]
-            )
+            log, count = (value[part].cpu().numpy() for part in ('log', 'count'))
+            return HistoryBuffer(log, count, value[HISTORY])
         return {key: from_plain(item) for key, item in value.items()}
     return value

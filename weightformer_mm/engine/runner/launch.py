@@ -17,11 +17,7 @@ _SLURM = {'SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'}
 
 
 def use_launcher(cfg: Config, launcher: str) -> None:
-    """Set ``cfg.launcher`` and what it needs.
-
-    Raises:
-        UserError: the launcher does not fit the way the process was started.
-    """
+    """Set ``cfg.launcher`` and what it needs; UserError if it does not fit how the process was started."""
     world_size = int(os.environ.get('WORLD_SIZE', 1))
     if launcher == 'none' and world_size > 1:
         raise UserError(f'started as one of {world_size} processes: add --launcher pytorch')
@@ -38,13 +34,12 @@ def use_launcher(cfg: Config, launcher: str) -> None:
 
 def _use_slurm_variables() -> None:
     """Give torch the variables that it reads, as mmengine's own start-up does."""
-    variables = {
+    os.environ |= {
         'RANK': os.environ['SLURM_PROCID'],
         'WORLD_SIZE': os.environ['SLURM_NTASKS'],
         'LOCAL_RANK': os.environ.get('SLURM_LOCALID', '0'),
         'MASTER_PORT': os.environ.get('MASTER_PORT', '29500'),
     }
-    os.environ.update(variables)
     if 'MASTER_ADDR' not in os.environ:  # the first of a list such as ``node[03-05]``
         command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
         try:

@@ -30,11 +30,7 @@ _INFO = {'best_ckpt': str, 'last_ckpt': str, 'best_score': Number, 'keep_ckpt_id
 
 
 class CheckRunStateHook(Hook):
-    """Check the state of a run as soon as it is read, before anything of it is taken over.
-
-    Raises:
-        UserError: it is not the state of a run like this one; says the first difference.
-    """
+    """Raise UserError, before anything of it is taken over, for what is not the state of a run like this."""
 
     priority = 'HIGHEST'
 

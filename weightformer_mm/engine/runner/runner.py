@@ -103,10 +103,8 @@ class CheckedRunner(_Checked, Runner):
 class CheckedFlexibleRunner(_Checked, FlexibleRunner):
     """``mmengine.runner.FlexibleRunner`` with errors for the user and atomic checkpoints.
 
-    The model is built at once, so that it can be checked before the training starts.
-
-    Raises:
-        UserError: a sharded model whose weights are to be averaged.
+    The model is built at once, so that it can be checked before the training starts. UserError says that a
+    sharded model cannot be averaged.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -158,8 +156,7 @@ def _explain(error: Exception, dataloader: Any) -> str | None:
     """What is wrong with a data set or its loader; None for a programming error."""
     if 'persistent_workers' in str(error):
         return 'a data loader with num_workers=0 needs persistent_workers=False as well'
-    dataset = dataloader['dataset'] if isinstance(dataloader, dict) else None
-    if not isinstance(dataset, dict):
+    if not isinstance(dataloader, dict) or not isinstance(dataloader['dataset'], dict):
         return None
     dataset = innermost_dataset(dataloader)
     path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
