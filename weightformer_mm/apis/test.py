@@ -93,13 +93,17 @@ def evaluate(
             runner.register_hook(hook)
         metrics = runner.test()
         if out is not None and is_main_process():
-            # JSON knows finite numbers alone
-            fits = {n: isinstance(v, str) or math.isfinite(v) for n, v in metrics.items()}
-            plain = {name: value if fits[name] else None for name, value in metrics.items()}
-            (stage / 'metrics.json').write_text(json.dumps(plain, indent=2, default=float) + '\n')
+            (stage / 'metrics.json').write_text(_as_json(metrics))
     for written in filter(None, (out, show_dir)):
         runner.logger.info(f'Written to {written}')
     return metrics
+
+
+def _as_json(metrics: dict[str, Any]) -> str:
+    """What is not finite becomes null."""
+    fits = {n: isinstance(v, str) or math.isfinite(v) for n, v in metrics.items()}
+    plain = {name: value if fits[name] else None for name, value in metrics.items()}
+    return json.dumps(plain, indent=2, default=float) + '\n'
 
 
 def _check_outputs(cfg: Config, inputs: Sequence[str], outputs: dict[str, str | None]) -> None:

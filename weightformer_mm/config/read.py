@@ -118,7 +118,14 @@ def type_name(node: Any) -> str:
 def _explain(path: Path, error: Exception) -> UserError | None:
     """An error met while mmengine ran the config; None where the config is not to blame."""
     if isinstance(error, ImportError):
-        return _explain_import(path, error)
+        cause: BaseException = error
+        while cause.__cause__ or cause.__context__:
+            cause = cause.__cause__ or cause.__context__
+        if not isinstance(cause, ModuleNotFoundError):
+            return None
+        return UserError(
+            f'{path}: custom_imports: {cause}; install that package or put its folder on PYTHONPATH'
+        )
     # mmengine's errors name neither file nor line; its frames know the file that it reads
     frames = list(traceback.walk_tb(error.__traceback__))
     reading = [f.f_locals['filename'] for f, _ in frames if f.f_code.co_name == '_file2dict']
@@ -139,14 +146,3 @@ def _explain(path: Path, error: Exception) -> UserError | None:
         return None
     is_key = isinstance(error, KeyError) and error.args  # its text is in quotes
     return UserError(f'{path}: {error.args[0] if is_key else error}')
-
-
-def _explain_import(path: Path, error: ImportError) -> UserError | None:
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__
-    if not isinstance(cause, ModuleNotFoundError):
-        return None
-    return UserError(
-        f'{path}: custom_imports: {cause}; install that package or put its folder on PYTHONPATH'
-    )

@@ -110,7 +110,8 @@ def written_whole(path: Path) -> Iterator[Path]:
                 raise OSError(errno.EIO, 'nothing was written', str(path))
             _sync(partial)
             os.replace(partial, path)
-            _sync_folder(path.parent)
+            with suppress(OSError):  # not every system syncs a folder
+                _sync(path.parent)
     except OSError as error:
         if error.errno and PARTIAL in str(error.filename or PARTIAL):
             error.filename, error.filename2 = str(path), None  # the name that the user knows
@@ -129,7 +130,8 @@ def staged(folder: Path) -> Iterator[Path]:
         for file, target in zip(files, targets):
             os.replace(file, target)
         for parent in {target.parent for target in targets}:
-            _sync_folder(parent)
+            with suppress(OSError):
+                _sync(parent)
 
 
 def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
@@ -152,8 +154,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every system lets one
-        _sync(folder)

@@ -123,10 +123,7 @@ def with_positions(dataloader: Any) -> Any:
 
 
 def resume_seed(cfg: Config, checkpoint: dict[str, Any]) -> None:
-    """Where the config leaves the seed to chance, take that of the run that is resumed.
-
-    mmengine would do so after it has built the data loader with another one.
-    """
+    """Where the config leaves the seed to chance, take that of the resumed run; mmengine would too late."""
     randomness = dict(cfg.get('randomness') or {})
     if randomness.get('seed') is None and checkpoint['meta'].get('seed') is not None:
         cfg.randomness = {**randomness, 'seed': checkpoint['meta']['seed']}

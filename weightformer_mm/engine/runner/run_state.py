@@ -84,8 +84,7 @@ def _optimizer_problems(runner: Any, saved: dict, weights: Mapping[str, Tensor])
         yield f'{", ".join(map(str, rest))} hold something other than finite numbers'
     yield from _group_problems(optimizer, groups)
     yield from _state_problems(state, named)
-    needs_state = any(g.get('betas') or g.get('momentum') for g in optimizer.param_groups)
-    if not state and needs_state:
+    if not state and any(g.get('betas') or g.get('momentum') for g in optimizer.param_groups):
         yield 'it has no state'
     lacking = [name for number, (name, _) in enumerate(named) if not state.get(number)]
     if state and lacking:
