@@ -99,12 +99,14 @@ def _suggest(name: str, known: Collection[Any]) -> str:
 def _refuse_variable(cfg: Config, name: str) -> None:
     """A variable such as ``data_root`` was copied to where it counts when the config was read."""
     value = cfg[name]
-    for key in sorted(_RUNNER_KEYS & {*cfg}):
-        for place, node in nodes(cfg[key], key):
-            if type(node) is type(value) and node == value:
-                raise UserError(
-                    f'--cfg-options {name}: a variable, without effect once the config is read; set {place}'
-                )
+    places = [
+        place
+        for key in sorted(_RUNNER_KEYS & {*cfg})
+        for place, node in nodes(cfg[key], key)
+        if type(node) is type(value) and node == value
+    ]
+    if places:
+        raise UserError(f'--cfg-options {name}: a variable, read already; set {", ".join(places)}')
 
 
 def use_data_root(cfg: Config, root: str | os.PathLike) -> None:
