@@ -57,6 +57,8 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path):
         raise KeyError
     with pytest.raises(OSError, match='nothing was written'), written_whole(tmp_path / 'a'):
         pass
+    with pytest.raises(FileExistsError), written_whole(tmp_path / 'a', replace=False) as partial:
+        partial.write_text('new')
     assert names(tmp_path) == {'a'} and (tmp_path / 'a').read_text() == 'old'
 
 

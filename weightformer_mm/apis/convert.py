@@ -82,9 +82,13 @@ def convert_checkpoint(
         digest = hashlib.sha256(data).hexdigest()[:_SHA_DIGITS]
         out = out.with_name(f'{out.stem}-{digest}{out.suffix}')
     out.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(out) as partial:
-        partial.write_bytes(data)
-        _check_free(out, source, force)  # again: a download may have taken long
+    _check_free(out, source, force)
+    try:
+        with written_whole(out, replace=force) as partial:
+            partial.write_bytes(data)
+    except FileExistsError:  # it was not there a moment ago
+        _check_free(out, source, force)
+        raise
     return out
 
 

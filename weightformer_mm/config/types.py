@@ -23,10 +23,7 @@ _LOOKED_UP = {'constructor', 'collate_fn', 'auto_wrap_policy', 'worker_init_fn'}
 
 
 def check_types(cfg: Config, path: Any) -> None:
-    """Raise UserError for a name that is not registered, before any is looked up.
-
-    What ``custom_imports`` of ``cfg``, read from ``path``, names is imported already.
-    """
+    """Raise UserError for a name that is not registered, before any is looked up; imports are done."""
     wanted = list(_names(cfg._cfg_dict))
     scopes = {name.split('.')[0] for _, _, name in wanted} | {cfg.get('default_scope')}
     known = _registered([scope for scope in _SCOPES if scope in scopes or scope == 'mmengine'])

@@ -19,7 +19,7 @@ from ..checkpoints.match import unusable
 from ..checkpoints.resumable import check_resumable
 from ..checkpoints.sources import load_weights
 from ..errors import UserError
-from ..utils.writing import PARTIAL, make_folder
+from ..utils.writing import PARTIAL
 
 try:
     import fcntl
@@ -42,8 +42,12 @@ def held(folder: Path, launcher: str) -> Iterator[None]:
         UserError: the folder cannot be written to, or another training runs there.
     """
     ranks = [os.environ[name] for name in _RANKS if name in os.environ and launcher != 'none']
-    folder = make_folder(folder, '--work-dir')
-    with (folder / _LOCK).open('a+') as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK).open('a+')
+    except OSError as error:
+        raise UserError(f'--work-dir {folder}: cannot write there: {error.strerror}') from error
+    with file:
         if fcntl is not None and ranks[:1] in ([], ['0']):
             _lock(file, folder)
             for partial in folder.glob(f'{PARTIAL}*'):  # a run that was killed left it

@@ -64,10 +64,7 @@ def explain(error: Exception) -> UserError | None:
 
 
 def require_libraries(scope: str) -> None:
-    """Raise UserError unless the library ``scope`` is installed and mmcv has its operators.
-
-    Without the operators mmdet and mmseg can be imported, and fail at the first batch.
-    """
+    """Raise UserError unless ``scope`` is installed and mmcv has its operators, which only batches need."""
     if find_spec(scope) is None:
         raise UserError(
             f'{scope}, which the config needs, is not installed; {_install_hint(scope)}'

@@ -93,14 +93,15 @@ def name_outputs(
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
     """A path to write to, whose file takes the place of ``path`` if the block succeeds.
 
     It has the name of ``path``, in a temporary folder beside it. The file is on the disk before it is moved.
     If ``path`` is a link, the link is replaced, and what it points to is left alone.
 
     Raises:
-        OSError: the file cannot be written, or the block wrote nothing.
+        OSError: the file cannot be written, or the block wrote nothing, or one is there and may not be
+            replaced.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
@@ -109,7 +110,8 @@ def written_whole(path: Path) -> Iterator[Path]:
             if not partial.is_file() or not partial.stat().st_size:
                 raise OSError(errno.EIO, 'nothing was written', str(path))
             _sync(partial)
-            os.replace(partial, path)
+            # a hard link never replaces, unlike a look beforehand
+            (os.replace if replace else os.link)(partial, path)
             with suppress(OSError):  # not every system syncs a folder
                 _sync(path.parent)
     except OSError as error:

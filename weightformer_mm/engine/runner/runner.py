@@ -102,8 +102,7 @@ class CheckedRunner(_Checked, Runner):
 class CheckedFlexibleRunner(_Checked, FlexibleRunner):
     """``mmengine.runner.FlexibleRunner`` with errors for the user and atomic checkpoints.
 
-    The model is built at once, so that it can be checked before the training starts. UserError says that a
-    sharded model cannot be averaged.
+    The model is built at once, to be checked before a training. UserError: it is both sharded and averaged.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
