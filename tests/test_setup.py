@@ -223,7 +223,7 @@ def test_venv_cannot_be_written():
 
 def test_venv_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / 'mine').write_text('x')
-    assert_one_line(setup_sh(sys.executable, tmp_path), f'VENV={tmp_path} holds what')
+    assert_one_line(setup_sh(sys.executable, tmp_path), f'VENV={tmp_path} holds files')
     assert [p.name for p in tmp_path.iterdir()] == ['mine']
 
 

@@ -1,8 +1,8 @@
 """Measure time and memory of backbones, of single operations and of whole detectors; plot the results.
 
-All contenders at one size and mode take turns, round after round, so that noise of the machine meets all
-alike; the speed ratio to the first contender is taken round by round. Every row of the CSV file says on what
-it was measured. docs/benchmarks/README.md explains method and columns.
+All contenders at one size and mode take turns, round after round, so that the machine's noise affects all
+alike; the speed ratio to the first contender is taken round by round. Every row of the CSV file says what it
+was measured on. docs/benchmarks/README.md explains the method and the columns.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ CONTENDERS = """contenders:
   weightformer-{tiny,small,base}        the published isotropic network, as this package computes it
   pyramid-{micro,nano,tiny,small,base}  the pyramid
   published-{tiny,small}                the isotropic network in its published form; square images only
-  plain-pyramid-{micro,tiny,small}      the pyramid in plain eager PyTorch, of published blocks
+  plain-pyramid-{micro,tiny,small}      the pyramid in plain eager PyTorch, from published blocks
   swin-tiny                             Swin-T of mmdet
-  convnext_tiny, pvt_v2_b2, pvt_v2_b2_li, deit_small_patch16_224   of timm
+  convnext_tiny, pvt_v2_b2, pvt_v2_b2_li, deit_small_patch16_224   from timm
 variants, any number of them, as in pyramid-tiny+memory+compile:
   +memory     memory_efficient=True
   +cp         with_cp=True
@@ -50,35 +50,39 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         type=size,
         default=[(1024, 1024)],
         metavar='SIZE',
-        help='of the images in pixels: 1024 or 800x1280 (height x width); several (default: 1024)',
+        help='image sizes in pixels, such as 1024 or 800x1280, height x width (default: 1024)',
     )
     parser.add_argument(
         '--dtype',
         choices=DTYPES,
         default='float32',
-        help='half precision of networks is autocast (default: float32)',
+        help='networks run half precision under autocast (default: float32)',
     )
     parser.add_argument(
         '--device', default='auto', help='auto, cpu, cuda or cuda:N (default: auto)'
     )
     parser.add_argument(
-        '--rounds', type=int, default=10, metavar='N', help='timed turns of each (default: 10)'
+        '--rounds',
+        type=int,
+        default=10,
+        metavar='N',
+        help='timed turns per contender (default: 10)',
     )
     parser.add_argument(
-        '--warmup', type=int, default=2, metavar='N', help='steps of each before (default: 2)'
+        '--warmup', type=int, default=2, metavar='N', help='untimed steps before them (default: 2)'
     )
     parser.add_argument(
         '--min-seconds',
         type=float,
         default=0.0,
         metavar='S',
-        help='a turn lasts at least so long, and the median of its steps counts (default: 0, one step)',
+        help='a turn lasts at least this long; the median of its steps counts (default: 0, one step)',
     )
     parser.add_argument(
-        '--threads', type=int, metavar='N', help='on the CPU (default: as PyTorch chooses)'
+        '--threads', type=int, metavar='N', help='threads on the CPU (default: as PyTorch chooses)'
     )
     parser.add_argument(
-        '--out', metavar='CSV', help='append to this file, which is safe after every measurement'
+        '--out', metavar='CSV', help='append to this file, which is saved after every measurement'
     )
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='(default: 0)')
 
@@ -98,7 +102,7 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--no-memory',
         action='store_true',
-        help='do not measure peak memory; nothing then guards a CPU against running out of it',
+        help='do not measure peak memory; then nothing keeps a CPU from running out of it',
     )
     parser.add_argument(
         '--no-ceilings', action='store_true', help='do not measure what the device can do at most'
@@ -106,7 +110,7 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='leave out sizes and modes of which --out has all rows, of this commit and machine',
+        help='skip sizes and modes for which --out has all rows from this commit and machine',
     )
 
 
@@ -126,12 +130,12 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=['pyramid-tiny'],
         metavar='NAME',
-        help='see below; ratios are to the first (default: pyramid-tiny)',
+        help='see below; ratios are to the first one (default: pyramid-tiny)',
     )
     backbone.add_argument(
         '--profile',
         metavar='MARKDOWN',
-        help='instead, write there where the time of a training step goes, by kind of operation',
+        help='instead, write to this file where the time of a training step goes, by kind of operation',
     )
     add_networks(backbone)
 
@@ -161,14 +165,14 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='NAME',
-        help='(default: all; a wrong name lists them)',
+        help='operations (default: all; a wrong name lists them)',
     )
     ops.add_argument(
         '--backends',
         nargs='+',
         default=['auto'],
         metavar='NAME',
-        help='auto, torch, triton; ratios are to the first (default: auto)',
+        help='auto, torch, triton; ratios are to the first one (default: auto)',
     )
     ops.add_argument('--batch', type=batch, default=1, metavar='N', help='images (default: 1)')
     add_common(ops)
@@ -193,7 +197,7 @@ def parse_args() -> argparse.Namespace:
         action='extend',
         default=[],
         metavar='COLUMN=VALUE',
-        help='only rows that have this, such as dtype=bfloat16',
+        help='use only rows with this value, such as dtype=bfloat16',
     )
     return parser.parse_args()
 

@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--num', type=int, default=12, metavar='N', help='number of images (default: 12)'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of sampling and augmentation')
+    parser.add_argument('--seed', type=int, default=0, help='seed of sampling and augmentation')
     add_data_root(parser)
     add_config_options(parser)
     return parser.parse_args()

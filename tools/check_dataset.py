@@ -1,4 +1,4 @@
-"""Check the data sets of a config: files, annotations, images, class names; 1 if a training would fail."""
+"""Check a config's data sets: files, annotations, images, class names; exit code 1 if training would fail."""
 
 from __future__ import annotations
 

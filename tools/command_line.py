@@ -1,4 +1,4 @@
-"""What the command lines share. It needs no library, so that --help and a wrong option answer at once."""
+"""What the command lines share. It needs no library: --help and errors in options appear at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data-root',
         metavar='DIR',
-        help="where the data lie (default: the config's data_root)",
+        help="folder of the data (default: the config's data_root)",
     )
 
 
@@ -53,9 +53,9 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 def run(
     parse_args: Callable[[], argparse.Namespace], main: Callable[[argparse.Namespace], None]
 ) -> None:
-    """Parse the arguments, run ``main`` on them and exit, with one line where the user is at fault."""
+    """Parse the arguments, run ``main`` on them and exit; an error of the user's gives one line."""
     arguments = parse_args()
-    # an interrupted import leaves a library half made, which then fails in ways of its own
+    # an interrupted import leaves a library half loaded, which then fails in ways of its own
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:
@@ -105,9 +105,9 @@ def _say(message: str) -> None:
 
 
 def _handle_signals() -> None:
-    """Let both signals raise; where the process was started to ignore one, it still does.
+    """Let both signals raise, except one that the process was started to ignore.
 
-    One of several processes dies of SIGTERM at once: it may wait for another that is gone, where no
+    One of several processes dies of SIGTERM at once: it may be waiting for another that is gone, where no
     exception reaches it.
     """
     if threading.current_thread() is not threading.main_thread():

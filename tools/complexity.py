@@ -4,8 +4,8 @@ One forward pass on one image, in evaluation mode. One multiply-add counts as on
 of the outputs of all operations, in elements and in MiB; views and operations in place have none, and what is
 freed on the way counts too, so it is not the peak. Elementwise operations, activations, norms, pooling,
 resizing, reductions, sorting and moving data count as no multiply-adds; every other operation without a
-formula is named. Detectors run as in mmdet's own get_flops.py: with the proposals left after NMS, without
-drawing up results.
+formula is named. Detectors run as in mmdet's own get_flops.py: with the proposals left after NMS, but
+without making results of the raw outputs.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ def parse_args() -> argparse.Namespace:
         action='append',
         default=[],
         metavar='PIXELS',
-        help='height and width of the image, or the side of a square; pairs, or the option again, for '
-        'several (default: 800 1280, for mmseg 512 512, for mmpretrain 224 224)',
+        help='height and width of the image, or the side of a square; for several, give more pairs or '
+        'repeat the option (default: 800 1280, for mmseg 512 512, for mmpretrain 224 224)',
     )
-    parser.add_argument('--backbone', action='store_true', help="only the config's backbone")
+    parser.add_argument('--backbone', action='store_true', help="count only the config's backbone")
     parser.add_argument(
         '--format', choices=('table', 'json', 'markdown'), default='table', help='default: table'
     )
-    parser.add_argument('--out', metavar='FILE', help='write there instead of to the terminal')
+    parser.add_argument('--out', metavar='FILE', help='write to this file instead of the terminal')
     parser.add_argument(
-        '--depth', type=int, default=2, metavar='N', help='levels of modules (default: 2)'
+        '--depth', type=int, default=2, metavar='N', help='levels of modules to show (default: 2)'
     )
     add_config_options(parser)
     arguments = parser.parse_args()

@@ -16,7 +16,7 @@ def parse_args() -> argparse.Namespace:
         '--seeds', type=int, nargs='+', default=[0, 1, 2], metavar='N', help='(default: 0 1 2)'
     )
     parser.add_argument(
-        '--variants', nargs='+', metavar='NAME', help='(default: all; of --hard three of them)'
+        '--variants', nargs='+', metavar='NAME', help='(default: all; with --hard, three of them)'
     )
     parser.add_argument(
         '--hard', action='store_true', help='a marker of 0.3 %% of the image instead of a band'
@@ -25,20 +25,25 @@ def parse_args() -> argparse.Namespace:
         '--out',
         type=Path,
         metavar='DIR',
-        help='trainings, table and plot (default: work_dirs/context, with endings for --hard and --epochs)',
+        help='folder for all results (default: work_dirs/context, with endings for --hard and --epochs)',
     )
     parser.add_argument(
         '--epochs',
         type=int,
         metavar='N',
-        help='length of each training (default: as the config has it)',
+        help='length of each training (default: as in the config)',
     )
     parser.add_argument(
         '--at-once', type=int, default=2, metavar='N', help='trainings at a time (default: 2)'
     )
-    parser.add_argument('--force', action='store_true', help='train again what is already trained')
     parser.add_argument(
-        '--docs', type=Path, metavar='DIR', help='copy table and plot there, as the docs show them'
+        '--force', action='store_true', help='train again even what is already trained'
+    )
+    parser.add_argument(
+        '--docs',
+        type=Path,
+        metavar='DIR',
+        help='also copy table and plot there, as the docs show them',
     )
     return parser.parse_args()
 

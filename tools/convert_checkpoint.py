@@ -1,4 +1,4 @@
-"""Rewrite a checkpoint: other names, .pth or .safetensors, the backbone alone, fit to be published."""
+"""Convert a checkpoint: to other names, to .pth or .safetensors, to the backbone alone, or to publish it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='leave out optimizer, schedulers and logs, and put the sha256 prefix into the name',
     )
-    parser.add_argument('--force', action='store_true', help='replace OUT if it is there')
+    parser.add_argument('--force', action='store_true', help='replace OUT if it exists')
     return parser.parse_args()
 
 

@@ -17,9 +17,9 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         default=REPOSITORY / 'work_dirs' / 'demo',
         metavar='DIR',
-        help='checkpoints, logs and pictures (default: work_dirs/demo)',
+        help='folder for checkpoints, logs and pictures (default: work_dirs/demo)',
     )
-    parser.add_argument('--force', action='store_true', help='start over instead of going on')
+    parser.add_argument('--force', action='store_true', help='start over instead of continuing')
     return parser.parse_args()
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Evaluate on several GPUs, of one machine or of several: docs/training.md.
+# Evaluate on several GPUs, on one machine or several: docs/training.md.
 if [ $# -lt 3 ]; then
     echo "usage: [NNODES=N NODE_RANK=I MASTER_ADDR=HOST PORT=PORT] $0 CONFIG CHECKPOINT GPUS [options of test.py]" >&2
     exit 2

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train on several GPUs, of one machine or of several: docs/training.md.
+# Train on several GPUs, on one machine or several: docs/training.md.
 if [ $# -lt 2 ]; then
     echo "usage: [NNODES=N NODE_RANK=I MASTER_ADDR=HOST PORT=PORT] $0 CONFIG GPUS [options of train.py]" >&2
     exit 2

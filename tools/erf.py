@@ -14,9 +14,11 @@ def parse_args() -> argparse.Namespace:
         'checkpoint',
         metavar='CHECKPOINT',
         nargs='?',
-        help='of the trained network; {strategy} in it stands for the name of each column',
+        help='of the trained network; {strategy} in its path stands for the name of each column',
     )
-    parser.add_argument('--out', required=True, metavar='PNG', help='numbers go to a .json beside')
+    parser.add_argument(
+        '--out', required=True, metavar='PNG', help='the numbers go to a .json beside it'
+    )
     parser.add_argument(
         '--before-after',
         action='store_true',
@@ -32,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--images', default='noise', help='an image, a folder, or noise (default: noise)'
     )
-    parser.add_argument('--count', type=int, default=20, metavar='N', help='images (default: 20)')
+    parser.add_argument(
+        '--count', type=int, default=20, metavar='N', help='number of images (default: 20)'
+    )
     parser.add_argument(
         '--size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'), help='in pixels'
     )

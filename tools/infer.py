@@ -12,10 +12,8 @@ def parse_args() -> argparse.Namespace:
     add_config(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of exactly that model')
     parser.add_argument('source', metavar='IMAGE_OR_FOLDER')
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder of the pictures')
-    parser.add_argument(
-        '--device', help='such as cpu or cuda:0 (default: a GPU where there is one)'
-    )
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures')
+    parser.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add_score_threshold(parser)
     add_config_options(parser)
     return parser.parse_args()

@@ -11,7 +11,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('layout', metavar='LAYOUT', help='coco, ade20k or cityscapes')
     parser.add_argument(
-        '--out', required=True, metavar='DIR', help="folder of the set: a recipe's data_root"
+        '--out', required=True, metavar='DIR', help="folder for the set: a recipe's data_root"
     )
     parser.add_argument(
         '--train', type=int, default=16, metavar='N', help='training images (default: 16)'
@@ -24,12 +24,12 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help='of an image in landscape format; the others of COCO and ADE20K are upright, square or of odd '
-        "sides (default: about the real data's)",
+        help='of an image in landscape format; other images of COCO and ADE20K are upright, square or have '
+        'odd sides (default: about as in the real data)',
     )
     parser.add_argument('--seed', type=int, default=0, help='another seed gives another set')
     parser.add_argument(
-        '--force', action='store_true', help='make it anew even where this or another set is there'
+        '--force', action='store_true', help='make it anew even if this or another set is there'
     )
     return parser.parse_args()
 

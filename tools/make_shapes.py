@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument('--out', default='data/shapes', metavar='DIR', help='folder of the set')
+    parser.add_argument('--out', default='data/shapes', metavar='DIR', help='folder for the set')
     parser.add_argument(
         '--train', type=int, default=400, metavar='N', help='number of training images'
     )
@@ -25,12 +25,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--single',
         action='store_true',
-        help='one large object per image, with lists of their classes, for classification',
+        help='one large object per image, with lists of the classes, for classification',
     )
     parser.add_argument(
         '--context',
         action='store_true',
-        help='ContextShapes: the class of an object is its shape and the colour of a far mark',
+        help='ContextShapes: the class of an object is its shape and the colour of a distant mark',
     )
     parser.add_argument(
         '--cue-area',
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--seed', type=int, default=0, help='another seed gives another set')
     parser.add_argument(
-        '--force', action='store_true', help='make it anew even where this or another set is there'
+        '--force', action='store_true', help='make it anew even if this or another set is there'
     )
     return parser.parse_args()
 

@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
         '--measure',
         nargs='*',
         metavar='RECIPE',
-        help='count the models of these recipes again, or all of them and those of peers (10 minutes)',
+        help='count the models of these recipes again; without names, all and those of peers (10 minutes)',
     )
     parser.add_argument(
         '--check', action='store_true', help='write nothing; exit with 2 if a table is stale'

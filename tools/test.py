@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on the test split of a config, be it of a detector, segmentor or classifier."""
+"""Evaluate a checkpoint of a detector, segmentor or classifier on the test split of its config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def parse_args() -> argparse.Namespace:
     add_config(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of exactly that model')
     parser.add_argument(
-        '--work-dir', metavar='DIR', help='logs (default: work_dirs/<name of the config>)'
+        '--work-dir',
+        metavar='DIR',
+        help='folder for logs (default: work_dirs/<name of the config>)',
     )
     parser.add_argument(
         '--out',
@@ -27,7 +29,7 @@ def parse_args() -> argparse.Namespace:
         help='write metrics.json and the predictions (COCO JSON, label PNGs or JSON of classes)',
     )
     parser.add_argument(
-        '--show-dir', metavar='DIR', help='draw ground truth | prediction of every image'
+        '--show-dir', metavar='DIR', help='draw ground truth | prediction for every image'
     )
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation (tta_model of the config)'

@@ -13,14 +13,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--work-dir',
         metavar='DIR',
-        help='checkpoints and logs (default: work_dirs/<name of the config>)',
+        help='folder for checkpoints and logs (default: work_dirs/<name of the config>)',
     )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='last',
         metavar='CKPT',
-        help='continue from this checkpoint; without a path from the last one in the work folder',
+        help='continue from this checkpoint; without a path, from the last one in the work folder',
     )
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on the CPU'

@@ -1,6 +1,6 @@
 # Fully sharded data parallel: weights, gradients and the optimizer's state lie spread over the processes;
-# each block of the backbone is gathered when it runs. Shards and their sums are float32; what is bfloat16 is
-# up to the optimizer wrapper, as without sharding. Checkpoints hold the whole model.
+# each block of the backbone is gathered when it runs. Shards and their sums are float32; the optimizer
+# wrapper decides what is bfloat16, as without sharding. Checkpoints hold the whole model.
 runner_type = 'FlexibleRunner'
 strategy = dict(
     type='ShardedStrategy',

@@ -15,5 +15,5 @@ env_cfg = dict(
 vis_backends = [dict(type='LocalVisBackend')]
 log_level = 'INFO'
 resume = False
-# a run that is stopped and resumed ends with the weights of one that never stopped
+# a run that is stopped and resumed ends with the same weights as one that never stopped
 exact_resume = True

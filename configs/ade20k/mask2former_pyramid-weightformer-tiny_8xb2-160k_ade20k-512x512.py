@@ -22,8 +22,8 @@ train_pipeline[2] = dict(
 )
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
-# The backbone learns at a tenth of the rate, norms and embeddings have no weight decay. A key that is longer
-# comes first.
+# The backbone learns at a tenth of the rate; norms and embeddings have no weight decay. Longer keys
+# come first.
 depths = (3, 3, 15, 3)
 backbone_norms = (
     ['norm']

@@ -10,7 +10,7 @@ model = dict(
     backbone=_base_.pyramid_weightformer_tiny,
     decode_head=dict(in_channels=_base_.pyramid_weightformer_tiny_channels),
 )
-# SegFormer's protocol is the schedule's with ten times the learning rate for the head
+# SegFormer's protocol is this schedule with ten times the learning rate for the head
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys={'decode_head': dict(lr_mult=10.0, decay_mult=1.0)})
 )

@@ -6,8 +6,8 @@ _base_ = [
 ]
 
 # 80 000 iterations * batch 8 (8 GPUs * 1) / 2 975 images = 215.1 epochs: as many pixels as in the usual
-# 160 000 iterations of 1024x1024. GroupNorm, since with one image on one GPU the 1x1 level of the pyramid
-# pooling is one value, which BatchNorm refuses. docs/cityscapes.md has the memory of a step.
+# 160 000 iterations of 1024x1024. It uses GroupNorm, because with one image on one GPU the 1x1 level of the
+# pyramid pooling is one value, which BatchNorm refuses. docs/cityscapes.md has the memory of a step.
 channels = _base_.pyramid_weightformer_tiny_channels
 norm_cfg = dict(type='GN', num_groups=32, requires_grad=True)
 model = dict(

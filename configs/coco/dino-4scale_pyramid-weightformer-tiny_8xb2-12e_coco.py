@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/schedules/coco_1x.py',
 ]
 
-# DINO's protocol: images without objects too.
+# DINO's protocol: it uses images without objects, too.
 # 12 epochs * 118287 images / batch 16 = 88716 iterations
 model = dict(
     backbone=dict(_base_.pyramid_weightformer_tiny, out_indices=(1, 2, 3)),
@@ -19,7 +19,7 @@ train_dataloader = dict(
     dataset=dict(filter_cfg=dict(filter_empty_gt=False), pipeline=train_pipeline)
 )
 
-# A tenth of the learning rate is for a pretrained backbone; for one that begins with random weights:
+# A tenth of the learning rate suits a pretrained backbone. For one that starts from random weights:
 #     --cfg-options optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=1
 optim_wrapper = dict(
     optimizer=dict(lr=1e-4, weight_decay=1e-4),

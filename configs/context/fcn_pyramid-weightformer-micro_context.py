@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/schedules/shapes.py',
 ]
 
-# Two stages: with static strategies an output then depends on the 56 pixels around it alone, and the
+# Two stages: with static strategies, an output then depends only on the 56 pixels around it, and the
 # generator keeps every object farther than that from the band.
 model = dict(
     backbone=dict(

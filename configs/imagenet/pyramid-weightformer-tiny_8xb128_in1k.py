@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/imagenet.py',
 ]
 
-# Drop path is ours for the pyramids: as Swin's of the same size, 0.2, 0.3 and 0.5.
+# The drop path rates of the pyramids are ours: 0.2, 0.3 and 0.5, as in Swin of the same size.
 model = dict(
     backbone=dict(type='PyramidWeightFormer', arch='tiny', out_indices=(3,), drop_path_rate=0.2),
     head=dict(in_channels=512),

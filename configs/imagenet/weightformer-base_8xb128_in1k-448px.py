@@ -2,7 +2,7 @@ _base_ = './weightformer-small_8xb128_in1k.py'
 
 model = dict(backbone=dict(arch='base'))
 
-# small, at 448 pixels
+# the small network, at 448 pixels
 train_pipeline = _base_.train_pipeline
 train_pipeline[1].scale = 448
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -5,8 +5,8 @@ _base_ = [
     '../_base_/schedules/shapes.py',
 ]
 
-# Narrow heads and few proposals: the task is small, and it trains on a CPU in minutes. Box and mask
-# regression are shared by the classes, as there are few objects to learn from. Anchors and levels fit
+# Narrow heads and few proposals: the task is small, and it trains on a CPU in minutes. The classes
+# share box and mask regression, as there are few objects to learn from. Anchors and levels fit
 # objects of 18 to 146 pixels.
 width = 48
 model = dict(

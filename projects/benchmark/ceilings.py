@@ -1,4 +1,4 @@
-"""What the machine reaches at most: a large matrix product, and a large copy."""
+"""The most that the machine reaches: in a large matrix product, and in a large copy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from weightformer_mm.errors import UserError
 from .clock import clock_of
 from .steps import DTYPES, Step
 
-REPEATS, MORE_REPEATS = 10, 3  # of the first and of every further measurement in a run
+REPEATS, MORE_REPEATS = 10, 3  # in the first and in every further measurement of a run
 _MATMUL_SIDE = {'cpu': 2048, 'cuda': 8192}
 _COPY_BYTES = {'cpu': 2**28, 'cuda': 2**31}
 
@@ -35,12 +35,12 @@ class Ceilings:
 
 
 class CeilingGauge:
-    """Measures both again and again in the course of a run: the fastest so far is the ceiling.
+    """Measures both repeatedly in the course of a run: the fastest so far is the ceiling.
 
     A single measurement could meet a moment when the machine is busy with something else.
 
     Args:
-        dtype: of the matrix product; of the inputs, without autocast.
+        dtype: of the inputs of the matrix product, without autocast.
         side: of the square matrices; default 2048 on a CPU, 8192 on a GPU.
         size: of the copy in bytes; default 2^28 on a CPU, 2^31 on a GPU.
     """

@@ -1,4 +1,4 @@
-"""Timing steps, interleaved: in every round each contender has one turn, so that noise meets all alike."""
+"""Timing steps, interleaved: in every round each contender has one turn, so that noise affects all alike."""
 
 from __future__ import annotations
 
@@ -110,13 +110,13 @@ def interleave(
     min_seconds: float = 0.0,
     progress: Callable[[str], None] = lambda name: None,
 ) -> Samples:
-    """Warm all up, then time all of them round after round, the order rotating.
+    """Warm up all steps, then time them round after round, in rotating order.
 
     Args:
         steps: what to time, by name.
         rounds: of timing.
-        warmup: steps of each before the first round, at least one.
-        min_seconds: a turn lasts at least so long; of its steps the median counts.
+        warmup: steps per contender before the first round, at least one.
+        min_seconds: a turn lasts at least this long; the median of its steps counts.
         progress: called before each turn with the name.
     """
     samples = Samples({name: [] for name in steps})

@@ -76,7 +76,7 @@ class Settings:
         return Results(None if self.out is None else Path(self.out).expanduser())
 
     def method(self, memory: bool, ceilings: bool) -> Method:
-        """Set up the device and measure what it can do at most."""
+        """Set up the device and measure the most that it can do."""
         device = resolve_device(self.device)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
@@ -94,19 +94,21 @@ class Settings:
 
 
 def run_backbones(settings: Settings, contenders: Sequence[str], *choices: Any) -> Results:
-    """Measure backbones by name; ``choices`` and errors as of `run_subjects`."""
+    """Measure backbones by name; ``choices`` and errors as in `run_subjects`."""
     return run_subjects(settings, parse_contenders(contenders), *choices)
 
 
 def run_detectors(
     settings: Settings, configs: Sequence[str], *choices: Any, options: Sequence[str] = ()
 ) -> Results:
-    """Measure the whole models of config files; ``choices`` and errors as of `run_subjects`."""
+    """Measure the whole models of config files; ``choices`` and errors as in `run_subjects`."""
     subjects = [WholeModel(config, tuple(options)) for config in configs]
     names = [subject.name for subject in subjects]
     repeated = [name for index, name in enumerate(names) if name in names[:index]]
     if repeated:
-        raise UserError(f'two configs are called {repeated[0]}, and rows go by that name')
+        raise UserError(
+            f'two configs are called {repeated[0]}, but rows are told apart by that name'
+        )
     return run_subjects(settings, subjects, *choices)
 
 
@@ -122,8 +124,8 @@ def run_subjects(
 
     Args:
         memory: whether to measure peak memory.
-        ceilings: whether to measure the ceilings, to which rates are set in relation.
-        resume: leave out what the file has of the same commit and machine.
+        ceilings: whether to measure the ceilings, with which rates are compared.
+        resume: leave out what the file already has from the same commit and machine.
 
     Raises:
         UserError: bad input, before anything is measured.
@@ -247,7 +249,7 @@ def run_operations(
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[..., None]]:
-    """A bar on stderr; the function that it gives sets its text and, with ``advance``, moves it on.
+    """A bar on stderr; yields a function that sets its text and, with ``advance``, moves it on.
 
     It is drawn only between the steps: a thread that draws would disturb what is timed.
     """

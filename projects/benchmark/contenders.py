@@ -51,7 +51,7 @@ class Entry:
 def _swin_tiny() -> nn.Module:
     require_libraries('mmdet')
     with MODELS.switch_scope_and_registry('mmdet') as registry:
-        # Swin-T, but for these, is what the class has by default
+        # but for this, the defaults of the class are Swin-T's
         return registry.build(dict(type='SwinTransformer', drop_path_rate=0.0))
 
 
@@ -117,7 +117,7 @@ class Contender(Subject):
 
     @property
     def work(self) -> Contender:
-        """The contender with the same multiply-adds that a count on the CPU understands."""
+        """The contender with the same multiply-adds, in a form that can be counted on the CPU."""
         kept = tuple(variant for variant in self.variants if variant in _DIFFERENT_WORK)
         return Contender(self.base, kept)
 

@@ -1,4 +1,4 @@
-"""What kind each operation of a training step is, and what work it has."""
+"""What kind each operation of a training step is, and how much work it does."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class KindCounter(TorchDispatchMode):
         self.calls: Counter[str] = Counter()
         self._formulas = flop_formulas(FORMULAS)
         self._predicted: set[tuple[int, ...]] = set()
-        # autograd's numbers of the operations of predictors; of those that run now the first one
+        # autograd's numbers of the operations of predictors; below, the first number of each that runs now
         self._predictors: list[range] = []
         self._entered: list[int] = []
 
@@ -79,9 +79,9 @@ class KindCounter(TorchDispatchMode):
 
     @contextmanager
     def watch(self, model: nn.Module) -> Iterator[None]:
-        """Know of each operation inside the block whether it belongs to a predictor of ``model``.
+        """Note for each operation inside the block whether it belongs to a predictor of ``model``.
 
-        Nothing else is hooked: with a hook on it, a layer is not fused with those around it.
+        Nothing else gets a hook: a layer with a hook is not fused with those around it.
         """
         with ExitStack() as stack:
             for name, module in model.named_modules():

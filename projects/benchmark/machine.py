@@ -1,4 +1,4 @@
-"""What a row says of where it was measured, and how much memory is left there."""
+"""What a row says about where it was measured, and how much memory is left there."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
-    """The cells of a row that are the same in a whole run."""
+    """The cells of a row that are the same throughout a run."""
     return {
         'commit': commit(),
         'device': device_name(device),
@@ -96,7 +96,7 @@ def _version(package: str) -> str:
 
 
 def available_memory() -> int | None:
-    """Bytes that processes can still take, of the machine or of this control group; None if unknown."""
+    """Bytes that processes can still take from the machine or this control group; None if unknown."""
     return min(_limits(), default=None)
 
 
@@ -111,7 +111,7 @@ def _limits() -> Iterator[int]:
 
 
 def _lines(path: str) -> list[str]:
-    """Of a file that other systems may not have; then none."""
+    """The lines of a file; none where the system has no such file."""
     try:
         return Path(path).read_text(encoding='utf-8').splitlines()
     except OSError:

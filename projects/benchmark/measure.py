@@ -102,7 +102,7 @@ def measure_group(
 ) -> None:
     """Measure every subject at the size and in the mode of ``case``, and add the rows to ``results``.
 
-    What does not fit into memory, does not compile or does not take such images becomes a row that says so.
+    A subject that does not fit into memory, compile or take such images gets a row that says so.
 
     Args:
         batch: images per step, or `FILL`: as many as fit on a GPU, 1 on a CPU.
@@ -198,7 +198,7 @@ def _fill(entrant: Entrant, device: torch.device) -> None:
 
 
 def largest_batch(fits: Callable[[int], bool]) -> int:
-    """The largest batch that fits: doubled until one does not, then halving what lies between.
+    """The largest batch that fits: double until one does not, then halve the interval.
 
     Raises:
         RunFailed: not even one image fits.
@@ -243,7 +243,7 @@ def _rows(
 def time_cells(
     samples: Samples, name: str, first: str, batches: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The cells that follow from the times of ``name`` and, if that completed a round, of ``first``.
+    """The cells that follow from the times of ``name`` and, if ``first`` completed a round, of ``first``.
 
     Args:
         batches: images per step of each.
@@ -265,7 +265,7 @@ def quantiles(times: Sequence[float]) -> dict[str, float]:
 
 
 def speed_ratio(times: Sequence[float], reference: Sequence[float], images: float = 1.0) -> float:
-    """How many times as fast as the reference, of the same rounds: the median of their ratios.
+    """How many times as fast as the reference: the median of the ratios within the same rounds.
 
     Args:
         images: images per step over those of the reference.

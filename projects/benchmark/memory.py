@@ -1,4 +1,4 @@
-"""Peak memory of one step: of a GPU from its allocator, of a CPU from a process of its own."""
+"""Peak memory of one step: on a GPU from its allocator, on a CPU from a process of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def peak_on_gpu(step: Step, device: torch.device, others: int) -> Peak:
     """Peak of the allocator over one step.
 
     Args:
-        others: bytes that were allocated before the network was, by what is measured beside it.
+        others: bytes that the networks measured beside it had allocated before this one was built.
     """
     step.reset()
     torch.cuda.synchronize(device)
@@ -58,7 +58,7 @@ def can_measure_processes() -> bool:
 
 
 def peak_in_process(subject: Mapping[str, Any], case: Case) -> Peak | str:
-    """Build a network in a new process, run one step there and see what it took.
+    """Build a network in a new process, run one step there and see how much memory it took.
 
     In a shared process, memory that the C library keeps after earlier steps would count as well.
 
@@ -104,7 +104,7 @@ def _lines(file: TextIO) -> list[str]:
 
 
 def _watch(process: subprocess.Popen, budget: int | None) -> bool:
-    """Wait for the process to end; kill it, and say so, if it takes more than most of the budget."""
+    """Wait for the process to end; kill it and return True if it exceeds its share of the budget."""
     while process.poll() is None:
         resident = _resident_bytes(process.pid)
         if budget is not None and resident > budget * (1 - KEEP_FREE):

@@ -36,7 +36,7 @@ def subject_from(spec: Mapping[str, Any]) -> Subject:
 
 
 def measure_peak(subject: Subject, case: Case) -> Peak:
-    """Build the network, run a step on a small image, then see what one step takes."""
+    """Build the network, run a step on a small image, then see how much memory one step takes."""
     torch.set_num_threads(case.threads)
     device = torch.device('cpu')
     torch.manual_seed(case.seed)
@@ -55,7 +55,7 @@ def measure_peak(subject: Subject, case: Case) -> Peak:
 
 
 def _give_back_memory() -> None:
-    """What was freed since the start, where the C library is glibc."""
+    """Return to the system what was freed since the start, if the C library is glibc."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
     if trim is not None:

@@ -57,7 +57,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation, and what it cannot avoid to read.
+    """An operation, and what it cannot avoid reading.
 
     Attributes:
         shapes: of its inputs, parameters included; the first is the map.

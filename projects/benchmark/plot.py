@@ -1,4 +1,4 @@
-"""Time and peak memory against pixels, drawn from nothing but CSV files of results."""
+"""Time and peak memory against pixels, drawn only from CSV files of results."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def plot_results(
 ) -> None:
     """Write a PNG: a column of panels for each mode, time above, memory below, a line per contender.
 
-    Of several rows of one contender, mode and size the last one counts.
+    If there are several rows for one contender, mode and size, the last one counts.
 
     Args:
         files: CSV files.
         out: the PNG.
-        fit_from: pixels from which on points take part in the fit of the slope in the legend.
+        fit_from: points from this many pixels on take part in the fit of the slope in the legend.
         where: ``COLUMN=VALUE``, which rows must have.
 
     Raises:
@@ -50,7 +50,7 @@ def plot_results(
         values = sorted({row[column] for row in rows})
         if len(values) > 1:
             raise UserError(
-                f'rows of several values of {column} ({", ".join(values)}) do not belong in one plot; '
+                f'rows with several values of {column} ({", ".join(values)}) do not belong in one plot; '
                 f"choose with --where '{column}={values[0]}'"
             )
     refuse_replacing('--out', [path], files)
@@ -127,7 +127,7 @@ def _draw_panel(
         label = name if slope is None else f'{name}  (slope {slope:.2f})'
         axes.plot(*zip(*line), label=label, markersize=4, linewidth=1.3, **styles[name])
     sizes = {pixels for line in lines.values() for pixels, _ in line}
-    # the labels of other sizes would cover those of squares
+    # the labels of other sizes would overlap those of squares
     ticks = [pixels for pixels in sorted(sizes) if math.isqrt(pixels) ** 2 == pixels] or [*sizes]
     axes.set_xticks(ticks, map(_pixels, ticks))
     axes.minorticks_off()

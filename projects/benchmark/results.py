@@ -21,12 +21,12 @@ COLUMNS = {
     'triton': 'version, empty where it is not installed',
     'timm': 'version',
     'mmdet': 'version, empty where it is not installed',
-    'contender': 'name of the network; of `ops`, `op/arch-stage/backend`',
+    'contender': 'name of the network; for `ops`, `op/arch-stage/backend`',
     'parameters': 'number of parameters',
-    'mode': '`inference` or `train` (forward and backward, no optimizer); of `ops`, `forward` or `backward`',
-    'dtype': 'of the computation; half precision of networks is autocast',
+    'mode': '`inference` or `train` (forward and backward, no optimizer); for `ops`, `forward` or `backward`',
+    'dtype': 'of the computation; networks run half precision under autocast',
     'batch': 'images per step',
-    'height': 'of the images in pixels; of `ops`, of the feature map',
+    'height': 'of the images in pixels; for `ops`, of the feature map',
     'width': 'likewise',
     'median_ms': 'milliseconds of a step, median over rounds',
     'p20_ms': '20th percentile over rounds',
@@ -38,7 +38,7 @@ COLUMNS = {
     'resident memory above the baseline',
     'baseline_mib': 'memory with the network built, before the step; CPU: with Python and the libraries',
     'multiply_adds': 'of one step, by formula; training is three times the forward pass by convention',
-    'tera_multiply_adds_per_s': 'these, by the median time',
+    'tera_multiply_adds_per_s': 'these, divided by the median time',
     'share_of_matmul': 'that rate over the matrix-product ceiling',
     'bytes': 'the fewest bytes that the operation must move: `ops` only',
     'share_of_copy': 'bytes per second over the copy ceiling: `ops` only',
@@ -47,7 +47,7 @@ COLUMNS = {
     'rounds': 'how many were timed',
     'note': 'why cells are empty',
 }
-# of the columns those that the terminal shows, and their titles there
+# the columns that the terminal shows, and their titles there
 _SHOWN = {
     'contender': 'contender',
     'mode': 'mode',
@@ -67,10 +67,10 @@ _IDENTITY = ('commit', 'device', 'threads', 'contender', 'mode', 'dtype', 'heigh
 
 
 class Results:
-    """Rows in memory and, with a path, in a CSV file, which is written whole after every addition.
+    """Rows in memory and, with a path, in a CSV file, which is rewritten whole after every addition.
 
     Args:
-        path: the file; rows that it has are kept, new ones are appended.
+        path: the file; its rows are kept, and new ones are appended.
         option: the command line option that named it, for messages.
 
     Raises:
@@ -90,7 +90,7 @@ class Results:
             self.rows = read_rows(path)
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append rows; a column that one does not have stays empty.
+        """Append rows; a column that a row lacks stays empty.
 
         Raises:
             KeyError: for a cell of an unknown column.
@@ -116,7 +116,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file of results.
 
     Raises:
-        UserError: it does not exist, or has other columns or a broken row.
+        UserError: it does not exist, has other columns, or has a broken row.
     """
     if not path.is_file():
         raise UserError(f'{path}: no such file')
@@ -126,7 +126,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             rows = list(reader)
             columns = list(reader.fieldnames or [])
         except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f'{path}: no CSV file: {error}') from error
+            raise UserError(f'{path}: not a CSV file: {error}') from error
     if columns != list(COLUMNS):
         missing = [column for column in COLUMNS if column not in columns]
         foreign = [column for column in columns if column not in COLUMNS]

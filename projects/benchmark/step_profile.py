@@ -93,7 +93,7 @@ def profile_step(subject: Subject, case: Case, device: torch.device) -> StepProf
 
 
 def _times(events: Sequence[Any], device: torch.device) -> Counter[str]:
-    """Milliseconds by kind; what allocates is taken out of the kind that it happens in."""
+    """Milliseconds by kind; allocation is taken out of the kind that it happens in."""
     times: Counter[str] = Counter()
     for event in events:
         if event.device_type != DeviceType.CPU:
@@ -133,9 +133,9 @@ def render_profiles(profiles: Sequence[StepProfile], ceilings: Ceilings, header:
         f'Ceilings, measured in the same run: {ceilings.multiply_adds_per_s / 1e12:.3g} T multiply-adds/s '
         f'(matrix product), {ceilings.bytes_per_s / 1e9:.4g} GB/s (copy, bytes read and written). An '
         'operation counts with its inputs read once and its outputs written once; what the caches keep from '
-        'one operation to the next is not taken off. Its least time is the longer of what both ceilings '
-        "allow. Allocation is what PyTorch's allocator takes; the first touch of new memory counts with the "
-        'operation that touches it.\n'
+        'one operation to the next is not subtracted. Its least time is the longer of the two times that the '
+        "ceilings allow. Allocation is the time of PyTorch's allocator; the first touch of new memory counts "
+        'with the operation that touches it.\n'
     )
     return '\n'.join([about, *(_section(profile, ceilings) for profile in profiles)])
 

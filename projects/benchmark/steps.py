@@ -1,4 +1,4 @@
-"""One step of a network: what is timed, and what memory is measured of."""
+"""One step of a network, whose time and memory are measured."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Step:
 
     Attributes:
         run: does the work.
-        reset: what lies between two steps and takes no time of theirs.
+        reset: runs between two steps; its time does not count.
         release: frees what is kept from step to step; the next ``run`` makes it again.
     """
 

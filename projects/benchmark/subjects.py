@@ -17,11 +17,11 @@ class Subject(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """As in the column ``contender``."""
+        """The name in the column ``contender``."""
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """What another process makes it from; JSON."""
+        """What another process rebuilds it from, as JSON."""
 
     @abstractmethod
     def build(self) -> nn.Module:

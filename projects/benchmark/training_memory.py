@@ -1,8 +1,8 @@
-"""Memory of a training step of a segmentor, worked out without a GPU and without computing anything.
+"""Memory of a training step of a segmentor, calculated without a GPU and without computing anything.
 
 The model, its losses, its gradients and its optimizer run on PyTorch's meta device, where tensors have sizes
-and no values; PyTorch's own `MemTracker` adds up what is alive. That is the code a GPU runs without Triton,
-in float32. What it leaves out: workspaces of the GPU's libraries, fragmentation, the CUDA context.
+but no values; PyTorch's own `MemTracker` adds up what is alive. This is the code that a GPU runs without
+Triton, in float32. It leaves out workspaces of the GPU's libraries, fragmentation and the CUDA context.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def training_memory(
     Args:
         config: path of a config of mmseg.
         batch: images of a step.
-        shape: height and width of the images in pixels; default: as the config's data preprocessor pads them.
+        shape: height and width of the images in pixels; default: those to which the config's data
+            preprocessor pads.
         options: ``KEY=VALUE`` changes to the config.
 
     Returns:
@@ -44,7 +45,7 @@ def training_memory(
     cfg = load_config(config, options)
     require(cfg, ('model', 'optim_wrapper'), 'training')
     if cfg.get('default_scope') != 'mmseg':
-        raise UserError(f'{config}: training memory is worked out for segmentors of mmseg only')
+        raise UserError(f'{config}: training memory is calculated for segmentors of mmseg only')
     padded = cfg.model.data_preprocessor.get('size')
     shape = tuple(shape or padded or ()) or None
     if shape is None:
@@ -86,14 +87,14 @@ def _tracker():
         tools = import_module('torch.distributed._tools.mem_tracker')
     except ImportError as error:
         raise UserError(
-            f'torch {torch.__version__} has no MemTracker, which this needs; take a newer torch'
+            f'torch {torch.__version__} has no MemTracker, which this needs; use a newer torch'
         ) from error
     return tools.MemTracker()
 
 
 @contextmanager
 def _without_accuracy() -> Iterator[None]:
-    """mmseg's heads report the accuracy beside the loss; it picks pixels by value and has no gradient."""
+    """mmseg's heads report the accuracy beside the loss; it selects pixels by value, and has no gradient."""
     heads = import_module('mmseg.models.decode_heads.decode_head')
     accuracy, heads.accuracy = heads.accuracy, lambda *args, **kwargs: torch.zeros(1)
     try:

@@ -60,7 +60,7 @@ class WholeModel(Subject):
         with DefaultScope.overwrite_default_scope(scope):
             model = MODELS.build(ConfigDict(for_counting(cfg.model.to_dict())))
             if getattr(model, 'data_preprocessor', None) is None:
-                raise UserError(f'{self.config}: its model is no whole detector or segmentor')
+                raise UserError(f'{self.config}: its model is not a whole detector or segmentor')
             with quiet():
                 model.init_weights()
         model.benchmark_scope = scope
@@ -74,14 +74,14 @@ class WholeModel(Subject):
         return Step(lambda: run(model, batch, device, case.dtype), lambda: forget_gradients(model))
 
     def multiply_adds(self, case: Case) -> int | None:
-        if case.mode == 'train':  # losses work on other proposals than inference does
+        if case.mode == 'train':  # losses work on different proposals from inference
             return None
         return measure(self.build(), case.size).total.multiply_adds * case.batch
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Initialisation and optimizers log every parameter."""
+    """Silence the log: initialisation and optimizers write a line for every parameter."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,1 +1,1 @@
-"""ContextShapes: measuring whether a network uses what lies beyond the reach of its convolutions."""
+"""ContextShapes: measure whether a network uses what lies beyond the reach of its convolutions."""

@@ -36,9 +36,9 @@ def run_context(
 
     Args:
         repository: folder with ``configs`` and ``tools``; the data goes to its ``data``.
-        out: folder of the trainings, of ``table.md``, ``table.json`` and ``plot.png``.
-        seeds: each variant is trained once with each.
-        names: of the variants; default all, of the hard version `HARD_VARIANTS`.
+        out: folder for the trainings, ``table.md``, ``table.json`` and ``plot.png``.
+        seeds: each variant is trained once with each of them.
+        names: of the variants; default all, or `HARD_VARIANTS` in the hard version.
         hard: a small marker in place of the band.
         force: start over.
         at_once: how many trainings run at a time, with one thread each.

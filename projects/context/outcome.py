@@ -40,7 +40,7 @@ class Row:
     """A variant.
 
     Attributes:
-        metrics: of each metric the values by seed, as fractions; None: not a number.
+        metrics: the values of each metric by seed, as fractions; None: not a number.
         parameters: of the backbone.
         multiply_adds: of the backbone on one image, by the side of the image in pixels.
         cpu_seconds: mean over the trainings.
@@ -113,11 +113,11 @@ def introduction(task: TaskSet, cfg: Config) -> str:
     text = (
         f'ContextShapes with {task.title} as the cue: `{backbone.type}`, `arch={backbone.arch!r}`, '
         f'`out_indices={tuple(backbone.out_indices)}`, {cfg.train_cfg.max_epochs} epochs with batches '
-        f'of {cfg.train_dataloader.batch_size}, the same schedule for all, on what '
+        f'of {cfg.train_dataloader.batch_size}, the same schedule for all, on the data that '
         f'`{cfg.prepare_data}` makes. Mean (least to greatest) over the seeds. Cue accuracy: share of '
         'the correctly found object pixels whose cue is right; guessing gives about 0.5. Found: share '
-        'of the object pixels whose shape is right. Parameters and multiply-adds are of the backbone; '
-        'the time is of the processor, with one thread. '
+        'of the object pixels whose shape is right. Parameters and multiply-adds are those of the backbone; '
+        'the time is processor time with one thread. '
         f'Written by `python tools/context.py{task.options} --docs docs`.'
     )
     return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)

@@ -11,7 +11,7 @@ from torch import nn
 from weightformer_mm.backbones.base import DynamicBackbone
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear, SelfAttention
 
-# They treat every position of a map on its own; LayerNorm of channels-last maps does, too.
+# They treat every position of a map on its own; so does LayerNorm on channels-last maps.
 _POINTWISE = (nn.Linear, nn.LayerNorm, nn.GELU, nn.ReLU, nn.Dropout, nn.Dropout2d, nn.Identity)
 
 
@@ -52,8 +52,8 @@ def static_reach(model: nn.Module) -> float:
     image and attention reach everywhere: ``math.inf``.
 
     Args:
-        model: a backbone of this package (all of its outputs), or an mmseg segmentor of one and FCNHead on
-            one level or with ``resize_concat`` (the logits at the size of the image).
+        model: a backbone of this package (all of its outputs), or an mmseg segmentor with such a backbone and
+            an FCNHead on one level or with ``resize_concat`` (the logits at the size of the image).
 
     Raises:
         ValueError: any other model, or one with a part whose reach is not known.

@@ -37,7 +37,7 @@ class TaskSet:
     def with_options(
         self, seeds: Sequence[int], variants: Sequence[str] | None, epochs: int | None
     ) -> TaskSet:
-        """The same with the options that are not the default; another number of epochs has its own name."""
+        """The same with the options that are not the default; another number of epochs gets its own name."""
         name, options = self.name, self.options
         if epochs is not None:
             name, options = f'{name}_{epochs}epochs', f'{options} --epochs {epochs}'
@@ -122,7 +122,7 @@ class Training(RunFolder):
         """Note the metrics and the time of the training that has just ended.
 
         Raises:
-            RunFailed: the training says nothing of them.
+            RunFailed: the training logged no metrics.
         """
         lines = [line for line in newest_scalars(self.root) if METRICS[0] in line]
         if not lines or any(name not in lines[-1] for name in METRICS):

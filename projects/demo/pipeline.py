@@ -1,4 +1,4 @@
-"""The steps of the demo, each skipped where its result is there."""
+"""The steps of the demo, each skipped if its result is there."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run_demo(repository: Path, out: Path, force: bool = False) -> str:
 
 
 def format_table(folders: list[TaskFolder]) -> str:
-    """One row a metric: its value, the minutes of training, and where everything lies."""
+    """One row per metric: its value, the minutes of training, and where everything lies."""
     rows = [
         (
             folder.task.name,
@@ -74,7 +74,7 @@ def format_table(folders: list[TaskFolder]) -> str:
 
 
 def _short(path: Path) -> str:
-    """Relative to the present folder where that is shorter."""
+    """Relative to the current folder, for a path inside it."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 

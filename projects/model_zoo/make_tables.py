@@ -20,7 +20,7 @@ from .recipes import FAMILIES, Family, find_recipes
 
 PAGE = Path('docs/model_zoo.md')
 MEASURED_PEERS = Path('docs/peers_measured.yml')
-# what is compared: method and schedule, as the names of recipes begin and end
+# what is compared: method and schedule, the beginning and end of a recipe's name
 COMPARED = {'coco': ('mask-rcnn', '1x_coco'), 'ade20k': ('upernet', '160k_ade20k-512x512')}
 
 
@@ -29,7 +29,7 @@ def make_tables(root: Path, measure: Sequence[str] | None = None, check: bool = 
 
     Args:
         root: the repository.
-        measure: names of recipes to count again, none of them for every model, those of peers too. If it is
+        measure: names of recipes to count again; an empty list counts every model, also those of peers. With
             None, the metafiles' numbers stay, and a recipe without one is an error.
         check: write nothing, and raise if something would change.
 
@@ -79,7 +79,7 @@ def _known_costs(root: Path) -> dict[str, Cost]:
 
 
 def _measure_peers(family: Family) -> dict[str, list[int]]:
-    """Parameters and multiply-adds of each peer whose config an installed package brings."""
+    """Parameters and multiply-adds of each peer whose config is in an installed package."""
     configs = {peer['backbone']: peer['config'] for peer in _peers(family) if 'config' in peer}
     measured = {}
     text = f'count peers, {family.folder}'
@@ -89,7 +89,7 @@ def _measure_peers(family: Family) -> dict[str, list[int]]:
         package = find_spec(config['package'])
         if package is None or package.origin is None:
             raise UserError(
-                f'{config["package"]} is not installed: its Swin is counted beside ours'
+                f'{config["package"]} is not installed; its Swin is counted beside ours'
             )
         path = Path(package.origin).parent / '.mim/configs' / config['file']
         cost = cost_of(str(path), family.shape, config.get('options', []))
@@ -114,7 +114,7 @@ def _pages(root: Path) -> dict[Path, str]:
 
 
 def with_table(text: str, name: str, table: str, page: Path) -> str:
-    """``text`` with what stands between ``<!-- table: name -->`` and ``<!-- end -->`` replaced.
+    """``text`` with what is between ``<!-- table: name -->`` and ``<!-- end -->`` replaced.
 
     Raises:
         UserError: the page has no such marks.

@@ -46,7 +46,7 @@ def metafile(
 
     Args:
         costs: by recipe name.
-        before: what the file held: results and weights, which are written into it by hand, stay.
+        before: what the file held; results and weights, which people write into it by hand, stay.
     """
     recipes = list(recipes)
     trained = {model['Name']: model for model in (before or {}).get('Models', ())}
@@ -83,7 +83,7 @@ def read(path: Path) -> dict[str, Any]:
     """Read a YAML file.
 
     Raises:
-        UserError: it is not there, or no YAML.
+        UserError: it is not there, or is not YAML.
     """
     try:
         return yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -104,7 +104,7 @@ def costs_in(contents: dict[str, Any]) -> dict[str, Cost]:
 def _collection(name: str, about: str) -> dict[str, Any]:
     return {
         'Name': name,
-        'Paper': dict(PAPER),  # the same one twice would be an alias in YAML
+        'Paper': dict(PAPER),  # the same object twice would become an alias in YAML
         'README': 'README.md',
         'Metadata': {'Architecture': [name], 'Origin': about},
     }

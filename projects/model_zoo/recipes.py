@@ -1,4 +1,4 @@
-"""What a recipe says of itself: its model, data set, schedule and batch."""
+"""What a recipe says about itself: its model, data set, schedule and batch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PAPER = dict(
     Title='Linear-Time Global Visual Modeling without Explicit Attention',
     URL='https://arxiv.org/abs/2605.01711',
 )
-# collections of the metafiles: each backbone, and what its paper is of
+# collections of the metafiles: each backbone, and where it comes from
 COLLECTIONS = {
-    'PyramidWeightFormer': 'four stages made of the published blocks; the hierarchy is this project',
+    'PyramidWeightFormer': "four stages made of the published blocks; the hierarchy is this project's",
     'WeightFormer': 'as published',
 }
 

@@ -52,8 +52,8 @@ def comparison_table(
 ) -> str:
     """Recipes and peers with one method and schedule, the cheapest first.
 
-    A recipe has the schedule at the end of its name, ``1x_coco``; a peer says the part before ``_``. The cost
-    of a recipe, and of a peer in ``measured``, is counted here; of other peers it is as published.
+    A recipe's name ends in the schedule, such as ``1x_coco``; a peer has the part before ``_``. The costs of
+    recipes and of peers in ``measured`` are counted here; those of other peers are as published.
     """
     rows = []
     for model in metafile['Models']:
@@ -98,7 +98,7 @@ def peer_table(family: Family, peers: Iterable[dict[str, Any]], measured: dict[s
 
 
 def published_cost(peer: dict[str, Any]) -> Cost | None:
-    """What a peer's own publication says that it costs."""
+    """The cost that a peer's own publication states."""
     if 'flops' not in peer:
         return None
     return Cost(peer['parameters'] * 10**6, peer['flops'] * 10**9)
@@ -114,7 +114,7 @@ def _cells(cost: Cost, digits: int = 1) -> list[str]:
 
 
 def _backbone(recipe: str) -> str:
-    """Of a recipe's name the backbone, as ``PyramidWeightFormer-tiny``."""
+    """The backbone in a recipe's name, such as ``PyramidWeightFormer-tiny``."""
     kind, _, arch = recipe.split('_')[1].rpartition('-')
     return {'pyramid-weightformer': 'PyramidWeightFormer', 'weightformer': 'WeightFormer'}[
         kind

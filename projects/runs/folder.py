@@ -20,13 +20,13 @@ def digest_of(cfg: Config, data: Path) -> str:
 
 
 class RunFolder:
-    """A folder with a state file, which notes a digest of what the run is made from.
+    """A folder with a state file, which holds a digest of what the run is made from.
 
-    Where the digest no longer fits, earlier results count for nothing.
+    If the digest no longer fits, earlier results do not count.
 
     Args:
         root: the folder; only the run writes to it.
-        state_file: name of the state file; by it the folder is known as the run's.
+        state_file: name of the state file; it marks the folder as the run's.
     """
 
     def __init__(self, root: Path, state_file: str):
@@ -41,7 +41,7 @@ class RunFolder:
             partial.write_text(json.dumps({**self.read_state(), **changes}, indent=2) + '\n')
 
     def claim(self, digest: str, writer: str, force: bool = False) -> None:
-        """Make the folder, without results of another digest (with ``force`` without any).
+        """Make the folder; remove results of another digest, or with ``force`` any results.
 
         Raises:
             UserError: it holds something that ``writer``, as the message names it, did not write.

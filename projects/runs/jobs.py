@@ -29,7 +29,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a job took: seconds on the clock, and seconds of the processor with those of its children."""
+    """What a job took: seconds on the clock, and processor seconds including those of its children."""
 
     seconds: float
     cpu_seconds: float
@@ -51,7 +51,7 @@ def run_together(
         folder: the folder to run in.
         watch: called about once a second.
         at_once: how many run at a time; default all.
-        threads: of each; default its share of the cores.
+        threads: per job; default its share of the cores.
         finished: called for each job that succeeded.
         keep_going: when one fails, run the others before raising.
 
@@ -117,7 +117,7 @@ class _Processes:
             self._running.add(process)
         while process in self._running:
             time.sleep(POLL_SECONDS)
-            with self._lock:  # `stop` must not signal a number that another process has by now
+            with self._lock:  # `stop` must not signal a process id that another process has by now
                 # Popen.poll does not tell what the process used
                 pid, status, used = os.wait4(process.pid, os.WNOHANG)
                 if pid:

@@ -161,7 +161,7 @@ def test_missing_arguments_show_the_usage(script, arguments, missing, tmp_path):
         ('dist_train.sh', ['config.py', 'two'], {}, "GPUS is 'two'"),
         ('dist_test.sh', ['config.py', 'a.pth', '0'], {}, "GPUS is '0'"),
         ('dist_train.sh', ['c.py', 1], dict(NNODES=2), 'needs MASTER_ADDR and NODE_RANK'),
-        ('slurm_train.sh', ['gpu', 'job', 'c.py'], dict(GPUS='all'), "'all' is no number"),
+        ('slurm_train.sh', ['gpu', 'job', 'c.py'], dict(GPUS='all'), "'all' is not a number"),
     ],
 )
 def test_bad_arguments(script, arguments, env, expected, tmp_path):

@@ -1,6 +1,6 @@
 #!/bin/sh
 # PARTITION JOB_NAME TOOL ARGUMENTS...: run a tool under srun, one task for each of GPUS GPUs, GPUS_PER_NODE of
-# them on each machine. PORT is where the tasks meet, on the first machine.
+# them per machine. PORT is where the tasks meet, on the first machine.
 partition=$1
 job=$2
 tool=$3
@@ -11,7 +11,7 @@ gpus=${GPUS:-8}
 for count in "$gpus" "${GPUS_PER_NODE:-8}" "${CPUS_PER_TASK:-5}"; do
     case $count in
         *[!0-9]* | 0)
-            echo "error: '$count' is no number of GPUs or CPUs (GPUS, GPUS_PER_NODE, CPUS_PER_TASK)" >&2
+            echo "error: '$count' is not a number of GPUs or CPUs (GPUS, GPUS_PER_NODE, CPUS_PER_TASK)" >&2
             exit 2
             ;;
     esac

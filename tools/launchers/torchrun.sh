@@ -1,6 +1,6 @@
 #!/bin/sh
 # GPUS TOOL ARGUMENTS...: run a tool under torchrun, one process for each GPU of this machine.
-# Of several machines, each runs the same command. They meet at MASTER_ADDR:PORT, with NODE_RANK counting them
+# With several machines, each runs the same command. They meet at MASTER_ADDR:PORT, with NODE_RANK counting them
 # from 0, or at RDZV_ENDPOINT, where they are numbered as they come and NNODES may be MIN:MAX.
 gpus=$1
 tool=$2

@@ -1,4 +1,4 @@
-"""Make the project's environment: what `make setup` runs, to begin or to go on."""
+"""Make the project's environment: `make setup` runs this, to begin or to continue."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def refuse(problem: str) -> None:
 
 
 def run(title: str, command: list, env: dict | None = None) -> None:
-    """Run a command that ends, with all that it started, when set-up is interrupted."""
+    """Run a command; if set-up is interrupted, end it and all that it started."""
     print(f'{title} ...', flush=True)
-    # without close_fds it inherits the set-up's lock, and holds it even if set-up is killed
+    # with close_fds=False the child inherits set-up's lock, and holds it even if set-up is killed
     child = subprocess.Popen(command, env=env, cwd=ROOT, close_fds=False, start_new_session=True)
     try:
         if child.wait():
@@ -61,15 +61,17 @@ def is_complete(venv: Path) -> bool:
 
 
 def claim(venv: Path) -> None:
-    """Mark the folder as ours; refuse one that is not or cannot be written, and a full disk."""
+    """Mark the folder as ours; refuse one that is not ours, one that cannot be written, and a full disk."""
     try:
         if venv.exists() and any(venv.iterdir()) and not (venv / STATE_FILE).exists():
-            refuse(f'VENV={venv} holds what `make setup` did not make: remove it, or give another')
+            refuse(
+                f'VENV={venv} holds files that `make setup` did not make: remove it, or give another'
+            )
         present = sum(path.lstat().st_size for path in venv.rglob('*')) / 1e9
         place = next(path for path in (venv, *venv.parents) if path.exists())
         free, needed = shutil.disk_usage(place).free / 1e9, ENVIRONMENT_GB - present
         if free < needed:
-            refuse(f'{place} has {free:.1f} GB of free disk space, {needed:.1f} are needed')
+            refuse(f'{place} has {free:.1f} GB of free disk space; {needed:.1f} GB are needed')
         venv.mkdir(parents=True, exist_ok=True)
         (venv / STATE_FILE).touch()
     except OSError as error:
@@ -77,7 +79,7 @@ def claim(venv: Path) -> None:
 
 
 def uv_options(python: Path) -> list:
-    """What pip is told by its variables and files, for uv."""
+    """pip's settings, from its variables and files, as options of uv."""
     answer = subprocess.check_output([python, '-m', 'pip', 'config', 'list'], text=True)
     options, settings = ['--index-strategy', 'unsafe-best-match'], {}
     for line in sorted(answer.splitlines(), reverse=True):  # `:env:` is last, and counts more
@@ -135,4 +137,4 @@ if __name__ == '__main__':
     try:
         main(Path(os.path.abspath(sys.argv[1])))
     except KeyboardInterrupt:
-        sys.exit('setup: interrupted; run it again to go on')
+        sys.exit('setup: interrupted; run it again to continue')

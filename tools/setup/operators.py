@@ -1,4 +1,4 @@
-"""Compile the operators of onedl-mmcv, where pip finds no wheel of it."""
+"""Compile the operators of onedl-mmcv, if pip finds no wheel of it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def can_compile() -> bool:
 
 
 def compile_wheel(pin: str, wheels: Path, work: Path, python: Path, run: Callable) -> None:
-    """Compile `pin` in the folder `work`, where an interrupted build goes on.
+    """Compile `pin` in the folder `work`, where an interrupted build continues.
 
-    All files include one header, which takes longer than they do: g++ reads it once, precompiled.
+    All files include one header, which takes longer to compile than they do: g++ compiles it once beforehand.
     """
     source, unpacked, partial = work / 'source', work / 'unpacked', work / 'header.gch'
     pip, options = [python, '-m', 'pip'], ['--no-deps', '--no-build-isolation']
@@ -42,7 +42,7 @@ def compile_wheel(pin: str, wheels: Path, work: Path, python: Path, run: Callabl
         run(f'Fetching the sources of {pin}', fetch)
         shutil.unpack_archive(next(work.iterdir()), unpacked)
         next(unpacked.iterdir()).rename(source)
-    # CFLAGS replaces the flags of Python; its debug symbols would double the time
+    # CFLAGS replaces Python's flags, whose debug symbols would double the time
     env = {'MMCV_WITH_OPS': '1', 'CC': 'gcc', 'CFLAGS': '-O2 -g0', **os.environ}
     env.update(CXX=shlex.join(COMPILER), PATH=f'{python.parent}:{env["PATH"]}')  # for ninja
     cuda = subprocess.run([python, '-c', CUDA_FITS], env=env, capture_output=True)
@@ -51,12 +51,12 @@ def compile_wheel(pin: str, wheels: Path, work: Path, python: Path, run: Callabl
     header = source / 'mmcv/ops/csrc/common/pytorch_cpp_helper.hpp'
     if not (compiled := header.with_suffix('.hpp.gch')).exists():
         torch = next(python.parents[1].glob('lib/python3*/site-packages/torch/include'))
-        # g++ takes it for the files if it has their options
+        # g++ uses it for the files only if it has their options
         command = [*COMPILER, *env['CFLAGS'].split(), '-fPIC', '-std=c++17', f'-I{torch}']
         command += [f'-I{torch}/torch/csrc/api/include', '-x', 'c++-header', header, '-o', partial]
         run('Compiling the header of the operators', command)
         partial.rename(compiled)
     env['CFLAGS'] += f' -include {shlex.quote(str(header))}'
     command = [*pip, 'wheel', *options, '--wheel-dir', wheels, source]
-    run('Compiling the operators: about 5 minutes of one core', command, env)
+    run('Compiling the operators: about 5 minutes on one core', command, env)
     shutil.rmtree(work)

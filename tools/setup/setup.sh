@@ -1,6 +1,6 @@
 #!/bin/sh
-# Find a Python that the lock files are for, and hand over to install.py.
-# Usage: setup.sh PYTHON VENV      if PYTHON is empty, the first on the PATH that is right
+# Find a Python that the lock files support, and hand over to install.py.
+# Usage: setup.sh PYTHON VENV      if PYTHON is empty, the first suitable one on the PATH
 set -eu
 
 wanted='CPython 3.11 or 3.12 on Linux x86_64'

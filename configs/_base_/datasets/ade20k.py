@@ -1,10 +1,10 @@
 # ADE20K, the 150 classes of SceneParsing: 20 210 training and 2 000 validation images, from
-# http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip. 0 in a label PNG is none of the
-# classes: reduce_zero_label makes it 255, which losses and metrics ignore.
+# http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip. 0 in a label PNG is not a
+# class: reduce_zero_label makes it 255, which losses and metrics ignore.
 dataset_type = 'ADE20KDataset'
 data_root = 'data/ade/ADEChallengeData2016/'
 crop_size = (512, 512)
-test_scale = (2048, 512)  # the long side at most, the short side
+test_scale = (2048, 512)  # the most for the long side, then the short side
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -15,14 +15,14 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-# Labels are loaded last: the prediction is resized to them, not they to the image.
+# Labels are loaded last: the prediction is resized to them, and they are not resized to the image.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=test_scale, keep_ratio=True),
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-# Ratios of the test scale, as in the published multi-scale results; mmseg 1.x takes them of the image's own
+# Ratios of the test scale, as in the published multi-scale results; mmseg 1.x applies them to the image's own
 # size.
 tta_ratios = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 tta_pipeline = [

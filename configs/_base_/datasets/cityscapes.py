@@ -1,6 +1,6 @@
 # Cityscapes with fine annotations, 19 classes: 2 975 training and 500 validation images of 1024x2048 pixels,
-# from https://www.cityscapes-dataset.com. Crops are as large as the images. The label PNGs
-# *_gtFine_labelTrainIds.png are made from the polygons by
+# from https://www.cityscapes-dataset.com. Crops are as large as the images. This command
+# makes the label PNGs *_gtFine_labelTrainIds.png from the polygons:
 #     pip install cityscapesscripts && CITYSCAPES_DATASET=data/cityscapes csCreateTrainIdLabelImgs
 dataset_type = 'CityscapesDataset'
 data_root = 'data/cityscapes/'

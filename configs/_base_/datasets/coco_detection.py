@@ -1,4 +1,4 @@
-# COCO 2017 with boxes, mmdet's protocol: 118287 training images, of which the 117266 with objects are used,
+# COCO 2017 with boxes, mmdet's protocol: 118287 training images, of which it uses the 117266 with objects,
 # and 5000 validation images. 2 images on each of 8 GPUs = batch 16: 117266 / 16 = 7330 iterations an epoch.
 dataset_type = 'CocoDataset'
 data_root = 'data/coco/'
@@ -10,7 +10,7 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
-# DETR's augmentation ("ms-crop"): a short side of 480 to 800 pixels, half of the time of a random crop
+# DETR's augmentation ("ms-crop"): a short side of 480 to 800 pixels, half of the time on a random crop
 short_sides = [(side, 1333) for side in range(480, 801, 32)]
 multi_scale_pipeline = [
     dict(type='LoadImageFromFile'),

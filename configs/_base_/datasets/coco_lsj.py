@@ -1,8 +1,8 @@
 _base_ = './coco_instance.py'
 
-# Large-scale jitter as ViTDet's: 0.1 to 2 times the image at 1024 pixels, then a crop of 1024x1024. Training
-# and test images are padded to that square, with zeros after normalisation, by the preprocessor: padded in
-# the pipeline, a test image would have boxes beyond its border.
+# Large-scale jitter as in ViTDet: 0.1 to 2 times the image at 1024 pixels, then a crop of 1024x1024. The
+# preprocessor pads training and test images to that square, with zeros after normalisation: if the pipeline
+# padded it, a test image would have boxes beyond its border.
 # 8 images on each of 8 GPUs = batch 64: 117266 / 64 = 1833 iterations an epoch.
 image_size = (1024, 1024)
 pad = dict(pad_size_divisor=1024)

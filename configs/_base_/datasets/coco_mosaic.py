@@ -1,6 +1,6 @@
 _base_ = './coco_instance.py'
 
-# RTMDet-Ins' augmentation at 640 pixels: mosaic and mixup, and in the last epochs neither (plain_pipeline).
+# RTMDet-Ins' augmentation at 640 pixels: mosaic and mixup, but neither in the last epochs (plain_pipeline).
 # 16 images on each of 8 GPUs = batch 128: 117266 / 128 = 917 iterations an epoch.
 image_size = (640, 640)
 grey = dict(img=(114, 114, 114))

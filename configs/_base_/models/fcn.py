@@ -1,6 +1,6 @@
-# A head that looks at one position at a time: a 1x1 convolution on all outputs of the backbone. No norm, as
-# BatchNorm takes statistics over positions. A config adds the backbone, in_channels, channels (their sum)
-# and the number of classes.
+# A head that looks at one position at a time: a 1x1 convolution on all outputs of the backbone. It has no
+# norm, as BatchNorm takes statistics over positions. A config adds the backbone, in_channels, channels
+# (their sum) and the number of classes.
 _base_ = '../segmentation.py'
 
 model = dict(

@@ -1,7 +1,7 @@
 _base_ = './mask-rcnn_fpn.py'
 
-# Mask R-CNN on one map of stride 16, as ViTDet's: a simple feature pyramid, two convolutions in the RPN, four
-# in the box head, and LayerNorm over the channels in box and mask head.
+# Mask R-CNN on one map of stride 16, as in ViTDet: a simple feature pyramid, two convolutions in the RPN,
+# four in the box head, and LayerNorm over the channels in box and mask head.
 norm_cfg = dict(type='LN2d', eps=1e-6)
 model = dict(
     neck=dict(_delete_=True, type='SimpleFeaturePyramid', out_channels=256, num_outs=5),

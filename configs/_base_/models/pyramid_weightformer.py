@@ -3,9 +3,9 @@
 #         backbone=_base_.pyramid_weightformer_tiny,
 #         neck=dict(in_channels=_base_.pyramid_weightformer_tiny_channels),
 #     )
-# Drop path is that of Swin's detectors.
+# The drop path rates are those of Swin's detectors.
 #
-# The pyramid has no released weights: it begins with random ones. To begin with a classifier that was trained
+# The pyramid has no released weights: it starts from random ones. To start from a classifier that was trained
 # with configs/imagenet (it has the last of the four output norms only):
 #     --cfg-options load_from.checkpoint=work_dirs/pyramid-weightformer-tiny_8xb128_in1k/epoch_300.pth
 #         'load_from.allow_missing=norm*'

@@ -1,6 +1,6 @@
 # The published networks with their released ImageNet-1K weights, on top of any head. A config says
 #     model = dict(backbone=_base_.weightformer_tiny, neck=dict(type="SimpleFeaturePyramid", in_channels=192))
-# base is small, trained at 448x448 pixels. docs/loading.md has the other places weights may come from.
+# base is the small network, trained at 448x448 pixels. docs/loading.md lists the other sources of weights.
 weightformer_tiny = dict(
     type='WeightFormer',
     arch='tiny',

@@ -1,6 +1,6 @@
 # What all segmentors share. test_cfg: the whole image at once; with
 #     --cfg-options model.test_cfg.mode=slide
-# windows of crop_size, of which neighbours overlap by a third.
+# windows of crop_size, whose neighbours overlap by a third.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

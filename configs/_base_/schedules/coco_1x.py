@@ -1,5 +1,5 @@
-# 12 epochs of AdamW, the learning rate a tenth after epochs 8 and 11, at batch 16, as mmdet trains Swin; only
-# that biases have no weight decay either.
+# 12 epochs of AdamW, the learning rate a tenth after epochs 8 and 11, at batch 16, as mmdet trains Swin,
+# except that biases have no weight decay either.
 max_epochs = 12
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')

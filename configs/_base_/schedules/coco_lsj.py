@@ -1,7 +1,7 @@
 _base_ = './coco_1x.py'
 
-# ViTDet's: 100 epochs, the learning rate a tenth after epochs 88 and 96 and lower from layer to layer of the
-# backbone towards the image. Ours is the rate for 17 layers, between ViTDet's for 12 (0.7) and for 24 (0.8).
+# ViTDet's schedule: 100 epochs, the learning rate a tenth after epochs 88 and 96, and lower for each layer of
+# the backbone towards the image. Our rate is for 17 layers, between ViTDet's for 12 (0.7) and for 24 (0.8).
 layer_decay_rate = 0.75
 max_epochs = 100
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)

@@ -1,5 +1,5 @@
 # The released recipe: AdamW, warm-up for 20 epochs, then cosine decay. 300 epochs * 1281167 images / batch
-# 1024 = 375300 iterations. Not stated by the release and therefore ours: where warm-up starts and decay ends.
+# 1024 = 375300 iterations. The release does not state where warm-up starts and decay ends: these are ours.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

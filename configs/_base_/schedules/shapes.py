@@ -1,5 +1,5 @@
 # Muon on the matrices and Adam on the rest, a short warm-up, cosine decay: from scratch, Muon needs less than
-# half of the iterations that AdamW needs. 9 epochs * 400 images / batch 2 = 1800 iterations.
+# half the iterations that AdamW needs. 9 epochs * 400 images / batch 2 = 1800 iterations.
 max_epochs = 9
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')

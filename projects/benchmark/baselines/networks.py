@@ -31,7 +31,7 @@ class PublishedWeightFormer(nn.Module):
     """The isotropic network as published: square images only, the side is the square root of ``N``.
 
     Args:
-        arch: as of `WeightFormer`.
+        arch: as for `WeightFormer`.
     """
 
     out_strides = (PATCH_SIZE,)
@@ -86,7 +86,7 @@ class Downsample(nn.Module):
 
 
 class Stage(nn.Module):
-    """The downsampling that leads to a resolution, and the blocks at it; ``(B, C, H, W)`` to such a map."""
+    """The downsampling to a resolution and the blocks at it; takes and returns ``(B, C, H, W)``."""
 
     def __init__(self, downsample: nn.Module, blocks: list[Block]):
         super().__init__()
@@ -104,7 +104,7 @@ class PlainPyramid(nn.Module):
     """The pyramid in plain eager PyTorch: published blocks that are told height and width.
 
     Args:
-        arch: as of `PyramidWeightFormer`.
+        arch: as for `PyramidWeightFormer`.
     """
 
     def __init__(self, arch: str | dict = 'tiny'):

@@ -72,5 +72,5 @@ def test_other_configs_are_refused(tmp_path):
         "default_scope = 'mmdet'\ncustom_imports = dict(imports=['weightformer_mm'])\n"
         "model = dict(type='PyramidWeightFormer', arch='micro')\n"
     )
-    with pytest.raises(UserError, match='no whole detector'):
+    with pytest.raises(UserError, match='not a whole detector'):
         WholeModel(str(bare)).build()
