@@ -1,1 +1,1 @@
-"""Programs of the repository, not of the library: the demo, the experiment on context, benchmarks, tables."""
+"""Programs of the repository, not of the library: demo, benchmarks, study of context, miniatures, tables."""

@@ -90,6 +90,17 @@ def single_shapes(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope='session')
+def read_tree():
+    """A function that gives the bytes of every file below a folder, by relative name."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        files = (path for path in folder.rglob('*') if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+    return read
+
+
 @pytest.fixture
 def small_disk():
     """Makes a folder a file system of a given size, such as '64k'."""

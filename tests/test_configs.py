@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
-from weightformer_mm import datasets
+from weightformer_mm.datasets.shapes import classes
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
 # those of configs/imagenet are in test_imagenet_configs.py
@@ -110,11 +110,11 @@ def test_trains_a_step_and_predicts(path, request, classifier, tmp_path):
 @pytest.mark.parametrize('path', SHAPES_DATA, ids=lambda path: path.stem)
 def test_shapes_classes_are_the_generators(path):
     cfg = Config.fromfile(path)
-    names, palette = datasets.CLASSES, datasets.PALETTE
+    names, palette = classes.CLASSES, classes.PALETTE
     if 'segmentation' in path.stem:
-        names, palette = datasets.SEG_CLASSES, datasets.SEG_PALETTE
+        names, palette = classes.SEG_CLASSES, classes.SEG_PALETTE
     if 'context' in path.stem:
-        names, palette = datasets.CONTEXT_SEG_CLASSES, datasets.CONTEXT_SEG_PALETTE
+        names, palette = classes.CONTEXT_SEG_CLASSES, classes.CONTEXT_SEG_PALETTE
     assert tuple(cfg.metainfo.classes) == names
     if cfg.train_dataloader.dataset.type != 'CustomDataset':  # a classifier colours nothing
         assert [tuple(colour) for colour in cfg.metainfo.palette] == list(palette)

@@ -18,10 +18,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import nn
 
+from projects.miniatures import make_miniature
 from tests.helpers.reduced import FACTORS, reduce_sizes, reduced
 from weightformer_mm.apis.test import evaluate
 from weightformer_mm.config.read import as_list, innermost_dataset
-from weightformer_mm.datasets import make_miniature
 from weightformer_mm.engine.hooks.training import PlainCheckpointHook
 from weightformer_mm.engine.runner.runner import build_runner
 

@@ -17,7 +17,7 @@ from mmengine.structures import PixelData
 from PIL import Image
 
 from weightformer_mm.apis.complexity import for_counting
-from weightformer_mm.utils.libraries import require_libraries
+from weightformer_mm.utils.translate import require_libraries
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
 FILES = sorted([*CONFIGS.glob('ade20k/*.py'), *CONFIGS.glob('cityscapes/*.py')])

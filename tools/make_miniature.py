@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.datasets import make_miniature
+    from projects.miniatures import make_miniature
 
     made = make_miniature(**vars(args))
     verb = 'made' if made else 'already there'

@@ -20,7 +20,7 @@ from torch import nn
 from weightformer_mm.analysis.complexity import measure
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.errors import UserError
-from weightformer_mm.utils.libraries import require_libraries
+from weightformer_mm.utils.translate import require_libraries
 
 from .baselines import PlainPyramid, PublishedWeightFormer
 from .steps import Case, Step, backbone_step

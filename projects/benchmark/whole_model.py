@@ -22,7 +22,6 @@ from weightformer_mm.analysis.complexity import measure
 from weightformer_mm.apis.complexity import for_counting
 from weightformer_mm.config.read import load_config, require
 from weightformer_mm.errors import UserError
-from weightformer_mm.utils.libraries import require_libraries
 
 from .steps import Case, Step, autocast, forget_gradients
 from .subjects import Subject
@@ -58,7 +57,6 @@ class WholeModel(Subject):
                 f'{self.config}: default_scope={scope!r}; the benchmark runs configs of '
                 f'{" and ".join(_SAMPLES)}'
             )
-        require_libraries(scope)
         with DefaultScope.overwrite_default_scope(scope):
             model = MODELS.build(ConfigDict(for_counting(cfg.model.to_dict())))
             if getattr(model, 'data_preprocessor', None) is None:

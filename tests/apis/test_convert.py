@@ -156,7 +156,7 @@ def test_published_checkpoint(tmp_path):
         (
             detector(WeightFormer(SMALL), {'neck.weight': torch.ones(2)})[0],
             Conversion(to=RELEASED),
-            'no names for neck; add --backbone-only',
+            'no released names for neck; add --backbone-only',
         ),
         (
             PyramidWeightFormer(dict(embed_dims=(8,), depths=(3,)), out_indices=0).state_dict(),
@@ -210,7 +210,7 @@ def test_the_source_is_never_replaced(way, suffix, tmp_path):
     else:
         source = convert_checkpoint(source, out, conversion)
     before = source.read_bytes()
-    with pytest.raises(UserError, match='this file is read, and would be replaced'):
+    with pytest.raises(UserError, match='this file is read; choose another'):
         convert_checkpoint(source, out, conversion, force=True)
     assert source.read_bytes() == before
 

@@ -48,7 +48,7 @@ def test_a_missing_base_is_named_with_its_place(write, tmp_path, through):
     config = write('config.py', through) if through else culprit
     with pytest.raises(UserError) as error:
         load_config(config)
-    assert str(error.value) == f'{culprit}, line 2: _base_ file not found: {tmp_path / "none.py"}'
+    assert str(error.value) == f'{culprit}: _base_ file not found: {tmp_path / "none.py"}'
 
 
 def test_an_error_in_a_base_names_the_base(write):
@@ -58,10 +58,17 @@ def test_an_error_in_a_base_names_the_base(write):
     assert str(error.value).startswith(str(base))
 
 
-def test_a_syntax_error_names_file_and_line(write):
-    config = write('config.py', 'a = 1\nb = (')
-    with pytest.raises(UserError, match=f'{config}, line 2: '):
+@pytest.mark.parametrize('through', ['', '_base_ = "middle.py"\n'])
+def test_a_syntax_error_names_file_and_line(write, through):
+    culprit = write('middle.py', 'a = 1\nb = (')
+    config = write('config.py', through) if through else culprit
+    with pytest.raises(UserError, match=f'{culprit}, line 2: '):
         load_config(config)
+
+
+def test_a_base_of_a_library_that_does_not_exist_is_named(write):
+    with pytest.raises(UserError, match=r'config.py: .*none.py'):
+        load_config(write('config.py', "_base_ = 'mmdet::none/none.py'"))
 
 
 @pytest.mark.parametrize('name', ['config.txt', 'config'])

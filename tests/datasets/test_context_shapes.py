@@ -11,9 +11,6 @@ from pycocotools.coco import COCO
 
 from tests.helpers import needs
 from weightformer_mm.datasets import (
-    CONTEXT_CLASSES,
-    CONTEXT_SEG_CLASSES,
-    CONTEXT_SEG_PALETTE,
     STATIC_REACH,
     ContextRules,
     ShapesConfig,
@@ -21,7 +18,12 @@ from weightformer_mm.datasets import (
     render_sample,
 )
 from weightformer_mm.datasets.shapes import scene
-from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL
+from weightformer_mm.datasets.shapes.classes import (
+    BACKGROUND_LABEL,
+    CONTEXT_CLASSES,
+    CONTEXT_SEG_CLASSES,
+    CONTEXT_SEG_PALETTE,
+)
 from weightformer_mm.errors import UserError
 
 SIZE = 128
@@ -128,12 +130,12 @@ def test_cue_side_and_kind_are_balanced_and_independent():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'size': 90}, 'size 90 cannot hold .* reach of 56 .* larger size'),
-        ({'reach': 100}, 'cannot hold'),
-        ({'reach': -1}, 'reach must not be negative'),
-        ({'cue_area': 0.0}, 'cue_area must be above 0'),
+        ({'size': 90}, 'between 0 and 48 .* size 90, got 56; choose a larger size'),
+        ({'reach': 100}, 'reach must be between 0 and'),
+        ({'reach': -1}, 'reach must be between 0 and'),
+        ({'cue_area': 0.0}, 'cue_area must be at least 2x2 pixels'),
         ({'cue_area': 0.1}, 'at most 0.02'),
-        ({'cue_area': 0.0001}, 'less than 2x2 pixels'),
+        ({'cue_area': 0.0001}, 'at least 2x2 pixels'),
         ({'single': True}, 'choose one'),
         ({'context': False, 'cue_area': 0.003}, 'belong to context'),
         ({'context': False, 'reach': 10}, 'belong to context'),

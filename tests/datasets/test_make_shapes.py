@@ -97,7 +97,7 @@ def run_here(monkeypatch, capsys):
         (['--val', '-4'], 'val'),
         (['--seed', '-1'], 'seed'),
         (['--train', '0', '--val', '0'], 'nothing'),
-        (['--context', '--size', '90'], 'cannot hold'),
+        (['--context', '--size', '90'], 'reach'),
         (['--cue-area', '0.003'], 'context'),
     ],
 )
@@ -175,7 +175,7 @@ def test_failing_write_gives_one_line_and_loses_nothing(tmp_path, run_here, read
     args = ['--out', tmp_path / 'set', *SMALL, '--seed', '5', '--force']
     done = run(*args, preexec_fn=limit_file_size)
     assert done.returncode == 2
-    assert f'cannot write {tmp_path / "set"}' in one_line(done.stderr)
+    assert f'cannot write the folder {tmp_path / "set"}' in one_line(done.stderr)
     assert read_tree(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ['set']
 

@@ -10,8 +10,9 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from weightformer_mm.datasets import CLASSES, PALETTE, SEG_CLASSES, SEG_PALETTE, ShapesConfig
+from weightformer_mm.datasets import ShapesConfig
 from weightformer_mm.datasets import make_shapes as make
+from weightformer_mm.datasets.shapes.classes import CLASSES, PALETTE, SEG_CLASSES, SEG_PALETTE
 from weightformer_mm.datasets.shapes.scene import render_sample
 
 CONFIG = ShapesConfig(train=6, val=3, size=96, seed=11)

@@ -81,7 +81,7 @@ def test_a_set_that_cannot_be_replaced_stays(out, read_tree, monkeypatch):
         rename(source, target)
 
     monkeypatch.setattr(os, 'rename', fail_for_the_new_one)
-    with pytest.raises(UserError, match='cannot write .*No space left'):
+    with pytest.raises(UserError, match='cannot write the folder .*No space left'):
         make(out, OTHER, force=True, progress=False)
     assert read_tree(out) == before
     assert hidden(out) == []
@@ -153,7 +153,7 @@ def test_a_set_with_files_of_others_is_not_deleted(out, read_tree):
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / 'file').write_text('dear to me')
     for out in ('file', 'file/set', 'file/deep/set'):
-        with pytest.raises(UserError, match='folder'):
+        with pytest.raises(UserError, match='cannot write the folder'):
             make(tmp_path / out, CONFIG, force=True, progress=False)
     assert (tmp_path / 'file').read_text() == 'dear to me'
 

@@ -13,14 +13,14 @@ from weightformer_mm.datasets.shapes.classes import BACKGROUND_LABEL, CLASSES, c
 from weightformer_mm.datasets.shapes.scene import _streams, render_sample
 
 
-def full_mask(spec: layout.ObjectSpec, size: int) -> np.ndarray:
+def full_mask(spec: outlines.ObjectSpec, size: int) -> np.ndarray:
     mask = np.zeros((size, size), bool)
-    placed = outlines.place(spec.kind, spec.center, spec.size, spec.angle)
-    outlines.fill(mask, tuple(part * size for part in placed))
+    window, share = outlines.coverage(outlines.place(spec, size), size)
+    mask[window] = share >= 0.5
     return mask
 
 
-def sample_layout(seed: int, split: str, index: int) -> tuple[layout.ObjectSpec, ...]:
+def sample_layout(seed: int, split: str, index: int) -> tuple[outlines.ObjectSpec, ...]:
     return layout.draw_layout(_streams(seed, split, index)[0])
 
 
@@ -72,7 +72,7 @@ def test_sizes_span_eight_to_one(layouts):
 @pytest.mark.parametrize('kind', CLASSES)
 def test_size_is_the_greatest_extent_of_the_mask(kind):
     for size in (layout.MIN_SIZE, layout.MAX_SIZE):
-        mask = full_mask(layout.ObjectSpec(kind, (0.5, 0.5), size, 0.3), 256)
+        mask = full_mask(outlines.ObjectSpec(kind, (0.5, 0.5), size, 0.3), 256)
         hull = cv2.convexHull(np.argwhere(mask))[:, 0]
         extent = np.linalg.norm(hull[:, None] - hull[None], axis=-1).max()
         assert extent == pytest.approx(size * 256, abs=2.5)
@@ -93,7 +93,7 @@ def test_silhouettes_differ(pair, size):
     """Best overlap of two kinds over all directions and relative sizes stays clearly below one."""
 
     def mask(kind, scale, angle):
-        spec = layout.ObjectSpec(kind, (0.5, 0.5), scale * 0.75, angle)
+        spec = outlines.ObjectSpec(kind, (0.5, 0.5), scale * 0.75, angle)
         return full_mask(spec, round(size / 0.75))
 
     one = mask(pair[0], 0.9, 0.0)

@@ -58,9 +58,9 @@ def weights_alone(path: Path) -> None:
 HARM = {
     'truncated': (truncate, 'is no readable checkpoint'),
     'empty': (lambda path: path.write_bytes(b''), 'is no readable checkpoint'),
-    'not finite': (diverge, 'state_dict weight is NaN'),
-    'optimizer not finite': (spoil_optimizer, 'optimizer state.0.exp_avg is not finite'),
-    'meta': (lose_values, 'state_dict weight is without values'),
+    'not finite': (diverge, 'state_dict.weight is NaN'),
+    'optimizer not finite': (spoil_optimizer, 'optimizer.state.0.exp_avg is not finite'),
+    'meta': (lose_values, 'state_dict.weight is without values'),
     'weights alone': (weights_alone, 'not the state of a run'),
     'a link to nothing': (lambda path: (path.unlink(), path.symlink_to('gone')), None),
     'gone': (Path.unlink, None),
@@ -74,12 +74,10 @@ def newest(folder: Path) -> str | None:
 
 def test_a_folder_without_checkpoints(tmp_path):
     assert newest(tmp_path) is None
-    (tmp_path / 'last_checkpoint').touch()
-    with pytest.raises(UserError, match='last_checkpoint is empty; give --resume the path'):
-        newest(tmp_path)
-    (tmp_path / 'last_checkpoint').write_text('/earlier/place/epoch_3.pth')
-    with pytest.raises(UserError, match='epoch_3.pth, which is not there'):
-        newest(tmp_path)
+    for note in ('', '/earlier/place/epoch_3.pth'):
+        (tmp_path / 'last_checkpoint').write_text(note)
+        with pytest.raises(UserError, match=f'last_checkpoint names {note!r}, which is not there'):
+            newest(tmp_path)
 
 
 def test_a_folder_that_moved_or_was_copied(tmp_path):

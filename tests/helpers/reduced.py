@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from weightformer_mm.config.data_root import use_data_root
+from weightformer_mm.config.options import use_data_root
 from weightformer_mm.config.read import innermost_dataset
 
 STEP = 32  # pixels: sizes stay multiples of it

@@ -131,7 +131,7 @@ def test_the_hidden_layer_is_kept_only_where_that_pays(how, kept, monkeypatch):
 
 
 def test_memory_made_in_inference_mode_serves_training_and_other_threads(monkeypatch):
-    monkeypatch.setattr(chunked, '_held', chunked.Held())
+    monkeypatch.setattr(chunked, '_held', threading.local())
     inputs = arguments((2, 5, 3), per_image=True)
     with torch.inference_mode():
         expected = ops.residual_mlp(*inputs)
@@ -152,7 +152,7 @@ def test_memory_made_in_inference_mode_serves_training_and_other_threads(monkeyp
 
 
 def test_the_default_device_does_not_matter(monkeypatch):
-    monkeypatch.setattr(chunked, '_held', chunked.Held())
+    monkeypatch.setattr(chunked, '_held', threading.local())
     inputs = arguments((2, 5, 3), per_image=True)
     with torch.device('meta'):
         output = ops.residual_mlp(*inputs)

@@ -196,7 +196,7 @@ def test_what_the_page_shows(hub, tmp_path):
 
 
 def test_no_weights_of_the_pyramid_were_released():
-    with pytest.raises(RuntimeError, match='No pretrained weights exist for pyramid_weightformer'):
+    with pytest.raises(UserError, match='No pretrained weights exist for pyramid_weightformer'):
         timm.create_model('pyramid_weightformer_micro', pretrained=True)
 
 

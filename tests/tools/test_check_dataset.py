@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import pytest
 
+from projects.miniatures import make_miniature
 from tests.helpers.commands import ROOT, SEGMENTATION
-from weightformer_mm.datasets import make_miniature
 
 RECIPES = {
     'coco': 'coco/mask-rcnn_pyramid-weightformer-tiny_fpn_1x_coco.py',

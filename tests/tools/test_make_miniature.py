@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from weightformer_mm.datasets import LAYOUTS
+from projects.miniatures import LAYOUTS
 
 SMALL = ('--train', 2, '--val', 1, '--size', 48, 64)
 

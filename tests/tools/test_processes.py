@@ -20,11 +20,11 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from projects.miniatures import make_miniature
 from tests.helpers import needs
 from tests.helpers.commands import DETECTION, ROOT, SEGMENTATION, Result, Tools, options
 from tests.helpers.reduced import reduced
 from weightformer_mm.config.read import innermost_dataset
-from weightformer_mm.datasets import make_miniature
 
 SHARDED = ROOT / 'configs/coco/mask-rcnn_pyramid-weightformer-base_fpn_fsdp-ms-crop-3x_coco.py'
 ISOTROPIC = SEGMENTATION.with_name('upernet_weightformer-micro_sfp_shapes.py')

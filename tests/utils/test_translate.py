@@ -12,7 +12,7 @@ import weightformer_mm.backbones  # noqa: F401  registers them
 from tools.command_line import run_tool
 from weightformer_mm.engine.runner.launch import use_launcher
 from weightformer_mm.errors import Interrupted, RunFailed, UserError
-from weightformer_mm.utils.translate import explain
+from weightformer_mm.utils.translate import explain, require_libraries
 
 
 def caught(function, *args) -> Exception:
@@ -111,3 +111,25 @@ def test_a_tool_keeps_the_traceback_of_a_bug():
 
     with pytest.raises(ValueError, match='a bug'):
         run_tool(main)
+
+
+@pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg', 'mmpretrain'])
+def test_installed_libraries_pass(scope):
+    require_libraries(scope)
+
+
+def test_missing_library_names_the_extras():
+    with pytest.raises(UserError, match=r'mmnone, which .*\[onedl\].*\[openmmlab\]'):
+        require_libraries('mmnone')
+
+
+def test_mmpretrain_has_an_extra_of_its_own(monkeypatch):
+    monkeypatch.setattr('weightformer_mm.utils.translate.find_spec', lambda name: None)
+    with pytest.raises(UserError, match=r'mmpretrain, which .*\[pretrain\]'):
+        require_libraries('mmpretrain')
+
+
+def test_missing_operators(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'mmcv.ops', None)
+    with pytest.raises(UserError, match='mmcv has no compiled operators'):
+        require_libraries('mmdet')

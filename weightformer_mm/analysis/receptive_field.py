@@ -11,6 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from torch import Tensor, nn
 
 from ..utils.writing import written_whole
@@ -23,15 +24,10 @@ _DECADES = 8  # of energy that the colours cover
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """The energy that the central output position draws from each pixel.
+    """The energy that the central output position draws from each pixel."""
 
-    Attributes:
-        energy: ``(H, W)``, float64, sum 1; 0 where the output does not depend on the pixel at all.
-        beyond: for each side in `SHARES`, the share of the energy outside a central window with that share
-            of the image's height and width.
-    """
-
-    energy: Tensor
+    energy: Tensor  # (H, W), float64, sum 1; 0 where the output does not depend on the pixel at all
+    # side in `SHARES` → share of the energy outside a central window of that share of height and width
     beyond: dict[float, float]
 
 
@@ -91,26 +87,20 @@ def draw_receptive_fields(
     """
     columns = list(next(iter(fields.values())))
     groups = [columns[at : at + _MOST_COLUMNS] for at in range(0, len(columns), _MOST_COLUMNS)]
-    # energy over an even spread, so that images of any size share a scale
-    relative = {
-        (row, column): field.energy * field.energy.numel()
-        for row, per_column in fields.items()
-        for column, field in per_column.items()
-    }
-    largest = max(energy.max().item() for energy in relative.values())
+    lines = [(row, group) for group in groups for row in fields]
+    panels = [field for per_column in fields.values() for field in per_column.values()]
+    largest = max(_relative(panel).max().item() for panel in panels)
     norm = LogNorm(largest / 10**_DECADES, largest)
-    shape = (len(groups) * len(fields), len(groups[0]))
-    rows, sides = next(iter(relative.values())).shape
-    height = _PANEL * rows / sides + 0.4
-    figure = Figure(figsize=(_PANEL * shape[1] + 1.3, height * shape[0]), layout='constrained')
-    grid = figure.subplots(*shape, squeeze=False)
-    lines = [(group, row) for group in groups for row in fields]
-    for axes, (group, row) in zip(grid, lines):
-        for axis in axes:
-            axis.set_axis_off()
+    height, width = panels[0].energy.shape
+    size = (_PANEL * len(groups[0]) + 1.3, (_PANEL * height / width + 0.4) * len(lines))
+    figure = Figure(figsize=size, layout='constrained')
+    grid = figure.subplots(len(lines), len(groups[0]), squeeze=False)
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for axes, (row, group) in zip(grid, lines):
         for axis, column in zip(axes, group):
             axis.set_title(column, fontsize=9)
-            drawn = _draw_panel(axis, relative[row, column], fields[row][column].beyond, norm)
+            drawn = _draw_panel(axis, fields[row][column], norm)
         axes[0].set_ylabel(row)
     bar = figure.colorbar(drawn, ax=grid, fraction=0.02)
     bar.set_label('energy of a pixel / mean over the pixels; white: exactly 0', fontsize=8)
@@ -118,12 +108,18 @@ def draw_receptive_fields(
         figure.savefig(partial, dpi=130, format='png')
 
 
-def _draw_panel(axis: Axes, energy: Tensor, beyond: Mapping[float, float], norm: LogNorm):
+def _relative(field: ReceptiveField) -> Tensor:
+    """The energy over an even spread, so that images of any size share a scale."""
+    return field.energy * field.energy.numel()
+
+
+def _draw_panel(axis: Axes, field: ReceptiveField, norm: LogNorm) -> AxesImage:
+    energy = _relative(field)
     shown = torch.where(energy == 0, torch.nan, energy.clamp(min=norm.vmin))
     axis.set_axis_on()
     axis.set_xticks([])
     axis.set_yticks([])
-    shares = [f'{side:.0%}: {_percent(share)}' for side, share in beyond.items()]
+    shares = [f'{side:.0%}: {_percent(share)}' for side, share in field.beyond.items()]
     axis.set_xlabel('beyond ' + ', '.join(shares[1:]), fontsize=7)
     return axis.imshow(shown.numpy(), norm=norm, cmap='inferno', interpolation='nearest')
 

@@ -20,7 +20,6 @@ from ..config.read import innermost_dataset, load_config, require, type_name
 from ..datasets.checks.presence import check_data, refuse_data
 from ..engine.runner.runner import CheckedRunner
 from ..errors import UserError
-from ..utils.libraries import require_libraries
 from ..utils.writing import make_folder
 from ..visualization.contact_sheet import write_contact_sheet
 from ..visualization.drawing import draw_truth, use_visualizer
@@ -44,17 +43,11 @@ def browse(
     The images went through the data loader's pipeline, wrappers and sampler and through the model's data
     preprocessor with its batch augmentations; only its normalisation is undone. Padding is grey: the mean.
 
-    Args:
-        config: path of the config.
+    Args (the others: see `weightformer_mm.apis`):
         out: the PNG or JPEG to write.
         split: 'train', 'val' or 'test'.
         number: images on the sheet.
         seed: of the sampler and the augmentations.
-        options: ``KEY=VALUE`` changes to the config.
-        data_root: folder that takes the place of the config's ``data_root``.
-
-    Raises:
-        UserError: bad input.
     """
     path = Path(out).expanduser()
     if path.suffix.lower() not in _SUFFIXES:
@@ -63,7 +56,6 @@ def browse(
         raise UserError(f'--num {number}: at least one image')
     cfg = load_config(config, options, data_root)
     require(cfg, ('model', f'{split}_dataloader'), f'browsing the {split} split')
-    require_libraries(cfg.get('default_scope', 'mmengine'))
     check_data(cfg, (split,))
     refuse_data(cfg, (split,), '--out', path.parent)
     path = make_folder(path.parent, '--out') / path.name

@@ -16,7 +16,6 @@ from ..datasets.checks.presence import check_data, missing_data
 from ..datasets.checks.report import ERROR, WARNING, BadData, Report, quantity
 from ..datasets.checks.segmentation import check_segmentation
 from ..errors import UserError
-from ..utils.libraries import require_libraries
 
 SPLITS = ('train', 'val', 'test')
 
@@ -30,12 +29,9 @@ def check_dataset(
 ) -> None:
     """Check the data sets of a config and print what was found.
 
-    Args:
-        config: path of the config.
+    Args (the others: see `weightformer_mm.apis`):
         splits: of 'train', 'val' and 'test'; one without a data loader is skipped.
         everything: read every image and label image instead of a sample of each data set.
-        options: ``KEY=VALUE`` changes to the config.
-        data_root: folder that takes the place of the config's ``data_root``.
 
     Raises:
         BadData: a training would fail or go wrong; after all was printed.
@@ -45,17 +41,16 @@ def check_dataset(
     splits = [split for split in splits if cfg.get(f'{split}_dataloader') is not None]
     if not splits:
         raise UserError(f'{cfg.filename} has no data loader for any of the splits')
-    require_libraries(cfg.get('default_scope', 'mmengine'))
+    require(cfg, ('model',), 'the check of its classes')
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     missing = list(missing_data(cfg, splits))
     present = [split for split in splits if split not in dict(missing)]
     if not present:  # nothing to look at: say how to get it
         check_data(cfg, splits)
-    reports = [_heads(cfg, splits)]
-    for split in dict(missing):
-        reports.append(Report(f'{split}: files'))
-        for text in (text for other, text in missing if other == split):
-            reports[-1].error('layout', 'missing', text)
+    files = {split: Report(f'{split}: files') for split in dict(missing)}
+    for split, text in missing:
+        files[split].error('layout', 'missing', text)
+    reports = [_heads(cfg, splits), *files.values()]
     for places, node, evaluators in _distinct(cfg, present):
         reports.append(_check(', '.join(places), node, evaluators, everything))
     for report in reports:
@@ -64,14 +59,11 @@ def check_dataset(
     errors, warnings = (sum(r.count(level) for r in reports) for level in (ERROR, WARNING))
     print(f'summary: {quantity(errors, "error")}, {quantity(warnings, "warning")}', flush=True)
     if errors:
-        raise BadData(
-            f'{quantity(errors, "error")} in the data: a training would fail or go wrong; see above'
-        )
+        raise BadData(f'{quantity(errors, "error")} in the data: a training would fail or go wrong')
 
 
 def _heads(cfg: Config, splits: Sequence[str]) -> Report:
     report = Report(f'model: {cfg.filename}')
-    require(cfg, ('model',), 'the check of its classes')
     model = MODELS.build(cfg.model)
     report.looked('heads', len(list(heads_of(model))))
     for problem in class_problems(cfg, model, splits):

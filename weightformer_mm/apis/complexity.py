@@ -19,9 +19,8 @@ from rich.progress import track
 from torch import nn
 
 from ..analysis.complexity import Complexity, measure, render
-from ..config.read import load_config, require, type_name
+from ..config.read import as_list, load_config, require, type_name
 from ..errors import UserError
-from ..utils.libraries import require_libraries
 from ..utils.translate import explain
 from ..utils.writing import make_folder, refuse_replacing, written_whole
 
@@ -44,18 +43,18 @@ def report_complexity(
     """
     if depth < 0:
         raise UserError(f'--depth {depth}: expected 0 or more')
-    path = Path(out).expanduser() if out is not None else None
-    if path is not None:
+    if out is not None:
+        path = Path(out).expanduser()
         if path.is_dir():
             raise UserError(f'--out {path}: a folder; name a file')
         refuse_replacing('--out', [path], [config])
-        path = make_folder(path.parent, '--out') / path.name
+        make_folder(path.parent, '--out')
     # another program may read stdout: what the libraries print goes elsewhere
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter('ignore')
         model, results = complexity_of_config(config, shapes, backbone, options)
     text = render(f'{type(model).__name__} ({Path(config).name})', results, style, depth)
-    if path is None:
+    if out is None:
         print(text, end='')
         return
     with written_whole(path) as partial:
@@ -71,17 +70,13 @@ def complexity_of_config(
 ) -> tuple[nn.Module, list[Complexity]]:
     """Build the model of a config without loading weights, and measure it at each shape.
 
-    Args:
+    Args (the others: see `weightformer_mm.apis`):
         config: path of a config whose ``model`` is a detector, segmentor, classifier or bare backbone.
         shapes: heights and widths in pixels; none: 800x1280, for mmseg 512x512, for mmpretrain 224x224.
         backbone: measure only the backbone.
-        options: ``KEY=VALUE`` changes to the config.
 
     Returns:
         The model and its complexity at each shape.
-
-    Raises:
-        UserError: bad input.
     """
     for height, width in shapes:
         if height < 1 or width < 1:
@@ -89,13 +84,11 @@ def complexity_of_config(
     cfg = load_config(config, options)
     require(cfg, ('model',), 'counting')
     scope = cfg.get('default_scope') or 'mmengine'
-    require_libraries(scope)
     init_default_scope(scope)
     model_cfg = cfg.model
     if backbone and 'backbone' not in model_cfg:
         raise UserError(
-            f'--backbone: the model of {config}, {type_name(model_cfg)}, has no backbone; if it is one '
-            'itself, leave the option out'
+            f'--backbone: {type_name(model_cfg)}, the model of {config}, has no backbone; is it one itself?'
         )
     model_cfg = for_counting((model_cfg.backbone if backbone else model_cfg).to_dict())
     with torch.random.fork_rng(devices=[]):
@@ -115,8 +108,7 @@ def for_counting(node: Any) -> Any:
         return copy.deepcopy(node)
     kept = {}
     for key, value in node.items():
-        entries = value if isinstance(value, (list, tuple)) else [value]
-        if key == 'init_cfg' and any('checkpoint' in (entry or {}) for entry in entries):
+        if key == 'init_cfg' and any('checkpoint' in entry for entry in as_list(value)):
             kept[key] = None
         elif key == 'type' and value == 'MMSyncBN':
             kept[key] = 'SyncBN'  # mmcv's cannot be built without a process group
@@ -133,8 +125,6 @@ def _measure(model: nn.Module, shape: tuple[int, int], in_channels: int) -> Comp
     except RuntimeError as error:
         if explain(error) is not None:  # such as out of memory
             raise
-        module = getattr(error, 'module', None)
-        where = f' (in {module})' if module else ''
         raise UserError(
-            f'{type(model).__name__} cannot run at {shape[0]}x{shape[1]}: {error}{where}'
+            f'{type(model).__name__} cannot run at {shape[0]}x{shape[1]}: {error}'
         ) from error

@@ -25,20 +25,16 @@ from ..utils.writing import refuse_replacing, written_whole
 OURS, RELEASED = 'weightformer_mm', 'released'
 SUFFIXES = ('.pth', '.safetensors')
 _SHA_DIGITS = 8
-_IS_THERE = '{} is there already; --force replaces it'
 # what the classifiers of mmpretrain call the released head
 _HEADS = {**{name: name for name in HEAD}, 'head.fc.weight': HEAD[0], 'head.fc.bias': HEAD[1]}
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What to make of a checkpoint.
+    """What to make of a checkpoint: ``to`` says whose names the weights get, `OURS` or `RELEASED`.
 
-    Attributes:
-        to: whose names the weights get, ``'weightformer_mm'`` or ``'released'``.
-        backbone_only: keep the backbone's weights alone, without ``backbone.`` before their names.
-        publish: leave out optimizer, schedulers and logs, and put the first eight digits of the file's
-            sha256 into its name.
+    ``backbone_only`` keeps the backbone's weights alone, without ``backbone.`` before their names.
+    ``publish`` leaves out optimizer, schedulers and logs, and puts the file's sha256 prefix into its name.
     """
 
     to: str = OURS
@@ -71,7 +67,7 @@ def convert_checkpoint(
         _check_free(out, source, force)
     checkpoint = load_weights(source, with_config=True)
     weights = get_state_dict(checkpoint, source, CONTAINERS)
-    weights = convert_weights(weights, source, conversion)
+    weights = _convert_weights(weights, source, conversion)
     # a view would take all of its memory along
     weights = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
     data: bytes | memoryview
@@ -85,38 +81,28 @@ def convert_checkpoint(
     if conversion.publish:
         digest = hashlib.sha256(data).hexdigest()[:_SHA_DIGITS]
         out = out.with_name(f'{out.stem}-{digest}{out.suffix}')
-        _check_free(out, source, force)
     out.parent.mkdir(parents=True, exist_ok=True)
+    _check_free(out, source, force)
     try:
         with written_whole(out, replace=force) as partial:
             partial.write_bytes(data)
-    except FileExistsError as error:  # it was not there a moment ago
-        raise UserError(_IS_THERE.format(out)) from error
+    except FileExistsError:  # it was not there a moment ago
+        _check_free(out, source, force)
+        raise
     return out
 
 
-def convert_weights(
+def _convert_weights(
     weights: Mapping[str, Tensor], source: str, conversion: Conversion
 ) -> dict[str, Tensor]:
-    """The weights under the names that are asked for, in their order.
-
-    Raises:
-        UserError: there is no backbone of this package among them, or not all of them have a released name.
-    """
+    """The weights under the names that are asked for, in their order; UserError if some have none."""
     prefix = PREFIX if any(name.startswith(PREFIX) for name in weights) else ''
-    heads = {name: tensor for name, tensor in weights.items() if name in _HEADS}
-    others = {n: v for n, v in weights.items() if n not in heads and not n.startswith(prefix)}
-    backbone = rename_released(
-        {
-            name.removeprefix(prefix): tensor
-            for name, tensor in weights.items()
-            if name not in heads and name not in others
-        }
-    )
+    rest = {n: v for n, v in weights.items() if n in _HEADS or not n.startswith(prefix)}
+    inside = {n.removeprefix(prefix): v for n, v in weights.items() if n not in rest}
+    backbone = rename_released(inside)
     if not any(network.read_sizes(backbone) for network in (WeightFormer, PyramidWeightFormer)):
         raise UserError(f'{source}: no weights of a WeightFormer or PyramidWeightFormer in it')
     if conversion.to == OURS and not conversion.backbone_only:
-        rest = {name: weights[name] for name in weights if name in heads or name in others}
         return {**{f'{prefix}{name}': tensor for name, tensor in backbone.items()}, **rest}
     if conversion.to == RELEASED:
         try:
@@ -125,12 +111,10 @@ def convert_weights(
             raise UserError(f'{source}: {error}') from error
     if conversion.backbone_only:
         return backbone
+    others = ', '.join(sorted({name.split('.')[0] for name in rest.keys() - _HEADS.keys()}))
     if others:
-        parts = ', '.join(sorted({name.split('.')[0] for name in others}))
-        raise UserError(
-            f'{source}: the released format has no names for {parts}; add --backbone-only'
-        )
-    return {**backbone, **{_HEADS[name]: tensor for name, tensor in heads.items()}}
+        raise UserError(f'{source}: no released names for {others}; add --backbone-only')
+    return {**backbone, **{_HEADS[name]: tensor for name, tensor in rest.items()}}
 
 
 def _beside(checkpoint: Mapping[str, Any], conversion: Conversion) -> dict[str, Any]:
@@ -148,4 +132,4 @@ def _check_free(path: Path, source: str, force: bool) -> None:
         raise UserError(f'{path} is a folder')
     refuse_replacing('', [path], [source])
     if os.path.lexists(path) and not force:
-        raise UserError(_IS_THERE.format(path))
+        raise UserError(f'{path} is there already; --force replaces it')

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import errno
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import mmcv
@@ -29,25 +27,15 @@ from ..config.read import innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta
 from ..datasets.guards.images import guard, image_problem
 from ..errors import RunFailed, UserError
-from ..utils.libraries import require_libraries
+from ..utils import writing
 from ..utils.translate import explain
-from ..utils.writing import (
-    make_below,
-    make_folder,
-    name_outputs,
-    refuse_inside,
-    refuse_links,
-    refuse_replacing,
-    same_file,
-)
 from ..visualization.drawing import draw, picture_name, use_visualizer
 
 _SHOWN = 10  # files that a message lists
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-# errors of cv2, numpy and Python that speak of one image's size or content
-_OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError)
+# errors of cv2, numpy, torch and Python that speak of one image's size or content
+_OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def infer(
@@ -61,14 +49,10 @@ def infer(
 ) -> list[Path]:
     """Draw the predictions for an image, or for all images below a folder, and return the pictures.
 
-    Args:
-        config: path of the config.
-        checkpoint: path of a checkpoint of exactly that model.
+    Args (the others: see `weightformer_mm.apis`):
         source: an image or a folder. Files of a folder that are no images are passed over.
         out: folder of the pictures, outside of ``source``; they lie in it as the images lie in ``source``.
         device: such as 'cpu' or 'cuda:0'; default: a GPU where there is one.
-        score_thr: detections below it are not drawn.
-        options: ``KEY=VALUE`` changes to the config.
 
     Raises:
         UserError: bad input, or an ``out`` where a picture would replace what is read.
@@ -76,26 +60,28 @@ def infer(
     """
     use_safe_loading()
     source_path = Path(source).expanduser()
-    images, others = find_images(source_path)
+    images = find_images(source_path)
     names = _name_pictures(source_path, images, Path(out).expanduser(), (config, checkpoint))
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader'), 'inference')
-    require_libraries(cfg.get('default_scope', 'mmengine'))
     weights = load_weights(checkpoint)
-    out_dir = make_folder(out, '--out')
-    target = _device(device)
+    out_dir = writing.make_folder(out, '--out')
+    try:
+        target = torch.empty(0, device=device or get_device()).device
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        raise UserError(f'--device {device}: no such device here; such as cpu or cuda:0') from error
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     use_visualizer(cfg)
-    model = _load_model(cfg, weights, checkpoint).to(target).eval()
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    check_matches(model, weights, checkpoint)
+    load_state_dict(model, get_state_dict(weights, checkpoint), strict=True)
+    model.to(target).eval()
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'infer', 'vis_backends': None})
     dataset = {**innermost_dataset(cfg.test_dataloader), 'lazy_init': True}
     visualizer.dataset_meta = (
         trained_meta(weights, checkpoint, model) or DATASETS.build(dataset).metainfo
     )
     pipeline = _pipeline(cfg)
-    if others:
-        first = _printable(some([path.name for path in others], _SHOWN))
-        print(f'passed over {len(others)} files that are no images: {first}')
 
     @torch.no_grad()
     def draw_one(path: Path, picture: Path) -> None:
@@ -111,70 +97,51 @@ def _draw_all(
     names: dict[Path, Path], out_dir: Path, draw_one: Callable[[Path, Path], None]
 ) -> list[Path]:
     """Draw all images; one that cannot be drawn does not keep the others from being drawn."""
-    drawn, reasons, faults = [], [], []
+    drawn, reasons = [], []
     for path in tqdm(sorted(names), desc='infer', unit='image'):
         picture = out_dir / names[path]
         try:
-            draw_one(path, make_below(out_dir, names[path]))
+            draw_one(path, writing.make_below(out_dir, names[path]))
             drawn.append(picture)
         except Exception as error:
-            if _no_room(error, out_dir):
+            if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise RunFailed(
                     f'--out {picture}: cannot write it: {error.strerror}; {len(drawn)} of {len(names)} '
                     f'pictures are in {out_dir}'
                 ) from error
             problem = image_problem(str(path)) or explain(error)
-            if problem is None and not isinstance(error, _OF_THE_IMAGE):
-                faults.append(error)
+            if problem is None:
+                if not isinstance(error, _OF_THE_IMAGE):
+                    raise RuntimeError(f'fault while drawing {_printable(str(path))}') from error
+                problem = f'{type(error).__name__}: {error}'
             traceback.clear_frames(error.__traceback__)  # they hold the memory of the run
-            problem = problem or f'{type(error).__name__}: {error}'
             reasons.append(_printable(f'{path} ({" ".join(str(problem).split())})'))
             tqdm.write(f'not drawn: {reasons[-1]}', file=sys.stdout)
     if drawn:
         print(f'{len(drawn)} pictures in {out_dir}', flush=True)
     if reasons:
         rest = f'the other {len(drawn)} are drawn in {out_dir}' if drawn else 'none is drawn'
-        message = f'cannot draw {len(reasons)} of the images: {some(reasons, _SHOWN)}; {rest}'
-        # torch raises the same error for an image that is too small and for a fault of the model
-        faults = [error for error in faults if not drawn or type(error) is not RuntimeError]
-        if faults:  # with its traceback
-            raise RuntimeError(message) from faults[0]
-        raise RunFailed(message)
+        raise RunFailed(f'cannot draw {len(reasons)} images: {some(reasons, _SHOWN)}; {rest}')
     return drawn
 
 
-def find_images(source: Path) -> tuple[list[Path], list[Path]]:
-    """Images of ``source`` and its other files; hidden files and folders are ignored."""
+def find_images(source: Path) -> list[Path]:
+    """The image ``source``, or those below a folder; hidden files and folders are ignored."""
     if not source.exists():
         raise UserError(f'no such image or folder: {source}')
     if source.is_file():
-        return [source], []
-    images: list[Path] = []
-    others: list[Path] = []
-    for path in sorted(source.rglob('*')):
-        hidden = any(part.startswith('.') for part in path.relative_to(source).parts)
-        if path.is_file() and not hidden:
-            (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+        return [source]
+    files = [path for path in sorted(source.rglob('*')) if path.is_file()]
+    images = [
+        path
+        for path in files
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith('.') for part in path.relative_to(source).parts)
+    ]
     if not images:
-        what = f'{len(others)} files, none of them an image' if others else 'an empty folder'
+        what = f'{len(files)} files, none of them an image' if files else 'an empty folder'
         raise UserError(f'{source}: {what}; images end in {", ".join(IMAGE_SUFFIXES)}')
-    return images, others
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        return torch.empty(0, device=name or get_device()).device
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
-        raise UserError(
-            f'--device {name}: no such device on this machine; for example cpu or cuda:0'
-        ) from error
-
-
-def _load_model(cfg: Config, weights: dict[str, Any], checkpoint: str) -> torch.nn.Module:
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    check_matches(model, weights, checkpoint)
-    load_state_dict(model, get_state_dict(weights, checkpoint), strict=True)
-    return model
+    return images
 
 
 def _pipeline(cfg: Config) -> Compose:
@@ -188,29 +155,17 @@ def _pipeline(cfg: Config) -> Compose:
 def _name_pictures(
     source: Path, images: list[Path], out: Path, inputs: Sequence[str]
 ) -> dict[Path, Path]:
-    """Names of the pictures below ``out``.
-
-    Raises:
-        UserError: one would replace what is read, or lie where images are read.
-    """
+    """Names of the pictures below ``out``, none where it would replace or join what is read."""
     root = source if source.is_dir() else source.parent
-    names = name_outputs(images, root, picture_name)
+    names = writing.name_outputs(images, root, picture_name)
     pictures = [out / name for name in names.values()]
-    refuse_replacing('--out', pictures, [*images, *inputs])
+    writing.refuse_replacing('--out', pictures, [*images, *inputs])
     if source.is_dir():
-        refuse_inside('--out', {out, *(picture.parent for picture in pictures)}, [root])
-        refuse_links(out, names.values())
-    elif same_file(out, root):
+        writing.refuse_inside('--out', {out, *(picture.parent for picture in pictures)}, [root])
+        writing.refuse_links(out, names.values())
+    elif writing.same_file(out, root):
         raise UserError(f'--out {out}: the folder of the image itself; choose another')
     return names
-
-
-def _no_room(error: Exception, out_dir: Path) -> bool:
-    """Whether no further picture can be written either."""
-    if not isinstance(error, OSError):
-        return False
-    there = str(error.filename).startswith(f'{out_dir}{os.sep}')
-    return error.errno in _NO_ROOM or (there and error.errno in _NO_ACCESS)
 
 
 def _printable(text: str) -> str:

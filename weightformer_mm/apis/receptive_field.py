@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from ..analysis.receptive_field import ReceptiveField, draw_receptive_fields, receptive_field
 from ..backbones.strategies import strategy_options
 from ..checkpoints.pretrained import load_pretrained
-from ..config.read import load_config, require, type_name
+from ..config.read import as_list, load_config, require, type_name
 from ..datasets.guards.images import image_problem
 from ..errors import UserError
-from ..utils.libraries import require_libraries
 from ..utils.tables import markdown_table
 from ..utils.writing import refuse_inside, refuse_replacing, written_whole
 from .inference import find_images
@@ -48,7 +47,7 @@ def run_erf(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Compute and draw the receptive fields, write their numbers beside the picture, and return these.
 
-    Args:
+    Args (the others: see `weightformer_mm.apis`):
         config: path of a config; its ``model`` is a backbone, or has one.
         out: the PNG; the numbers go to a JSON file of that name.
         checkpoint: of the trained network; ``{strategy}`` in it stands for the name of the column.
@@ -57,40 +56,35 @@ def run_erf(
         images: an image, a folder of images, or ``'noise'``.
         count: how many images to average over.
         size: height and width in pixels that the images are brought to.
-        options: ``KEY=VALUE`` changes to the config.
 
     Returns:
         Row → column → share of the energy beyond 25, 50 and 75 % of the image.
-
-    Raises:
-        UserError: bad input.
     """
-    if count < 1:
-        raise UserError(f'--count {count}: at least one image')
-    out = _check_options(
-        Path(out).expanduser(), config, checkpoint, before_after, strategies, images
-    )
+    out = Path(out).expanduser()
+    _check_output(out, [file for file in (config, checkpoint, images) if file not in (None, NOISE)])
+    if before_after and checkpoint is None:
+        raise UserError('--before-after needs the CHECKPOINT of the trained network')
+    if len(strategies) > 1 and checkpoint is not None and PLACEHOLDER not in checkpoint:
+        raise UserError(
+            f'{checkpoint}: one file for {len(strategies)} strategies; write {PLACEHOLDER} for their names'
+        )
     cfg = load_config(config, options)
     require(cfg, ('model',), 'a receptive field')
-    scope = cfg.get('default_scope', 'mmengine')
-    require_libraries(scope)
-    init_default_scope(scope)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
     batch = _load_images(cfg, images, count, size)
     rows = [BEFORE] if checkpoint is None or before_after else []
     rows += [AFTER] if checkpoint is not None else []
     networks = [(row, column) for row in rows for column in strategies or [AS_IN_CONFIG]]
     fields: dict[str, dict[str, ReceptiveField]] = {row: {} for row in rows}
+    numbers: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
     for row, column in track(networks, 'erf', console=Console(stderr=True), transient=True):
         backbone = _build_backbone(cfg, column)
         if row == AFTER:
             load_pretrained(backbone, checkpoint.replace(PLACEHOLDER, column))
-        fields[row][column] = receptive_field(backbone, batch)
+        field = fields[row][column] = receptive_field(backbone, batch)
+        numbers[row][column] = {f'beyond {side:.0%}': share for side, share in field.beyond.items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_receptive_fields(fields, out)
-    numbers: dict[str, dict[str, dict[str, float]]] = {row: {} for row in rows}
-    for row, column in networks:
-        beyond = fields[row][column].beyond
-        numbers[row][column] = {f'beyond {side:.0%}': share for side, share in beyond.items()}
     with written_whole(out.with_suffix('.json')) as partial:
         partial.write_text(json.dumps(numbers, indent=2) + '\n')
     return numbers
@@ -107,29 +101,12 @@ def format_numbers(numbers: dict[str, dict[str, dict[str, float]]]) -> str:
     return markdown_table(['', 'strategy', *sides], rows).rstrip()
 
 
-def _check_options(
-    out: Path,
-    config: str,
-    checkpoint: str | None,
-    before_after: bool,
-    strategies: Sequence[str],
-    images: str,
-) -> Path:
+def _check_output(out: Path, read: Sequence[str]) -> None:
     if out.suffix != '.png':
         raise UserError(f'--out {out}: expected a name that ends in .png')
-    if before_after and checkpoint is None:
-        raise UserError('--before-after needs the CHECKPOINT of the trained network')
-    if len(strategies) > 1 and checkpoint is not None and PLACEHOLDER not in checkpoint:
-        raise UserError(
-            f'{checkpoint} is one checkpoint for {len(strategies)} strategies; write {PLACEHOLDER} where '
-            'their names stand in the paths'
-        )
-    source = Path(images).expanduser()
-    read = [config, source, *([checkpoint] if checkpoint else [])]
     refuse_replacing('--out', [out, out.with_suffix('.json')], read)
-    if images != NOISE and source.is_dir():
-        refuse_inside('--out', [out.parent], [source])
-    return out
+    folders = [path for path in (Path(name).expanduser() for name in read) if path.is_dir()]
+    refuse_inside('--out', [out.parent], folders)
 
 
 def _build_backbone(cfg: Config, strategy: str) -> nn.Module:
@@ -140,26 +117,22 @@ def _build_backbone(cfg: Config, strategy: str) -> nn.Module:
         node.update(strategy_options(strategy))
     torch.manual_seed(0)
     backbone = MODELS.build(node)
-    given = backbone.init_cfg if isinstance(backbone.init_cfg, list) else [backbone.init_cfg]
-    # pretrained weights are not what "before" means
-    weights = ('Pretrained', 'PretrainedInit')
-    wanted = [item for item in given if item and type_name(item) not in weights]
-    if wanted:
-        initialize(backbone, wanted)
+    for item in as_list(backbone.init_cfg):
+        if type_name(item) not in ('Pretrained', 'PretrainedInit'):  # not what "before" means
+            initialize(backbone, item)
     return backbone
 
 
 def _load_images(cfg: Config, source: str, count: int, size: tuple[int, int]) -> list[Tensor]:
     """Images as the network gets them, ``(3, *size)``."""
+    if count < 1:
+        raise UserError(f'--count {count}: at least one image')
     if source == NOISE:
         generator = torch.Generator().manual_seed(0)
         return [torch.randn(3, *size, generator=generator) for _ in range(count)]
-    images, _ = find_images(Path(source).expanduser())
+    images = find_images(Path(source).expanduser())
     preprocessor = cfg.model.get('data_preprocessor') or {}
-    mean, std = (
-        np.array(preprocessor.get(key) or [default] * 3)
-        for key, default in (('mean', 0), ('std', 1))
-    )
+    mean, std = np.array(preprocessor.get('mean') or 0), np.array(preprocessor.get('std') or 1)
     loaded = []
     for path in images[:count]:
         problem = image_problem(str(path))

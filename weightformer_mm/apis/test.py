@@ -25,7 +25,6 @@ from ..engine.runner.launch import use_launcher
 from ..engine.runner.runner import build_runner
 from ..evaluation.predictions import DumpClasses, WriteLabelsHook
 from ..evaluation.tta import use_tta
-from ..utils.libraries import require_libraries
 from ..utils.writing import make_folder, refuse_replacing, staged
 from ..visualization.drawing import DrawPredictionsHook, use_visualizer
 from .train import default_work_dir
@@ -54,18 +53,12 @@ def evaluate(
 ) -> dict[str, float]:
     """Evaluate ``checkpoint`` on the test split and return the metrics.
 
-    Args:
-        config: path of the config.
-        checkpoint: path of a checkpoint of exactly that model.
+    Args (the others: see `weightformer_mm.apis`):
         work_dir: folder of the logs; default as in training.
         out: folder for ``metrics.json`` and the predictions: ``detections.{bbox,segm}.json`` in COCO's
             result format, label PNGs in ``labels/`` as the images lie in their folder, or ``classes.json``.
         show_dir: folder for pictures ``ground truth | prediction``.
         tta: test-time augmentation as the config has it.
-        options: ``KEY=VALUE`` changes to the config.
-        launcher: one of none, pytorch, slurm, mpi.
-        score_thr: detections below it are not drawn.
-        data_root: replaces the config's ``data_root``.
 
     Raises:
         UserError: bad input, found before the evaluation starts wherever that is possible.
@@ -73,65 +66,56 @@ def evaluate(
     use_safe_loading()
     cfg = load_config(config, options, data_root)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
-    require_libraries(cfg.get('default_scope', 'mmengine'))
     weights = load_weights(checkpoint)
     check_data(cfg, ('test',))
-    _check_outputs(cfg, (config, checkpoint), work_dir, out, show_dir)
+    outputs = {'--work-dir': work_dir, '--out': out, '--show-dir': show_dir}
+    _check_outputs(cfg, (config, checkpoint), outputs)
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
     cfg.load_from, cfg.resume = str(checkpoint), False
     if tta:
         use_tta(cfg)
     use_launcher(cfg, launcher)
     with ExitStack() as stack:
-        out_dir = None if out is None else make_folder(out, '--out')
-        stage = None if out_dir is None else stack.enter_context(staged(out_dir))
-        hooks = _output_hooks(cfg, stage, out_dir, show_dir, score_thr)
+        hooks: list[Hook] = []
+        if out is not None:
+            out_dir = make_folder(out, '--out')
+            stage = stack.enter_context(staged(out_dir))
+            if _write_predictions(cfg, stage):
+                hooks.append(WriteLabelsHook(stage, _image_root(cfg), out_dir))
+        if show_dir is not None:
+            use_visualizer(cfg)
+            pictures = make_folder(show_dir, '--show-dir')
+            hooks.append(DrawPredictionsHook(pictures, _image_root(cfg), score_thr))
         runner = build_runner(cfg, trains=False)
         check_classes(cfg, runner.model, ('test',))
         check_matches(runner.model, weights, checkpoint)
-        del weights  # the runner reads the file again
+        weights.clear()  # the runner reads the file again
         for hook in hooks:
             runner.register_hook(hook)
         metrics = runner.test()
-        if stage is not None and is_main_process():
-            _write_metrics(stage, metrics)
-    if out is not None:
-        runner.logger.info(f'Metrics and predictions: {out}')
-    if show_dir is not None:
-        runner.logger.info(f'Pictures (ground truth | prediction): {show_dir}')
+        if out is not None and is_main_process():
+            (stage / 'metrics.json').write_text(_as_json(metrics))
+    for written in filter(None, (out, show_dir)):
+        runner.logger.info(f'Written to {written}')
     return metrics
 
 
-def _check_outputs(
-    cfg: Config,
-    inputs: Sequence[str],
-    work_dir: str | None,
-    out: str | None,
-    show_dir: str | None,
-) -> None:
+def _as_json(metrics: dict[str, Any]) -> str:
+    """What is not finite becomes null."""
+    fits = {n: isinstance(v, str) or math.isfinite(v) for n, v in metrics.items()}
+    plain = {name: value if fits[name] else None for name, value in metrics.items()}
+    return json.dumps(plain, indent=2, default=float) + '\n'
+
+
+def _check_outputs(cfg: Config, inputs: Sequence[str], outputs: dict[str, str | None]) -> None:
     """Raise UserError for a folder where a file could replace what is read; the hooks look at each file."""
-    for option, name in (('--work-dir', work_dir), ('--out', out), ('--show-dir', show_dir)):
-        if name is not None:
-            refuse_data(cfg, ('test',), option, Path(name).expanduser())
-    if out is not None:
-        folder = Path(out).expanduser()
-        refuse_data(cfg, ('test',), '--out', folder / 'labels')
-        written = [folder / name for name in ('metrics.json', 'classes.json')]
+    folders = {option: Path(name).expanduser() for option, name in outputs.items() if name}
+    for option, folder in folders.items():
+        refuse_data(cfg, ('test',), option, folder)
+    if '--out' in folders:
+        refuse_data(cfg, ('test',), '--out', folders['--out'] / 'labels')
+        written = [folders['--out'] / name for name in ('metrics.json', 'classes.json')]
         refuse_replacing('--out', written, inputs)
-
-
-def _output_hooks(
-    cfg: Config, stage: Path | None, out: Path | None, show_dir: str | None, score_thr: float
-) -> list[Hook]:
-    """The hooks that write into ``stage``, which becomes ``out``, and into ``show_dir``."""
-    hooks: list[Hook] = []
-    if stage is not None and _write_predictions(cfg, stage):
-        hooks.append(WriteLabelsHook(stage, _image_root(cfg), out))
-    if show_dir is not None:
-        use_visualizer(cfg)
-        pictures = make_folder(show_dir, '--show-dir')
-        hooks.append(DrawPredictionsHook(pictures, _image_root(cfg), score_thr))
-    return hooks
 
 
 def _write_predictions(cfg: Config, folder: Path) -> bool:
@@ -148,27 +132,14 @@ def _write_predictions(cfg: Config, folder: Path) -> bool:
         if kind == 'IoUMetric':
             has_labels = True
             evaluator.pop('output_dir', None)
-        if kind != 'IoUMetric' or not evaluator.get(
-            'format_only'
-        ):  # else it has nothing left to do
+        has_nothing_left = kind == 'IoUMetric' and evaluator.get('format_only')
+        if not has_nothing_left:
             kept.append(evaluator)
     if any(type_name(evaluator) in _OF_CLASSES for evaluator in kept):
         # by name: the official mmengine cannot print a config that holds a class
         kept.append({'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')})
     cfg.test_evaluator = kept
     return has_labels
-
-
-def _write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    plain = {name: _plain(value) for name, value in metrics.items()}
-    (folder / 'metrics.json').write_text(json.dumps(plain, indent=2) + '\n')
-
-
-def _plain(value: Any) -> float | str | None:
-    """A metric as JSON has it: what is not finite becomes null."""
-    if isinstance(value, str):
-        return value
-    return float(value) if math.isfinite(value) else None
 
 
 def _image_root(cfg: Config) -> Path | None:

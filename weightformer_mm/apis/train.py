@@ -11,18 +11,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..checkpoints.match import check_matches
-from ..checkpoints.pretrained import (
-    PretrainedWeights,
-    initial_weights,
-    load_from_path,
-    refuse_lenient_loading,
-)
+from ..checkpoints.pretrained import initial_weights, load_from_path, refuse_lenient_loading
 from ..checkpoints.schemes import use_safe_loading
 from ..config.read import load_config, require
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data
-from ..engine.hooks.initial_weights import InitialWeightsHook
-from ..engine.hooks.training import PlainCheckpointHook, StopOnNonFiniteLossHook
+from ..engine.hooks import training as hooks
 from ..engine.optimizers.amp import use_amp
 from ..engine.runner.launch import use_launcher
 from ..engine.runner.randomness import resume_seed
@@ -30,7 +24,6 @@ from ..engine.runner.runner import build_runner
 from ..engine.work_folder import NOTE, Resumable, held
 from ..errors import RunFailed, UserError
 from ..utils.interrupts import forget_workers, stopped_by
-from ..utils.libraries import require_libraries
 from ..utils.translate import explain
 
 RESUME_LAST = 'last'
@@ -48,16 +41,12 @@ def train(
 ) -> None:
     """Run the training that ``config`` describes, and write everything into the work folder.
 
-    Args:
-        config: path of the config.
+    Args (the others: see `weightformer_mm.apis`):
         work_dir: folder of checkpoints and logs; default ``work_dir`` of the config, else
             ``work_dirs/<name of the config>``.
         resume: a checkpoint to continue from; ``RESUME_LAST``: the last one in the work folder, or a fresh
             start if there is none; None: a fresh start.
         amp: mixed precision.
-        options: ``KEY=VALUE`` changes to the config.
-        launcher: one of none, pytorch, slurm, mpi.
-        data_root: folder that replaces the config's ``data_root``.
         auto_scale_lr: scale the learning rate by the real batch over ``auto_scale_lr.base_batch_size``.
 
     Raises:
@@ -66,14 +55,17 @@ def train(
     use_safe_loading()
     cfg = load_config(config, options, data_root)
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
-    require_libraries(cfg.get('default_scope', 'mmengine'))
     refuse_lenient_loading(cfg)
     check_data(cfg, ('train', 'val'))
     cfg.work_dir = os.path.abspath(os.path.expanduser(work_dir or default_work_dir(cfg)))
     if amp:
         use_amp(cfg)
     if auto_scale_lr:
-        _use_auto_scale_lr(cfg)
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise UserError(
+                f'--auto-scale-lr: {cfg.filename} does not say for which batch: auto_scale_lr.base_batch_size'
+            )
+        cfg.auto_scale_lr.enable = True
     with held(Path(cfg.work_dir), launcher):
         resumed = _checkpoint_to_resume(cfg, resume)
         cfg.resume = resumed is not None
@@ -84,18 +76,16 @@ def train(
         initial = initial_weights(cfg)
         use_launcher(cfg, launcher)
         runner = build_runner(cfg)
-        _prepare(runner, cfg, resumed, initial)
+        check_classes(cfg, runner.model, ('train', 'val'))
+        if initial is not None:
+            runner.register_hook(hooks.InitialWeightsHook(initial.for_model(runner.model)))
+        _prepare(runner, resumed)
         _run(runner)
 
 
-def _prepare(
-    runner: Runner, cfg: Config, resumed: Resumable | None, initial: PretrainedWeights | None
-) -> None:
-    """Check that data, weights and model fit, and say what is about to happen."""
-    check_classes(cfg, runner.model, ('train', 'val'))
-    if initial is not None:
-        runner.register_hook(InitialWeightsHook(initial.for_model(runner.model)))
-    for kind in (StopOnNonFiniteLossHook, PlainCheckpointHook):
+def _prepare(runner: Runner, resumed: Resumable | None) -> None:
+    """Check that a resumed checkpoint fits, and say what is about to happen."""
+    for kind in (hooks.StopOnNonFiniteLossHook, hooks.PlainCheckpointHook):
         if not any(type(hook) is kind for hook in runner.hooks):
             runner.register_hook(kind())
     if resumed is not None:
@@ -106,8 +96,7 @@ def _prepare(
         runner.logger.info(f'Continuing from {resumed.path}')
     elif Path(runner.work_dir, NOTE).is_file() or any(Path(runner.work_dir).glob('*.pth')):
         runner.logger.warning(
-            f'{runner.work_dir} holds checkpoints of an earlier run; this run starts anew and replaces those '
-            'of the same name. To continue instead: --resume'
+            f'{runner.work_dir} holds checkpoints of an earlier run, which this one replaces (no --resume)'
         )
 
 
@@ -123,8 +112,9 @@ def _run(runner: Runner) -> None:
         problem = explain(error)
         # what a log or a curve raises that cannot be written, which names no file
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            place = error.filename or runner.work_dir
-            problem = RunFailed(f'cannot write to {place}: {error.strerror}')
+            problem = RunFailed(
+                f'cannot write {error.filename or runner.work_dir}: {error.strerror}'
+            )
         if problem is None:
             raise
         way_on = _way_on(runner, 'once that is put right, --resume continues')
@@ -148,15 +138,6 @@ def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Resumable | None:
     template = hook.get('filename_tmpl') or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')
     folder = hook.get('out_dir') and Path(hook['out_dir'], Path(cfg.work_dir).name)
     return Resumable.newest(cfg.work_dir, template, folder)
-
-
-def _use_auto_scale_lr(cfg: Config) -> None:
-    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-        raise UserError(
-            f'--auto-scale-lr: {cfg.filename} does not say for which batch its learning rate is: '
-            'add auto_scale_lr = dict(base_batch_size=16)'
-        )
-    cfg.auto_scale_lr.enable = True
 
 
 def _way_on(runner: Runner, words: str) -> str:

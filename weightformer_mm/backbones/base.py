@@ -141,19 +141,13 @@ class DynamicBackbone(BaseModule):
         self.unit_channels = self.unit_channels[:count]
         self.unit_strides = self.unit_strides[:count]
 
-    def frozen_modules(self) -> list[nn.Module]:
-        """What ``frozen_stages`` freezes: the stem, units, and the output norms after them."""
-        if self.frozen_stages < 0:
-            return []
-        norms = [index for index in self.out_indices if index < self.frozen_stages]
-        units = self.units[: self.frozen_stages]
-        return [*self.stem, *units, *(getattr(self, f'norm{index}') for index in norms)]
-
     def freeze(self) -> None:
-        for module in self.frozen_modules():
-            module.eval()
-            for parameter in module.parameters():
-                parameter.requires_grad = False
+        """Freeze what ``frozen_stages`` says: the stem, units, and the output norms after them."""
+        if self.frozen_stages < 0:
+            return
+        norms = (getattr(self, f'norm{i}') for i in self.out_indices if i < self.frozen_stages)
+        for module in (*self.stem, *self.units[: self.frozen_stages], *norms):
+            module.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> DynamicBackbone:
         """Set the training mode; frozen stages stay in evaluation mode."""

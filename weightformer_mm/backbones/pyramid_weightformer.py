@@ -164,18 +164,11 @@ class PyramidWeightFormer(DynamicBackbone):
 
     @staticmethod
     def read_sizes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]] | None:
-        widths: dict[int, int] = {}
-        depths: dict[int, int] = {}
-        for name, weight in weights.items():
-            found = re.match(r'stages\.(\d+)\.blocks\.(\d+)\.', name)
-            if found:
-                stage, block = int(found[1]), int(found[2])
-                depths[stage] = max(depths.get(stage, 0), block + 1)
-                if name.endswith('.linear2.bias'):
-                    widths[stage] = len(weight)
-        if not depths:
+        found = (re.match(r'stages\.(\d+)\.blocks\.(\d+)\.', name) for name in weights)
+        blocks = {(int(match[1]), int(match[2])) for match in found if match}
+        stages = sorted({stage for stage, _ in blocks})
+        if not stages:
             return None
-        return dict(
-            embed_dims=tuple(widths.get(stage, 0) for stage in sorted(depths)),
-            depths=tuple(depths[stage] for stage in sorted(depths)),
-        )
+        biases = [weights.get(f'stages.{stage}.blocks.0.linear2.bias', ()) for stage in stages]
+        depths = [1 + max(block for one, block in blocks if one == stage) for stage in stages]
+        return dict(embed_dims=tuple(map(len, biases)), depths=tuple(depths))

@@ -24,13 +24,10 @@ def strategy_options(name: str) -> dict[str, str]:
     Raises:
         ValueError: for an unknown name.
     """
-    table, linears, convs = (
-        compared_strategies(),
-        WEIGHT_PREDICTORS.names(),
-        KERNEL_PREDICTORS.names(),
-    )
+    table = compared_strategies()
     if name in table:
         return table[name]
+    linears, convs = WEIGHT_PREDICTORS.names(), KERNEL_PREDICTORS.names()
     linear, _, conv = name.partition('+')
     if linear not in linears or conv not in convs:
         raise ValueError(

@@ -62,18 +62,13 @@ def check_zip(file: BinaryIO, path: Path) -> None:
 
 def _odd_structure(file: BinaryIO, archive: zipfile.ZipFile) -> str | None:
     entries = archive.infolist()
-    names = {
-        entry.filename.lower() for entry in entries
-    }  # torch ignores case when it looks them up
+    names = {entry.filename.lower() for entry in entries}  # torch ignores case
     end = file.seek(-_END_SIZE - len(archive.comment), os.SEEK_END)
-    if file.read(len(_END_OF_ZIP)) != _END_OF_ZIP:
-        return 'something follows its end'
-    if len(names) < len(entries):
-        return 'a name in it stands twice'
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        return 'it is compressed'
-    if sum(entry.file_size for entry in entries) > end:
-        return 'its content claims to be larger than the file'
-    if min(entry.header_offset for entry in entries) != 0:
-        return 'something stands before its beginning'
-    return None
+    problems = {
+        'something follows its end': file.read(len(_END_OF_ZIP)) != _END_OF_ZIP,
+        'a name in it stands twice': len(names) < len(entries),
+        'it is compressed': any(e.compress_type != zipfile.ZIP_STORED for e in entries),
+        'its content claims to be larger than the file': sum(e.file_size for e in entries) > end,
+        'something stands before its beginning': min(e.header_offset for e in entries) != 0,
+    }
+    return next((problem for problem, holds in problems.items() if holds), None)

@@ -26,21 +26,13 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 @dataclass(frozen=True)
 class Differences:
-    """How a checkpoint differs from a model: four groups of names; true if there are any.
+    """How a checkpoint differs from a model: four groups of names; true if there are any."""
 
-    Attributes:
-        missing: wanted and not found.
-        unexpected: found and not wanted.
-        reshaped: wanted and found, in another shape.
-        misfits: wanted and found, and why the model cannot have such values.
-        wanted, found: the weights that were compared.
-    """
-
-    missing: Sequence[str]
-    unexpected: Sequence[str]
-    reshaped: Sequence[str]
-    misfits: Mapping[str, str]
-    wanted: Mapping[str, Tensor]
+    missing: Sequence[str]  # wanted and not found
+    unexpected: Sequence[str]  # found and not wanted
+    reshaped: Sequence[str]  # wanted and found, in another shape
+    misfits: Mapping[str, str]  # wanted and found, and why the model cannot have such values
+    wanted: Mapping[str, Tensor]  # the weights that were compared
     found: Mapping[str, Tensor]
 
     def __bool__(self) -> bool:
@@ -55,10 +47,9 @@ class Differences:
                 f'{name} {tuple(self.found[name].shape)} instead of {tuple(self.wanted[name].shape)}'
                 for name in self.reshaped
             ],
-            'of another kind': [f'{name} {why}' for name, why in self.misfits.items()],
         }
-        if not self.misfits:
-            del groups['of another kind']
+        if self.misfits:
+            groups['of another kind'] = [f'{name} {why}' for name, why in self.misfits.items()]
         return '; '.join(f'{kind}: {some(names, most)}' for kind, names in groups.items())
 
 
@@ -74,17 +65,16 @@ def compare(
     values must be finite where those of ``wanted`` are.
 
     Args:
-        wanted: the model's weights.
-        found: the checkpoint's weights.
+        wanted, found: the weights of the model and of the checkpoint.
         allow_missing: shell patterns of wanted names that may be missing, or of another shape or kind.
         allow_unexpected: shell patterns of found names that may be unexpected.
     """
-    needed = {name: t for name, t in wanted.items() if not matches(name, allow_missing)}
+    needed = {name: t for name, t in wanted.items() if not _matches(name, allow_missing)}
     shared = [name for name in needed if name in found]
     problems = {name: misfit(wanted[name], found[name]) for name in shared}
     return Differences(
         missing=[name for name in needed if name not in found],
-        unexpected=[n for n in found if n not in wanted and not matches(n, allow_unexpected)],
+        unexpected=[n for n in found if n not in wanted and not _matches(n, allow_unexpected)],
         reshaped=[name for name in shared if found[name].shape != wanted[name].shape],
         misfits={name: why for name, why in problems.items() if why},
         wanted=wanted,
@@ -127,11 +117,8 @@ def check_matches(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
     differences = compare_with_model(model, get_state_dict(checkpoint, path))
     if not differences or converts(model, differences):
         return
-    meta = checkpoint.get('meta')
-    run = meta.get('experiment_name') if isinstance(meta, dict) else None
-    origin = f' (of the run {run})' if run else ''
     raise UserError(
-        f'{path} is a checkpoint of another model{origin}: weights {differences.listed(_SHOWN)}. '
+        f'{path} is a checkpoint of another model: weights {differences.listed(_SHOWN)}. '
         'Give the config that it was trained with, or train from it with load_from'
     )
 
@@ -143,11 +130,11 @@ def converts(model: nn.Module, differences: Differences) -> bool:
     """
     if differences.misfits:
         return False
-    wanted, found = differences.wanted, differences.found
-    lacking = [tensor for name, tensor in wanted.items() if name not in found]
-    for tensor in (found[name] for name in differences.unexpected) if lacking else ():
+    found = differences.found
+    lacking = [tensor for name, tensor in differences.wanted.items() if name not in found]
+    for tensor in (found[name] for name in differences.unexpected):
         alike = [one for one in lacking if one.shape == tensor.shape] or lacking
-        if all(misfit(one, tensor) for one in alike):
+        if lacking and all(misfit(one, tensor) for one in alike):
             return False
     try:
         unwrapped(model).load_state_dict(dict(found), strict=True)
@@ -163,12 +150,8 @@ def get_state_dict(
 ) -> dict[str, Tensor]:
     """The model's weights in a checkpoint, under the names of the unwrapped model.
 
-    Args:
-        containers: keys under which the weights may stand, the likeliest first. Without any of them the
-            checkpoint itself is taken for the weights.
-
-    Raises:
-        UserError: there are no weights, or some that no model could take.
+    They may stand under one of ``containers``, the likeliest first; else they are the checkpoint itself. A
+    UserError if there are none, or some that no model could take.
     """
     state_dict = next((checkpoint[key] for key in containers if key in checkpoint), checkpoint)
     is_named = isinstance(state_dict, Mapping) and all(
@@ -183,14 +166,9 @@ def get_state_dict(
     odd = [f'{name} ({why})' for name, why in problems.items() if why]
     if odd:
         raise UserError(f'{path} holds weights that no model can take: {some(odd, _SHOWN)}')
-    wrapped = [name for name in state_dict if name.startswith(_WRAPPER)]
-    if wrapped and len(wrapped) < len(state_dict):
-        others = [name for name in state_dict if name not in wrapped]
-        raise UserError(
-            f'{path} is damaged: {some(wrapped, _SHOWN)} begin with {_WRAPPER}, '
-            f'{some(others, _SHOWN)} do not'
-        )
-    return {name.removeprefix(_WRAPPER): tensor for name, tensor in state_dict.items()}
+    # what is wrapped in part does not match, and is refused for that
+    wrapper = _WRAPPER if all(name.startswith(_WRAPPER) for name in state_dict) else ''
+    return {name.removeprefix(wrapper): tensor for name, tensor in state_dict.items()}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -227,8 +205,7 @@ def unusable(tensor: Tensor) -> str:
     return 'NaN' if tensor.isnan().any() else ''
 
 
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether ``name`` matches one of the shell patterns."""
+def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

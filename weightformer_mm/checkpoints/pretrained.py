@@ -6,7 +6,7 @@ Names are recognised, and nothing is left out in silence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config.read import as_list, type_name
 from ..errors import UserError
-from .causes import SHOWN, likeliest_cause, remedy
+from .causes import SHOWN, likeliest_cause
 from .match import compare, compare_with_model, converts, get_state_dict, unwrapped, usable
 from .released import rename_released
 from .sources import load_weights
@@ -23,6 +23,7 @@ from .sources import load_weights
 CONTAINERS = ('state_dict', 'model')
 PREFIX = 'backbone.'
 _HEAD = 'head.'
+_ALLOWING = 'To allow differences: allow_missing=[patterns], allow_unexpected=[patterns]'
 _SHARED_PARTS = {'backbone', 'neck'}  # parts that models of different kinds have in common
 
 
@@ -53,33 +54,25 @@ def load_pretrained(
         UserError: the checkpoint cannot be read, or its weights are not exactly those of the backbone;
             lists missing, unexpected and wrongly shaped ones and the likeliest cause.
     """
-    allowed = [tuple(as_list(patterns)) for patterns in (allow_missing, allow_unexpected)]
-    request = PretrainedWeights(checkpoint, *allowed)
+    request = PretrainedWeights(checkpoint, as_list(allow_missing), as_list(allow_unexpected))
     found = get_state_dict(load_weights(checkpoint, map_location), checkpoint, CONTAINERS)
     backbone.load_state_dict(request.for_backbone(backbone, found, prefix), strict=False)
 
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Which weights are wanted, and what may differ; ``init_cfg`` and ``load_from`` of a config hold this.
-
-    Attributes:
-        checkpoint: a path or reference as for `load_pretrained`.
-        allow_missing: shell patterns of the model's weights that may keep their initial values.
-        allow_unexpected: shell patterns of the checkpoint's weights that may be left out.
-    """
+    """Which weights are wanted, and what may differ: attributes as the arguments of `load_pretrained`."""
 
     checkpoint: str
-    allow_missing: tuple[str, ...] = ()
-    allow_unexpected: tuple[str, ...] = ()
+    allow_missing: Sequence[str] = ()
+    allow_unexpected: Sequence[str] = ()
 
     def for_backbone(
         self, backbone: nn.Module, weights: Mapping[str, Tensor], prefix: str = PREFIX
     ) -> dict[str, Tensor]:
         """Those of a checkpoint's ``weights`` that are the backbone's, under its own names.
 
-        Raises:
-            UserError: as `load_pretrained`.
+        A UserError as of `load_pretrained`.
         """
         prefix = prefix.rstrip('.') + '.'
         inner = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
@@ -89,14 +82,14 @@ class PretrainedWeights:
         head = sorted(name for name in found if name.startswith(_HEAD))
         if head:
             found = {name: found[name] for name in found if name not in head}
-            text = f'{self.checkpoint}: left out the classification head ({", ".join(head)})'
-            print_log(text, 'current')
+            left = ', '.join(head)
+            print_log(f'{self.checkpoint}: left out the classification head ({left})', 'current')
         own = backbone.state_dict()
         differences = compare(own, found, self.allow_missing, self.allow_unexpected)
         if differences:
             raise UserError(
                 f'{self.checkpoint}: {likeliest_cause(backbone, differences)}. Weights '
-                f'{differences.listed(SHOWN)}{remedy(differences)}'
+                f'{differences.listed(SHOWN)}. {_ALLOWING}'
             )
         return usable(own, found, self.checkpoint)
 
@@ -104,11 +97,8 @@ class PretrainedWeights:
         """Read the checkpoint and return its weights for a whole model, under the model's own names.
 
         A checkpoint of the same kind of model has all of them. Of a bare backbone, a classifier or a model
-        with other heads the backbone's weights are taken, and the log says so.
-
-        Raises:
-            UserError: the weights cannot be read, or do not fit; lists missing, unexpected and wrongly
-                shaped ones.
+        with other heads the backbone's weights are taken, and the log says so. A UserError as of
+        `load_pretrained`.
         """
         found = get_state_dict(load_weights(self.checkpoint), self.checkpoint, CONTAINERS)
         model = unwrapped(model)
@@ -121,9 +111,8 @@ class PretrainedWeights:
         if converts(model, differences):
             return found
         raise UserError(
-            f'load_from={self.checkpoint}: weights {differences.listed(SHOWN)}. To allow differences: '
-            'load_from=dict(checkpoint=..., allow_missing=[patterns], allow_unexpected=[patterns]), with '
-            '_delete_=True in it where a _base_ has load_from; to take '
+            f'load_from={self.checkpoint}: weights {differences.listed(SHOWN)}. {_ALLOWING}, in '
+            'load_from=dict(checkpoint=...), with _delete_=True where a _base_ has load_from; to take '
             "the backbone alone: model.backbone.init_cfg=dict(type='Pretrained', checkpoint=...)"
         )
 
@@ -134,12 +123,11 @@ class PretrainedWeights:
                 f'load_from={self.checkpoint}: these are not weights of a {type(model).__name__}, '
                 'which has no backbone that could take them'
             )
-        inner = replace(
-            self,
-            allow_missing=tuple(name.removeprefix(PREFIX) for name in self.allow_missing),
-            allow_unexpected=tuple(name.removeprefix(PREFIX) for name in self.allow_unexpected),
+        allowed = (
+            [name.removeprefix(PREFIX) for name in names]
+            for names in (self.allow_missing, self.allow_unexpected)
         )
-        weights = inner.for_backbone(backbone, found)
+        weights = PretrainedWeights(self.checkpoint, *allowed).for_backbone(backbone, found)
         print_log(
             f'{self.checkpoint}: only the weights of the backbone are taken; the rest of the model starts '
             'from its initial weights',
@@ -151,25 +139,21 @@ class PretrainedWeights:
 def initial_weights(cfg: Config) -> PretrainedWeights | None:
     """What ``load_from`` asks for, a path or a dict; None if the training starts from scratch or resumes.
 
-    Of a dict only the path stays in ``cfg``.
-
-    Raises:
-        UserError: a dict with other keys.
+    Of a dict only the path stays in ``cfg``; one with other keys is a UserError.
     """
     load_from = cfg.get('load_from')
     if not load_from or cfg.get('resume'):
         return None
-    if not isinstance(load_from, Mapping):
-        return PretrainedWeights(str(load_from))
-    known = [field.name for field in fields(PretrainedWeights)]
-    if 'checkpoint' not in load_from or not set(load_from) <= set(known):
+    given = dict(load_from) if isinstance(load_from, Mapping) else {'checkpoint': load_from}
+    path = given.pop('checkpoint', None)
+    allowed = [as_list(given.pop(key, None)) for key in ('allow_missing', 'allow_unexpected')]
+    if path is None or given:
         raise UserError(
-            'load_from: expected a path, or a dict with checkpoint and optionally '
-            f'{" and ".join(known[1:])}; got {", ".join(load_from) or "nothing"}'
+            'load_from: expected a path, or a dict with checkpoint and optionally allow_missing and '
+            f'allow_unexpected; got {", ".join(load_from)}'
         )
-    cfg.load_from = str(load_from['checkpoint'])
-    allowed = {key: tuple(as_list(load_from.get(key))) for key in known[1:]}
-    return PretrainedWeights(cfg.load_from, **allowed)
+    cfg.load_from = str(path)
+    return PretrainedWeights(cfg.load_from, *allowed)
 
 
 def load_from_path(cfg: Config) -> str | None:

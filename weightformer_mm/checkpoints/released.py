@@ -49,15 +49,12 @@ def released_names(depth: int, head: bool = True) -> dict[str, str]:
 
 
 def convert_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of a released WeightFormer classifier to `WeightFormer`'s names.
+    """Rename the weights of a released WeightFormer classifier to those of ``WeightFormer(out_indices=-1)``.
 
     The classification head stays under ``head.``; it may be absent. The depth is read off the weights.
 
     Args:
         state_dict: the released weights, as in the hub's safetensors files.
-
-    Returns:
-        The same tensors under the names of ``WeightFormer(out_indices=-1)``, in the same order.
 
     Raises:
         ValueError: a name is unknown or missing; lists them.
@@ -79,15 +76,10 @@ def rename_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rename_ours(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate the names of a `WeightFormer` backbone to the released ones; the inverse of the above.
-
-    Raises:
-        ValueError: a weight has no released name, or one that the released networks have is missing.
-    """
+    """The inverse, for a `WeightFormer` backbone without a head; a ValueError as above."""
     names = {new: old for old, new in released_names(_depth(weights), head=False).items()}
-    return _translate(
-        weights, names, 'the released names are for a WeightFormer with one output norm'
-    )
+    problem = 'the released names are for a WeightFormer with one output norm'
+    return _translate(weights, names, problem)
 
 
 def _translate(

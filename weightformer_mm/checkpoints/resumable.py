@@ -11,10 +11,10 @@ from ..errors import UserError
 
 def check_resumable(checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
     """Raise UserError unless the checkpoint holds the state of a run and not weights alone."""
+    meta: Any = checkpoint.get('meta')
     parts = ('meta', 'message_hub', 'optimizer')
     missing = [key for key in parts if not isinstance(checkpoint.get(key), dict)]
-    meta: dict[str, Any] = checkpoint['meta'] if 'meta' not in missing else {'epoch': 0, 'iter': 0}
-    missing += [key for key in ('epoch', 'iter') if key not in meta]
+    missing += [key for key in ('epoch', 'iter') if isinstance(meta, dict) and key not in meta]
     if missing:
         raise UserError(
             f'--resume {path}: it holds weights but not the state of a run ({", ".join(missing)} missing); '
@@ -22,8 +22,7 @@ def check_resumable(checkpoint: dict[str, Any], path: str | os.PathLike) -> None
         )
     for key in ('epoch', 'iter', 'seed'):
         value: Any = meta.get(key)
-        has_no_seed = key == 'seed' and value is None
-        if not has_no_seed and not (is_count(value) and value < 2**32):
+        if (key != 'seed' or value is not None) and not (is_count(value) and value < 2**32):
             raise UserError(f'--resume {path} is damaged: meta.{key} is {str(value)[:40]!r}')
 
 

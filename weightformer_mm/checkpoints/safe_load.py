@@ -62,7 +62,13 @@ def load_checkpoint_file(
         raise UserError(f'checkpoint not found: {path}')
     check_digest(path)
     try:
-        checkpoint = _read(path, map_location)
+        if path.suffix == '.safetensors':
+            weights = safetensors.torch.load_file(path)
+            checkpoint = {name: v.to(map_location or 'cpu') for name, v in weights.items()}
+        else:
+            _warn_of_old_torch()
+            with path.open('rb') as file:
+                checkpoint = _unpickle(file, path, map_location)
     except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
@@ -83,15 +89,6 @@ def load_checkpoint_file(
     return checkpoint
 
 
-def _read(path: Path, map_location: Any) -> Any:
-    if path.suffix == '.safetensors':
-        weights = safetensors.torch.load_file(path)
-        return {name: tensor.to(map_location or 'cpu') for name, tensor in weights.items()}
-    _warn_of_old_torch()
-    with path.open('rb') as file:
-        return _unpickle(file, path, map_location)
-
-
 @cache
 def _warn_of_old_torch() -> None:
     """torch < 2.10: a pickle can corrupt memory in spite of ``weights_only`` (GHSA-63cw-57p8-fm3p)."""
@@ -109,21 +106,18 @@ def _unpickle(file: BinaryIO, path: Path, map_location: Any) -> Any:
 
     Two still older formats are refused: torch < 2.6 reads them without its restricted unpickler.
     """
-    is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    is_zip, kind = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC, ''
     if is_zip and any(n.endswith('/constants.pkl') for n in zipfile.ZipFile(file).namelist()):
-        raise UserError(
-            f'{path} is a TorchScript archive, which can run code; save a plain state_dict'
-        )
-    if not is_zip and tarfile.is_tarfile(path):
-        raise UserError(
-            f"{path} is a tar file, torch's oldest format, which can run code; save a plain state_dict"
-        )
+        kind = 'a TorchScript archive'
+    elif not is_zip and tarfile.is_tarfile(path):
+        kind = "a tar file, torch's oldest format"
+    if kind:
+        raise UserError(f'{path} is {kind}, which can run code; save a plain state_dict')
     if is_zip:
         check_zip(file, path)
     file.seek(0)
-    if (
-        _HAS_ALLOW_LIST
-    ):  # for each file anew: a safe_globals block elsewhere takes its own names off the list
+    if _HAS_ALLOW_LIST:
+        # for each file anew: a safe_globals block elsewhere takes its own names off the list
         torch.serialization.add_safe_globals(list(_harmless()))
     checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     if not is_zip and file.read(1):

@@ -18,11 +18,18 @@ from ..errors import UserError
 from . import hub
 from .sources import HTTP, load_from_http, load_weights
 
+_ZOOS = {  # the functions of mmengine that map models to URLs
+    'torchvision://': 'get_torchvision_models',
+    'modelzoo://': 'get_torchvision_models',
+    'open-mmlab://': 'get_external_models',
+    'openmmlab://': 'get_external_models',
+    'mmcls://': 'get_mmcls_models',
+}
 _UNSAFE = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 
 
 def use_safe_loading() -> None:
-    """Make mmengine's ``CheckpointLoader`` read every reference through this module, in this process.
+    """Make mmengine's ``CheckpointLoader`` read every reference through `sources`, in this process.
 
     Files of other kinds are read without running them, too: see `read_files_safely`.
     """
@@ -30,11 +37,8 @@ def use_safe_loading() -> None:
     read_files_safely()
     for scheme in ('', *HTTP):
         _register(scheme, load_weights)
-    for name in ('torchvision', 'modelzoo'):
-        _register_zoo(name, zoos.get_torchvision_models)
-    for name in ('open-mmlab', 'openmmlab'):
-        _register_zoo(name, zoos.get_external_models)
-    _register_zoo('mmcls', zoos.get_mmcls_models, prefix='backbone.')
+    for scheme, table in _ZOOS.items():
+        _register_zoo(scheme, table)
     for scheme in _UNSAFE:
         _register(scheme, _refuse)
 
@@ -43,23 +47,22 @@ def _register(scheme: str, loader: Callable[..., dict[str, Any]]) -> None:
     CheckpointLoader.register_scheme(scheme, loader, force=True)
 
 
-def _register_zoo(name: str, urls: Callable[[], dict[str, str]], prefix: str = '') -> None:
-    """Read the models that mmengine maps to URLs; of their weights those below ``prefix``, without it."""
-    scheme = f'{name}://'
+def _register_zoo(scheme: str, table: str) -> None:
+    """Read the models that mmengine maps to URLs; of a classifier of mmcls the backbone alone."""
 
-    def load(reference: str, map_location: Any = None) -> dict[str, Any]:
+    def load_from_zoo(reference: str, map_location: Any = None) -> dict[str, Any]:
         model = reference.removeprefix(scheme)
-        url = urls().get(model, '')
+        url = getattr(zoos, table)().get(model, '')
         if not url.startswith(HTTP):
             raise UserError(f'{reference}: mmengine knows no URL for {model}')
         checkpoint = load_from_http(url, map_location)
-        if not prefix:
+        if scheme != 'mmcls://':
             return checkpoint
-        weights = checkpoint.get('state_dict', checkpoint)
-        kept = {n.removeprefix(prefix): weights[n] for n in weights if n.startswith(prefix)}
+        weights, part = checkpoint.get('state_dict', checkpoint), 'backbone.'
+        kept = {n.removeprefix(part): weights[n] for n in weights if n.startswith(part)}
         return {'state_dict': kept}
 
-    _register(scheme, load)
+    _register(scheme, load_from_zoo)
 
 
 def _refuse(reference: str, map_location: Any = None) -> dict[str, Any]:

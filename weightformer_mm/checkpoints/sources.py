@@ -26,12 +26,7 @@ def load_weights(
 ) -> dict[str, Any]:
     """Read a checkpoint from a path, ``http(s)://`` or ``hf://owner/name[@revision][/file]``.
 
-    Args:
-        map_location: as in `torch.load`.
-        with_config: keep the text of the config in it; only for a caller that copies it.
-
-    Raises:
-        UserError: it cannot be had or read; one line says why.
+    Arguments and errors as of `load_checkpoint_file`; a UserError, too, if it cannot be had.
     """
     reference = os.fspath(reference)
     if reference.startswith(HTTP):
@@ -42,30 +37,23 @@ def load_weights(
 
 def load_from_http(url: str, map_location: Any, with_config: bool = False) -> dict[str, Any]:
     """Download to torch's cache; torch renames the whole file, so several processes may do so at once."""
-    cached = Path(torch.hub.get_dir(), 'checkpoints', _cached_name(url))
-    is_new = not cached.is_file()
-    if is_new:
-        try:
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]  # many files are called epoch_12.pth
+    # URLError and HTTPError are OSErrors; a ValueError is about the URL itself
+    try:
+        name = urlsplit(url).path.rpartition('/')[2] or 'index'
+        cached = Path(torch.hub.get_dir(), 'checkpoints', f'{digest}-{name}')
+        is_new = not cached.is_file()
+        if is_new:
             cached.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(cached))
-        # URLError and HTTPError are OSErrors; a ValueError is about the URL itself
-        except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, 'reason', None) or error
-            raise UserError(f'{url}: download failed: {reason}') from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise UserError(
+            f'{url}: download failed: {getattr(error, "reason", None) or error}'
+        ) from error
     try:
         return load_checkpoint_file(cached, map_location, with_config)
     except UserError as error:
-        if (
-            is_new
-        ):  # an error page, or not what its name says; older files stay for their owner to judge
+        # an error page, or not what its name says; older files stay for their owner to judge
+        if is_new:
             cached.unlink(missing_ok=True)
         raise UserError(f'{url}: {error}') from error
-
-
-def _cached_name(url: str) -> str:
-    try:
-        name = urlsplit(url).path.rpartition('/')[2]
-    except ValueError as error:
-        raise UserError(f'{url} is no URL: {error}') from error
-    digest = hashlib.sha256(url.encode()).hexdigest()[:16]  # many files are called epoch_12.pth
-    return f'{digest}-{name or "index"}'

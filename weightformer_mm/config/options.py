@@ -1,8 +1,10 @@
-"""``--cfg-options KEY=VALUE``: parsed, checked against the config, merged."""
+"""What the command line changes in a config: ``--cfg-options KEY=VALUE``, and where its data lie."""
 
 from __future__ import annotations
 
 import inspect
+import os
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
@@ -28,6 +30,9 @@ _OTHER_KEYS = {
     'tta_pipeline',
 }
 
+# a path in these is no path of the data set, even where it begins alike; a command is made of words
+_NOT_DATA = ('load_from', 'model', 'work_dir', 'prepare_data')
+
 
 def apply_options(cfg: Config, options: Sequence[str]) -> None:
     """Merge ``KEY=VALUE`` strings into ``cfg``, values as mmengine's ``DictAction`` reads them.
@@ -41,8 +46,6 @@ def apply_options(cfg: Config, options: Sequence[str]) -> None:
     parsed = _parse(options)
     for key in parsed:
         _check_key(cfg, key)
-    for key in parsed:
-        _grow_list(cfg, key)
     try:
         cfg.merge_from_dict(parsed)
     except (KeyError, TypeError) as error:
@@ -63,29 +66,34 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_key(cfg: Config, key: str) -> None:
+    """Refuse a key that is misspelt or without effect; let a list grow where it names the next index."""
+    first, *rest = parts = key.split('.')
+    runner_keys = _runner_keys()
+    known = {*cfg, *runner_keys}
+    if first not in known:
+        raise UserError(f'--cfg-options {key}: no such key{_suggest(first, known)}')
+    if not rest and first not in runner_keys:
+        _refuse_variable(cfg, first)
+    node: Any = cfg.get(first)
+    for depth, part in enumerate(rest[:-1], start=1):
+        parent = '.'.join(parts[:depth])
+        if isinstance(node, dict):
+            similar = _suggest(part, node) if part not in node else ''
+            if similar:
+                raise UserError(f'--cfg-options {key}: no {part} in {parent}{similar}')
+            node = node.get(part)
+        elif isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            if isinstance(node, list) and part == str(len(node)):
+                cfg.merge_from_dict({parent: [*node, ConfigDict()]})
+            return
+
+
+def _runner_keys() -> set[str]:
     from mmengine.runner import Runner  # loads OpenCV, which a backbone does not need
 
-    runner_keys = set(inspect.signature(Runner.__init__).parameters) | _OTHER_KEYS
-    first, *rest = key.split('.')
-    if first not in {*cfg, *runner_keys}:
-        raise UserError(f'--cfg-options {key}: no such key{_suggest(first, {*cfg, *runner_keys})}')
-    if not rest and first not in runner_keys:
-        _refuse_variable(cfg, first, runner_keys)
-    node, parent = cfg.get(first), first
-    for part in rest[:-1]:
-        child = _child(node, part)
-        similar = _suggest(part, node) if child is None and isinstance(node, dict) else ''
-        if similar:
-            raise UserError(f'--cfg-options {key}: no {part} in {parent}{similar}')
-        node, parent = child, f'{parent}.{part}'
-
-
-def _child(node: Any, part: str) -> Any:
-    if isinstance(node, dict):
-        return node.get(part)
-    if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-        return node[int(part)]
-    return None
+    return {*inspect.signature(Runner.__init__).parameters, *_OTHER_KEYS}
 
 
 def _suggest(name: str, known: Collection[Any]) -> str:
@@ -93,31 +101,56 @@ def _suggest(name: str, known: Collection[Any]) -> str:
     return f'; did you mean {similar[0]}?' if similar else ''
 
 
-def _grow_list(cfg: Config, key: str) -> None:
-    """Append an empty dict for an option to fill in, where ``key`` asks for one entry more than there is."""
-    parts = key.split('.')
-    node: Any = cfg.get(parts[0])
-    for depth, part in enumerate(parts[1:-1], start=1):
-        if isinstance(node, list) and part == str(len(node)):
-            cfg.merge_from_dict({'.'.join(parts[:depth]): [*node, ConfigDict()]})
-        node = _child(node, part)
-
-
-def _refuse_variable(cfg: Config, name: str, runner_keys: set[str]) -> None:
+def _refuse_variable(cfg: Config, name: str) -> None:
     """A variable such as ``data_root`` was copied to where it counts when the config was read."""
     value = cfg[name]
     places = [
         place
-        for key in runner_keys & {*cfg}
+        for key in sorted(_runner_keys() & {*cfg})
         for place, node in nodes(cfg[key], key)
         if type(node) is type(value) and node == value
     ]
     if places:
-        shown = ', '.join(sorted(places)[:4]) + (', ...' if len(places) > 4 else '')
+        raise UserError(f'--cfg-options {name}: a variable, read already; set {", ".join(places)}')
+
+
+def use_data_root(cfg: Config, root: str | os.PathLike) -> None:
+    """Replace the config's top-level ``data_root`` wherever a path begins with it.
+
+    Data loaders, evaluators, pipelines and all else except the model take the new root; a path that begins
+    otherwise stays. ``prepare_data``, the command that makes the data, names the new root too. mmengine's
+    variables for configs cannot do this: those of mmdet and mmseg hold their paths as plain text.
+
+    Raises:
+        UserError: the config has no ``data_root`` at its top level, or no data loader uses it.
+    """
+    old = cfg.get('data_root')
+    if not isinstance(old, str) or not old:
         raise UserError(
-            f'--cfg-options {name}: a variable of the config file, without effect once the file is read; '
-            f'set {shown}'
+            f'--data-root: {cfg.filename} has no data_root at its top level; use --cfg-options'
         )
+    old, new = old.rstrip('/'), os.path.expanduser(os.fspath(root)).rstrip('/')
+    moved_keys = set()
+
+    def moved(node: Any, key: str) -> Any:
+        if isinstance(node, dict):
+            return ConfigDict({name: moved(node[name], key) for name in node})
+        if isinstance(node, (list, tuple)):
+            return type(node)(moved(item, key) for item in node)
+        if not isinstance(node, str) or not f'{node}/'.startswith(f'{old}/'):
+            return node
+        moved_keys.add(key)
+        return new + node[len(old) :]
+
+    for key in [key for key in cfg if key not in _NOT_DATA]:
+        cfg[key] = moved(cfg[key], key)
+    if not any(key.endswith('_dataloader') for key in moved_keys):
+        raise UserError(
+            f'--data-root: no data loader of {cfg.filename} has a path that begins with its data_root, {old}'
+        )
+    if isinstance(cfg.get('prepare_data'), str):
+        words = shlex.split(cfg.prepare_data)
+        cfg.prepare_data = shlex.join(moved(word, 'prepare_data') for word in words)
 
 
 def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:

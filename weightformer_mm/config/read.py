@@ -5,7 +5,6 @@ A Python config is a program. YAML and JSON name what is to be built, and only w
 
 from __future__ import annotations
 
-import ast
 import os
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,8 +17,8 @@ from mmengine.fileio import register_handler
 from mmengine.fileio.handlers import PickleHandler, YamlHandler
 
 from ..errors import UserError
-from .data_root import use_data_root
-from .options import apply_options
+from ..utils.translate import require_libraries
+from .options import apply_options, use_data_root
 from .types import check_types
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -39,12 +38,11 @@ def load_config(
         raise UserError(f'config not found: {path}')
     if path.suffix not in _SUFFIXES:
         raise UserError(f'{path} is no config: it should end in {", ".join(_SUFFIXES)}')
-    files = _python_files(path) if path.suffix == '.py' else [path]
     read_files_safely()
     try:
         cfg = Config.fromfile(str(path))
     except Exception as error:
-        problem = _explain(path, files, error)
+        problem = _explain(path, error)
         if problem is None:
             raise
         raise problem from error
@@ -69,8 +67,7 @@ class WriteOnlyPickleHandler(PickleHandler):
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         raise UserError(
-            f'{getattr(file, "name", "a .pkl file")} is a pickle, and reading it could run code; '
-            'save the data as JSON'
+            f'{getattr(file, "name", "a .pkl file")} is a pickle, which could run code; save it as JSON'
         )
 
 
@@ -81,12 +78,11 @@ def read_files_safely() -> None:
 
 
 def require(cfg: Config, keys: Sequence[str], purpose: str) -> None:
-    """Raise UserError unless the config has all keys that ``purpose`` needs."""
+    """Raise UserError unless the config has all keys that ``purpose`` needs, and its library is installed."""
     missing = [key for key in keys if cfg.get(key) is None]
     if missing:
-        raise UserError(
-            f'{cfg.filename} has no {", ".join(missing)}, which {purpose} needs; is it a _base_ part?'
-        )
+        raise UserError(f'{cfg.filename} has no {", ".join(missing)}, which {purpose} needs')
+    require_libraries(cfg.get('default_scope') or 'mmengine')
 
 
 def as_list(value: Any) -> list[Any]:
@@ -119,56 +115,34 @@ def type_name(node: Any) -> str:
     return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 
 
-def _python_files(path: Path) -> list[Path]:
-    """A Python config and its bases, parsed: mmengine's errors would name neither file nor line."""
-    try:
-        tree = ast.parse(path.read_text(encoding='utf-8'))
-    except SyntaxError as error:
-        raise UserError(f'{path}, line {error.lineno}: {error.msg}') from error
-    files = [path]
-    for node in tree.body:
-        if not isinstance(node, ast.Assign) or '_base_' not in map(ast.unparse, node.targets):
-            continue
-        for base in getattr(node.value, 'elts', [node.value]):
-            name = getattr(base, 'value', None)
-            if not isinstance(name, str):  # computed
-                continue
-            if '::' in name or '{{' in name:  # of an installed package, or filled in by mmengine
-                continue
-            base_path = Path(os.path.normpath(path.parent / name))
-            if not base_path.is_file():
-                raise UserError(f'{path}, line {base.lineno}: _base_ file not found: {base_path}')
-            files += _python_files(base_path)
-    return files
-
-
-def _explain(path: Path, files: list[Path], error: Exception) -> UserError | None:
+def _explain(path: Path, error: Exception) -> UserError | None:
     """An error met while mmengine ran the config; None where the config is not to blame."""
     if isinstance(error, ImportError):
-        return _explain_import(path, error)
-    own = {os.path.abspath(file) for file in files}
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if os.path.abspath(frame.filename) in own:
-            place = f'{frame.filename}, line {frame.lineno}'
-            return UserError(f'{place}: {type(error).__name__}: {error}')
+        cause: BaseException = error
+        while cause.__cause__ or cause.__context__:
+            cause = cause.__cause__ or cause.__context__
+        if not isinstance(cause, ModuleNotFoundError):
+            return None
+        return UserError(
+            f'{path}: custom_imports: {cause}; install that package or put its folder on PYTHONPATH'
+        )
+    # mmengine's errors name neither file nor line; its frames know the file that it reads
+    frames = list(traceback.walk_tb(error.__traceback__))
+    reading = [f.f_locals['filename'] for f, _ in frames if f.f_code.co_name == '_file2dict']
+    files = [os.path.abspath(file) for file in (path, *reading)]
+    if isinstance(error, SyntaxError) and error.filename == '<unknown>':
+        return UserError(f'{files[-1]}, line {error.lineno}: {error.msg}')
+    for frame, line in reversed(frames):
+        file = frame.f_code.co_filename
+        if file in files:
+            return UserError(f'{file}, line {line}: {type(error).__name__}: {error}')
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return UserError(f'{files[-2]}: _base_ file not found: {os.path.abspath(error.filename)}')
     if isinstance(error, AttributeError) and path.suffix != '.py':
         return UserError(f'{path}: the top level of a config must be keys with values')
     # what mmengine itself finds wrong: duplicate keys in two bases, a dict over a non-dict, broken JSON
-    if isinstance(
-        error, (KeyError, TypeError, ValueError, OSError, yaml.YAMLError, RecursionError)
-    ):
-        is_key = isinstance(error, KeyError) and error.args  # its text is in quotes
-        return UserError(f'{path}: {error.args[0] if is_key else error}')
-    return None
-
-
-def _explain_import(path: Path, error: ImportError) -> UserError | None:
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__
-    if not isinstance(cause, ModuleNotFoundError):
+    wrong = (KeyError, TypeError, ValueError, OSError, yaml.YAMLError, RecursionError)
+    if not isinstance(error, wrong):
         return None
-    return UserError(
-        f'{path}: custom_imports: {cause}; install that package (pip install -e . in its checkout) or put '
-        'its folder on PYTHONPATH'
-    )
+    is_key = isinstance(error, KeyError) and error.args  # its text is in quotes
+    return UserError(f'{path}: {error.args[0] if is_key else error}')

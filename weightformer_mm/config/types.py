@@ -18,20 +18,12 @@ from .options import nodes
 _SCOPES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
 # mmcv evaluates the type of a non-maximum suppression, mmdet's trackers the mode of their warp
 _EVALUATED = {'nms', 'soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri'}
-_WARPS = {f'cv2.MOTION_{n}' for n in ('TRANSLATION', 'EUCLIDEAN', 'AFFINE', 'HOMOGRAPHY')}
 # keys whose value mmengine looks up as it does a type
 _LOOKED_UP = {'constructor', 'collate_fn', 'auto_wrap_policy', 'worker_init_fn'}
 
 
 def check_types(cfg: Config, path: Any) -> None:
-    """Refuse names that are not registered, before any of them is looked up.
-
-    Args:
-        cfg: read from ``path``; what its ``custom_imports`` names is imported already.
-
-    Raises:
-        UserError: names the key.
-    """
+    """Raise UserError for a name that is not registered, before any is looked up; imports are done."""
     wanted = list(_names(cfg._cfg_dict))
     scopes = {name.split('.')[0] for _, _, name in wanted} | {cfg.get('default_scope')}
     known = _registered([scope for scope in _SCOPES if scope in scopes or scope == 'mmengine'])
@@ -43,10 +35,9 @@ def check_types(cfg: Config, path: Any) -> None:
         named = getattr(sys.modules.get(module), attribute, None)
         if named is not None and id(named) in objects:
             continue
-        if key == 'type' or '.' in name:
+        if key in ('type', 'warp_mode') or '.' in name:
             raise UserError(
-                f'{path}: {place}={name[:80]!r} is not registered: misspelt, or its module is missing '
-                'from custom_imports; only a Python config may name any function'
+                f'{path}: {place}={name[:80]!r} is not registered: misspelt, or not in custom_imports'
             )
 
 
@@ -55,9 +46,8 @@ def _names(cfg: Any) -> Iterator[tuple[str, str, str]]:
     for place, node in nodes(cfg, ''):
         for key, value in node.items() if isinstance(node, dict) else ():
             is_name = str(key).endswith('type') or key in _LOOKED_UP
-            is_warp = key == 'warp_mode' and value not in _WARPS
-            if isinstance(value, str) and (is_name or is_warp):
-                yield f'{place}.{key}'.lstrip('.'), 'type' if is_warp else str(key), value
+            if isinstance(value, str) and (is_name or key == 'warp_mode'):
+                yield f'{place}.{key}'.lstrip('.'), str(key), value
 
 
 def _registered(scopes: list[str]) -> dict[str, Any]:

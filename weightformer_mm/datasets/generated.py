@@ -73,41 +73,38 @@ class Generator:
         manifest = self._read_manifest(out)
         if not force and manifest is not None and manifest == self._manifest(out, parameters):
             return False
-        self._check_replaceable(out, force)
         try:
+            self._check_replaceable(out, force)
             out.parent.mkdir(parents=True, exist_ok=True)
             with _work_folder(out) as work:
                 new = work / 'new'
                 new.mkdir()
-                total, name = parameters['train'] + parameters['val'], self.name.rpartition('.')[2]
-                with tqdm(total=total, desc=name, unit='image', disable=not progress) as bar:
-                    for _ in write_files(new):
-                        bar.update()
+                total, name = parameters['train'] + parameters['val'], self.name.split('.')[-1]
+                for _ in tqdm(write_files(new), name, total, unit='image', disable=not progress):
+                    pass
                 marker = f'{self.tool} may delete and remake this folder: keep nothing else here.\n'
                 (new / MARKER).write_text(f'Made by {self.name}.\n{marker}', encoding='utf-8')
                 manifest = json.dumps(self._manifest(new, parameters), indent=2)
                 (new / MANIFEST).write_text(f'{manifest}\n', encoding='utf-8')
                 self._check_replaceable(out, force)  # again: making the set took a while
                 _replace(out, new, work / 'old')
-        except (FileExistsError, NotADirectoryError):
-            raise UserError(f'{out}: a file stands where a folder is needed') from None
+        except Timeout:
+            raise UserError(f'another run is writing {out} now') from None
         except OSError as error:
-            raise UserError(f'cannot write {out}: {error.strerror}') from error
+            raise UserError(f'cannot write the folder {out}: {error.strerror}') from error
         return True
 
     def _check_replaceable(self, out: Path, force: bool) -> None:
         """Raise unless ``out`` is absent, empty, or a set that this run may replace."""
         if not out.exists():
             return
-        if not out.is_dir():
-            raise UserError(f'{out} is not a folder; choose another --out')
-        problem, strange = None, next((name for name in _names(out) if not self._owns(name)), None)
-        if strange is not None:
-            problem = f'holds {strange}, which this generator did not write'
-        elif any(out.iterdir()) and not (out / MARKER).is_file():
-            problem = f'has no {MARKER}, so this generator did not make it'
+        problem = next((f'holds {name}' for name in _names(out) if not self._owns(name)), None)
+        if problem is None and any(out.iterdir()) and not (out / MARKER).is_file():
+            problem = f'has no {MARKER}'
         if problem is not None:
-            raise UserError(f'{out} {problem}; it is left as it is, choose another --out')
+            raise UserError(
+                f'{out} {problem}: this generator did not make it; it is left as it is, choose another --out'
+            )
         manifest = self._read_manifest(out)
         if manifest is not None and not force:
             facts = {'version': manifest.get('version'), **manifest['parameters']}
@@ -123,16 +120,12 @@ class Generator:
     def _manifest(self, folder: Path, parameters: dict) -> dict:
         """The manifest of a folder; its checksum is over the names and digests of the other files."""
         total = hashlib.sha256()
-        for name in sorted(_names(folder)):
-            if name != MANIFEST and self._owns(name) and (folder / name).is_file():
+        for name in sorted(filter(self._owns, _names(folder))):
+            if name != MANIFEST and (folder / name).is_file():
                 digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
                 total.update(f'{digest}  {name}\n'.encode())
-        return {
-            'generator': self.name,
-            'version': self.version,
-            'parameters': parameters,
-            'checksum': total.hexdigest(),
-        }
+        facts = {'generator': self.name, 'version': self.version, 'parameters': parameters}
+        return {**facts, 'checksum': total.hexdigest()}
 
     def _read_manifest(self, folder: Path) -> dict | None:
         """The manifest that stands in a folder; None where this generator wrote none."""
@@ -160,22 +153,18 @@ def _replace(out: Path, new: Path, old: Path) -> None:
 @contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside ``out`` for the only run that makes ``out``."""
-    lock, prefix = FileLock(out.with_name(f'.{out.name}.lock')), f'.{out.name}.partial-'
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f'another run is writing {out} now') from None
-    try:
-        for left in out.parent.glob(f'{glob.escape(prefix)}*'):  # by a run that was killed
-            own = left.is_dir() and {path.name for path in left.iterdir()} <= {'new', 'old'}
-            if own and not left.is_symlink():
-                logger.warning('removing what an interrupted run left in %s', left)
-                shutil.rmtree(left)
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent) as work:
-            yield Path(work)
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # before others can lock it
-        lock.release()
+    lock, prefix = out.with_name(f'.{out.name}.lock'), f'.{out.name}.partial-'
+    with FileLock(lock, timeout=0):
+        try:
+            for left in out.parent.glob(f'{glob.escape(prefix)}*'):  # by a run that was killed
+                own = left.is_dir() and {path.name for path in left.iterdir()} <= {'new', 'old'}
+                if own and not left.is_symlink():
+                    logger.warning('removing what an interrupted run left in %s', left)
+                    shutil.rmtree(left)
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=out.parent) as work:
+                yield Path(work)
+        finally:
+            lock.unlink(missing_ok=True)  # before others can lock it
 
 
 def _names(folder: Path, inside: str = '') -> Iterator[str]:

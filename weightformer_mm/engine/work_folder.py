@@ -9,7 +9,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -61,8 +61,7 @@ def _lock(file: TextIO, folder: Path) -> None:
     except (BlockingIOError, PermissionError) as error:
         file.seek(0)
         raise UserError(
-            f'{folder}: another training runs there ({file.read().strip()}); wait for it, stop it, or '
-            'choose another --work-dir'
+            f'{folder}: another training runs there ({file.read().strip()}); choose another --work-dir'
         ) from error
     except OSError:  # a file system without locks
         pass
@@ -73,34 +72,21 @@ def _lock(file: TextIO, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Resumable:
-    """A checkpoint that a run continues from.
-
-    Attributes:
-        path: its file.
-        content: what is in it.
-        passed_over: newer checkpoints that cannot be continued from, each with the reason.
-    """
+    """A checkpoint that a run continues from, and why newer ones were passed over."""
 
     path: Path
     content: dict[str, Any]
-    passed_over: list[str] = field(default_factory=list)
+    passed_over: list[str]
 
     @classmethod
     def read(cls, path: str | Path, passed_over: list[str] | None = None) -> Resumable:
-        """Read the checkpoint at ``path``.
-
-        Raises:
-            UserError: it is missing or damaged, holds no state of a run, or has values that are not finite.
-        """
+        """Read ``path``; UserError if it is damaged, holds no state of a run, or values are not finite."""
         path = Path(path).expanduser()
         content = load_weights(path)
         check_resumable(content, path)
         for part in ('state_dict', 'ema_state_dict', 'optimizer'):
-            problem = _spoilt(content.get(part))
-            if problem is not None:
-                raise UserError(
-                    f'{path}: {part} {problem}; the file is damaged, or the training had diverged'
-                )
+            for problem in _problems(content.get(part), part):
+                raise UserError(f'{path}: {problem}; the file is damaged, or the training diverged')
         return cls(path, content, passed_over or [])
 
     @classmethod
@@ -118,21 +104,19 @@ class Resumable:
             UserError: there are checkpoints, or a note of one, and none can be continued from.
         """
         work_dir, failures = Path(work_dir), []
-        for path in candidates(work_dir, template, Path(folder or work_dir)):
+        for path in _candidates(work_dir, template, Path(folder or work_dir)):
             try:
                 return cls.read(path, failures)
             except UserError as error:
                 failures.append(str(error))
-        if failures:
-            raise UserError(
-                f'--resume: no checkpoint of {work_dir} can be continued from: {"; ".join(failures)}'
-            )
         note = work_dir / NOTE
-        if not note.is_file():
-            return None
-        what = _noted(note)
-        what = f'names {what}, which is not there' if what else 'is empty'
-        raise UserError(f'{note} {what}; give --resume the path of a checkpoint')
+        if not failures:
+            if not note.is_file():
+                return None
+            failures = [f'{NOTE} names {note.read_text(errors="replace")!r}, which is not there']
+        raise UserError(
+            f'--resume: no checkpoint of {work_dir} can be continued from: {"; ".join(failures)}'
+        )
 
 
 def checkpoint_pattern(template: str, before: str = '') -> re.Pattern[str]:
@@ -141,39 +125,34 @@ def checkpoint_pattern(template: str, before: str = '') -> re.Pattern[str]:
     return re.compile(f'{before}{re.escape(head)}(\\d+){re.escape(rest.partition("}")[2])}')
 
 
-def candidates(work_dir: Path, template: str, folder: Path) -> list[Path]:
+def _candidates(work_dir: Path, template: str, folder: Path) -> list[Path]:
     """Checkpoints in the order in which to try them: the noted one, those before it, those after it."""
-    noted = _noted(work_dir / NOTE)
-    first = [path for path in (work_dir / noted.name, noted) if path.is_file()][:1] if noted else []
+    note = work_dir / NOTE
+    text = note.read_text(errors='replace').strip() if note.is_file() else ''
+    noted = Path(text.replace('\0', ''))
+    first = [path for path in (work_dir / noted.name, noted) if path.is_file()][:1]
     pattern = checkpoint_pattern(template)
     folders = {work_dir, folder, *(path.parent for path in first)}
     matches = {path: pattern.fullmatch(path.name) for each in folders for path in each.glob('*')}
     numbers = {path: int(match[1]) for path, match in matches.items() if match}
-    match = pattern.fullmatch(noted.name) if noted else None
+    match = pattern.fullmatch(noted.name)
     last = int(match[1]) if match else math.inf  # a higher number may be of an earlier run
     others = sorted(numbers, key=lambda path: (numbers[path] > last, -numbers[path]))
     return [*first, *(path for path in others if path not in first)]
 
 
-def _spoilt(value: Any, name: str = '') -> str | None:
-    """The first tensor below ``value`` with other than finite numbers, and why; None if there is none."""
+def _problems(value: Any, name: str) -> Iterator[str]:
+    """The tensors below ``value`` with other than finite numbers, and why."""
     if isinstance(value, Tensor):
         why = unusable(value) or ('' if _is_finite(value) else 'not finite')
-        return f'{name} is {why}' if why else None
-    value = dict(enumerate(value)) if isinstance(value, (list, tuple)) else value
-    items = value.items() if isinstance(value, dict) else ()
-    found = (_spoilt(item, f'{name}.{key}' if name else str(key)) for key, item in items)
-    return next(filter(None, found), None)
+        if why:
+            yield f'{name} is {why}'
+    elif isinstance(value, (dict, list, tuple)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _problems(item, f'{name}.{key}')
 
 
 def _is_finite(tensor: Tensor) -> bool:
     """Whether all values are finite; so is a mask of zeros and infinities, which some models keep."""
     finite = tensor.isfinite()
-    if bool(finite.all()):
-        return True
-    return bool(finite.any()) and not tensor[finite].any() and not tensor.isnan().any()
-
-
-def _noted(note: Path) -> Path | None:
-    text = note.read_text(errors='replace').strip() if note.is_file() else ''
-    return Path(text) if text and '\0' not in text else None
+    return bool(finite.all() or (finite.any() and not tensor[finite].any()))

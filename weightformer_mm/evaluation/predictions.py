@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,40 +34,32 @@ class DumpClasses(BaseMetric):
         self.path = path
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        names = (self.dataset_meta or {}).get('classes')
         for sample in data_samples:
-            score, label = sample['pred_score'].max(dim=-1)
-            self.results.append((sample['img_path'], int(label), float(score)))
+            score, label = (value.item() for value in sample['pred_score'].max(dim=-1))
+            name = names[label] if names else None
+            prediction = {'label': label, 'class': name, 'score': score}
+            self.results.append({'file_name': sample['img_path'], **prediction})
 
     def compute_metrics(self, results: list) -> dict:
-        names = (self.dataset_meta or {}).get('classes')
-        keys = ('file_name', 'label', 'class', 'score')
-        predictions = [
-            dict(zip(keys, (file_name, label, names[label] if names else None, score)))
-            for file_name, label, score in results
-        ]
-        Path(self.path).write_text(json.dumps(predictions) + '\n', encoding='utf-8')
+        Path(self.path).write_text(json.dumps(results) + '\n', encoding='utf-8')
         return {}
 
 
 class OutputHook(Hook):
     """Write a file of its own for every test image, below ``out_dir`` as the images lie below their folder.
 
+    A subclass has ``rename``, from the path of an image to that of its file, and ``write``.
+
     Args:
         out_dir: folder of the files.
         root: absolute path of the folder of the images; None, and where an image lies elsewhere: the folder
             that all of them have in common.
-        rename: from the path of an image to that of its file.
         final: where the files are moved to afterwards, if not ``out_dir``.
     """
 
-    def __init__(
-        self,
-        out_dir: Path,
-        root: Path | None,
-        rename: Callable[[Path], Path],
-        final: Path | None = None,
-    ) -> None:
-        self.out_dir, self.root, self.rename, self.final = out_dir, root, rename, final or out_dir
+    def __init__(self, out_dir: Path, root: Path | None, final: Path | None = None) -> None:
+        self.out_dir, self.root, self.final = out_dir, root, final or out_dir
         self.names: dict[Path, Path] = {}
 
     def before_test(self, runner: Any) -> None:
@@ -77,9 +69,8 @@ class OutputHook(Hook):
             UserError: a file would replace an image or an annotation, or be written through a link.
         """
         dataset = runner.test_dataloader.dataset
-        if not hasattr(dataset, 'get_data_info'):
-            return
-        infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+        known = range(len(dataset) if hasattr(dataset, 'get_data_info') else 0)
+        infos = [dataset.get_data_info(index) for index in known]
         images = {os.path.abspath(info['img_path']) for info in infos if info.get('img_path')}
         if not images:
             return
@@ -99,10 +90,6 @@ class OutputHook(Hook):
             name = self.names.get(path) or self.rename(Path(path.name))
             self.write(runner, sample, make_below(self.out_dir, name))
 
-    def write(self, runner: Any, sample: Any, path: Path) -> None:
-        """Write the file of one image."""
-        raise NotImplementedError
-
 
 class WriteLabelsHook(OutputHook):
     """Write the predicted labels of every test image as a PNG of one channel, below ``labels/``.
@@ -111,10 +98,8 @@ class WriteLabelsHook(OutputHook):
     That names its files by the images' base names alone, which makes ``a/0.png`` and ``b/0.png`` one file.
     """
 
-    def __init__(self, out_dir: Path, root: Path | None, final: Path) -> None:
-        super().__init__(
-            out_dir, root, lambda path: Path('labels', path.with_suffix('.png')), final
-        )
+    def rename(self, path: Path) -> Path:
+        return Path('labels', path.with_suffix('.png'))
 
     def write(self, runner: Any, sample: Any, path: Path) -> None:
         labels = sample.pred_sem_seg.data.squeeze().cpu().numpy()  # (H, W)

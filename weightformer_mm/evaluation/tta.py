@@ -70,21 +70,20 @@ class InstanceTTAModel(BaseTTAModel):
         Returns:
             For each image the sample of its first view with the merged instances.
         """
-        return [self._merge(views) for views in data_samples_list]
-
-    def _merge(self, views: Sequence[Any]) -> Any:
         from mmcv.ops import batched_nms
 
-        instances = InstanceData.cat([_flipped_back(view) for view in views])
-        if len(instances) > 0:
-            boxes, kept = batched_nms(
-                instances.bboxes, instances.scores, instances.labels, self.tta_cfg['nms']
-            )
-            kept = kept[: self.tta_cfg['max_per_img']]
-            instances = instances[kept]
-            instances.scores = boxes[: len(kept), -1]  # soft NMS lowers them
-        merged = views[0]
-        merged.pred_instances = instances
+        merged = []
+        for views in data_samples_list:
+            found = InstanceData.cat([_flipped_back(view) for view in views])
+            if len(found) > 0:
+                boxes, kept = batched_nms(
+                    found.bboxes, found.scores, found.labels, self.tta_cfg['nms']
+                )
+                kept = kept[: self.tta_cfg['max_per_img']]
+                found = found[kept]
+                found.scores = boxes[: len(kept), -1]  # soft NMS lowers them
+            merged.append(views[0])
+            merged[-1].pred_instances = found
         return merged
 
 
@@ -93,9 +92,8 @@ def _flipped_back(view: Any) -> InstanceData:
     from mmdet.structures.bbox import bbox_flip
 
     found, info = view.pred_instances, view.metainfo
-    instances = InstanceData(bboxes=found.bboxes, scores=found.scores, labels=found.labels)
-    if 'masks' in found:
-        instances.masks = found.masks
+    names = [name for name in ('bboxes', 'scores', 'labels', 'masks') if name in found]
+    instances = InstanceData(**{name: found[name] for name in names})
     direction = info['flip_direction'] if info.get('flip') else info.get(_HIDDEN_FLIP)
     if direction is not None:
         instances.bboxes = bbox_flip(instances.bboxes, info['ori_shape'], direction)

@@ -89,18 +89,8 @@ def _add_mlp(block: Any, x: Tensor, normed: Tensor | None = None) -> Tensor:
     scale = None
     if block.drop_path.training and not isinstance(block.drop_path, nn.Identity):
         scale = block.drop_path(x.new_ones(len(x), 1, 1, 1)).flatten()  # (B,)
-    return ops.residual_mlp(
-        x,
-        norm.weight,
-        norm.bias,
-        weight1,
-        linear1.bias,
-        linear2.weight,
-        linear2.bias,
-        scale,
-        normed,
-        norm.published_eps(),
-    )
+    parameters = norm.weight, norm.bias, weight1, linear1.bias, linear2.weight, linear2.bias
+    return ops.residual_mlp(x, *parameters, scale, normed, norm.published_eps())
 
 
 def run_recomputed(block: nn.Module, x: Tensor) -> Tensor:

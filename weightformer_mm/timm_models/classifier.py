@@ -26,14 +26,12 @@ class ImageClassifier(nn.Module):
         num_classes: 0 leaves the head out.
         in_chans: channels of the image.
         global_pool: ``'avg'``, or ``''`` for maps instead of vectors, which needs ``num_classes=0``.
-        img_size: side, or height and width, in pixels. No weight depends on it; timm's data pipelines ask
-            for it through ``pretrained_cfg``.
         drop_rate: dropout before the head.
         proj_drop_rate: dropout in the MLP of each block, ``drop_rate`` of `BlockOptions`.
         **block_options: the other fields of `BlockOptions`.
 
     Raises:
-        ValueError: for an unknown arch, strategy or pooling, or an image size under one patch.
+        ValueError: for an unknown arch, strategy or pooling.
     """
 
     def __init__(
@@ -43,7 +41,6 @@ class ImageClassifier(nn.Module):
         num_classes: int = 1000,
         in_chans: int = 3,
         global_pool: str = 'avg',
-        img_size: int | Sequence[int] | None = None,
         drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
         **block_options: Any,
@@ -51,9 +48,6 @@ class ImageClassifier(nn.Module):
         super().__init__()
         options = BlockOptions(proj_drop_rate, **block_options)
         self.backbone = network(arch=arch, in_channels=in_chans, out_indices=-1, **vars(options))
-        least = self.backbone.least_size
-        if img_size is not None and min(as_pair(img_size)) < least:
-            raise ValueError(f'expected img_size of at least {least} pixels, got {img_size}')
         self.in_chans = in_chans
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
@@ -156,8 +150,7 @@ class ImageClassifier(nn.Module):
             raise ValueError(f"unknown output_fmt {output_fmt!r}; choose 'NCHW' or 'NHWC'")
         chosen = take_indices(indices, len(self.backbone.units))
         (last,) = self.backbone.out_indices
-        end = chosen[-1] if stop_early or intermediates_only else last
-        run = chosen if end in chosen else (*chosen, end)
+        run = chosen if stop_early or intermediates_only else tuple(sorted({*chosen, last}))
         maps = dict(zip(run, self.backbone.intermediates(x, run)))
         sizes = list(zip(self.backbone.unit_channels, self.backbone.unit_strides))
 
@@ -171,7 +164,7 @@ class ImageClassifier(nn.Module):
             intermediates = [x.permute(0, 2, 3, 1) for x in intermediates]
         if intermediates_only:
             return intermediates
-        return normalised(last) if end == last else maps[end], intermediates
+        return normalised(last) if last in run else maps[run[-1]], intermediates
 
     def prune_intermediate_layers(
         self,
@@ -193,26 +186,14 @@ class ImageClassifier(nn.Module):
         return list(chosen)
 
 
-def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width of an image; a ValueError if there are not one or two numbers."""
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2:
-        raise ValueError(f'expected img_size to be a side or (height, width), got {size}')
-    return pair
-
-
 def take_indices(indices: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
     """Units from 0 for what timm's users give: a sequence, n for the last n, None for all.
 
     Raises:
         ValueError: if one is out of range, or they do not increase.
     """
-    indices = count if indices is None else indices
-    if isinstance(indices, int):
-        if not 1 <= indices <= count:
-            raise ValueError(
-                f'expected the last 1 to {count} maps, got {indices}; to choose one by its index, '
-                'give a sequence'
-            )
-        indices = range(count - indices, count)
+    if isinstance(indices, int) and not 1 <= indices <= count:
+        raise ValueError(f'expected the last 1 to {count} maps, or a sequence; got {indices}')
+    if indices is None or isinstance(indices, int):
+        return tuple(range(count - (indices or count), count))
     return resolve_out_indices(indices, count, 'maps')

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from .classifier import ImageClassifier, take_indices
 
-_DEFAULT_COUNT = 4
-
 
 class FeatureMaps(nn.Module):
     """What ``features_only=True`` gives: a backbone's maps without output norms, and no unit after the last.
@@ -31,7 +29,7 @@ class FeatureMaps(nn.Module):
         super().__init__()
         count = len(model.backbone.units)
         if out_indices is None:
-            out_indices = min(_DEFAULT_COUNT, count)
+            out_indices = min(4, count)
         self.out_indices = take_indices(out_indices, count)
         self.feature_info = FeatureInfo(model.feature_info, self.out_indices)
         self.backbone = model.backbone

@@ -3,93 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.layers import to_2tuple
+from timm.models import (
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+    resolve_pretrained_cfg,
+)
 from torch import nn
 
 from ..backbones import PyramidWeightFormer, WeightFormer
 from ..backbones.base import DynamicBackbone
-from .classifier import ImageClassifier, as_pair
+from .classifier import ImageClassifier
 from .features import FeatureMaps
-from .weights import Pretrained
+from .weights import load_pretrained
 
 __all__: list[str] = []  # register_model adds the entry points
 
-_RELEASED = {
-    'tiny': dict(hf_hub_id='RuizeHe/weightformer-t'),
-    'small': dict(hf_hub_id='RuizeHe/weightformer-s'),
-    'base': dict(hf_hub_id='RuizeHe/weightformer-b', input_size=(3, 448, 448)),
+_NETWORKS = {
+    'weightformer': (WeightFormer, 'patch_embed.proj'),
+    'pyramid_weightformer': (PyramidWeightFormer, 'stages.0.downsample.conv1'),
 }
-# mean and std are timm's defaults, those of ImageNet: the released training normalised with them, though
-# the released model card says 0.5.
-_COMMON = dict(classifier='head', paper_ids='arXiv:2605.01711')
+_RELEASED = {
+    'weightformer_tiny': dict(hf_hub_id='RuizeHe/weightformer-t'),
+    'weightformer_small': dict(hf_hub_id='RuizeHe/weightformer-s'),
+    'weightformer_base': dict(hf_hub_id='RuizeHe/weightformer-b', input_size=(3, 448, 448)),
+}
 _ARCHS = {
-    f'{prefix}_{arch}': (network, arch)
-    for prefix, network in (
-        ('weightformer', WeightFormer),
-        ('pyramid_weightformer', PyramidWeightFormer),
-    )
+    f'{prefix}_{arch}': (network, arch, f'backbone.{first_conv}')
+    for prefix, (network, first_conv) in _NETWORKS.items()
     for arch in network.arch_settings
 }
 MODEL_NAMES = tuple(_ARCHS)
 
+# mean and std are timm's defaults, those of ImageNet: the released training normalised with them, though
+# the released model card says 0.5.
 default_cfgs = generate_default_cfgs(
     {
-        f'weightformer_{arch}.in1k': dict(
-            _COMMON, first_conv='backbone.patch_embed.proj', **released
+        f'{name}.{"in1k" if name in _RELEASED else "untrained"}': dict(
+            classifier='head',
+            first_conv=first_conv,
+            paper_ids='arXiv:2605.01711',
+            **_RELEASED.get(name, {}),
         )
-        for arch, released in _RELEASED.items()
-    }
-    | {
-        f'pyramid_weightformer_{arch}.untrained': dict(
-            _COMMON, first_conv='backbone.stages.0.downsample.conv1'
-        )
-        for arch in PyramidWeightFormer.arch_settings
+        for name, (_, _, first_conv) in _ARCHS.items()
     }
 )
 
 
-def _build(
-    name: str, network: type[DynamicBackbone], pretrained: bool, **options: Any
-) -> nn.Module:
-    if options.get('features_only'):
-        # a head would only be checked against the weights and then thrown away
-        options['num_classes'] = 0
-    read = Pretrained(name, options) if pretrained else None
-    model = build_model_with_cfg(
-        partial(ImageClassifier, network),
-        name,
-        pretrained,
-        # None is for `FeatureMaps` to choose; timm's own classes want a number
-        feature_cfg=dict(
-            out_indices=4 if 'feature_cls' in options else None, feature_cls=FeatureMaps
-        ),
-        pretrained_filter_fn=read and read.filter,
-        **(read.options(options) if read else options),
-    )
-    if read:
-        read.restore(model)
-    if options.get('img_size') is not None:
-        channels = model.pretrained_cfg['input_size'][0]
-        size = as_pair(options['img_size'])
-        model.pretrained_cfg = dict(model.pretrained_cfg, input_size=(channels, *size))
-        model.default_cfg = model.pretrained_cfg
-    return model
-
-
 def _entry_point(name: str, network: type[DynamicBackbone], arch: str) -> Callable[..., nn.Module]:
-    def create(pretrained: bool = False, **options: Any) -> nn.Module:
-        return _build(name, network, pretrained, **dict(dict(arch=arch), **options))
+    def create(pretrained: bool = False, img_size: Any = None, **options: Any) -> nn.Module:
+        options.setdefault('arch', arch)
+        config = resolve_pretrained_cfg(
+            name, options.pop('pretrained_cfg', None), options.pop('pretrained_cfg_overlay', None)
+        ).to_dict()
+        if img_size is not None:
+            height, width = to_2tuple(img_size)
+            config['input_size'] = (config['input_size'][0], height, width)
+        if options.get('features_only'):
+            # a head would only be checked against the weights and then thrown away
+            options['num_classes'] = 0
+        # None is for `FeatureMaps` to choose; timm's own classes want a number
+        outputs = 4 if 'feature_cls' in options else None
+        cache_dir = options.pop('cache_dir', None)
+
+        def build(**arguments: Any) -> ImageClassifier:
+            model = ImageClassifier(network, **arguments)
+            if pretrained:
+                load_pretrained(model, config, cache_dir)
+            return model
+
+        return build_model_with_cfg(
+            build,
+            name,
+            pretrained=False,  # timm reads nothing itself
+            pretrained_cfg=config,
+            feature_cfg=dict(out_indices=outputs, feature_cls=FeatureMaps),
+            **options,
+        )
 
     create.__name__ = create.__qualname__ = name
     create.__doc__ = (
         f'`{network.__name__}` {arch} with a classification head. Options: those of `ImageClassifier`, '
-        '``features_only`` and ``out_indices``.'
+        "``features_only`` and ``out_indices``; ``img_size``, in pixels, is for timm's data pipelines alone."
     )
     return create
 
 
-for _name, _arguments in _ARCHS.items():
-    globals()[_name] = register_model(_entry_point(_name, *_arguments))
+for _name, (_network, _arch, _) in _ARCHS.items():
+    globals()[_name] = register_model(_entry_point(_name, _network, _arch))

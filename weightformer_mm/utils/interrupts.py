@@ -25,25 +25,26 @@ def stopped_by(interrupt: KeyboardInterrupt, way_on: str = '') -> Interrupted:
 
 def forget_workers() -> None:
     """Ignore that workers of data loaders end: torch would raise for each, wherever the program then is."""
-    if hasattr(signal, 'SIGCHLD') and threading.current_thread() is threading.main_thread():
+    if hasattr(signal, 'SIGCHLD') and _is_main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Hold both signals back until the block ends."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     came: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    held = [number for number, handler in handlers.items() if callable(handler)]
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS if _is_main_thread()}
+    held = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in held:
         signal.signal(number, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        for number in held:
-            signal.signal(number, handlers[number])
+        for number, handler in held.items():
+            signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import tempfile
 import unicodedata
@@ -16,14 +17,7 @@ PARTIAL = '.partial-'  # begins the names of temporary folders that hold one unf
 
 
 def make_folder(path: str | os.PathLike, option: str) -> Path:
-    """Make the folder if needed, check that it can be written to, and return its absolute path.
-
-    Args:
-        option: the command line option that named it, for the message.
-
-    Raises:
-        UserError: nothing can be written there.
-    """
+    """Make the folder if needed and return its absolute path; UserError if nothing can be written there."""
     folder = Path(path).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,20 +60,14 @@ def refuse_replacing(option: str, targets: Iterable[Path], sources: Iterable[str
     read = {_identity(path) for path in sources} - {None}
     for target in targets:
         if _identity(target) in read:
-            raise UserError(
-                f'{option} {target}: this file is read, and would be replaced; choose another place'.lstrip()
-            )
+            raise UserError(f'{option} {target}: this file is read; choose another place'.lstrip())
 
 
 def refuse_inside(option: str, targets: Iterable[Path], folders: Iterable[Path]) -> None:
     """Raise UserError if one of ``targets`` is, or would lie in, one of the folders that are read."""
-    folders = list(folders)
-    for target in targets:
-        for folder in folders:
-            if lies_in(target, folder):
-                raise UserError(
-                    f'{option} {target}: lies in {folder}, which is read; choose a folder outside it'
-                )
+    for target, folder in itertools.product(targets, folders):
+        if lies_in(target, folder):
+            raise UserError(f'{option} {target}: lies in {folder}, which is read; choose another')
 
 
 def name_outputs(
@@ -90,18 +78,15 @@ def name_outputs(
     What ``rename`` leaves alone keeps its name; others may get ``-2``, ``-3``, ... at the end. Every process
     finds the same names.
     """
-    relative = {Path(source): Path(source).relative_to(root) for source in sources}
-    order = sorted(
-        relative, key=lambda source: (rename(relative[source]) != relative[source], source)
-    )
-    wanted = {source: rename(relative[source]) for source in order}
+    plain = {Path(source): Path(source).relative_to(root) for source in sources}
+    wanted = {source: rename(name) for source, name in plain.items()}
     taken = {_folded(parent) for name in wanted.values() for parent in name.parents}
     names = {}
-    for source, name in wanted.items():
-        free, number = name, 1
+    for source in sorted(wanted, key=lambda source: (wanted[source] != plain[source], source)):
+        name = free = wanted[source]
+        numbers = itertools.count(2)
         while _folded(free) in taken:
-            number += 1
-            free = name.with_name(f'{name.stem}-{number}{name.suffix}')
+            free = name.with_name(f'{name.stem}-{next(numbers)}{name.suffix}')
         taken.add(_folded(free))
         names[source] = free
     return names
@@ -114,12 +99,9 @@ def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
     It has the name of ``path``, in a temporary folder beside it. The file is on the disk before it is moved.
     If ``path`` is a link, the link is replaced, and what it points to is left alone.
 
-    Args:
-        replace: whether a file that is there may be replaced.
-
     Raises:
-        FileExistsError: there is one, and it may not.
-        OSError: the file cannot be written, or the block wrote nothing.
+        OSError: the file cannot be written, or the block wrote nothing, or one is there and may not be
+            replaced.
     """
     try:
         with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
@@ -128,8 +110,10 @@ def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
             if not partial.is_file() or not partial.stat().st_size:
                 raise OSError(errno.EIO, 'nothing was written', str(path))
             _sync(partial)
-            _place(partial, path, replace)
-            _sync_folder(path.parent)
+            # a hard link never replaces, unlike a look beforehand
+            (os.replace if replace else os.link)(partial, path)
+            with suppress(OSError):  # not every system syncs a folder
+                _sync(path.parent)
     except OSError as error:
         if error.errno and PARTIAL in str(error.filename or PARTIAL):
             error.filename, error.filename2 = str(path), None  # the name that the user knows
@@ -148,7 +132,8 @@ def staged(folder: Path) -> Iterator[Path]:
         for file, target in zip(files, targets):
             os.replace(file, target)
         for parent in {target.parent for target in targets}:
-            _sync_folder(parent)
+            with suppress(OSError):
+                _sync(parent)
 
 
 def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
@@ -165,28 +150,9 @@ def _folded(name: Path) -> str:
     return unicodedata.normalize('NFC', str(name)).casefold()
 
 
-def _place(partial: Path, path: Path, replace: bool) -> None:
-    if not replace:
-        try:
-            os.link(partial, path)  # unlike a look beforehand, never replaces
-            return
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if os.path.lexists(path):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-    os.replace(partial, path)
-
-
 def _sync(path: Path) -> None:
-    with path.open('rb') as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every system lets one
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

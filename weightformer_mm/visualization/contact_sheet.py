@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from ..utils.writing import written_whole
 
@@ -40,12 +40,7 @@ def write_contact_sheet(
         text = caption.encode('ascii', 'replace').decode()  # the font may have no other letters
         pen.text((x, y + side + 2), text[-(width // _LETTER) :], 'black')
         for picture in pictures:
-            sheet.paste(_fit(Image.fromarray(picture), side), (x, y))
+            sheet.paste(ImageOps.contain(Image.fromarray(picture), (side, side)), (x, y))
             x += side + 2
     with written_whole(out) as partial:
         sheet.save(partial, quality=95)
-
-
-def _fit(picture: Image.Image, side: int) -> Image.Image:
-    scale = side / max(picture.size)
-    return picture.resize([max(1, round(length * scale)) for length in picture.size])

@@ -26,11 +26,7 @@ _WRITABLE = ('.jpg', '.jpeg', '.png')
 
 
 def use_visualizer(cfg: Config) -> None:
-    """Make sure that the config has a visualizer that draws predictions.
-
-    Raises:
-        UserError: the config is of a library whose predictions are not drawn.
-    """
+    """Make sure that the config has a visualizer; a UserError if it is of a library without one."""
     scope = cfg.get('default_scope', 'mmengine')
     if scope not in _VISUALIZERS:
         raise UserError(f'pictures are drawn for {", ".join(_VISUALIZERS)}, not for {scope}')
@@ -54,7 +50,7 @@ def draw(
         image: ``(H, W, 3)`` uint8, RGB, in the size of the original file.
         sample: ``DetDataSample``, ``SegDataSample`` or mmpretrain's ``DataSample`` of a prediction.
     """
-    shown = {'draw_gt': with_truth, 'draw_pred': True, 'pred_score_thr': score_thr}
+    shown = {'draw_gt': with_truth, 'pred_score_thr': score_thr}
     with written_whole(out_file) as partial:
         _paint(visualizer, image, sample, **shown, out_file=str(partial))
 
@@ -92,13 +88,14 @@ class DrawPredictionsHook(OutputHook):
     mmdet's own hook writes pictures of the same name over each other; mmseg's writes to the log folder.
 
     Args:
-        out_dir: folder of the pictures.
-        root: absolute path of the folder of the images, or None where it cannot be told.
+        out_dir, root: as of :class:`OutputHook`.
         score_thr: detections below it are not drawn.
     """
 
+    rename = staticmethod(picture_name)
+
     def __init__(self, out_dir: Path, root: Path | None = None, score_thr: float = 0.3) -> None:
-        super().__init__(out_dir, root, picture_name)
+        super().__init__(out_dir, root)
         self.score_thr = score_thr
 
     def write(self, runner: Any, sample: Any, path: Path) -> None:

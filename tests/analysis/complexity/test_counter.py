@@ -232,7 +232,6 @@ def test_unknown_operation_is_named(operator):
 def test_not_counted(name, function, args):
     counts = count(function, *args)
     assert counts.not_counted == {name: 1}
-    assert not counts.counted_inside
 
 
 @pytest.mark.parametrize(
@@ -246,8 +245,7 @@ def test_not_counted(name, function, args):
 def test_products_inside_a_deformable_convolution(layer, args, expected):
     counts = count(layer, *args)
     assert counts.total == expected
-    (name,) = counts.not_counted
-    assert counts.counted_inside == {name}
+    assert len(counts.not_counted) == 1
 
 
 def test_no_proposals_are_no_unknown_operation():
@@ -295,9 +293,8 @@ def test_model_is_left_as_it_was():
     model = Net()
     model.first.forward = own = model.first.forward
     before = mmcv._ext.nms
-    with pytest.raises(RuntimeError), count_operations(model) as counts:
+    with pytest.raises(RuntimeError), count_operations(model):
         model(torch.randn(3, 5))
-    assert counts.failed_in == 'first'
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert model.first.forward is own
     assert 'forward' not in vars(model.second)

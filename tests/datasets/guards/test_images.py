@@ -88,4 +88,4 @@ def test_images_of_another_file_system_are_not_looked_for_on_disk():
 def test_problems(image, tmp_path):
     assert image_problem(str(image)) is None
     assert image_problem('s3://bucket/image.png') is None
-    assert image_problem(str(tmp_path / 'none.png')) == 'no such file'
+    assert image_problem(str(tmp_path / 'none.png')) == 'No such file or directory'

@@ -83,6 +83,14 @@ def test_what_is_kept(run, tmp_path, keep, best):
     assert (tmp_path / 'work/last_checkpoint').read_text() == str(tmp_path / 'work/epoch_3.pth')
 
 
+@pytest.mark.parametrize('best', ['acc', ['acc', 'mIoU']])
+def test_the_best_are_published(run, tmp_path, best):
+    run(tmp_path / 'work', 2, save_best=best, published_keys=['state_dict'], save_last=False)
+    published = {name.rpartition('-')[0] for name in checkpoints(tmp_path / 'work') if '-' in name}
+    names = best if isinstance(best, list) else [best]
+    assert published == {f'best_{name}_epoch_2' for name in names}
+
+
 def test_a_run_that_keeps_all_resumes(run, tmp_path):
     run(tmp_path / 'work', 1)
     run(tmp_path / 'work', 2, tmp_path / 'work/epoch_1.pth')

@@ -23,7 +23,7 @@ ELSEWHERE = {'cpu': ON_CPU, 'meta': torch.zeros(2, device='meta')}
 def nothing_from_the_environment(monkeypatch):
     monkeypatch.setattr(dispatch, '_default', 'auto')
     monkeypatch.setattr(dispatch, '_INTERPRETED', False)
-    monkeypatch.setattr(dispatch, '_said', set())
+    dispatch._say_once.cache_clear()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from projects.model_zoo.recipes import FAMILIES, read_recipe
 from tests.helpers import needs
 from weightformer_mm.apis.complexity import for_counting
 from weightformer_mm.config.read import load_config
-from weightformer_mm.utils.libraries import require_libraries
+from weightformer_mm.utils.translate import require_libraries
 
 ROOT = Path(__file__).parents[3]
 FILES = [

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -24,13 +23,9 @@ from .operations import FORMULAS, fresh_outputs, is_free
 
 
 def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
-    """What PyTorch's counter computes for each operation, by operator.
+    """By operator, what PyTorch's counter computes: ``formula(*args, **kwargs, out_val=output)``, in FLOPs.
 
-    Args:
-        additional: formulas on shapes, as ``FlopCounterMode(custom_mapping=...)`` takes them.
-
-    Returns:
-        formulas on tensors, to be called as ``formula(*args, **kwargs, out_val=output)``, in FLOPs.
+    ``additional`` are formulas on shapes, as ``FlopCounterMode(custom_mapping=...)`` takes them.
     """
     counter = flop_counter.FlopCounterMode(display=False, custom_mapping=additional)
     if hasattr(counter, 'flop_registry'):
@@ -48,26 +43,14 @@ def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
 
 @dataclass
 class Counts:
-    """What one forward pass did. Modules are named as in ``named_modules()``, the model is ``''``.
+    """What one forward pass did. Modules are named as in ``named_modules()``, the model is ``''``."""
 
-    Attributes:
-        multiply_adds: by innermost module and operation.
-        elements, bytes: sizes of all tensors that operations allocated, by innermost module.
-        free: calls of operations that count as nothing by convention.
-        not_counted: calls of operations that may do arithmetic and have no formula.
-        counted_inside: those of them that ran other, counted operations.
-        used: parameters that operations took.
-        failed_in: innermost module that raised an exception.
-    """
-
-    multiply_adds: Counter[tuple[str, str]] = field(default_factory=Counter)
-    elements: Counter[str] = field(default_factory=Counter)
+    multiply_adds: Counter[tuple[str, str]] = field(default_factory=Counter)  # of module, operation
+    elements: Counter[str] = field(default_factory=Counter)  # that operations in a module allocated
     bytes: Counter[str] = field(default_factory=Counter)
-    free: Counter[str] = field(default_factory=Counter)
-    not_counted: Counter[str] = field(default_factory=Counter)
-    counted_inside: set[str] = field(default_factory=set)
-    used: set[str] = field(default_factory=set)
-    failed_in: str | None = None
+    free: Counter[str] = field(default_factory=Counter)  # calls that count as nothing by convention
+    not_counted: Counter[str] = field(default_factory=Counter)  # calls that may do arithmetic
+    used: set[str] = field(default_factory=set)  # parameters
 
     @property
     def total(self) -> int:
@@ -141,9 +124,6 @@ class _Counter(TorchDispatchMode):
             self._running.append(name)
             try:
                 return forward(*args, **kwargs)
-            except Exception:
-                self.counts.failed_in = self.counts.failed_in or name
-                raise
             finally:
                 self._running.pop()
 
@@ -151,9 +131,10 @@ class _Counter(TorchDispatchMode):
 
     def follow_mmcv(self, contexts: ExitStack) -> None:
         """Note calls of mmcv's compiled operators, which PyTorch does not dispatch."""
-        if find_spec('mmcv') is None or find_spec('mmcv._ext') is None:  # missing, or mmcv-lite
+        try:
+            module = import_module('mmcv._ext')
+        except ModuleNotFoundError:  # there is no mmcv, or mmcv-lite
             return
-        module = import_module('mmcv._ext')
         for name, operator in list(vars(module).items()):
             if callable(operator):
                 noted = self._noted(f'mmcv::{name.removesuffix("_forward")}', operator)
@@ -164,11 +145,7 @@ class _Counter(TorchDispatchMode):
         def noted(*args: Any, **kwargs: Any) -> Any:
             if any(isinstance(leaf, FakeTensor) for leaf in tree_flatten((args, kwargs))[0]):
                 raise RuntimeError(f'{label} cannot run without values')
-            before = self.counts.total
-            output = operator(*args, **kwargs)
             self.counts.not_counted[label] += 1
-            if self.counts.total > before:
-                self.counts.counted_inside.add(label)
-            return output
+            return operator(*args, **kwargs)
 
         return noted

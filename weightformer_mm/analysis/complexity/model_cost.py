@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -18,25 +19,18 @@ from ...utils.patches import replaced
 from .counter import Counts, count_operations
 
 _SEED = 0
-SCRATCH = 'one random image, random weights'
 _MASKS = 100  # of how many boxes mmdet's StandardRoIHead predicts masks in mode='tensor'
 
 
 @dataclass(frozen=True)
 class ModuleCost:
-    """What a module costs with all modules inside it, in one forward pass.
+    """What a module costs with all modules inside it, in one forward pass."""
 
-    Attributes:
-        name: as in ``named_modules()``; empty for the model itself.
-        kind: name of its class.
-        elements, bytes: of all tensors that its operations allocated, also those freed again.
-    """
-
-    name: str
-    kind: str
+    name: str  # as in ``named_modules()``; empty for the model itself
+    kind: str  # name of its class
     parameters: int
     multiply_adds: int
-    elements: int
+    elements: int  # of all tensors that its operations allocated, also those freed again
     bytes: int
 
     @property
@@ -46,27 +40,15 @@ class ModuleCost:
 
 @dataclass(frozen=True)
 class Complexity:
-    """The cost of one forward pass on one image, in evaluation mode.
+    """The cost of one forward pass on one image, in evaluation mode."""
 
-    Attributes:
-        shape: height and width of the image in pixels.
-        input_shape: what the model saw after padding, ``(B, C, H, W)``.
-        modules: the model itself, then its modules in the order of ``named_modules()``.
-        operations: multiply-adds of each counted operation.
-        free: calls of each operation that counts as nothing by convention.
-        not_counted: calls of each operation that may do arithmetic and has no formula.
-        counted_inside: those of them that ran other, counted operations.
-        notes: what a reader must know to compare the numbers.
-    """
-
-    shape: tuple[int, int]
-    input_shape: tuple[int, ...]
-    modules: tuple[ModuleCost, ...]
-    operations: dict[str, int]
-    free: dict[str, int]
-    not_counted: dict[str, int]
-    counted_inside: frozenset[str]
-    notes: tuple[str, ...]
+    shape: tuple[int, int]  # height and width of the image in pixels
+    input_shape: tuple[int, ...]  # what the model saw after padding, ``(B, C, H, W)``
+    modules: tuple[ModuleCost, ...]  # the model itself, then those of ``named_modules()``, in order
+    operations: dict[str, int]  # multiply-adds of each counted operation
+    free: dict[str, int]  # calls of each operation that counts as nothing by convention
+    not_counted: dict[str, int]  # calls of each that may do arithmetic and has no formula
+    notes: tuple[str, ...]  # what a reader must know to compare the numbers
 
     @property
     def total(self) -> ModuleCost:
@@ -87,8 +69,7 @@ def measure(model: nn.Module, shape: tuple[int, int], in_channels: int = 3) -> C
         in_channels: channels of the image.
 
     Raises:
-        RuntimeError, ValueError: the model cannot run at that size. A `RuntimeError` has the attribute
-            ``module``, the name of the innermost module that failed.
+        RuntimeError, ValueError: the model cannot run at that size.
     """
     image, samples = _make_input(model, shape, in_channels)
     notes = []
@@ -98,21 +79,19 @@ def measure(model: nn.Module, shape: tuple[int, int], in_channels: int = 3) -> C
         counts, proposals = _run(model, image, samples, FakeTensorMode(allow_non_fake_inputs=True))
     except RuntimeError:  # values are needed, or the model cannot run, which the next line shows
         counts, proposals = _run(model, image, samples, None)
-        notes.append(f'the work depends on values: counted on {SCRATCH} (seed {_SEED})')
+        notes.append(
+            f'the work depends on values: counted on one random image, random weights (seed {_SEED})'
+        )
     operations: Counter[str] = Counter()
-    per_module: Counter[str] = Counter()
-    for (module, operation), number in counts.multiply_adds.items():
-        per_module[module] += number
+    for (_, operation), number in counts.multiply_adds.items():
         operations[operation] += number
-    sizes = map(_with_inner, (per_module, counts.elements, counts.bytes))
     return Complexity(
         shape=shape,
         input_shape=tuple(image.shape),
-        modules=tuple(_module_costs(model, *sizes)),
+        modules=tuple(_module_costs(model, counts)),
         operations=dict(operations.most_common()),
         free=dict(counts.free.most_common()),
         not_counted=dict(counts.not_counted.most_common()),
-        counted_inside=frozenset(counts.counted_inside),
         notes=(*notes, *proposals, *_unused_parts(model, counts)),
     )
 
@@ -125,13 +104,10 @@ def _make_input(
     size = (in_channels, *shape)
     if getattr(model, 'data_preprocessor', None) is None:
         return torch.randn(1, *size, generator=generator), None
-    from mmengine.structures import BaseDataElement
-
     pixels = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
     sizes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
-    metainfo = dict(
-        img_id=0, **dict.fromkeys(sizes, tuple(shape)), scale_factor=(1.0, 1.0), flip=False
-    )
+    metainfo: dict[str, Any] = dict.fromkeys(sizes, tuple(shape))
+    metainfo.update(img_id=0, scale_factor=(1.0, 1.0), flip=False)
     batch = {'inputs': [pixels], 'data_samples': [BaseDataElement(metainfo=metainfo)]}
     with torch.no_grad():
         data = model.data_preprocessor(batch, training=False)
@@ -151,11 +127,7 @@ def _run(
         torch.manual_seed(_SEED)
         image = fake.from_tensor(image) if fake else image
         with count_operations(model) as counts:
-            try:
-                _forward(model, image, samples)
-            except RuntimeError as error:
-                error.module = counts.failed_in
-                raise
+            _forward(model, image, samples)
     return counts, notes
 
 
@@ -184,44 +156,29 @@ def _note_proposals(model: nn.Module) -> list[str]:
         most = ((model.test_cfg or {}).get('rpn') or {}).get('max_per_img')
         limit = '' if most is None else f' (test_cfg.rpn.max_per_img={most})'
         notes.append(f'{found} proposals after NMS{limit}')
-        if isinstance(getattr(head, 'mask_head', None), nn.ModuleList):
-            return _cascade(head, forward, features, proposals, *args, **kwargs)
-        return forward(features, proposals, *args, **kwargs)
+        if not isinstance(getattr(head, 'mask_head', None), nn.ModuleList):
+            return forward(features, proposals, *args, **kwargs)
+        # A cascade would predict a mask of each proposal. Here it predicts those of the first boxes, as other
+        # heads of mmdet do; all published numbers are of that.
+        boxes = torch.cat([result.bboxes for result in proposals])[:_MASKS]
+        rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
+        with replaced(head, mask_head=None):
+            results = forward(features, proposals, *args, **kwargs)
+        masks = [head._mask_forward(stage, features, rois) for stage in range(head.num_stages)]
+        return (*results, masks)
 
     head.forward = noted
     return notes
 
 
-def _cascade(
-    head: Any, forward: Any, features: Any, proposals: Any, *args: Any, **kwargs: Any
-) -> Any:
-    """A cascade that predicts masks of the first boxes only, as mmdet's other heads do.
-
-    All published numbers are of that; mmdet's ``CascadeRoIHead`` predicts a mask of each proposal.
-    """
-    boxes = torch.cat([result.bboxes for result in proposals])[:_MASKS]
-    rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
-    with replaced(head, mask_head=None):
-        results = forward(features, proposals, *args, **kwargs)
-    masks = [head._mask_forward(stage, features, rois) for stage in range(head.num_stages)]
-    return (*results, masks)
-
-
-def _module_costs(model: nn.Module, *sizes: Counter[str]) -> Iterator[ModuleCost]:
+def _module_costs(model: nn.Module, counts: Counts) -> Iterator[ModuleCost]:
+    """Each module with all modules inside it."""
+    multiply_adds = [(name, number) for (name, _), number in counts.multiply_adds.items()]
+    sizes = multiply_adds, counts.elements.items(), counts.bytes.items()
     for name, module in model.named_modules():
-        kind, parameters = type(module).__name__, _parameters(module)
-        yield ModuleCost(name, kind, parameters, *(size[name] for size in sizes))
-
-
-def _with_inner(own: Mapping[str, int]) -> Counter[str]:
-    """From each module's own number, the sum over it and all modules inside it."""
-    total: Counter[str] = Counter()
-    for name, number in own.items():
-        total[''] += number
-        while name:
-            total[name] += number
-            name = name.rpartition('.')[0]
-    return total
+        inside = f'{name}.' if name else ''
+        sums = (sum(n for inner, n in size if f'{inner}.'.startswith(inside)) for size in sizes)
+        yield ModuleCost(name, type(module).__name__, _parameters(module), *sums)
 
 
 def _unused_parts(model: nn.Module, counts: Counts) -> Iterator[str]:

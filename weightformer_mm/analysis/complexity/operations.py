@@ -10,6 +10,7 @@ resizing, 0.5 G of 267 for a Mask R-CNN.) What is in neither list is named in th
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,35 +24,25 @@ aten = torch.ops.aten
 ours = getattr(torch.ops, NAMESPACE)
 Shape = Sequence[int]
 
-# of PyTorch's elementwise operations those that torch 2.1 does not tag as such
-_FREE_NAMES = """
-    norms: native_layer_norm native_batch_norm native_batch_norm_legit
-    native_batch_norm_legit_no_training batch_norm_with_update batch_norm_no_update cudnn_batch_norm
-    native_group_norm fused_rms_norm linalg_vector_norm norm
-    activations: softmax log_softmax safe_softmax glu prelu_kernel rrelu_with_noise native_dropout
-    hardswish leaky_relu log_sigmoid_forward floor_divide
-    elementwise: celu elu hardshrink hardsigmoid hardtanh isfinite isinf mish rad2deg relu6 rrelu selu
-    silu softplus softshrink threshold
-    pooling: avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d
-    max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d
-    mkldnn_max_pool2d
-    resizing: upsample_nearest1d upsample_nearest2d upsample_nearest_exact2d upsample_linear1d
-    upsample_bilinear2d upsample_bilinear2d_aa upsample_bicubic2d upsample_bicubic2d_aa
-    upsample_trilinear3d
-    reductions: sum mean prod amax amin aminmax max min argmax argmin any all std var std_mean var_mean
-    logsumexp cumsum cumprod cummax cummin count_nonzero median mode nansum histc
-    sorting: sort topk kthvalue unique unique2 unique_dim searchsorted bucketize bincount
-    moving: cat stack clone copy to_copy index index_put index_select index_fill index_add index_copy
-    gather scatter scatter_add scatter_reduce masked_select masked_scatter nonzero take embedding
-    constant_pad_nd reflection_pad1d reflection_pad2d replication_pad2d roll flip rot90 repeat
-    repeat_interleave im2col col2im pixel_shuffle pixel_unshuffle channel_shuffle tril triu tril_indices
-    triu_indices diag_embed slice_scatter select_scatter unfold_copy resize set
-    creating: empty empty_like empty_strided empty_permuted new_empty new_empty_strided zeros zeros_like
-    new_zeros zero ones ones_like new_ones full full_like new_full fill arange linspace logspace eye
-    scalar_tensor rand rand_like randn randn_like randint randint_like randperm normal normal_functional
-    uniform bernoulli
-"""
-_FREE = frozenset(name for name in _FREE_NAMES.split() if not name.endswith(':'))
+# Norms and activations; pooling, resizing; reductions, sorting; moving; creating. Of PyTorch's elementwise
+# operations those that torch 2.1 does not tag as such.
+_FREE = re.compile(
+    r"""
+    \w*norm\w* | \w*softmax | native_dropout | glu | floor_divide | log_sigmoid_forward
+    | (c|s|leaky_r)?elu | relu6 | rrelu\w* | prelu_kernel | silu | mish | hard\w+ | soft(plus|shrink)
+    | threshold | isfinite | isinf | rad2deg
+    | \w*pool[123]d\w* | upsample_\w+
+    | (a|arg|cum)?(max|min) | aminmax | (cum|nan)?(sum|mean|prod) | logsumexp | (std|var)(_mean)? | any | all
+    | count_nonzero | median | mode | histc | sort | topk | kthvalue | unique\w* | searchsorted | bucketize
+    | bincount
+    | cat | stack | clone | (to_|unfold_)?copy | index\w* | gather | \w*scatter\w* | masked_select | nonzero
+    | take | embedding | \w+_pad(_nd|[123]d) | roll | flip | rot90 | repeat\w* | im2col | col2im
+    | \w+shuffle | tri[lu](_indices)? | diag_embed | resize | set
+    | (new_)?(empty|zeros?|ones|full)(_\w+)? | fill | arange | linspace | logspace | eye | scalar_tensor
+    | rand\w* | uniform | bernoulli
+    """,
+    re.VERBOSE,
+)
 _OURS_FREE = {'pool_tokens', 'pool_tokens_whole', 'pool_grid', 'pool_grid_whole', 'bounded_update'}
 # they return their input under another shape, and their schema does not say so
 _UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
@@ -66,7 +57,7 @@ def is_free(function: torch._ops.OpOverload) -> bool:
     if function.namespace == NAMESPACE:
         return _name(function) in _OURS_FREE
     # zero_ is zero in place, and _softmax what softmax dispatches to
-    return function.namespace == 'aten' and _name(function).strip('_') in _FREE
+    return function.namespace == 'aten' and bool(_FREE.fullmatch(_name(function).strip('_')))
 
 
 def is_view(function: torch._ops.OpOverload) -> bool:
@@ -130,27 +121,22 @@ def _add_product(bias: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> 
     return _product(left, right)
 
 
-def _formulas() -> dict[torch._ops.OpOverloadPacket, Callable[..., int]]:
-    rules: list[tuple[Any, str, Callable[..., int]]] = [
-        (aten, 'mv dot vdot', lambda left, right, *_, **__: _product(left, (1,))),
-        (aten, 'addmv addmv_', lambda bias, left, right, *_, **__: _product(left, (1,))),
-        # mmcv's deformable convolution runs some of these
-        (aten, 'addmm_ baddbmm_ addbmm addbmm_ _addmm_activation', _add_product),
-        (aten, '_scaled_dot_product_flash_attention_for_cpu', _attention),
-        (aten, '_scaled_dot_product_fused_attention_overrideable', _attention),
-        (aten, '_scaled_dot_product_attention_math_for_mps', _attention),
-        (ours, 'depthwise_conv depthwise_conv_input_grad depthwise_conv_norm', _depthwise_conv),
-        (ours, 'eager_conv', _depthwise_conv),
-        (ours, 'depthwise_conv_kernel_grad', _kernel_grad),
-        (ours, 'silu_correlation', _correlation),
-    ]
-    # an older torch does not have all of them
-    return {
-        getattr(library, name): rule
-        for library, names, rule in rules
-        for name in names.split()
-        if hasattr(library, name)
-    }
-
-
-FORMULAS = _formulas()
+_RULES: list[tuple[Any, str, Callable[..., int]]] = [
+    (aten, 'mv dot vdot', lambda left, right, *_, **__: _product(left, (1,))),
+    (aten, 'addmv addmv_', lambda bias, left, right, *_, **__: _product(left, (1,))),
+    # mmcv's deformable convolution runs some of these
+    (aten, 'addmm_ baddbmm_ addbmm addbmm_ _addmm_activation', _add_product),
+    (aten, '_scaled_dot_product_flash_attention_for_cpu', _attention),
+    (aten, '_scaled_dot_product_fused_attention_overrideable', _attention),
+    (aten, '_scaled_dot_product_attention_math_for_mps', _attention),
+    (ours, 'depthwise_conv depthwise_conv_input_grad', _depthwise_conv),
+    (ours, 'depthwise_conv_norm eager_conv', _depthwise_conv),
+    (ours, 'depthwise_conv_kernel_grad', _kernel_grad),
+    (ours, 'silu_correlation', _correlation),
+]
+FORMULAS = {
+    getattr(library, name): rule
+    for library, names, rule in _RULES
+    for name in names.split()
+    if hasattr(library, name)  # an older torch does not have all of them
+}

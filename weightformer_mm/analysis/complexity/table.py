@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,12 +12,12 @@ from .model_cost import Complexity, ModuleCost
 
 CONVENTIONS = (
     'One multiply-add counts as one ("FLOPs" of mmdet). Elementwise operations, activations, norms, '
-    'pooling, resizing, reductions, sorting and moving data count as nothing.',
+    'pooling, resizing, reductions, sorting and moving data count as nothing. Matrix products count wherever '
+    'they run, also inside operators that are not counted.',
     'Activations: all tensors that operations allocate in one forward pass, also those freed again; '
     'views and operations in place allocate none.',
 )
 _HEAD = ('module', 'type', 'parameters (M)', 'multiply-adds (G)', 'activations (M)', 'MiB')
-_MEBI = 2**20
 
 
 def render(name: str, results: Sequence[Complexity], style: str, depth: int = 2) -> str:
@@ -29,33 +29,21 @@ def render(name: str, results: Sequence[Complexity], style: str, depth: int = 2)
         style: 'table', 'markdown' or 'json'.
         depth: levels of modules below the model.
     """
-    return {'table': _text, 'markdown': _markdown, 'json': _json}[style](name, results, depth)
-
-
-def _text(name: str, results: Sequence[Complexity], depth: int) -> str:
+    if style == 'json':
+        plain = [_plain(result, depth) for result in results]
+        report = {'model': name, 'conventions': CONVENTIONS, 'results': plain}
+        return json.dumps(report, indent=2) + '\n'
     parts = []
     for result in results:
-        rows = _rows(result, depth, lambda module: '  ' * module.depth + module.name.split('.')[-1])
-        parts += [_title(name, result), text_table(_HEAD, rows), *_remarks(result), '']
-    return '\n'.join([*parts, *CONVENTIONS]) + '\n'
-
-
-def _markdown(name: str, results: Sequence[Complexity], depth: int) -> str:
-    parts = []
-    for result in results:
-        table = markdown_table(_HEAD, _rows(result, depth, lambda module: module.name), align=True)
-        remarks = ''.join(f'- {remark}\n' for remark in _remarks(result))
-        parts += [f'### {_title(name, result)}\n', table, remarks]
-    return '\n'.join([*parts, '\n\n'.join(CONVENTIONS)]) + '\n'
-
-
-def _json(name: str, results: Sequence[Complexity], depth: int) -> str:
-    report = {
-        'model': name,
-        'conventions': CONVENTIONS,
-        'results': [_plain(result, depth) for result in results],
-    }
-    return json.dumps(report, indent=2) + '\n'
+        title, remarks = f'{name} at {result.shape[0]}x{result.shape[1]}', _remarks(result)
+        rows = [_row(module, style) for module in _shown(result, depth)]
+        if style == 'markdown':
+            table = markdown_table(_HEAD, rows, align=True)
+            parts += [f'### {title}\n', table, *(f'- {remark}' for remark in remarks), '']
+        else:
+            parts += [title, text_table(_HEAD, rows), *remarks, '']
+    gap = '\n\n' if style == 'markdown' else '\n'
+    return '\n'.join([*parts, gap.join(CONVENTIONS)]) + '\n'
 
 
 def _plain(result: Complexity, depth: int) -> dict[str, Any]:
@@ -67,7 +55,6 @@ def _plain(result: Complexity, depth: int) -> dict[str, Any]:
         'operations': result.operations,
         'counted_as_nothing': result.free,
         'not_counted': result.not_counted,
-        'counted_inside': sorted(result.counted_inside),
         'notes': result.notes,
         'modules': [asdict(module) for module in _shown(result, depth)],
     }
@@ -81,30 +68,21 @@ def _shown(result: Complexity, depth: int) -> list[ModuleCost]:
     ]
 
 
-def _rows(
-    result: Complexity, depth: int, label: Callable[[ModuleCost], str]
-) -> list[tuple[str, ...]]:
-    return [
-        (
-            label(module) or 'total',
-            module.kind,
-            f'{module.parameters / 1e6:.3f}',
-            f'{module.multiply_adds / 1e9:.3f}',
-            f'{module.elements / 1e6:.2f}',
-            f'{module.bytes / _MEBI:.1f}',
-        )
-        for module in _shown(result, depth)
-    ]
-
-
-def _title(name: str, result: Complexity) -> str:
-    return f'{name} at {result.shape[0]}x{result.shape[1]}'
+def _row(module: ModuleCost, style: str) -> tuple[str, ...]:
+    indented = '  ' * module.depth + module.name.split('.')[-1]
+    return (
+        (module.name if style == 'markdown' else indented) or 'total',
+        module.kind,
+        f'{module.parameters / 1e6:.3f}',
+        f'{module.multiply_adds / 1e9:.3f}',
+        f'{module.elements / 1e6:.2f}',
+        f'{module.bytes / 2**20:.1f}',
+    )
 
 
 def _remarks(result: Complexity) -> list[str]:
     named = [
-        f'{name} ({calls} {"call" if calls == 1 else "calls"}'
-        + ('; the matrix products inside are)' if name in result.counted_inside else ')')
+        f'{name} ({calls} {"call" if calls == 1 else "calls"})'
         for name, calls in result.not_counted.items()
     ]
     return [*result.notes, f'not counted: {", ".join(named) or "nothing"}']

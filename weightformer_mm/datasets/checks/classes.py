@@ -21,32 +21,28 @@ _OTHER_CLASSES = {'backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher'}
 
 
 def check_classes(cfg: Config, model: nn.Module, splits: Sequence[str]) -> None:
-    """Compare the heads of a built model with the data sets of the config; no annotation is read.
+    """Compare the heads of a built model with the data sets of the config, without reading annotations.
 
     ``check_classes = False`` in the config leaves it out, for a head whose classes are others on purpose.
 
     Raises:
         UserError: the numbers differ; names the head and the data set.
     """
-    if not cfg.get('check_classes', True):
-        return
-    for problem in class_problems(cfg, model, splits):
-        raise UserError(f'{problem}, or check_classes=False if it is meant so')
+    if cfg.get('check_classes', True):
+        for problem in class_problems(cfg, model, splits):
+            raise UserError(f'{problem}, or check_classes=False if it is meant so')
 
 
 def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[str]:
-    """A line for each pair of a head and a data set whose numbers of classes differ."""
-    heads = list(heads_of(unwrapped(model)))
+    """A line for each data set whose number of classes is not that of a head; it names the first of them."""
     for split in splits:
         loader, place = cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader.dataset'
         for inner, node in innermost_datasets(loader.get('dataset'), place):
-            if not _loads_late(node):
-                continue
             dataset = build_unloaded(node)
             classes = classes_of(dataset)
             if classes is None or getattr(dataset, 'return_classes', False):
                 continue  # an open vocabulary has no fixed number
-            wrong = [head for head in heads if head[2] != len(classes)]
+            wrong = [head for head in heads_of(model) if head[2] != len(classes)]
             for name, kind, number in wrong[:1]:
                 shown = ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
                 yield (
@@ -55,24 +51,17 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
                 )
 
 
-def _loads_late(node: dict) -> bool:
-    """Whether the data set of a config is mmengine's, which can be built without its annotations."""
-    kind = node['type']
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(None) as registry:
-            kind = registry.get(kind)
-    # building it says what is missing
-    return kind is None or issubclass(kind, BaseDataset)
-
-
 def build_unloaded(node: dict) -> Any:
-    """The data set of a config, if possible without its annotations: paths, class names and pipeline.
+    """The data set of a config, if possible without its annotations.
 
-    Raises:
-        UserError: its class names or colours contradict those of its type.
+    A UserError says that its class names or colours contradict those of its type.
     """
     try:
-        return DATASETS.build({**node, 'lazy_init': True} if _loads_late(node) else dict(node))
+        return DATASETS.build({**node, 'lazy_init': True})
+    except TypeError as error:  # not one of mmengine's
+        if 'lazy_init' not in str(error):
+            raise
+        return DATASETS.build(dict(node))
     except ValueError as error:
         if 'class' not in str(error):
             raise
@@ -81,11 +70,7 @@ def build_unloaded(node: dict) -> Any:
 
 
 def classes_of(dataset: Any) -> Sequence[str] | None:
-    """Class names of a data set; None where it has none.
-
-    Raises:
-        UserError: they are one string: a comma is missing.
-    """
+    """Class names of a data set, None where it has none; a UserError if they are one string."""
     classes = dataset.metainfo.get('classes') if isinstance(dataset, BaseDataset) else None
     if isinstance(classes, str):
         raise UserError(
@@ -107,31 +92,29 @@ def trained_meta(
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
     if not isinstance(meta, dict) or 'classes' not in meta:
         return None
-    classes, palette = meta['classes'], meta.get('palette')
-    most = max((number for _, _, number in heads_of(unwrapped(model))), default=0)
-    if not _are_names(classes) or len(classes) < most:
+    names, colours = meta['classes'], meta.get('palette')
+    most = max((number for _, _, number in heads_of(model)), default=0)
+    if not _are(names, str, most):
         raise UserError(f'{path} is damaged: meta.dataset_meta.classes are not the {most} names')
-    if not (palette is None or palette in _PALETTES or _are_colours(palette, len(classes))):
-        raise UserError(
-            f'{path} is damaged: meta.dataset_meta.palette does not hold {len(classes)} colours'
-        )
+    coloured = _are(colours, (list, tuple), len(names)) and all(map(_is_colour, colours))
+    if not coloured and colours not in (None, *_PALETTES):
+        raise UserError(f'{path} is damaged: meta.dataset_meta.palette is not a colour per class')
     return meta
 
 
-def _are_names(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+def _are(values: Any, kind: type | tuple[type, ...], least: int) -> bool:
+    """Whether the values are a sequence of ``least`` or more, each of this kind."""
+    listed = isinstance(values, (list, tuple)) and len(values) >= least
+    return listed and all(isinstance(value, kind) for value in values)
 
 
-def _are_colours(value: Any, number: int) -> bool:
-    if not isinstance(value, (list, tuple)) or len(value) < number:
-        return False
-    triples = all(isinstance(colour, (list, tuple)) and len(colour) == 3 for colour in value)
-    return triples and all(type(v) is int and 0 <= v < 256 for colour in value for v in colour)
+def _is_colour(values: Sequence) -> bool:
+    return len(values) == 3 and all(type(value) is int and 0 <= value < 256 for value in values)
 
 
 def heads_of(model: nn.Module) -> Iterator[tuple[str, str, int]]:
     """Name, class and number of classes of each head."""
-    for name, module in model.named_modules():
+    for name, module in unwrapped(model).named_modules():
         number = getattr(module, 'num_classes', None)
         if name and isinstance(number, int) and not _OTHER_CLASSES.intersection(name.split('.')):
             yield name, type(module).__name__, number

@@ -5,84 +5,66 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from ..rules.coco import box_problem, class_problems, file_name, missing_parts, repeated_ids
+from ..guards.annotations import box_problem, class_problems, fatal_problems, file_name
 from .classes import classes_of
 from .images import loader, present_images, read_images
 from .report import Report
 
 
 def check_coco(report: Report, dataset: Any, evaluators: list[Any], everything: bool) -> None:
-    """Check one of mmdet's COCO-format data sets.
+    """Check one of mmdet's data sets, built with ``lazy_init``, and the configs of its evaluators.
 
-    Args:
-        report: takes the findings.
-        dataset: the data set, built with ``lazy_init``.
-        evaluators: configs of the evaluators that judge on it.
-        everything: read every image instead of a sample.
+    ``everything``: read every image instead of a sample.
     """
     own = os.path.abspath(dataset.ann_file)
     for path in (evaluator.get('ann_file') for evaluator in evaluators):
         if path and os.path.abspath(path) != own:
             where = f'{path}, but the data set reads {dataset.ann_file}'
             report.error('evaluator', 'reads another annotation file', where)
-    content = _load(report, dataset.ann_file)
-    if content is None:
-        return
-    missing = [*missing_parts(content)]
-    for problem in [*missing, *repeated_ids(content)]:
-        report.error('annotation file', *problem)
-    if missing:  # the rest would stumble over it
-        return
-    if 'annotations' not in content and not dataset.test_mode:
-        report.error('annotation file', 'no list of annotations to train on', dataset.ann_file)
-        return
-    _check_classes(report, dataset, content)
-    images = {image['id']: image for image in content['images']}
-    pictured = _check_annotations(report, dataset, content, images)
-    _count_empty(report, dataset, images, pictured)
-    _check_images(report, dataset, images, everything)
-
-
-def _load(report: Report, path: str) -> Any:
     report.looked('annotation file', 1)
     try:
-        with open(path, encoding='utf-8') as file:
-            return json.load(file)
-    except OSError as error:
-        report.error('annotation file', f'cannot be read: {error.strerror}', path)
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
-        report.error('annotation file', 'not valid JSON', f'{path}: {error}')
-    return None
-
-
-def _check_classes(report: Report, dataset: Any, content: dict) -> None:
-    names = classes_of(dataset) or ()
-    categories = [entry['name'] for entry in content['categories']]
+        content = json.loads(Path(own).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        report.error('annotation file', 'cannot be read as JSON', f'{own}: {error}')
+        return
+    problems = list(fatal_problems(content))
+    if not problems and 'annotations' not in content and not dataset.test_mode:
+        problems = [('no list of annotations to train on', own)]
+    for problem in problems:
+        report.error('annotation file', *problem)
+    if problems:  # the rest would stumble over it
+        return
+    names, categories = classes_of(dataset) or (), [c['name'] for c in content['categories']]
     report.looked('classes', len(names))
     for problem in class_problems(names, categories):
         report.error('classes', *problem)
     for name in categories:
         if name not in names:
             report.warning('classes', 'categories of the file that are not used', repr(name))
+    images = {image['id']: image for image in content['images']}
+    pictured = _check_annotations(report, dataset, names, content, images)
+    _check_images(report, dataset, images, pictured, everything)
 
 
-def _check_annotations(report: Report, dataset: Any, content: dict, images: dict) -> set:
+def _check_annotations(
+    report: Report, dataset: Any, names: Sequence[str], content: dict, images: dict
+) -> set:
     """Check the annotations of the data set's classes; returns the ids of the images that have any."""
-    names = classes_of(dataset) or ()
     used = {entry['id']: entry['name'] in names for entry in content['categories']}
     with_masks = loader(dataset, 'with_mask') is not None
     entries, kept = content.get('annotations', []), []
     for entry in entries:
-        where = f'id {entry["id"]}'
-        if entry['image_id'] not in images:
+        where, image = f'id {entry["id"]}', images.get(entry['image_id'])
+        if image is None:
             report.error('annotations', 'of an image that is not in the file', where)
         elif entry['category_id'] not in used:
             report.error('annotations', 'of a category that is not in the file', where)
         elif used[entry['category_id']]:
             kept.append(entry)
-            image = images[entry['image_id']]
             problem = box_problem(entry, image)
             if problem is not None:
                 report.warning('boxes', problem, f'{where} of {file_name(image)}')
@@ -111,23 +93,21 @@ def _check_mask(report: Report, entry: dict, image: dict, where: str) -> None:
         report.warning('masks', 'outlines that mmdet cannot use: the object is ignored', where)
 
 
-def _count_empty(report: Report, dataset: Any, images: dict, pictured: set) -> None:
+def _check_images(
+    report: Report, dataset: Any, images: dict, pictured: set, everything: bool
+) -> None:
     empty = len(images) - len(pictured)
-    filtered = (dataset.filter_cfg or {}).get('filter_empty_gt', False)
-    drops = filtered and not dataset.test_mode
+    drops = (dataset.filter_cfg or {}).get('filter_empty_gt') and not dataset.test_mode
     report.looked('images', len(images))
     if not images or (drops and not pictured):
         report.error('images', 'none is left: none has an object of the classes')
     elif empty:
         fate = 'left out (filter_empty_gt=True)' if drops else 'used as they are'
         report.note('images', f'{empty} of {len(images)} have no object; {fate}')
-
-
-def _check_images(report: Report, dataset: Any, images: dict, everything: bool) -> None:
+    for name, count in Counter(map(file_name, images.values())).items():
+        if count > 1:
+            report.warning('images', 'listed under two ids', name)
     prefix = dataset.data_prefix.get('img', '')
-    names = Counter(map(file_name, images.values()))
-    for name in (name for name, count in names.items() if count > 1):
-        report.warning('images', 'listed under two ids', name)
     items = [
         {**image, 'img_path': os.path.join(prefix, file_name(image))} for image in images.values()
     ]

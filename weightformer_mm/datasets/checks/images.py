@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tqdm.contrib.concurrent import thread_map
@@ -16,26 +15,18 @@ from .report import Report
 SAMPLE = 256  # images of a data set that are read unless all are
 
 
-def existing(paths: Iterable[str]) -> set[str]:
-    """Those that are files; each folder is listed once, which is faster than asking for each file."""
-    split = {path: os.path.split(path) for path in paths}
-    found = set()
-    for folder in {folder for folder, _ in split.values()}:
-        with suppress(OSError), os.scandir(folder or '.') as entries:
-            found |= {(folder, entry.name) for entry in entries if not entry.is_dir()}
-    return {path for path, parts in split.items() if parts in found}
-
-
-def present_images(report: Report, items: Sequence[dict], key: str = 'img_path') -> list[dict]:
-    """The items whose file ``item[key]`` exists; the others become errors."""
-    if any('://' in item[key] for item in items[:1]):
+def present_images(report: Report, items: Sequence[dict]) -> list[dict]:
+    """The items whose file ``item['img_path']`` exists; the others become errors."""
+    if any('://' in item['img_path'] for item in items[:1]):
         report.note('images', 'on another file system: not checked')
         return []
-    found = existing(item[key] for item in items)
+    present = []
     for item in items:
-        if item[key] not in found:
-            report.error('images', 'no such file', item[key])
-    return [item for item in items if item[key] in found]
+        if os.path.isfile(item['img_path']):
+            present.append(item)
+        else:
+            report.error('images', 'no such file', item['img_path'])
+    return present
 
 
 def read_images(
@@ -43,16 +34,9 @@ def read_images(
 ) -> list[tuple[dict, tuple[int, int] | None]]:
     """Read images as the data set's own pipeline loads them; returns items with height and width.
 
-    Args:
-        report: takes an error for each that cannot be read.
-        dataset: the data set, built with ``lazy_init``.
-        present: with ``img_path``, a file that exists.
-        total: number of images of the data set.
-        everything: read all instead of :data:`SAMPLE` of them, evenly spread.
+    Unless ``everything`` is to be read: at most :data:`SAMPLE`, evenly spread, of those that are ``present``.
     """
-    chosen = present
-    if not everything and len(present) > SAMPLE:
-        chosen = [present[index * len(present) // SAMPLE] for index in range(SAMPLE)]
+    chosen = present[:: 1 if everything else -(-len(present) // SAMPLE) or 1]
     report.looked('images read', len(chosen), total)
     load = loader(dataset, 'image')
 
@@ -77,15 +61,14 @@ def read_all(
 ) -> list[tuple[Any, Any]]:
     """Read the items in threads, with a progress bar; returns each that can be read with its result."""
 
-    def caught(item: Any) -> tuple[Any, str | None]:
+    def caught(item: Any) -> Any:
         try:
-            return read(item), None
-        except UserError as error:
-            return None, str(error).replace('cannot read the image ', '')
+            return read(item)
+        except (UserError, OSError) as error:
+            return error
 
     title = f'{report.title.split(":")[0]} {check}'
     results = thread_map(caught, items, max_workers=8, desc=title, unit='image')
-    for _, problem in results:
-        if problem is not None:
-            report.error(check, 'cannot be read', problem)
-    return [(item, result) for item, (result, problem) in zip(items, results) if problem is None]
+    for error in (result for result in results if isinstance(result, Exception)):
+        report.error(check, 'cannot be read', str(error).replace('cannot read the image ', ''))
+    return [pair for pair in zip(items, results) if not isinstance(pair[1], Exception)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 from mmengine.config import Config
@@ -29,27 +29,22 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         command = cfg.get('prepare_data')
         remedy = f'make it with: {command}' if command else 'set data_root in the config'
         raise UserError(f'data set: {missing[0]}{more}; {remedy}')
-    for split, evaluator in _evaluators(cfg, splits):
-        for key in ('output_dir', 'outfile_prefix'):
+    for split, key in product(splits, ('output_dir', 'outfile_prefix')):
+        for evaluator in as_list(cfg.get(f'{split}_evaluator')):
             if evaluator.get(key):
-                _refuse_evaluator(cfg, splits, f'{split}_evaluator.{key}', Path(evaluator[key]))
-
-
-def _refuse_evaluator(cfg: Config, splits: Sequence[str], place: str, target: Path) -> None:
-    """Cityscapes' evaluators remove the whole folder that they write to."""
-    refuse_data(cfg, splits, place, target)
-    for folder in _image_folders(cfg, splits):
-        if lies_in(folder, target):
-            raise UserError(
-                f'{place} {target}: {folder}, which is read, lies in it; choose another'
-            )
+                option, target = f'{split}_evaluator.{key}', Path(evaluator[key])
+                refuse_data(cfg, splits, option, target)
+                for folder in _image_folders(cfg, splits):  # Cityscapes' remove all of the target
+                    if lies_in(folder, target):
+                        raise UserError(
+                            f'{option} {target}: {folder}, which is read, lies in it; choose another'
+                        )
 
 
 def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -> None:
     """Raise UserError if ``target`` lies in a folder of images or labels, or is that of an annotation file.
 
-    Args:
-        option: what named ``target``, for the message.
+    The message begins with ``option``, which named the target.
     """
     refuse_inside(option, [target], _image_folders(cfg, splits))
     for place, path in _needed(cfg, splits):
@@ -59,58 +54,41 @@ def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -
 
 def missing_data(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Split and description of each file or folder that is missing, and of each folder that is empty."""
+    seen = set()
     for place, path in _needed(cfg, splits):
-        split = place.partition('_')[0]
-        if path.is_dir():
-            if not any(path.iterdir()):
-                yield split, f'{path.absolute()} is empty ({place})'
-        elif not path.exists():
-            yield split, f'{path.absolute()} not found ({place})'
+        split, empty = place.partition('_')[0], path.is_dir() and not any(path.iterdir())
+        if (empty or not path.exists()) and (split, path) not in seen:
+            seen.add((split, path))
+            yield split, f'{path.absolute()} {"is empty" if empty else "not found"} ({place})'
+
+
+def _image_folders(cfg: Config, splits: Sequence[str]) -> list[Path]:
+    return [path for place, path in _needed(cfg, splits) if '.data_prefix' in place]
 
 
 def _needed(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Place in the config and path of each file and folder that is read."""
-    for place, dataset in _datasets(cfg, splits):
-        root = dataset.get('data_root') or ''
-        if root:
-            yield f'{place}.data_root', Path(root)
-        entries = {'ann_file': dataset.get('ann_file'), **_prefixes(dataset)}
-        for key, value in entries.items():
-            if isinstance(value, str) and value and '://' not in value:
-                yield f'{place}.{key}', Path(os.path.join(root, value))
-    for split, evaluator in _evaluators(cfg, splits):
-        if cfg.get(f'{split}_dataloader') and _is_local(evaluator) and evaluator.get('ann_file'):
-            yield f'{split}_evaluator.ann_file', Path(evaluator['ann_file'])
-
-
-def _image_folders(cfg: Config, splits: Sequence[str]) -> Iterator[Path]:
-    for _, dataset in _datasets(cfg, splits):
-        root = dataset.get('data_root') or ''
-        for prefix in _prefixes(dataset).values() or ['']:
-            if isinstance(prefix, str) and (root or prefix):
-                yield Path(os.path.join(root, prefix))
-
-
-def _datasets(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, dict]]:
-    """Place and config of each data set on this file system."""
+    """Place in the config and path of each file and folder that is read from this file system."""
     for split in splits:
-        loader, place = cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader.dataset'
-        for inner, dataset in innermost_datasets(loader.get('dataset'), place):
+        loader = cfg.get(f'{split}_dataloader') or {}
+        for place, dataset in innermost_datasets(
+            loader.get('dataset'), f'{split}_dataloader.dataset'
+        ):
             if _is_local(dataset):
-                yield inner, dataset
+                yield from ((f'{place}.{key}', path) for key, path in _parts(dataset))
+        for evaluator in as_list(cfg.get(f'{split}_evaluator')) if loader else ():
+            if _is_local(evaluator) and evaluator.get('ann_file'):
+                yield f'{split}_evaluator.ann_file', Path(evaluator['ann_file'])
 
 
-def _prefixes(dataset: dict) -> dict[str, str]:
-    prefixes = dataset.get('data_prefix') or {}
+def _parts(dataset: dict) -> Iterator[tuple[str, Path]]:
+    root, prefixes = dataset.get('data_root') or '', dataset.get('data_prefix') or ''
     if isinstance(prefixes, str):  # mmpretrain's
-        return {'data_prefix': prefixes}
-    return {f'data_prefix.{key}': value for key, value in prefixes.items()}
-
-
-def _evaluators(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, dict]]:
-    for split in splits:
-        for evaluator in as_list(cfg.get(f'{split}_evaluator')):
-            yield split, evaluator
+        prefixes = {'': prefixes}
+    parts = {f'data_prefix.{key}'.rstrip('.'): prefix for key, prefix in prefixes.items()}
+    parts = {'data_root': '', 'ann_file': dataset.get('ann_file') or None, **parts}
+    for key, value in parts.items():
+        if isinstance(value, str) and (root or value) and '://' not in value:
+            yield key, Path(root, value)
 
 
 def _is_local(node: dict) -> bool:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partialmethod
-
-from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
+from textwrap import indent
 
 from ...errors import UserError
+from ...utils.tables import text_table
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 _EXAMPLES = 3
@@ -22,11 +20,7 @@ class BadData(UserError):
 
 
 class Report:
-    """The findings of one data set.
-
-    Args:
-        title: which data set, for the reader.
-    """
+    """The findings of one data set, which ``title`` names for the reader."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -50,24 +44,19 @@ class Report:
 
     def show(self) -> None:
         """Print the findings."""
-        console = Console(soft_wrap=True, markup=False, highlight=False)
-        console.print(self.title)
-        table = Table('check', box=None, padding=(0, 2, 0, 0))
-        table.add_column('looked at', justify='right')
-        table.add_column('result')
-        counts = Counter((check, level) for level, check, _ in self._findings)
+        counts, rows = Counter((check, level) for level, check, _ in self._findings), []
         for check in dict.fromkeys([*self._looked, *(check for check, _ in counts)]):
             found = [(counts[check, level], level) for level in (ERROR, WARNING)]
             result = ', '.join(quantity(number, level) for number, level in found if number)
-            table.add_row(check, self._looked.get(check, ''), result or 'ok')
-        console.print(Padding(table, (0, 0, 0, 2)))
-        for level in (ERROR, WARNING, NOTE):
-            for (kind, check, what), places in self._findings.items():
-                if kind == level:
-                    times = f' ({len(places)})' if len(places) > 1 else ''
-                    examples = places[:_EXAMPLES] + ['...'] * (len(places) > _EXAMPLES)
-                    where = f': {"; ".join(examples)}' if places[0] else ''
-                    console.print(f'  {level}: {check}: {what}{times}{where}')
+            rows.append((check, self._looked.get(check, ''), result or 'ok'))
+        print(
+            self.title, indent(text_table(('check', 'looked at', 'result'), rows), '  '), sep='\n'
+        )
+        order = (ERROR, WARNING, NOTE)
+        for key, places in sorted(self._findings.items(), key=lambda item: order.index(item[0][0])):
+            times = f' ({len(places)})' if len(places) > 1 else ''
+            examples = '; '.join(places[:_EXAMPLES] + ['...'] * (len(places) > _EXAMPLES))
+            print(f'  {": ".join(key)}{times}' + (f': {examples}' if places[0] else ''))
 
 
 def quantity(count: int, noun: str) -> str:

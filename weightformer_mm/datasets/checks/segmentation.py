@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
+import os
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ...errors import UserError
-from ..rules.labels import LabelRange, histogram
-from .images import existing, loader, present_images, read_all, read_images
+from ..guards.images import LabelRange, histogram
+from .images import loader, present_images, read_all, read_images
 from .report import Report
 
 _PLAIN_MODES = ('1', 'L', 'P')  # of Pillow: one byte for a pixel
@@ -22,13 +20,14 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
     items = dataset.load_data_list()
     report.looked('images', len(items))
     if not items:
-        report.error('images', _why_none(dataset))
+        where = dataset.ann_file or dataset.data_prefix.get('img_path')
+        report.error('images', f'none in {where} ends in {dataset.img_suffix!r} (img_suffix)')
         return
     present = present_images(report, items)
     if not present:
         return
     labels = {item['seg_map_path'] for item in present if item.get('seg_map_path') is not None}
-    missing = labels - existing(labels)
+    missing = {path for path in labels if not os.path.isfile(path)}
     for path in sorted(missing):
         report.error('labels', 'no label image for an image', path)
     pairs = [item for item in present if item.get('seg_map_path') not in missing]
@@ -46,55 +45,30 @@ def _check_labels(report: Report, dataset: Any, items: list[tuple[dict, Any]], t
         report.error('classes', 'the data set has no class names; set metainfo=dict(classes=...)')
         return
 
-    def read(pair: tuple[dict, Any]) -> tuple[np.ndarray | None, str | None]:
+    def read(pair: tuple[dict, Any]) -> tuple[list[int], str | None]:
         item, shape = pair
-        problem = _mode_problem(item['seg_map_path'])
-        if problem is not None:
-            return None, problem
         labels = load({**item, 'seg_fields': []})['gt_seg_map']
-        return histogram(labels) if labels.ndim == 2 else None, allowed.problem(labels, shape)
+        with Image.open(item['seg_map_path']) as image:
+            mode = image.mode
+        if mode not in _PLAIN_MODES:  # mmseg would cut the pixels to a byte without a word
+            return [], f'pixels of the kind {mode}; a label image has one byte for each, a class'
+        counts = histogram(labels)[: allowed.classes] if labels.ndim == 2 else ()
+        return np.flatnonzero(counts).tolist(), allowed.problem(labels, shape)
 
     report.looked('labels read', len(items), total)
-    pictures: Counter = Counter()  # per class
-    for (item, _), (counts, problem) in read_all(report, 'labels read', items, read):
+    seen: set[int] = set()
+    for (item, _), (present, problem) in read_all(report, 'labels read', items, read):
         path = item['seg_map_path']
         if problem is not None:
-            value = problem.startswith('label ')
-            what = 'a value that is no class' if value else 'not a label image of its image'
+            what = 'not a label image of its image, or of other classes'
             report.error('labels read', what, f'{path}: {problem}')
-        if counts is not None:
-            present = np.flatnonzero(counts[: allowed.classes]).tolist()
-            pictures.update(present)
-            if not present and problem is None:
-                report.warning('labels read', 'unlabelled: every pixel is ignored', path)
+        elif not present:
+            report.warning('labels read', 'unlabelled: every pixel is ignored', path)
+        seen |= set(present)
     names = dataset.metainfo['classes']
     report.looked('classes', len(names))
     # a sample may lack rare classes
     tell = report.warning if len(items) == total else report.note
     for index, name in enumerate(names):
-        if not pictures[index]:
+        if index not in seen:
             tell('classes', 'seen in none of the label images that were read', str(name))
-
-
-def _mode_problem(path: str) -> str | None:
-    """Pixels of more than a byte, which mmseg would cut to one without a word."""
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-    except OSError as error:
-        raise UserError(f'{path}: not an image, or damaged') from error
-    if mode in _PLAIN_MODES:
-        return None
-    return f'pixels of the kind {mode}; a label image has one byte for each, the number of a class'
-
-
-def _why_none(dataset: Any) -> str:
-    folder = dataset.data_prefix.get('img_path') or ''
-    if dataset.ann_file:
-        return f'none in the list {dataset.ann_file}'
-    suffixes = Counter(path.suffix for path in Path(folder).rglob('*') if path.is_file())
-    found = ', '.join(f'{number} end in {suffix!r}' for suffix, number in suffixes.most_common(3))
-    return (
-        f'none in {folder} ends in {dataset.img_suffix!r} (img_suffix); of the files there '
-        f'{found or "there are none"}'
-    )

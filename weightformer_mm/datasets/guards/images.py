@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +13,102 @@ import numpy as np
 from PIL import Image
 
 from ...errors import UserError
-from ..rules.labels import LabelRange
 
 
 def image_problem(path: str) -> str | None:
     """Why an image file cannot be read; None where it can be, or is not on disk but elsewhere."""
     if '://' in path:
         return None
-    if not os.path.isfile(path):
-        return 'no such file'
     try:
         data = Path(path).read_bytes()
-        if not data:
-            return 'the file is empty'
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except OSError as error:
         return error.strerror
-    except cv2.error as error:  # among others: Failed to allocate ... bytes
-        too_large = 'CV_IO_MAX_IMAGE' in str(error)
-        why = 'more pixels than OpenCV reads'
-        return why if too_large else f'OpenCV cannot read it: {error.err}'
+    except (
+        cv2.error
+    ) as error:  # too many pixels: Failed to allocate ..., or pixels <= CV_IO_MAX_...
+        return f'OpenCV cannot read it: {error.err}'
     if image is None:
         return 'not an image, or damaged'
-    if ends_early(path) and _truncated(data):
-        return 'damaged: the file ends before the image does'
-    return None
+    return 'damaged: the file ends before the image does' if cut_off(path) else None
 
 
-def ends_early(path: str) -> bool:
-    """Whether a JPEG file does not end as it should. Older OpenCV fills the rest of such an image with grey.
+def cut_off(path: str) -> bool:
+    """Whether a JPEG file ends before its image does: older OpenCV fills the rest with grey.
 
-    Two bytes are read. True as well for a whole image with something behind it. False for a file that is not
-    on disk: a backend of mmengine (petrel, lmdb) may have it under a path that looks like one.
+    False for a file that is not on disk: a backend of mmengine (petrel, lmdb) may have it under such a path.
     """
     if not path.lower().endswith(('.jpg', '.jpeg')) or not os.path.isfile(path):
         return False
     with open(path, 'rb') as file:
         file.seek(max(file.seek(0, os.SEEK_END) - 2, 0))
-        return file.read() != b'\xff\xd9'
+        if (
+            file.read() == b'\xff\xd9'
+        ):  # as nearly all end; others may have something behind the image
+            return False
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, Image.DecompressionBombError) as error:
+        return isinstance(error, OSError)  # else it did not look
+    return False
+
+
+@dataclass(frozen=True)
+class LabelRange:
+    """The labels of a segmentation data set once they are loaded.
+
+    Attributes:
+        classes: number of classes; labels run from 0 to ``classes - 1``.
+        ignore: the label of pixels that do not count.
+        shifted: whether loading subtracts one (``reduce_zero_label``), for the message.
+    """
+
+    classes: int
+    ignore: int = 255
+    shifted: bool = False
+
+    @classmethod
+    def of(cls, dataset: Any) -> LabelRange | None:
+        """That of one of mmseg's data sets; None for others, and where there are no class names."""
+        shifted = getattr(dataset, 'reduce_zero_label', None)
+        classes = None if shifted is None else dataset.metainfo.get('classes')
+        return (
+            cls(len(classes), getattr(dataset, 'ignore_index', 255), shifted) if classes else None
+        )
+
+    def problem(self, labels: np.ndarray, image_shape: tuple[int, ...] | None) -> str | None:
+        """What is wrong with labels, ``(H, W)`` integers, of an image of this shape; None if nothing."""
+        if labels.ndim != 2:
+            return f'a picture of shape {labels.shape}; a label image has one channel, the class numbers'
+        size, of_image = labels.shape, tuple(image_shape or labels.shape)[:2]
+        if size != of_image:
+            sizes = [f'{width}x{height}' for height, width in (size, of_image)]
+            return f'the label image has {sizes[0]} pixels, its image has {sizes[1]}'
+        found, shift = np.flatnonzero(histogram(labels)), int(self.shifted)
+        wrong = found[(found >= self.classes) & (found != self.ignore)] + shift
+        if not wrong.size:
+            return None
+        shown = ', '.join(map(str, wrong[:5])) + (', ...' if wrong.size > 5 else '')
+        return (
+            f'label {shown} is no class: {self.classes} classes are numbered from {shift} to '
+            f'{self.classes - 1 + shift}{" (reduce_zero_label: 0 is ignored)" if shift else ""}; '
+            f'{self.ignore} is ignored'
+        )
+
+
+def histogram(labels: np.ndarray) -> np.ndarray:
+    """Number of pixels of each label from 0 on; ``(256,)`` for the bytes that mmseg loads."""
+    if labels.dtype == np.uint8:  # several times as fast as numpy
+        return cv2.calcHist([labels], [0], None, [256], [0, 256])[:, 0]
+    return np.bincount(labels.reshape(-1).astype(np.int64))
 
 
 class NamedLoading:
     """A loading transform of mmcv, mmdet or mmseg whose failures name the file.
 
     The libraries raise an AssertionError, cv2.error, OSError or AttributeError, most of them without a path.
-
-    Args:
-        transform: the transform.
-        labels: what the label image may hold, where the transform loads one.
+    ``labels``: what the label image may hold, where the transform loads one.
     """
 
     def __init__(self, transform: Any, labels: LabelRange | None = None) -> None:
@@ -71,26 +119,15 @@ class NamedLoading:
         try:
             loaded = self.transform(results)
         except Exception as error:
-            self._name(results, error)
+            _refuse_unreadable(results, error)
             raise
-        if any(ends_early(path) for path in _paths(results)):
-            self._name(results, None)
-        labels = None if loaded is None or self.labels is None else loaded.get('gt_seg_map')
-        if labels is not None:
-            problem = self.labels.problem(labels, loaded.get('ori_shape'))
+        if any(map(cut_off, _paths(results))):
+            _refuse_unreadable(results, None)
+        if self.labels is not None and loaded is not None and 'gt_seg_map' in loaded:
+            problem = self.labels.problem(loaded['gt_seg_map'], loaded.get('ori_shape'))
             if problem is not None:
                 raise UserError(f'{loaded.get("seg_map_path")}: {problem}')
         return loaded
-
-    def __repr__(self) -> str:
-        return repr(self.transform)
-
-    @staticmethod
-    def _name(results: dict, error: Exception | None) -> None:
-        for path in _paths(results):
-            problem = image_problem(path)
-            if problem is not None:
-                raise UserError(f'cannot read the image {path}: {problem}') from error
 
 
 def name_unreadable_images(dataset: Any) -> None:
@@ -114,20 +151,15 @@ def guard(transform: Any, labels: LabelRange | None = None) -> Any:
     """``transform`` itself, or :class:`NamedLoading` around it if it loads files."""
     if not type(transform).__name__.startswith('Load'):
         return transform
-    loads_labels = getattr(transform, 'with_seg', False)
-    return NamedLoading(transform, labels if loads_labels else None)
+    return NamedLoading(transform, labels if getattr(transform, 'with_seg', False) else None)
+
+
+def _refuse_unreadable(results: dict, error: Exception | None) -> None:
+    for path in _paths(results):
+        problem = image_problem(path)
+        if problem is not None:
+            raise UserError(f'cannot read the image {path}: {problem}') from error
 
 
 def _paths(results: dict) -> list[str]:
     return [v for k, v in results.items() if k.endswith('_path') and isinstance(v, str)]
-
-
-def _truncated(data: bytes) -> bool:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    except OSError:
-        return True
-    except Image.DecompressionBombError:  # it did not look
-        pass
-    return False

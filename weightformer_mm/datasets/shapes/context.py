@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import colorsys
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.random import Generator
 
 from ...errors import UserError
 from .classes import CONTEXT_KINDS, CUES
-from .layout import Canvas, ObjectSpec
-from .paint import octave_noise
+from .layout import Canvas
+from .outlines import ObjectSpec
+from .paint import Paint, octave_noise
 
 # Of the micro pyramid with static strategies, stages 0 and 1 and a 1x1 head on both:
 # projects/context/reach.py computes it from the network.
@@ -48,23 +50,17 @@ class ContextRules:
 
     def check(self, size: int) -> None:
         """Raise a UserError unless pictures of ``size`` x ``size`` pixels can hold mark and objects."""
-        if self.reach < 0:
-            raise UserError(f'reach must not be negative, got {self.reach}')
-        if size - band_depths(size)[1] - self.reach < MIN_ROOM:
+        most = size - math.floor(BAND_SHARES[1] * size) - MIN_ROOM
+        if not 0 <= self.reach <= most:
             raise UserError(
-                f'size {size} cannot hold a band, the reach of {self.reach} pixels and objects beyond it; '
-                'choose a larger size or a smaller reach'
+                f'reach must be between 0 and {most} for a band and objects in pictures of size {size}, got '
+                f'{self.reach}; choose a larger size or another reach'
             )
-        if self.cue_area is None:
-            return
-        if not 0 < self.cue_area <= MAX_CUE_AREA:
+        area = MAX_CUE_AREA if self.cue_area is None else self.cue_area
+        if area > MAX_CUE_AREA or marker_side(size, max(area, 0)) < MIN_MARK:
             raise UserError(
-                f'cue_area must be above 0 and at most {MAX_CUE_AREA}, got {self.cue_area}'
-            )
-        if marker_side(size, self.cue_area) < MIN_MARK:
-            raise UserError(
-                f'cue_area {self.cue_area} is less than {MIN_MARK}x{MIN_MARK} pixels of a picture of size '
-                f'{size}; choose a larger one of either'
+                f'cue_area must be at least {MIN_MARK}x{MIN_MARK} pixels of a picture of size {size} and at '
+                f'most {MAX_CUE_AREA} of it, got {area}'
             )
 
 
@@ -82,33 +78,30 @@ class Mark:
         return np.s_[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def band_depths(size: int) -> tuple[int, int]:
-    """Least and greatest depth of the band in whole pixels."""
-    return math.ceil(BAND_SHARES[0] * size), math.floor(BAND_SHARES[1] * size)
-
-
 def marker_side(size: int, cue_area: float) -> int:
     """Side in pixels of a square marker of this share of the picture's area."""
     return round(math.sqrt(cue_area) * size)
 
 
 def draw_context(
-    rng: np.random.Generator, size: int, rules: ContextRules
+    rng: Generator, size: int, rules: ContextRules
 ) -> tuple[Mark, tuple[ObjectSpec, ...]]:
     """Mark and objects of a picture, at a random one of its four sides and at the opposite one."""
-    low, high = band_depths(size)
-    depth = int(rng.integers(low, high + 1))
+    least, most = (share * size for share in BAND_SHARES)
+    depth = int(rng.integers(math.ceil(least), math.floor(most) + 1))
     mark = Mark(0, 0, size, depth)
     if rules.cue_area is not None:
         side = marker_side(size, rules.cue_area)
         left, top = rng.integers(size - side + 1), rng.integers(depth - side + 1)
         mark = Mark(int(left), int(top), side, side)
     objects = _draw_objects(rng, size, depth + rules.reach)
-    turns = int(rng.integers(4))
-    return _turn_mark(mark, size, turns), tuple(_turn_object(spec, turns) for spec in objects)
+    for _ in range(rng.integers(4)):  # quarter turns of the picture
+        mark = Mark(size - mark.top - mark.height, mark.left, mark.height, mark.width)
+        objects = [replace(spec, center=(1 - spec.center[1], spec.center[0])) for spec in objects]
+    return mark, tuple(objects)
 
 
-def _draw_objects(rng: np.random.Generator, size: int, first: int) -> list[ObjectSpec]:
+def _draw_objects(rng: Generator, size: int, first: int) -> list[ObjectSpec]:
     """One to three objects from row ``first`` on."""
     room = min(size - first, MAX_SIZE / OBJECT_SIZES[1] * size)
     canvas = Canvas()
@@ -120,40 +113,23 @@ def _draw_objects(rng: np.random.Generator, size: int, first: int) -> list[Objec
                 extent = room * rng.uniform(*OBJECT_SIZES)
                 x = rng.uniform(extent / 2, size - extent / 2)
                 y = rng.uniform(first + extent / 2, size - extent / 2)
-                spec = ObjectSpec(
-                    kind, (x / size, y / size), extent / size, rng.uniform(0, 2 * np.pi)
-                )
-                if canvas.try_add(spec):
+                angle = rng.uniform(0, 2 * np.pi)
+                if canvas.try_add(ObjectSpec(kind, (x / size, y / size), extent / size, angle)):
                     break
     return canvas.specs
 
 
-def _turn_mark(mark: Mark, size: int, turns: int) -> Mark:
-    """The mark after ``turns`` quarter turns of the picture."""
-    for _ in range(turns):
-        mark = Mark(size - mark.top - mark.height, mark.left, mark.height, mark.width)
-    return mark
-
-
-def _turn_object(spec: ObjectSpec, turns: int) -> ObjectSpec:
-    x, y = spec.center
-    for _ in range(turns):
-        x, y = 1 - y, x
-    return ObjectSpec(spec.kind, (x, y), spec.size, spec.angle)
-
-
-def draw_cue(rng: np.random.Generator) -> str:
+def draw_cue(rng: Generator) -> str:
     return CUES[rng.integers(len(CUES))]
 
 
-def paint_mark(rng: np.random.Generator, image: np.ndarray, mark: Mark, cue: str) -> None:
+def paint_mark(rng: Generator, image: np.ndarray, mark: Mark, cue: str) -> None:
     """Paint the mark in two tones of its colour onto ``image``, float32 BGR ``(size, size, 3)``."""
-    base, accent = (_draw_tone(rng, cue) for _ in range(2))
-    weight = octave_noise(rng, len(image))[mark.window][..., None]
-    image[mark.window] = base + (accent - base) * weight
+    tones = Paint(_draw_tone(rng, cue), _draw_tone(rng, cue))
+    image[mark.window] = tones.mixed(octave_noise(rng, len(image))[mark.window])
 
 
-def _draw_tone(rng: np.random.Generator, cue: str) -> np.ndarray:
+def _draw_tone(rng: Generator, cue: str) -> np.ndarray:
     hue = rng.uniform(*_HUES[cue]) / 360 % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, rng.uniform(*_SATURATION), rng.uniform(*_VALUE))
     return np.array([blue, green, red], np.float32) * np.float32(255)

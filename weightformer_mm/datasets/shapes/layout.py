@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+from numpy.random import Generator
 
-from . import outlines
 from .classes import CLASSES
+from .outlines import ObjectSpec, coverage, place
 
 MIN_SIZE = 1 / 14  # greatest extent, relative to the picture's side
 MAX_SIZE = 8 / 14
@@ -21,16 +20,6 @@ _GRID = 256  # side of the raster on which visibility is judged
 _MARGIN = 0.01
 _TRIES_PER_SIZE = 12
 _SIZES_PER_OBJECT = 6
-
-
-@dataclass(frozen=True)
-class ObjectSpec:
-    """One object. Lengths are relative to the picture's side; later objects hide earlier ones."""
-
-    kind: str
-    center: tuple[float, float]
-    size: float
-    angle: float
 
 
 def visible_floor(size: float) -> float:
@@ -47,18 +36,18 @@ class Canvas:
         self.visible: list[np.ndarray] = []
 
     def try_add(self, spec: ObjectSpec) -> bool:
-        parts = outlines.place(spec.kind, spec.center, spec.size, spec.angle)
-        if parts[0].min() < _MARGIN or parts[0].max() > 1 - _MARGIN:
+        parts = place(spec, _GRID)
+        if parts[0].min() < _MARGIN * _GRID or parts[0].max() > (1 - _MARGIN) * _GRID:
             return False
         mask = np.zeros((_GRID, _GRID), bool)
-        outlines.fill(mask, tuple(part * _GRID for part in parts))
+        window, share = coverage(parts, _GRID)
+        mask[window] = share >= 0.5
         remaining = [seen & ~mask for seen in self.visible]
-        for earlier, area, seen in zip(self.specs, self.areas, remaining):
-            if np.count_nonzero(seen) < visible_floor(earlier.size) * area:
+        *counts, new = (np.count_nonzero(seen) for seen in (*remaining, mask))
+        for earlier, area, count in zip(self.specs, self.areas, counts):
+            if count < visible_floor(earlier.size) * area:
                 return False
-        new = np.count_nonzero(mask)
-        covered = sum(np.count_nonzero(seen) for seen in remaining) + new
-        if covered > (1 - MIN_BACKGROUND) * mask.size:
+        if sum(counts) + new > (1 - MIN_BACKGROUND) * mask.size:
             return False
         self.specs.append(spec)
         self.areas.append(new)
@@ -66,20 +55,17 @@ class Canvas:
         return True
 
 
-def _draw_center(
-    rng: np.random.Generator, size: float, placed: list[ObjectSpec]
-) -> tuple[float, float]:
+def _draw_center(rng: Generator, size: float, placed: list[ObjectSpec]) -> tuple[float, float]:
     if placed and rng.random() < OVERLAP_WISH:
         anchor = placed[rng.integers(len(placed))]
         reach = rng.uniform(0.5, 1.0) * (anchor.size + size) / 2
         angle = rng.uniform(0, 2 * np.pi)
         x, y = anchor.center
         return float(x + reach * np.cos(angle)), float(y + reach * np.sin(angle))
-    x, y = rng.uniform(size / 2, 1 - size / 2, 2)
-    return float(x), float(y)
+    return tuple(rng.uniform(size / 2, 1 - size / 2, 2).tolist())
 
 
-def _add_object(rng: np.random.Generator, canvas: Canvas) -> None:
+def _add_object(rng: Generator, canvas: Canvas) -> None:
     kind = CLASSES[rng.integers(len(CLASSES))]
     for _ in range(_SIZES_PER_OBJECT):
         size = float(np.exp(rng.uniform(np.log(MIN_SIZE), np.log(MAX_SIZE))))
@@ -89,7 +75,7 @@ def _add_object(rng: np.random.Generator, canvas: Canvas) -> None:
                 return
 
 
-def draw_layout(rng: np.random.Generator) -> tuple[ObjectSpec, ...]:
+def draw_layout(rng: Generator) -> tuple[ObjectSpec, ...]:
     """Two to six objects from back to front, each inside the picture and clearly visible."""
     while True:
         canvas = Canvas()
@@ -99,12 +85,12 @@ def draw_layout(rng: np.random.Generator) -> tuple[ObjectSpec, ...]:
             return tuple(canvas.specs)
 
 
-def draw_single(rng: np.random.Generator) -> tuple[ObjectSpec]:
+def draw_single(rng: Generator) -> tuple[ObjectSpec]:
     """One large object near the middle, all of it inside the picture."""
     kind = CLASSES[rng.integers(len(CLASSES))]
     while True:
         size = rng.uniform(*SINGLE_SIZES)
-        x, y = 0.5 + rng.uniform(-SINGLE_OFFSET, SINGLE_OFFSET, 2)
-        spec = ObjectSpec(kind, (float(x), float(y)), size, rng.uniform(0, 2 * np.pi))
+        center = tuple((0.5 + rng.uniform(-SINGLE_OFFSET, SINGLE_OFFSET, 2)).tolist())
+        spec = ObjectSpec(kind, center, size, rng.uniform(0, 2 * np.pi))
         if Canvas().try_add(spec):
             return (spec,)

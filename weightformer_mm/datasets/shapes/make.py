@@ -16,7 +16,7 @@ from ...errors import UserError
 from ..generated import Generator, check_numbers, write_image
 from .classes import CLASSES, CONTEXT_CLASSES, category_id
 from .context import STATIC_REACH, ContextRules
-from .scene import SPLITS, Sample, render_sample
+from .scene import SPLITS, render_sample
 
 MIN_SIDE, MAX_SIDE = 64, 8192
 MAX_IMAGES = 1_000_000  # file names have six digits
@@ -69,12 +69,6 @@ class ShapesConfig:
         elif (self.reach, self.cue_area) != (STATIC_REACH, None):
             raise UserError('reach and cue_area belong to context: give it as well')
 
-    def parameters(self) -> dict:
-        """The values as the manifest states them: those of a kind of set only where it is chosen."""
-        unused = () if self.context else ('context', 'reach', 'cue_area')
-        unused += () if self.single else ('single',)
-        return {name: value for name, value in asdict(self).items() if name not in unused}
-
 
 def make_shapes(
     out: str | os.PathLike, config: ShapesConfig, force: bool = False, progress: bool = True
@@ -85,13 +79,16 @@ def make_shapes(
         for split in SPLITS:
             yield from _write_split(folder, split, config)
 
-    return GENERATOR.make(out, config.parameters(), write_files, force, progress)
+    # the manifest states the values of a kind of set only where it is chosen
+    unused = () if config.context else ('context', 'reach', 'cue_area')
+    unused += () if config.single else ('single',)
+    parameters = {name: value for name, value in asdict(config).items() if name not in unused}
+    return GENERATOR.make(out, parameters, write_files, force, progress)
 
 
 def _write_split(folder: Path, split: str, config: ShapesConfig) -> Iterator[None]:
     for name in ('images', 'annotations'):
         (folder / name / split).mkdir(parents=True)
-    names = CONTEXT_CLASSES if config.context else CLASSES
     rules = ContextRules(config.reach, config.cue_area) if config.context else None
     images, annotations, classes = [], [], []
     for index in range(getattr(config, split)):
@@ -101,13 +98,16 @@ def _write_split(folder: Path, split: str, config: ShapesConfig) -> Iterator[Non
         write_image(folder / 'annotations' / split / file_name, sample.labels)
         size = {'width': config.size, 'height': config.size}
         images.append({'id': index, 'file_name': file_name, **size})
-        # From 1 on: COCO's evaluator takes an annotation of id 0 for "no match".
-        annotations += _annotate(sample, index, first_id=len(annotations) + 1)
+        for number, spec in enumerate(sample.objects, start=1):
+            # From 1 on: COCO's evaluator takes an annotation of id 0 for "no match".
+            identity = {'id': len(annotations) + 1, 'image_id': index}
+            category = {'category_id': category_id(spec.kind, sample.cue)}
+            annotations.append({**identity, **category, **_outline(sample.instances == number)})
         classes.append(f'{file_name} {CLASSES.index(sample.objects[0].kind)}\n')
         yield
     categories = [
         {'id': number, 'name': name, 'supercategory': 'shape'}
-        for number, name in enumerate(names, start=1)
+        for number, name in enumerate(CONTEXT_CLASSES if config.context else CLASSES, start=1)
     ]
     content = {'images': images, 'annotations': annotations, 'categories': categories}
     path = folder / 'annotations' / f'instances_{split}.json'
@@ -117,24 +117,12 @@ def _write_split(folder: Path, split: str, config: ShapesConfig) -> Iterator[Non
         path.write_text(''.join(classes), encoding='utf-8')
 
 
-def _annotate(sample: Sample, image_id: int, first_id: int) -> list[dict]:
-    """COCO annotations of the visible part of each object, as compressed run-length codes."""
-    annotations = []
-    for number, spec in enumerate(sample.objects, start=1):
-        seen = np.asfortranarray(sample.instances == number, dtype=np.uint8)
-        code = coco_mask.encode(seen)
-        annotations.append(
-            {
-                'id': first_id + number - 1,
-                'image_id': image_id,
-                'category_id': category_id(spec.kind, sample.cue),
-                'bbox': [float(value) for value in coco_mask.toBbox(code)],
-                'area': float(coco_mask.area(code)),
-                'iscrowd': 0,
-                'segmentation': {
-                    'size': [int(side) for side in code['size']],
-                    'counts': code['counts'].decode('ascii'),
-                },
-            }
-        )
-    return annotations
+def _outline(seen: np.ndarray) -> dict:
+    """What COCO states of a bool ``(H, W)`` mask, as a compressed run-length code."""
+    code = coco_mask.encode(np.asfortranarray(seen, dtype=np.uint8))
+    return {
+        'bbox': coco_mask.toBbox(code).tolist(),
+        'area': float(coco_mask.area(code)),
+        'iscrowd': 0,
+        'segmentation': {**code, 'counts': code['counts'].decode('ascii')},
+    }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 _CANDIDATES = 512
 OBJECT_TO_BACKGROUND = 45.0  # least distances in Lab
@@ -16,12 +17,15 @@ ACCENT_TO_BASE = 18.0  # wished for, give or take 6
 ACCENT_TO_OBJECT = 28.0
 
 
-@dataclass(frozen=True)
-class Paint:
+class Paint(NamedTuple):
     """The two tones of one texture: float32 ``(3,)`` each, BGR in 0..255."""
 
     base: np.ndarray
     accent: np.ndarray
+
+    def mixed(self, weight: np.ndarray) -> np.ndarray:
+        """``(H, W, 3)`` of the base where ``weight``, ``(H, W)``, is 0, and of the accent where it is 1."""
+        return self.base + (self.accent - self.base) * weight[..., None]
 
 
 def to_lab(bgr: np.ndarray) -> np.ndarray:
@@ -30,7 +34,7 @@ def to_lab(bgr: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(scaled, cv2.COLOR_BGR2Lab)[0]
 
 
-def _distances(lab: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+def _distances(lab: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
     """Least distance of each candidate to the given colours (BGR); infinite where there is none."""
     if not others:
         return np.full(len(lab), np.inf)
@@ -42,7 +46,7 @@ def _pick(candidates: np.ndarray, shortfall: np.ndarray) -> np.ndarray:
     return candidates[int(np.argmin(np.maximum(shortfall, 0)))]
 
 
-def draw_background(rng: np.random.Generator) -> Paint:
+def draw_background(rng: Generator) -> Paint:
     """Two similar colours of low chroma."""
     candidates = rng.uniform(30, 225, (_CANDIDATES, 3)).astype(np.float32)
     lab = to_lab(candidates)
@@ -51,13 +55,12 @@ def draw_background(rng: np.random.Generator) -> Paint:
     return Paint(base, _pick(candidates, np.abs(distance - 16) - 5))
 
 
-def draw_object(rng: np.random.Generator, background: Paint, others: list[Paint]) -> Paint:
+def draw_object(rng: Generator, background: Paint, others: list[Paint]) -> Paint:
     """Two similar tones, both far from the background and from the tones of the other objects."""
-    tones = [tone for paint in others for tone in (paint.base, paint.accent)]
-    behind = [background.base, background.accent]
+    tones = [tone for paint in others for tone in paint]
     candidates = rng.uniform(20, 250, (_CANDIDATES, 3)).astype(np.float32)
     lab = to_lab(candidates)
-    to_background, to_others = _distances(lab, behind), _distances(lab, tones)
+    to_background, to_others = _distances(lab, background), _distances(lab, tones)
     contrast = np.maximum(OBJECT_TO_BACKGROUND - to_background, OBJECT_TO_OBJECT - to_others)
     base = _pick(candidates, contrast)
     contrast = np.maximum(ACCENT_TO_BACKGROUND - to_background, ACCENT_TO_OBJECT - to_others)
@@ -65,59 +68,56 @@ def draw_object(rng: np.random.Generator, background: Paint, others: list[Paint]
     return Paint(base, _pick(candidates, np.maximum(contrast, similarity)))
 
 
-# A texture gets local coordinates u, v, float32 and -0.5..0.5 over the object's greatest extent
-# (up to sqrt(2) times that in the window's corners), and returns weights of their shape.
-Texture = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
-
-
 def _soft_step(wave: np.ndarray, sharpness: float = 2.5) -> np.ndarray:
     return np.clip(0.5 + sharpness * wave, 0, 1)
 
 
-def plain(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def plain(rng: Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.zeros_like(u)
 
 
-def stripes(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def stripes(rng: Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     cycles, phase = rng.uniform(2.5, 5), rng.uniform(0, 2 * np.pi)
     return _soft_step(np.sin(2 * np.pi * cycles * u + phase))
 
 
-def checks(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def checks(rng: Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     cycles, phase = rng.uniform(2, 3.5), rng.uniform(0, 2 * np.pi, 2)
     wave = np.sin(2 * np.pi * cycles * u + phase[0]) * np.sin(2 * np.pi * cycles * v + phase[1])
     return _soft_step(wave, 4)
 
 
-def dots(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def dots(rng: Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     cycles, phase = rng.uniform(3, 5), rng.uniform(0, 2 * np.pi, 2)
     wave = np.cos(2 * np.pi * cycles * u + phase[0]) + np.cos(2 * np.pi * cycles * v + phase[1])
     return _soft_step(wave - 0.7)
 
 
-def rings(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def rings(rng: Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     cycles, center = rng.uniform(2.5, 4.5), rng.uniform(-0.5, 0.5, 2)
     radius = np.hypot(u - center[0], v - center[1])
     return _soft_step(np.sin(2 * np.pi * cycles * radius), 1.5)
 
 
-def marble(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def marble(rng: Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     grid = rng.random((9, 9)).astype(np.float32)
     # 4 +- 5.2 * 0.5 * sqrt(2) stays within the grid's outermost nodes, 0 and 8.
     x, y = ((w * 5.2 + 4).astype(np.float32) for w in (u, v))
     return np.clip(cv2.remap(grid, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), 0, 1)
 
 
-def gradient(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def gradient(rng: Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.clip(0.5 + u, 0, 1)
 
 
-TEXTURES: dict[str, Texture] = {
+# A texture gets local coordinates u, v, float32 and -0.5..0.5 over the object's greatest extent
+# (up to sqrt(2) times that in the window's corners), and returns weights of their shape.
+TEXTURES = {
     texture.__name__: texture for texture in (plain, stripes, checks, dots, rings, marble, gradient)
 }
 
 
-def octave_noise(rng: np.random.Generator, size: int) -> np.ndarray:
+def octave_noise(rng: Generator, size: int) -> np.ndarray:
     """Noise of four octaves, the same at every resolution: float32 ``(size, size)`` in 0..1."""
     persistence = rng.uniform(0.4, 0.8)
     total = np.zeros((size, size), np.float32)
@@ -129,7 +129,7 @@ def octave_noise(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.clip(0.5 + total / (4 * total.std()), 0, 1)
 
 
-def _scatter_lines(rng: np.random.Generator, size: int) -> np.ndarray:
+def _scatter_lines(rng: Generator, size: int) -> np.ndarray:
     """Faint random lines, as a weight in -1..1 of shape ``(size, size)``."""
     weights = np.zeros((size, size), np.float32)
     for _ in range(rng.integers(3, 12)):
@@ -142,10 +142,9 @@ def _scatter_lines(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.clip(weights, -1, 1)
 
 
-def draw_ground(rng: np.random.Generator, size: int, paint: Paint) -> np.ndarray:
+def draw_ground(rng: Generator, size: int, paint: Paint) -> np.ndarray:
     """Noise, a light gradient and lines: float32 BGR ``(size, size, 3)``, about 0..255."""
-    weight = octave_noise(rng, size)[..., None]
-    ground = paint.base + (paint.accent - paint.base) * weight
+    ground = paint.mixed(octave_noise(rng, size))
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.14)
     light = strength * (np.cos(angle) * axis[None] + np.sin(angle) * axis[:, None])

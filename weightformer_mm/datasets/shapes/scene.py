@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from . import outlines, paint
 from .classes import BACKGROUND_LABEL, category_id
 from .context import ContextRules, Mark, draw_context, draw_cue, paint_mark
-from .layout import ObjectSpec, draw_layout, draw_single
+from .layout import draw_layout, draw_single
+from .outlines import ObjectSpec
 
 SPLITS = ('train', 'val')
 # pictures of one object, and those with a mark, draw from streams of their own
@@ -39,9 +41,7 @@ class Sample:
     cue: str | None = None
 
 
-def _streams(
-    seed: int, split: str, index: int, key: int | None = None
-) -> tuple[np.random.Generator, ...]:
+def _streams(seed: int, split: str, index: int, key: int | None = None) -> tuple[Generator, ...]:
     """Independent generators for layout, colours, textures and grain of one sample."""
     spawn_key = () if key is None else (key,)
     sequence = np.random.SeedSequence([seed, SPLITS.index(split), index], spawn_key=spawn_key)
@@ -49,19 +49,17 @@ def _streams(
 
 
 def _local_coordinates(
-    spec: ObjectSpec, angle: float, left: int, top: int, width: int, height: int, size: int
+    spec: ObjectSpec, angle: float, window: tuple[slice, slice], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixel centres of a window in the object's frame turned by ``angle``, in units of its size."""
-    x = (np.arange(left, left + width, dtype=np.float32) + 0.5) / size - spec.center[0]
-    y = (np.arange(top, top + height, dtype=np.float32) + 0.5) / size - spec.center[1]
+    y, x = ((np.arange(axis.start, axis.stop, dtype=np.float32) + 0.5) / size for axis in window)
+    x, y = x[None] - spec.center[0], y[:, None] - spec.center[1]
     cos, sin = np.cos(angle) / spec.size, np.sin(angle) / spec.size
-    u = cos * x[None] + sin * y[:, None]
-    v = -sin * x[None] + cos * y[:, None]
-    return u.astype(np.float32), v.astype(np.float32)
+    return (cos * x + sin * y).astype(np.float32), (-sin * x + cos * y).astype(np.float32)
 
 
 def _shade(
-    rng: np.random.Generator, u: np.ndarray, v: np.ndarray, inside: np.ndarray, rim: float
+    rng: Generator, u: np.ndarray, v: np.ndarray, inside: np.ndarray, rim: float
 ) -> np.ndarray:
     """Light from one side, a dark edge of width ``rim`` pixels: factors of the shape of ``u``."""
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.35)
@@ -73,7 +71,7 @@ def _shade(
 
 
 def _draw_object(
-    rng: np.random.Generator,
+    rng: Generator,
     image: np.ndarray,
     instances: np.ndarray,
     spec: ObjectSpec,
@@ -82,21 +80,13 @@ def _draw_object(
 ) -> None:
     """Paint one object over ``image`` and write ``number`` where it covers ``instances``."""
     size = len(image)
-    placed = outlines.place(spec.kind, spec.center, spec.size, spec.angle)
-    parts = tuple(part * size for part in placed)
-    left, top, width, height = outlines.window(parts, size)
-    alpha = outlines.coverage(parts, left, top, width, height)
+    window, alpha = outlines.coverage(outlines.place(spec, size), size)
     inside = alpha >= 0.5
-
     texture = paint.TEXTURES[rng.choice(list(paint.TEXTURES))]
-    angle = rng.uniform(0, 2 * np.pi)
-    u, v = _local_coordinates(spec, angle, left, top, width, height, size)
-    weight = texture(rng, u, v)[..., None]
-    surface = tones.base + (tones.accent - tones.base) * weight
+    u, v = _local_coordinates(spec, rng.uniform(0, 2 * np.pi), window, size)
+    surface = tones.mixed(texture(rng, u, v))
     rim = max(1.5, 0.05 * spec.size * size)
     surface = np.clip(surface * _shade(rng, u, v, inside, rim)[..., None], 0, 255)
-
-    window = np.s_[top : top + height, left : left + width]
     image[window] += alpha[..., None] * (surface - image[window])
     instances[window][inside] = number
 
@@ -125,17 +115,16 @@ def render_sample(
     key = _CONTEXT_KEY if context else _SINGLE_KEY if single else None
     layout_rng, color_rng, texture_rng, grain_rng = _streams(seed, split, index, key)
     mark = cue = None
-    if context is not None:
-        mark, objects = draw_context(layout_rng, size, context)
-    else:
-        objects = (draw_single if single else draw_layout)(layout_rng)
     ground = paint.draw_background(color_rng)
     image = paint.draw_ground(texture_rng, size, ground)
-    if mark is not None:
+    if context is not None:
+        mark, objects = draw_context(layout_rng, size, context)
         # Streams of its own: nothing else in the picture depends on the cue.
         cue_rng, tone_rng, *_ = _streams(seed, split, index, _CUE_KEY)
         cue = draw_cue(cue_rng)
         paint_mark(tone_rng, image, mark, cue)
+    else:
+        objects = (draw_single if single else draw_layout)(layout_rng)
     instances = np.zeros((size, size), np.int32)
     paints: list[paint.Paint] = []
     for number, spec in enumerate(objects, start=1):

@@ -14,35 +14,26 @@ from ...utils.writing import written_whole
 from ..work_folder import NOTE, checkpoint_pattern
 from .training import stop_if_not_finite
 
-_BEST = 'best_ckpt'
-
 
 class KeepingCheckpointHook(CheckpointHook):
     """``CheckpointHook`` that loses no checkpoint to a kill or a full disk, and removes its own files alone.
 
     An outdated checkpoint goes when the new one is whole, on the disk and noted. Paths that a resumed
-    checkpoint holds count only if they lead into this folder. Weights that are not finite stay unsaved.
-    With ``save_best``, a resumed run first evaluates weights that were saved and perhaps not evaluated.
-
-    Raises:
-        RunFailed: the weights to be saved are not finite.
+    checkpoint holds count only if they lead into this folder. Weights that are not finite stay unsaved, and
+    raise RunFailed. With ``save_best``, a resumed run first evaluates weights that were saved and perhaps not
+    evaluated.
     """
 
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)
-        info = runner.message_hub.runtime_info
-        for name, path in self._best().items():
-            own = self._own_best(path)
-            self._set_best(name, own)
-            key = f'{_BEST}_{name}' if name else _BEST
-            info.pop(key, None)
-            if own is not None:
-                info[key] = own
         if self.save_best and _stops_before_validation(runner):
-            runner.logger.info(
-                'Evaluating the resumed weights, in case the run stopped before it did'
-            )
+            runner.logger.info('Evaluating the resumed weights, as an interrupted run may not have')
             runner.val_loop.run()
+
+    def after_train(self, runner: Any) -> None:
+        # what mmengine publishes, if it is asked to
+        self.best_ckpt_path, self.best_ckpt_path_dict = None, {p: p for p in self._bests(runner)}
+        super().after_train(runner)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         stop_if_not_finite(runner.model)
@@ -70,14 +61,12 @@ class KeepingCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         if not self.save_best:
             return
-        earlier = self._best()
-        for name in earlier:  # mmengine would remove it before it saves the next
-            self._set_best(name, None)
+        # mmengine would remove the earlier one before it saves the next, if it knew of it
+        self.best_ckpt_path, self.best_ckpt_path_dict = None, dict.fromkeys(self.key_indicators)
+        earlier = self._bests(runner)
         super()._save_best_checkpoint(runner, metrics)
-        for name, path in earlier.items():
-            if self._best()[name] is None:
-                self._set_best(name, path)
-            elif path is not None and path not in self._best().values() and is_main_process():
+        if is_main_process():
+            for path in earlier - self._bests(runner):
                 self._remove(path)
 
     def _take_turn(self, runner: Any, step: int) -> Sequence[str]:
@@ -90,27 +79,13 @@ class KeepingCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         return [self.file_backend.join_path(self.out_dir, name) for name in names]
 
-    def _best(self) -> dict[str, str | None]:
-        """The best checkpoint so far for each metric; mmengine keeps that of a single one by itself."""
-        if not self.save_best:
-            return {}
-        if hasattr(self, 'best_ckpt_path_dict'):
-            return {name: self.best_ckpt_path_dict.get(name) for name in self.key_indicators}
-        return {'': self.best_ckpt_path}
-
-    def _set_best(self, name: str, path: str | None) -> None:
-        if name:
-            self.best_ckpt_path_dict[name] = path
-        else:
-            self.best_ckpt_path = path
-
-    def _own_best(self, path: Any) -> str | None:
-        """The file of this run's folder that a resumed checkpoint means; None if there is none."""
-        name = Path(path).name if isinstance(path, str) else ''
-        if not checkpoint_pattern(self.filename_tmpl, 'best_.+_').fullmatch(name):
-            return None
-        own = self.file_backend.join_path(self.out_dir, name)
-        return own if self.file_backend.isfile(own) else None
+    def _bests(self, runner: Any) -> set[str]:
+        """The best checkpoints so far, those in the folder of this run, whatever a resumed one names."""
+        info = runner.message_hub.runtime_info
+        names = {Path(info[key]).name for key in info if key.startswith('best_ckpt')}
+        pattern = checkpoint_pattern(self.filename_tmpl, 'best_.+_')
+        own = (self.file_backend.join_path(self.out_dir, n) for n in names if pattern.fullmatch(n))
+        return {path for path in own if self.file_backend.isfile(path)}
 
     def _remove(self, path: str) -> None:
         if self.file_backend.isfile(path):

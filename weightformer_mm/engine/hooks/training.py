@@ -1,4 +1,4 @@
-"""Hooks of a training: it ends when it diverges, and its checkpoints hold plain values."""
+"""Hooks of a training: the weights it starts with, its end when it diverges, checkpoints of plain values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
+from ...checkpoints.match import unwrapped
 from ...errors import RunFailed
 
 HISTORY = '__history_buffer__'
@@ -23,20 +25,38 @@ _DIVERGED = (
 
 
 def stop_if_not_finite(model: nn.Module) -> None:
-    """End the run, in all its processes, if a parameter or running statistic is not finite.
+    """Raise RunFailed, in all processes, if a parameter or running statistic is not finite.
 
     The loss would show it only in the next iteration.
-
-    Raises:
-        RunFailed: names the first such value.
     """
     statistics = ((n, b) for n, b in model.named_buffers() if '.running_' in n)
     learned = (*model.named_parameters(), *statistics)
-    found = next((name for name, tensor in learned if not bool(tensor.isfinite().all())), None)
+    found = next((name for name, tensor in learned if not tensor.isfinite().all()), None)
     is_found = torch.tensor(float(found is not None))
     all_reduce(is_found, 'max')
     if is_found:
         raise RunFailed(f'{found or "a weight"} is not finite any more: {_DIVERGED}')
+
+
+class InitialWeightsHook(Hook):
+    """Hand the runner, and the hooks that come after, a whole model with the weights that were read.
+
+    mmengine would load them leniently.
+    """
+
+    priority = 'HIGHEST'
+
+    def __init__(self, weights: dict[str, Tensor]):
+        self.weights = weights
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        # each process has only parts of a sharded model
+        is_sharded = isinstance(runner.model, FullyShardedDataParallel)
+        own = {} if is_sharded else unwrapped(runner.model).state_dict()
+        checkpoint.clear()
+        takes_all = self.weights.keys() <= own.keys()
+        checkpoint['state_dict'] = {**own, **self.weights} if takes_all else self.weights
+        self.weights = {}
 
 
 @HOOKS.register_module()
@@ -83,15 +103,9 @@ def to_plain(value: Any) -> Any:
     A scheduler that resumes has its functions already. Other values stay as they are.
     """
     if isinstance(value, HistoryBuffer):
-        log, count = value.data
-        return {
-            HISTORY: value.max_length,
-            'log': torch.as_tensor(log, dtype=torch.float64),
-            'count': torch.as_tensor(count, dtype=torch.float64),
-        }
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
+        log, count = (torch.as_tensor(part, dtype=torch.float64) for part in value.data)
+        return {HISTORY: value.max_length, 'log': log, 'count': count}
+    if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, dict):
         return {key: to_plain(item) for key, item in value.items() if not callable(item)}
@@ -104,8 +118,7 @@ def from_plain(value: Any) -> Any:
     """The inverse of :func:`to_plain` for ``HistoryBuffer``, at any depth."""
     if isinstance(value, dict):
         if HISTORY in value:
-            return HistoryBuffer(
-                value['log'].cpu().numpy(), value['count'].cpu().numpy(), value[HISTORY]
-            )
+            log, count = (value[part].cpu().numpy() for part in ('log', 'count'))
+            return HistoryBuffer(log, count, value[HISTORY])
         return {key: from_plain(item) for key, item in value.items()}
     return value

@@ -16,13 +16,12 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ...checkpoints.match import unwrapped
 from ...errors import ArgumentError
+from ...utils.tables import text_table
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # _NormBase: batch and instance norm
 _RULES = ('norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult')
 # parts of a parameter's name that FSDP, activation checkpointing and torch.compile put in
 _WRAPPERS = ('_fsdp_wrapped_module', '_checkpoint_wrapped_module', '_orig_mod')
-
-_Layers = dict[nn.Parameter, tuple[int, int]]
 
 
 def plain_name(name: str) -> str:
@@ -67,9 +66,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             _check_names(f'paramwise_cfg.custom_keys[{key!r}]', entry, ('lr_mult', 'decay_mult'))
         rate = options.get('layer_decay_rate')
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
-            raise ArgumentError(
-                f'expected paramwise_cfg.layer_decay_rate above 0 and at most 1, got {rate}'
-            )
+            raise ArgumentError(f'expected layer_decay_rate above 0 and at most 1, got {rate}')
         if self.base_lr is None or self.base_wd is None:
             raise ArgumentError('optim_wrapper.optimizer needs lr and weight_decay for layer decay')
 
@@ -102,17 +99,15 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ordered = sorted(groups.items(), reverse=True, key=lambda group: group[0])
         params += [{'params': p, 'lr': lr, 'weight_decay': decay} for (lr, decay), p in ordered]
         names = ', '.join(type(backbone).__name__ for backbone in backbones)
-        rows = [
-            f'Layer decay {rate} of {names}:',
-            f'{"lr":>12} {"weight decay":>12} {"tensors":>8} {"parameters":>12}  of',
-            *(self._row(*key, parameters, layers) for key, parameters in ordered),
-        ]
-        print_log('\n'.join(rows), 'current')
+        rows = []
+        for (lr, decay), group in ordered:
+            count = sum(self._shapes[p].numel() for p in group)
+            rows.append([f'{lr:.4e}', f'{decay:.4g}', str(len(group)), str(count)])
+        table = text_table(['lr', 'weight decay', 'tensors', 'parameters'], rows)
+        print_log(f'Layer decay {rate} of {names}:\n{table}', 'current')
         if unused:
-            text = (
-                f'paramwise_cfg.custom_keys: no parameter was left for {", ".join(sorted(unused))}'
-            )
-            print_log(text, 'current', level=logging.WARNING)
+            lacking = f'no parameter was left for {", ".join(sorted(unused))}'
+            print_log(f'paramwise_cfg.custom_keys: {lacking}', 'current', level=logging.WARNING)
 
     def _decay_mult(
         self, name: str, parameter: nn.Parameter, owner: nn.Module, options: Mapping[str, float]
@@ -129,37 +124,19 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             return 1.0
         return self.paramwise_cfg.get(rule, 0.0)
 
-    def _row(self, lr: float, decay: float, parameters: list[nn.Parameter], layers: _Layers) -> str:
-        """The line of one group in the table."""
-        depths = sorted({layers[parameter][0] for parameter in parameters if parameter in layers})
-        where = [f'layer{"s" * (len(depths) > 1)} {", ".join(map(str, depths))}'] * bool(depths)
-        where += ['outside the backbone'] * any(p not in layers for p in parameters)
-        elements = sum(self._shapes[parameter].numel() for parameter in parameters)
-        return f'{lr:12.4e} {decay:12.4g} {len(parameters):8} {elements:12}  {", ".join(where)}'
-
 
 def _check_names(where: str, given: Any, known: tuple[str, ...]) -> None:
     if not isinstance(given, Mapping):
         raise ArgumentError(f'expected {where} to be a dict, got {given!r}')
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise ArgumentError(
-            f'{where}: unknown {", ".join(unknown)}; LayerDecayOptimWrapperConstructor knows '
-            f'{", ".join(known)}'
-        )
+        raise ArgumentError(f'{where}: unknown {", ".join(unknown)}; choose of {", ".join(known)}')
 
 
 def _find_backbones(model: nn.Module) -> list[nn.Module]:
-    """The modules called ``backbone``, without those inside of others; else the model itself.
-
-    Raises:
-        ValueError: there is none, or it has no ``get_layer_depth``.
-    """
-    names: list[str] = []
-    for name, _ in model.named_modules():
-        is_inside = any(name.startswith(f'{outer}.') for outer in names)
-        if name.rpartition('.')[2] == 'backbone' and not is_inside:
-            names.append(name)
+    """The modules called ``backbone``, without those inside of others; else the model itself."""
+    paths = [name.split('.') for name, _ in model.named_modules()]
+    names = ['.'.join(p) for p in paths if p[-1] == 'backbone' and p.count('backbone') == 1]
     backbones = [unwrapped(model.get_submodule(name)) for name in names] or [model]
     for backbone in backbones:
         if hasattr(backbone, 'get_layer_depth'):
@@ -167,23 +144,22 @@ def _find_backbones(model: nn.Module) -> list[nn.Module]:
         kind = type(backbone).__name__
         what = f'the backbone {kind} has no' if names else f'{kind} has neither a backbone nor'
         raise ArgumentError(
-            f'layer decay: {what} get_layer_depth(name); take a backbone that has (such as WeightFormer, '
-            "PyramidWeightFormer, mmpretrain's VisionTransformer), add the method, or leave constructor and "
-            'layer_decay_rate out of optim_wrapper'
+            f'layer decay: {what} get_layer_depth(name); take a backbone that has (such as WeightFormer), '
+            'or leave constructor and layer_decay_rate out of optim_wrapper'
         )
     return backbones
 
 
-def _layers(backbones: list[nn.Module]) -> _Layers:
+def _layers(backbones: list[nn.Module]) -> dict[nn.Parameter, tuple[int, int]]:
     """``(depth, num_layers)`` of each parameter of the backbones."""
-    layers: _Layers = {}
+    layers: dict[nn.Parameter, tuple[int, int]] = {}
     for backbone in backbones:
         for name, parameter, _ in _named_parameters(backbone):
             depth, num_layers = backbone.get_layer_depth(name)
             if not 0 <= depth < num_layers:
                 raise ArgumentError(
-                    f'layer decay: get_layer_depth({name!r}) of {type(backbone).__name__} gave depth {depth} '
-                    f'of {num_layers} layers; expected 0 to {num_layers - 1}'
+                    f'get_layer_depth({name!r}) of {type(backbone).__name__} gave depth {depth} '
+                    f'of {num_layers}'
                 )
             layers.setdefault(parameter, (depth, num_layers))
     return layers

@@ -41,14 +41,10 @@ def merge_groups(
     params = list(params)
     if not all(isinstance(group, dict) for group in params):
         return params
-    merged: list[tuple[dict[str, Any], list[torch.Tensor]]] = []
+    merged: dict[str, dict[str, Any]] = {}
     for group in params:
-        options = {name: value for name, value in group.items() if name != 'params'}
         members = group['params']
-        members = [members] if isinstance(members, torch.Tensor) else list(members)
-        joined = next((joined for known, joined in merged if known == options), None)
-        if joined is None:
-            merged.append((options, members))
-        else:
-            joined += members
-    return [{'params': members, **options} for options, members in merged]
+        options = {**group, 'params': []}
+        joined = merged.setdefault(repr(options), options)
+        joined['params'] += [members] if isinstance(members, torch.Tensor) else members
+    return list(merged.values())

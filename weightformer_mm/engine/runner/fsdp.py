@@ -35,8 +35,7 @@ class ShardedStrategy(FSDPStrategy):
     def __init__(self, **kwargs: Any) -> None:
         if not is_distributed() and (kwargs.get('env_kwargs') or {}).get('launcher') == 'none':
             raise UserError(
-                'the config shards the model over several processes (strategy): start them with '
-                'torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch'
+                'the config shards the model: use torchrun, as tools/dist_train.sh does'
             )
         self._is_cpu = torch.device(get_device()).type == 'cpu'
         # offloading from CPU to CPU would free memory that is yet to be read
@@ -59,7 +58,7 @@ class ShardedStrategy(FSDPStrategy):
         """The optimizer wrapper of a config, for the model before it is sharded: names and shapes count."""
         if 'muon' in str(optim_wrapper).lower():
             raise UserError(
-                'config: Muon needs whole matrices, and FSDP leaves each process parts of them; use AdamW'
+                'config: Muon needs whole matrices, FSDP makes parts of them; use AdamW'
             )
         if optim_wrapper.get('type') == 'AmpOptimWrapper':
             optim_wrapper.setdefault('use_fsdp', True)

@@ -17,23 +17,14 @@ _SLURM = {'SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'}
 
 
 def use_launcher(cfg: Config, launcher: str) -> None:
-    """Set ``cfg.launcher`` and what it needs.
-
-    Raises:
-        UserError: the launcher does not fit the way the process was started.
-    """
+    """Set ``cfg.launcher`` and what it needs; UserError if it does not fit how the process was started."""
     world_size = int(os.environ.get('WORLD_SIZE', 1))
     if launcher == 'none' and world_size > 1:
         raise UserError(f'started as one of {world_size} processes: add --launcher pytorch')
     if launcher == 'pytorch' and not os.environ.keys() >= _TORCHRUN:
-        raise UserError(
-            '--launcher pytorch is for processes of torchrun: tools/dist_train.sh CONFIG GPUS, or '
-            'torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch'
-        )
+        raise UserError('--launcher pytorch: use torchrun, as tools/dist_train.sh CONFIG GPUS does')
     if launcher == 'slurm' and not os.environ.keys() >= _SLURM:
-        raise UserError(
-            '--launcher slurm is for tasks of srun: tools/slurm_train.sh PARTITION JOB_NAME CONFIG'
-        )
+        raise UserError('--launcher slurm: use tools/slurm_train.sh PARTITION JOB_NAME CONFIG')
     cfg.launcher = launcher
     if launcher in ('pytorch', 'slurm') and torch.device(get_device()).type == 'cpu':
         if launcher == 'slurm':
@@ -43,24 +34,19 @@ def use_launcher(cfg: Config, launcher: str) -> None:
 
 def _use_slurm_variables() -> None:
     """Give torch the variables that it reads, as mmengine's own start-up does."""
-    variables = {
+    os.environ |= {
         'RANK': os.environ['SLURM_PROCID'],
         'WORLD_SIZE': os.environ['SLURM_NTASKS'],
         'LOCAL_RANK': os.environ.get('SLURM_LOCALID', '0'),
         'MASTER_PORT': os.environ.get('MASTER_PORT', '29500'),
-        'MASTER_ADDR': os.environ.get('MASTER_ADDR') or _first_host(os.environ['SLURM_NODELIST']),
     }
-    os.environ.update(variables)
-
-
-def _first_host(nodes: str) -> str:
-    """The first machine of slurm's list, such as ``node[03-05]``."""
-    command = ['scontrol', 'show', 'hostnames', nodes]
-    try:
-        hosts = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f'{" ".join(command)} failed ({error}); set MASTER_ADDR') from error
-    return hosts[0]
+    if 'MASTER_ADDR' not in os.environ:  # the first of a list such as ``node[03-05]``
+        command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+        try:
+            hosts = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(f'{" ".join(command)} failed ({error}); set MASTER_ADDR') from error
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
 
 
 def _use_gloo(cfg: Config) -> None:
@@ -68,11 +54,10 @@ def _use_gloo(cfg: Config) -> None:
     dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
     timeout = timedelta(seconds=dist_cfg.get('timeout', 1800))
     torch.distributed.init_process_group('gloo', timeout=timeout)
-    wrapper = dict(cfg.get('model_wrapper_cfg') or {})
-    wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'broadcast_buffers': False,
-        **wrapper,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+        **(cfg.get('model_wrapper_cfg') or {}),
         'device_ids': None,
     }

@@ -51,12 +51,7 @@ class _Around:
 
 @DATA_SAMPLERS.register_module()
 class PositionSampler(_Around, Sampler):
-    """A sampler whose indices know their position.
-
-    Args:
-        dataset, seed: given by the data loader.
-        sampler: config of the sampler inside.
-    """
+    """A sampler whose indices know their position, around the one that its config ``sampler`` describes."""
 
     def __init__(self, dataset: Any, seed: int | None, sampler: dict) -> None:
         self.inside = DATA_SAMPLERS.build(sampler, default_args={'dataset': dataset, 'seed': seed})
@@ -86,11 +81,7 @@ class PositionSampler(_Around, Sampler):
 
 @DATASETS.register_module()
 class PositionedDataset(_Around, Dataset):
-    """A data set that seeds each sample by its :class:`Position`.
-
-    Args:
-        dataset: the data set inside, or its config.
-    """
+    """A data set that seeds each sample by its :class:`Position`, around another or the config of one."""
 
     def __init__(self, dataset: Any) -> None:
         self.inside = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
@@ -132,10 +123,7 @@ def with_positions(dataloader: Any) -> Any:
 
 
 def resume_seed(cfg: Config, checkpoint: dict[str, Any]) -> None:
-    """Where the config leaves the seed to chance, take that of the run that is resumed.
-
-    mmengine would do so after it has built the data loader with another one.
-    """
+    """Where the config leaves the seed to chance, take that of the resumed run; mmengine would too late."""
     randomness = dict(cfg.get('randomness') or {})
     if randomness.get('seed') is None and checkpoint['meta'].get('seed') is not None:
         cfg.randomness = {**randomness, 'seed': checkpoint['meta']['seed']}

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from mmengine.hooks import Hook
-from mmengine.logging import HistoryBuffer
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from ...checkpoints.match import compare, get_state_dict, unusable, unwrapped
 from ...checkpoints.resumable import check_resumable, is_count
 from ...errors import UserError
-from ..hooks.training import from_plain
+from ..hooks.training import from_plain, to_plain
 from ..optimizers.layer_decay import plain_name
 
 _MANY = 8  # among so many parameters none has a state of a kind of its own
@@ -31,11 +30,7 @@ _INFO = {'best_ckpt': str, 'last_ckpt': str, 'best_score': Number, 'keep_ckpt_id
 
 
 class CheckRunStateHook(Hook):
-    """Check the state of a run as soon as it is read, before anything of it is taken over.
-
-    Raises:
-        UserError: it is not the state of a run like this one; says the first difference.
-    """
+    """Raise UserError, before anything of it is taken over, for what is not the state of a run like this."""
 
     priority = 'HIGHEST'
 
@@ -44,8 +39,7 @@ class CheckRunStateHook(Hook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         check_resumable(checkpoint, self.path)
-        problem = next(_problems(runner, checkpoint), None)
-        if problem is not None:
+        for problem in _problems(runner, to_plain(checkpoint)):
             raise UserError(
                 f'--resume {self.path}: {problem}; the file is damaged, or of a run with another config. To '
                 f'start from its weights alone: --cfg-options load_from={self.path}'
@@ -53,14 +47,20 @@ class CheckRunStateHook(Hook):
 
 
 def _problems(runner: Any, checkpoint: dict[str, Any]) -> Iterator[str]:
+    """What does not fit. Only the first is asked for: what follows a ``yield`` relies on its absence."""
     loop, meta = runner.train_loop, checkpoint['meta']
     for kind, key in ((EpochBasedTrainLoop, 'epoch'), (IterBasedTrainLoop, 'iter')):
         end = getattr(loop, f'max_{key}s', math.inf)
         if isinstance(loop, kind) and meta[key] > end:
             yield f'it stands at {key} {meta[key]}, and this run ends at {end}'
     # a run with several optimizers is left to mmengine
-    if isinstance(runner.param_schedulers, list):
-        yield from _scheduler_problems(runner.param_schedulers, checkpoint.get('param_schedulers'))
+    own, saved = runner.param_schedulers, checkpoint.get('param_schedulers')
+    if isinstance(own, list) and own:
+        if not isinstance(saved, list) or len(saved) != len(own):
+            yield f'it does not have the {len(own)} schedulers of this run'
+        for scheduler, state in zip(own, saved):
+            what = f'scheduler {type(scheduler).__name__}'
+            yield from _differences(what, scheduler.state_dict(), state)
     if isinstance(runner.optim_wrapper, OptimWrapper):
         weights = get_state_dict(checkpoint, 'state_dict')
         for problem in _optimizer_problems(runner, checkpoint['optimizer'], weights):
@@ -70,41 +70,37 @@ def _problems(runner: Any, checkpoint: dict[str, Any]) -> Iterator[str]:
         yield from _average_problems(unwrapped(runner.model), checkpoint['ema_state_dict'])
 
 
-def _optimizer_problems(runner: Any, saved: Any, weights: Mapping[str, Tensor]) -> Iterator[str]:
-    groups = runner.optim_wrapper.optimizer.param_groups
+def _optimizer_problems(runner: Any, saved: dict, weights: Mapping[str, Tensor]) -> Iterator[str]:
+    optimizer = runner.optim_wrapper.optimizer
     names = {p: plain_name(name) for name, p in unwrapped(runner.model).named_parameters()}
-    parameters = [p for group in groups for p in group['params']]
+    parameters = [p for group in optimizer.param_groups for p in group['params']]
     # those of a sharded model are parts; the checkpoint holds whole ones
     named = [(names.get(p, '?'), weights.get(names.get(p), p)) for p in parameters]
-    parts = ('state', dict), ('param_groups', list)
-    if not isinstance(saved, dict) or not all(isinstance(saved.get(k), t) for k, t in parts):
+    rest = dict(saved)
+    state, groups = rest.pop('state', None), rest.pop('param_groups', None)
+    if not isinstance(state, dict) or not isinstance(groups, list):
         yield 'it has no state and param_groups'
-        return
-    state, rest = saved['state'], {k: v for k, v in saved.items() if k not in dict(parts)}
     if not _is_plain(rest, finite=True):
         yield f'{", ".join(map(str, rest))} hold something other than finite numbers'
-    yield from _group_problems(runner.optim_wrapper.optimizer, saved['param_groups'])
+    yield from _group_problems(optimizer, groups)
     yield from _state_problems(state, named)
-    if not state and any(group.get('betas') or group.get('momentum') for group in groups):
+    if not state and any(g.get('betas') or g.get('momentum') for g in optimizer.param_groups):
         yield 'it has no state'
     lacking = [name for number, (name, _) in enumerate(named) if not state.get(number)]
     if state and lacking:
         runner.logger.warning(
-            f'the optimizer has no state for {len(lacking)} of {len(named)} parameters, such as '
-            f'{lacking[0]}, as if no gradient had reached them; their state starts anew'
+            f'The optimizer has no state for {len(lacking)} of {len(named)} parameters, such as {lacking[0]}'
         )
 
 
 def _group_problems(optimizer: Any, saved: list) -> Iterator[str]:
     if len(saved) != len(optimizer.param_groups):
         yield f'{len(saved)} groups of parameters instead of {len(optimizer.param_groups)}'
-        return
     numbers = itertools.count()
     for index, (own, group) in enumerate(zip(optimizer.param_groups, saved)):
         wanted = list(itertools.islice(numbers, len(own['params'])))
         if not isinstance(group, dict) or group.get('params') != wanted:
             yield f'group {index} is not of its {len(wanted)} parameters'
-            return
     # an optimizer fills in the options that its later versions have; then all groups lack them
     known = set().union(*saved)
     filled = copy.copy(optimizer)
@@ -120,7 +116,6 @@ def _state_problems(saved: dict, parameters: list[tuple[str, Tensor]]) -> Iterat
     odd = [number for number in saved if not is_count(number) or number >= len(parameters)]
     if odd or not all(isinstance(entry, dict) for entry in saved.values()):
         yield f'it has state of {len(odd)} parameters that the model does not have'
-        return
     kinds: dict[str, Counter] = {}
     for number, entry in saved.items():
         name, weight = parameters[number]
@@ -129,7 +124,6 @@ def _state_problems(saved: dict, parameters: list[tuple[str, Tensor]]) -> Iterat
             fits = _is_alike(0, value) if is_step else _is_plain(value, finite=True)
             if not fits or (is_step and float(value) < 0):
                 yield f'{key} of {name} is {_shown(value)}, or not finite'
-                return
             kinds.setdefault(key, Counter())[_kind(value, weight)] += weight.numel() > 1
     alone = Counter(frozenset(entry) for entry in saved.values())
     for number, entry in saved.items():
@@ -154,15 +148,6 @@ def _kind(value: Any, weight: Tensor) -> Any:
     return weight.dim() - value.dim() if is_mean else value.shape, dtype
 
 
-def _scheduler_problems(own: list, saved: Any) -> Iterator[str]:
-    if own and (not isinstance(saved, list) or len(saved) != len(own)):
-        yield f'it does not have the {len(own)} schedulers of this run'
-        return
-    for scheduler, state in zip(own, saved or ()):
-        kind = type(scheduler).__name__
-        yield from _differences(f'scheduler {kind}', scheduler.state_dict(), state)
-
-
 def _differences(what: str, own: dict, saved: Any) -> Iterator[str]:
     """Values of a dict, apart from functions, that could not take the place of its own."""
     saved = saved if isinstance(saved, dict) else {}
@@ -179,21 +164,20 @@ def _hub_problems(hub: Mapping[str, Any]) -> Iterator[str]:
     parts = [hub.get(key) for key in ('log_scalars', 'runtime_info', 'resumed_keys')]
     if not all(isinstance(part, dict) for part in parts):
         yield 'message_hub does not have log_scalars, runtime_info and resumed_keys'
-        return
     scalars, infos, resumed = parts
     # the text of the config is not read
     kept = {name for name in resumed if resumed[name]} - {'cfg', 'config'}
     if {*scalars, *infos} - {'cfg', 'config'} != kept or {*map(type, resumed.values())} - {bool}:
         yield 'message_hub.resumed_keys are not those of what it holds'
+    if not all(isinstance(name, str) for name in kept):
+        yield 'message_hub holds what has no name'
     for name, curve in scalars.items():
-        if not isinstance(name, str) or not _is_curve(curve):
+        if not _is_curve(curve):
             yield f'message_hub.log_scalars.{name} is not a curve of numbers'
     for name, value in infos.items():
-        kind = next((_INFO[known] for known in _INFO if str(name).startswith(known)), object)
+        kind = next((_INFO[known] for known in _INFO if name.startswith(known)), object)
         fits = isinstance(value, kind) and _is_plain(value, finite=kind is not object)
-        if name == 'keep_ckpt_ids':
-            fits = fits and all(map(is_count, value))
-        if not fits or not isinstance(name, str):
+        if not fits or (name == 'keep_ckpt_ids' and not all(map(is_count, value))):
             yield f'message_hub.runtime_info.{name} is {_shown(value)}'
 
 
@@ -204,15 +188,14 @@ def _is_curve(value: Any) -> bool:
         is_finite = bool(np.isfinite(count).all())
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
         return False
-    is_history = isinstance(curve, HistoryBuffer) and log.ndim == 1 and log.dtype.kind in 'fiu'
-    return is_history and log.shape == count.shape and is_finite and is_count(length)
+    fits = log.ndim == 1 and log.shape == count.shape and log.dtype.kind in 'fiu'
+    return fits and is_finite and is_count(length)
 
 
 def _average_problems(model: nn.Module, saved: Any) -> Iterator[str]:
     steps = saved.get('steps') if isinstance(saved, dict) else None
     if not isinstance(steps, Tensor) or not _is_alike(0, steps) or steps.item() < 0:
         yield 'ema_state_dict has no count of its steps'
-        return
     rest = {'state_dict': {name: value for name, value in saved.items() if name != 'steps'}}
     differences = compare(model.state_dict(), get_state_dict(rest, 'ema_state_dict'))
     if differences:
@@ -232,11 +215,9 @@ def _is_alike(own: Any, saved: Any) -> bool:
         return saved is None or isinstance(saved, bool)
     if not _is_plain(saved, finite=True):
         return False
-    if isinstance(own, (Number, np.generic)):
-        is_number = isinstance(saved, (Number, np.generic)) and not isinstance(saved, bool)
-        return is_number or (isinstance(saved, Tensor) and saved.numel() == 1)
-    if isinstance(own, Tensor):
-        return np.shape(saved) == tuple(own.shape) and isinstance(saved, (Tensor, Number))
+    if isinstance(own, (Number, np.generic, Tensor)):
+        is_number = isinstance(saved, (Number, Tensor)) and not isinstance(saved, bool)
+        return is_number and math.prod(np.shape(saved)) == math.prod(np.shape(own))
     return own is None or isinstance(saved, dict if isinstance(own, dict) else type(own))
 
 
@@ -246,11 +227,9 @@ def _is_plain(value: Any, finite: bool = False) -> bool:
         return all(_is_plain(item, finite) for pair in value.items() for item in pair)
     if isinstance(value, (list, tuple, set)):
         return all(_is_plain(item, finite) for item in value)
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in 'biufU' and _is_plain(value.tolist(), finite)
     if isinstance(value, Tensor):
         return not unusable(value) and (not finite or bool(value.isfinite().all()))
-    if isinstance(value, (int, float, np.bool_, np.integer, np.floating)):
+    if isinstance(value, (int, float)):
         return not finite or math.isfinite(value)
     return value is None or isinstance(value, str)
 

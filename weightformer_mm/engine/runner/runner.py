@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,14 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, RUNNERS
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 
 from ...config.read import innermost_dataset, type_name
-from ...datasets.guards.annotations import check_categories, checked_coco_files
+from ...datasets.guards.annotations import check_categories, checked_coco_files, repeated_ids
 from ...datasets.guards.images import name_unreadable_images
-from ...datasets.rules.coco import repeated_ids
 from ...errors import RunFailed, UserError
 from ...utils.interrupts import uninterrupted
 from ...utils.writing import written_whole
@@ -31,8 +31,6 @@ from ..hooks.checkpoint import KeepingCheckpointHook
 from .fsdp import ShardedStrategy
 from .randomness import SeedIterationsHook, with_positions
 from .run_state import CheckRunStateHook
-
-_forwarded: list[logging.Handler] = []
 
 
 class _Checked:
@@ -104,10 +102,7 @@ class CheckedRunner(_Checked, Runner):
 class CheckedFlexibleRunner(_Checked, FlexibleRunner):
     """``mmengine.runner.FlexibleRunner`` with errors for the user and atomic checkpoints.
 
-    The model is built at once, so that it can be checked before the training starts.
-
-    Raises:
-        UserError: a sharded model whose weights are to be averaged.
+    The model is built at once, to be checked before a training. UserError: it is both sharded and averaged.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -116,8 +111,7 @@ class CheckedFlexibleRunner(_Checked, FlexibleRunner):
         is_averaged = any(isinstance(hook, EMAHook) for hook in self.hooks)
         if is_averaged and isinstance(self.strategy, ShardedStrategy):
             raise UserError(
-                'config: EMAHook cannot average the weights of a sharded model; leave out the hook, or train '
-                'without FSDP: --cfg-options runner_type=Runner strategy=None'
+                'config: EMAHook cannot average the weights of a sharded model; leave out one of them'
             )
         model = self.strategy.build_model(self.model)
         self.model = _without_sync_batchnorm(model, self.logger)
@@ -145,10 +139,7 @@ def _without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
     if torch.device(get_device()).type != 'cpu':
         return model
     if any('SyncBatchNorm' in type(module).__name__ for module in model.modules()):
-        logger.warning(
-            'SyncBatchNorm works on GPUs only: on the CPU each process normalises by the statistics of its '
-            'own images (BatchNorm)'
-        )
+        logger.warning('SyncBatchNorm works on GPUs only: each process has its own statistics')
     return revert_sync_batchnorm(model)
 
 
@@ -156,19 +147,14 @@ def _forward_messages(logger: MMLogger) -> None:
     """Send the package's own messages, such as which backend runs, to the log of the latest run."""
     package = logging.getLogger('weightformer_mm')
     package.setLevel(logging.INFO)
-    for handler in _forwarded:
-        package.removeHandler(handler)
-    _forwarded[:] = logger.handlers
-    for handler in _forwarded:
-        package.addHandler(handler)
+    package.handlers = list(logger.handlers)
 
 
 def _explain(error: Exception, dataloader: Any) -> str | None:
     """What is wrong with a data set or its loader; None for a programming error."""
     if 'persistent_workers' in str(error):
         return 'a data loader with num_workers=0 needs persistent_workers=False as well'
-    dataset = dataloader['dataset'] if isinstance(dataloader, dict) else None
-    if not isinstance(dataset, dict):
+    if not isinstance(dataloader, dict) or not isinstance(dataloader['dataset'], dict):
         return None
     dataset = innermost_dataset(dataloader)
     path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
@@ -179,11 +165,7 @@ def _explain(error: Exception, dataloader: Any) -> str | None:
             f'no image of {path} is left to use: none has objects of the '
             "data set's classes (metainfo) after filter_cfg; are the class names those of the file?"
         )
-    kind = dataset['type']
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(None) as registry:
-            kind = registry.get(kind)
-    # of folders of classes, or a list of images
-    if getattr(kind, '__module__', '').startswith('mmpretrain.'):
-        return f'data set {kind.__name__}, {path}: {error}'
+    modules = {frame.f_globals['__name__'] for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if any(module.startswith('mmpretrain.datasets.') for module in modules):
+        return f'data set {type_name(dataset)}, {path}: {error}'
     return None

@@ -27,7 +27,6 @@ from .compat import (
     is_compiling,
     triton_obstacle,
 )
-from .conversion import converted_copy
 
 BACKENDS = ('auto', 'torch', 'triton')
 ENVIRONMENT = 'WEIGHTFORMER_BACKEND'
@@ -40,7 +39,6 @@ _WITHOUT_TRITON = triton_obstacle()
 _INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 _DTYPES = (torch.float32, *HALF)
 _default = os.environ.get(ENVIRONMENT) or 'auto'
-_said: set[str] = set()
 _logger = logging.getLogger(__name__)
 
 
@@ -84,7 +82,7 @@ def choose_backend(backend: str, x: Tensor, obstacle: str | None = None) -> str:
         if x.device.type != 'cuda' or torch.jit.is_tracing():
             return 'torch'
         obstacle = obstacle or _obstacle(x) or _unverified(x)
-        if obstacle is not None:
+        if obstacle is not None and not is_compiling():
             _say_once(f"backend 'auto' uses PyTorch's own operations: {obstacle}")
         return 'triton' if obstacle is None else 'torch'
     obstacle = obstacle or _obstacle(x)
@@ -114,19 +112,21 @@ def _obstacle(x: Tensor) -> str | None:
 
 def _unverified(x: Tensor) -> str | None:
     """What `auto` says on a GPU where nobody has run the tests; None where somebody has."""
-    if VERIFIED and torch.version.hip is None:
-        if torch.cuda.get_device_capability(x.device) in VERIFIED:
-            return None
+    if (
+        VERIFIED
+        and torch.cuda.get_device_capability(x.device) in VERIFIED
+        and not torch.version.hip
+    ):
+        return None
     return (
         'the Triton kernels have not been verified on this GPU; '
         f"backend='triton' or {ENVIRONMENT}=triton switches to them"
     )
 
 
+@functools.cache
 def _say_once(message: str) -> None:
-    if message not in _said and not is_compiling():
-        _said.add(message)
-        _logger.info(message)
+    _logger.info(message)
 
 
 def is_traced() -> bool:
@@ -200,12 +200,25 @@ def predict(predictor: nn.Module, x: Tensor) -> Tensor:
         if any('forward' in vars(module) for module in predictor.modules()):
             with _Promotion():
                 return predictor(promote(x))
-        return converted_copy(predictor, promote)(x)
+        return _promoted_copy(predictor)(x)
 
 
 def promote(argument: Any) -> Any:
     """A half-precision tensor in float32; anything else as it is."""
     return argument.float() if isinstance(argument, Tensor) and argument.dtype in HALF else argument
+
+
+def _promoted_copy(module: nn.Module) -> nn.Module:
+    """The module with other parameters and buffers; it is not written to, as threads may share it."""
+    copies: dict[Any, Any] = {part: object.__new__(type(part)) for part in module.modules()}
+    for part, copy in list(copies.items()):
+        vars(copy).update(vars(part))
+        for kind in ('_parameters', '_buffers'):
+            tensors = vars(part)[kind]
+            vars(copy)[kind] = {name: promote(tensor) for name, tensor in tensors.items()}
+        children = vars(part)['_modules']
+        vars(copy)['_modules'] = {name: copies.get(child) for name, child in children.items()}
+    return copies[module]
 
 
 class _Promotion(TorchFunctionMode):

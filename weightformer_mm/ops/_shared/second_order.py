@@ -26,16 +26,11 @@ def differentiable_gradients(
     grads: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of a function, by plain operations that autograd follows.
+    """Gradients of a function, by plain operations that autograd follows; None for arguments without need.
 
-    Args:
-        reference: the function in plain PyTorch, with one output or several; it runs without autocast.
-        arguments: its arguments, a tensor first; tensors as saved for the backward pass.
-        grads: of its outputs; None for one that nothing depends on. There may be more than outputs.
-        needed: of which arguments a gradient is wanted.
-
-    Returns:
-        One per argument, None where none is needed.
+    ``reference`` is the function in plain PyTorch, with one output or several; it runs without autocast. Its
+    first argument is a tensor. Of ``grads``, those of outputs that nothing depends on are None, and there may
+    be more than outputs.
     """
     # with respect to names of its own: one argument may have been computed from another
     own = [value.view_as(value) if isinstance(value, Tensor) else value for value in arguments]

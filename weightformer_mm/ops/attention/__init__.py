@@ -15,16 +15,8 @@ def attention_as_mlp(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Both weights are predicted from the input and grow with the number of tokens ``N``: hence the cost
     ``O(N²)``. The dynamic layers predict weights of a fixed size.
 
-    Args:
-        query: ``(..., M, d)``.
-        key: ``(..., N, d)``.
-        value: ``(..., N, e)``.
-
-    Returns:
-        ``(..., M, e)``.
-
-    Raises:
-        ValueError: if the shapes do not fit together.
+    ``query (..., M, d)``, ``key (..., N, d)`` and ``value (..., N, e)`` give ``(..., M, e)``; a ValueError if
+    they do not fit together.
     """
     if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
         raise ValueError(

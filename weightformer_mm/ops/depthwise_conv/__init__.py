@@ -1,7 +1,7 @@
 """A depthwise convolution whose kernel is predicted from the input (arXiv 2605.01711).
 
 Feature maps are channels-last, ``(B, H, W, C)``. ``backend`` is ``'auto'``, ``'torch'`` or ``'triton'``, see
-`choose_backend`.
+`choose_backend`. All raise a ValueError if the shapes do not fit together, or the backend cannot run on them.
 """
 
 from __future__ import annotations
@@ -23,18 +23,9 @@ def _code(backend: str, x: Tensor, kernel_size: int = 3) -> ModuleType:
 
 
 def pool_grid(x: Tensor, size: int, backend: str = 'auto') -> Tensor:
-    """Average the map in a grid of ``size x size`` cells, which may share pixels.
+    """Average a map in ``size x size`` cells, which may share pixels: ``(B, H, W, C) -> (B, size, size, C)``.
 
-    Args:
-        x: ``(B, H, W, C)`` of any size, also smaller than the grid.
-        size: cells along each side.
-        backend: see the module.
-
-    Returns:
-        ``(B, size, size, C)``, float32 (float64 for float64 inputs), also under autocast.
-
-    Raises:
-        ValueError: if ``x`` is not four-dimensional, or the backend cannot run on it.
+    The map may be smaller than the grid. float32 (float64 for float64 inputs), also under autocast.
     """
     check_map(x)
     return _code(backend, x).pool_grid(x, size)
@@ -56,17 +47,11 @@ def adaptive_update(
     Args:
         x: ``(B, H, W, C)`` of any size, also smaller than the grid.
         size: cells along each side, the size of the kernel.
-        hidden_weight: ``(C, C, 1, 1)``.
+        hidden_weight, out_weight: ``(C, C, 1, 1)``.
         hidden_bias: ``(C,)``.
-        out_weight: ``(C, C, 1, 1)``.
-        backend: see the module.
 
     Returns:
         ``(B, C, size, size)``, float32 (float64 for float64 inputs), also under autocast.
-
-    Raises:
-        ValueError: if ``x`` is not a map with as many channels as the weights take, or the backend cannot run
-            on it.
     """
     check_map(x, channels=hidden_weight.shape[1])
     grid = _code(backend, x).pool_grid(x, size)
@@ -84,14 +69,10 @@ def depthwise_conv(
             ``k = 3`` alone. PyTorch's form converts it once to the type of ``x``, Triton reads it as it is.
         bias: ``(C,)``, likewise.
         residual: add ``x`` to the result.
-        backend: see the module.
 
     Returns:
         ``(B, H, W, C)``. The Triton kernels sum in float32 and round once, residual included, to the type of
         ``x``; autocast does not change that.
-
-    Raises:
-        ValueError: if the shapes do not fit together, ``k`` is even, or the backend cannot run.
     """
     _check(x, kernel, bias)
     return _code(backend, x, kernel.shape[-1]).depthwise_conv(x, kernel, bias, residual)
@@ -110,16 +91,12 @@ def depthwise_conv_norm(
     """`depthwise_conv` and the LayerNorm over the channels of what it gives; one kernel in Triton.
 
     Args:
-        x, kernel, bias, residual, backend: as for `depthwise_conv`.
-        norm_weight: ``(C,)``.
-        norm_bias: ``(C,)``.
+        x, kernel, bias, residual: as for `depthwise_conv`.
+        norm_weight, norm_bias: ``(C,)``.
         eps: added to the variance.
 
     Returns:
         The convolution and its LayerNorm, both ``(B, H, W, C)``.
-
-    Raises:
-        ValueError: as `depthwise_conv`, or if the norm's parameters are not ``(C,)``.
     """
     _check(x, kernel, bias, norm_weight=norm_weight, norm_bias=norm_bias)
     code = _code(backend, x, kernel.shape[-1])

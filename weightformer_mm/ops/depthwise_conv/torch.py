@@ -118,20 +118,10 @@ def eager_conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
 )
 def eager_conv_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     channels, images, size = x.shape[3], kernel.shape[0], kernel.shape[-1]
+    geometry = dict(stride=[1, 1], padding=[size // 2] * 2, dilation=[1, 1], output_padding=[0, 0])
     x_grad, kernel_grad, bias_grad = torch.ops.aten.convolution_backward(
-        _folded(grad, images),
-        _folded(x, images),
-        kernel.flatten(0, 1),
-        [images * channels],
-        *(
-            [1, 1],
-            [size // 2] * 2,
-            [1, 1],
-            False,
-            [0, 0],
-        ),  # stride, padding, dilation, not transposed
-        images * channels,
-        [True, True, True],
+        *(_folded(grad, images), _folded(x, images), kernel.flatten(0, 1), [images * channels]),
+        **dict(geometry, transposed=False, groups=images * channels, output_mask=[True] * 3),
     )
     x_grad = _unfolded(x_grad, images).contiguous()
     return x_grad, kernel_grad.reshape(kernel.shape), bias_grad.view(images, channels).sum(0)

@@ -120,9 +120,7 @@ def kernel_grad(x: Tensor, grad: Tensor, images: int, size: int) -> tuple[Tensor
     partial = x.new_empty((tiles, 10, channels), dtype=torch.float32)
     arguments = (x, grad, partial, *x.shape[1:], rows)
     launch(kernels.kernel_grad3x3_kernel, (programs,), *arguments, **blocks)
-    per_image = (
-        partial.unflatten(0, (images, -1)) if tiles else partial[None].expand(images, -1, -1, -1)
-    )
+    per_image = partial.view(images, tiles // max(images, 1), 10, channels)
     total = per_image.sum(1)  # (images, 10, C)
     taps = total[:, :9].transpose(1, 2).reshape(images, channels, 1, size, size)
     return taps.contiguous(), total[:, 9].sum(0)
@@ -158,14 +156,7 @@ def _fake_norm_grad(grad_normed, grad_out, out, mean, rstd, weight):
     'Tensor weight) -> (Tensor, Tensor, Tensor)',
     _fake_norm_grad,
 )
-def norm_grad(
-    grad_normed: Tensor,
-    grad_out: Tensor | None,
-    out: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    weight: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+def norm_grad(grad_normed, grad_out, out, mean, rstd, weight) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of what a LayerNorm took, with ``grad_out`` added, and of its weight and bias; no atomics."""
     from . import kernels
 
@@ -219,13 +210,7 @@ def _reference_conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual)
     keeps=(0, 2, 3),
 )
 def conv_norm(
-    x: Tensor,
-    kernel: Tensor,
-    bias: Tensor,
-    norm_weight: Tensor,
-    norm_bias: Tensor,
-    eps: float,
-    residual: bool,
+    x, kernel, bias, norm_weight, norm_bias, eps, residual
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The convolution, its LayerNorm, and each position's mean and ``1 / sqrt(variance + eps)``, float32."""
     from . import kernels
@@ -284,10 +269,8 @@ def pool_grid(x: Tensor, size: int) -> Tensor:
 
     x = x.contiguous()
     batch, height, width, channels = x.shape
-    out, sums = (
-        _float_grid(x, size),
-        x.new_empty((batch, height, size, channels), dtype=torch.float32),
-    )
+    out = _float_grid(x, size)
+    sums = x.new_empty((batch, height, size, channels), dtype=torch.float32)
     block_c = channel_block(channels)
     programs, length = cdiv(channels, block_c), GRID_TILE // block_c
     blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}

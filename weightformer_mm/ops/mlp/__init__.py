@@ -61,11 +61,11 @@ def residual_mlp(
         raise ValueError(f'expected weight2 of shape {expected}, got {tuple(weight2.shape)}')
     parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2, scale
     if is_traced():  # a compiler fuses for itself, and cannot read the stash
-        return reference.residual_mlp(x, *parameters, normed, eps)
+        return reference.residual_mlp(x, *parameters, normed=normed, eps=eps)
     stash, on_cpu = current.get(), x.device.type == 'cpu'
     form = _form(x, parameters, checkpointed=stash is not None)
     if form == 'plain':
-        return reference.residual_mlp(x, *parameters, normed, eps)
+        return reference.residual_mlp(x, *parameters, normed=normed, eps=eps)
     tokens = max(TABLE[form].piece // width, 1) if on_cpu else None
     if form == 'whole':
         if normed is None:

@@ -1,7 +1,8 @@
 """A linear layer whose weight is predicted from the input (arXiv 2605.01711, DynamicLinear).
 
 Feature maps are channels-last, ``(B, H, W, C)``; ``N = H * W`` tokens; ``r`` is the predictor's reduction.
-``backend`` is ``'auto'``, ``'torch'`` or ``'triton'``, see `choose_backend`.
+``backend`` is ``'auto'``, ``'torch'`` or ``'triton'``, see `choose_backend`. All raise a ValueError if the
+shapes do not fit together, or the backend cannot run on them.
 """
 
 from __future__ import annotations
@@ -29,38 +30,19 @@ def _code(backend: str, x: Tensor, obstacle: str | None = None) -> ModuleType:
 
 
 def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
-    """Average non-overlapping 2x2 windows of tokens.
+    """Average 2x2 windows of tokens: ``(B, H, W, C) -> (B, max(H//2, 1) * max(W//2, 1), C)``.
 
     An odd last row or column is dropped, as published; a side of length 1 is not pooled (the published
     code fails there).
-
-    Args:
-        x: ``(B, H, W, C)``.
-        backend: see the module.
-
-    Returns:
-        ``(B, max(H//2, 1) * max(W//2, 1), C)``.
-
-    Raises:
-        ValueError: if ``x`` is not four-dimensional, or the backend cannot run on it.
     """
     check_map(x)
     return _code(backend, x).pool_tokens(x)
 
 
 def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
-    """Mean over tokens of the outer products of two maps, in at least float32.
+    """Mean over tokens of the outer products of two maps, ``(B, Np, P)`` and ``(B, Np, Q)``: ``(B, P, Q)``.
 
-    Args:
-        left: ``(B, Np, P)``.
-        right: ``(B, Np, Q)``.
-        num_tokens: what the sum is divided by; as published, the tokens *before* pooling.
-
-    Returns:
-        ``(B, P, Q)``.
-
-    Raises:
-        ValueError: if the two maps do not have the same images and tokens.
+    In at least float32. ``num_tokens`` divides the sum; as published, the tokens *before* pooling.
     """
     if left.shape[:2] != right.shape[:2]:
         raise ValueError(
@@ -89,13 +71,9 @@ def bilateral_update(
         reduce_bias: ``b (Cin//r + Cout//r,)``.
         expand_in: ``E1 (Cin//r, Cin)``.
         expand_out: ``E2 (Cout//r, Cout)``.
-        backend: see the module.
 
     Returns:
         ``dW (B, Cin, Cout)``, float32 (float64 for float64 inputs), also under autocast.
-
-    Raises:
-        ValueError: if the shapes do not fit together, or the backend cannot run on ``x``.
     """
     check_map(x, channels=expand_in.shape[1])
     expected = (expand_in.shape[0] + expand_out.shape[0], x.shape[-1])
@@ -120,13 +98,9 @@ def with_bounded_update(
         weight: the static weight.
         dim: axes of ``update`` over which the norm is taken.
         dtype: of the result, such as that of the product it is for; by default at least float32.
-        backend: see the module.
 
     Returns:
         One weight per image, ``(B, *weight.shape)``; computed in at least float32 and rounded once.
-
-    Raises:
-        ValueError: if ``update`` is not ``weight`` with a batch axis in front, or the backend cannot run.
     """
     if update.shape[1:] != weight.shape:
         raise ValueError(
@@ -138,18 +112,9 @@ def with_bounded_update(
 
 
 def predicted_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Apply one linear layer per image: ``y = x weight + bias``.
+    """Apply one linear layer per image: ``y = x weight + bias``, ``(B, H, W, Cin) -> (B, H, W, Cout)``.
 
-    Args:
-        x: ``(B, H, W, Cin)``.
-        weight: ``(B, Cin, Cout)``; converted once to the data type of the product.
-        bias: ``(Cout,)``.
-
-    Returns:
-        ``(B, H, W, Cout)``.
-
-    Raises:
-        ValueError: if the shapes do not fit together.
+    The weight is ``(B, Cin, Cout)``, converted once to the data type of the product; the bias ``(Cout,)``.
     """
     check_map(x, channels=weight.shape[1])
     if weight.shape[0] != x.shape[0]:

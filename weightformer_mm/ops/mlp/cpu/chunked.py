@@ -22,6 +22,7 @@ from ..._shared.second_order import differentiable_gradients, is_differentiated
 from .. import reference
 
 aten = torch.ops.aten
+_held = threading.local()  # memory of each thread, by data type
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class ResidualMLP(torch.autograd.Function):
 def _reference(x, plan, stash, *parameters):
     converted = plan.dtype != x.dtype
     with torch.autocast(x.device.type, plan.dtype) if converted else contextlib.nullcontext():
-        return reference.residual_mlp(x, *parameters, None, plan.eps)
+        return reference.residual_mlp(x, *parameters, eps=plan.eps)
 
 
 def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | None) -> Tensor:
@@ -112,13 +113,11 @@ class _Backward:
         self.weight1 = _row_major(parameters.weight1, plan.dtype)
         self.weight2 = parameters.weight2.to(plan.dtype)
         self.bias1 = parameters.bias1.to(plan.dtype)
-        self.sums = {
-            name: value.new_zeros(
-                value.shape, dtype=torch.promote_types(value.dtype, torch.float32)
-            )
-            for name, value in vars(parameters).items()
-            if name != 'scale'
-        }
+        self.sums = {}
+        for name, value in vars(parameters).items():
+            if name != 'scale':
+                wide = torch.promote_types(value.dtype, torch.float32)
+                self.sums[name] = value.new_zeros(value.shape, dtype=wide)
 
     def run(self, grad: Tensor, hidden: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients in the order of the arguments of `ResidualMLP.forward`."""
@@ -219,16 +218,6 @@ def row_scale(scale: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor | N
     return scale.to(dtype).repeat_interleave(x.shape[1] * x.shape[2]).unsqueeze(1)
 
 
-class Held(threading.local):
-    """Memory of a thread, by data type."""
-
-    def __init__(self) -> None:
-        self.blocks: dict[torch.dtype, list[Tensor]] = {}
-
-
-_held = Held()
-
-
 def scratch(like: Tensor, shape: Sequence[int], count: int) -> list[Tensor]:
     """``count`` matrices with any content, valid until the thread's next call.
 
@@ -239,7 +228,7 @@ def scratch(like: Tensor, shape: Sequence[int], count: int) -> list[Tensor]:
     if like.device.type != 'cpu' or type(like) not in (Tensor, torch.nn.Parameter):
         return [like.new_empty(shape) for _ in range(count)]
     rows, columns = shape
-    blocks = _held.blocks.setdefault(like.dtype, [])
+    blocks = vars(_held).setdefault(str(like.dtype), [])
     for index in range(count):
         if index == len(blocks):
             blocks.append(torch.empty(0, dtype=like.dtype, device='cpu'))

@@ -6,8 +6,6 @@ memory that is held, and each bias is added where its product is written.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,13 +50,7 @@ class WholeMLP(torch.autograd.Function):
         return grad, *grads, None
 
 
-def _gradients(
-    arguments: tuple[Any, ...],
-    grad: Tensor,
-    hidden: tuple[Tensor, ...],
-    needed: tuple[bool, ...],
-    length: int,
-) -> tuple[Tensor | None, ...]:
+def _gradients(arguments, grad, hidden, needed, length) -> tuple[Tensor | None, ...]:
     """Of the arguments of `reference.branch`."""
     normed, weight1, bias1, weight2, _, scale = arguments
     branch, tokens, factors = rows(grad), rows(normed), row_scale(scale, grad, grad.dtype)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ...errors import UserError
-from ..generated import Generator, check_numbers
+from weightformer_mm.datasets.generated import Generator, check_numbers
+from weightformer_mm.errors import UserError
+
 from . import coco, labels
 
 MIN_SIDE, MAX_SIDE = 32, 8192
@@ -59,7 +60,7 @@ def make_miniature(
             f'size must be a height and a width between {MIN_SIDE} and {MAX_SIDE}, got {size}'
         )
     parameters = dict(layout=layout, train=train, val=val, seed=seed, size=list(size))
-    name = f'weightformer_mm.datasets.miniatures.{layout}'
+    name = f'weightformer_mm.datasets.miniatures.{layout}'  # of the sets made so far
     generator = Generator(name, 'tools/make_miniature.py', files)
     counts = {'train': train, 'val': val}
     return generator.make(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weightformer_mm.datasets.rules.labels import LabelRange
+from weightformer_mm.datasets.guards.images import LabelRange
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.int64])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..shapes import paint
-from ..shapes.classes import CLASSES
-from ..shapes.scene import SPLITS, render_sample
+from weightformer_mm.datasets.shapes import paint
+from weightformer_mm.datasets.shapes.classes import CLASSES
+from weightformer_mm.datasets.shapes.scene import SPLITS, render_sample
 
 _OWN_KEY = 11  # of the random numbers that Shapes does not draw
 

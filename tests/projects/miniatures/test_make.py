@@ -14,8 +14,8 @@ from mmengine.registry import DATASETS, DefaultScope
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from weightformer_mm.datasets import LAYOUTS, make_miniature
-from weightformer_mm.datasets.miniatures.coco import CATEGORY_IDS
+from projects.miniatures import LAYOUTS, make_miniature
+from projects.miniatures.coco import CATEGORY_IDS
 from weightformer_mm.errors import UserError
 
 SIZE = (64, 96)

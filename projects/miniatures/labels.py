@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..generated import write_image
+from weightformer_mm.datasets.generated import write_image
+
 from .scene import draw_picture, sizes
 
 ADE20K_FILES = re.compile(

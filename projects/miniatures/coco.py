@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ...errors import UserError
-from ..generated import write_image
+from weightformer_mm.datasets.generated import write_image
+from weightformer_mm.errors import UserError
+
 from .scene import Picture, draw_ground, draw_picture, sizes
 
 FILES = re.compile(

@@ -1,1 +1,0 @@
-"""What annotation files and label images must hold: asked by the checks and by the guards."""
