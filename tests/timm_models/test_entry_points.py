@@ -129,7 +129,7 @@ def test_img_size_is_for_the_data_config(size, expected, features_only):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(img_size=(64, 64, 3)), 'too many values'),
+        (dict(img_size=(64, 64, 3)), 'expected img_size to be'),
         (dict(global_pool='max'), "unknown global_pool 'max'; choose 'avg' or ''"),
         (dict(global_pool=''), "needs global_pool='avg'"),
         (dict(arch='huge'), "unknown arch 'huge'"),

@@ -166,9 +166,14 @@ def get_state_dict(
     odd = [f'{name} ({why})' for name, why in problems.items() if why]
     if odd:
         raise UserError(f'{path} holds weights that no model can take: {some(odd, _SHOWN)}')
-    # what is wrapped in part does not match, and is refused for that
-    wrapper = _WRAPPER if all(name.startswith(_WRAPPER) for name in state_dict) else ''
-    return {name.removeprefix(wrapper): tensor for name, tensor in state_dict.items()}
+    wrapped = [name for name in state_dict if name.startswith(_WRAPPER)]
+    others = [name for name in state_dict if not name.startswith(_WRAPPER)]
+    if wrapped and others:
+        some_wrapped, some_others = some(wrapped, _SHOWN), some(others, _SHOWN)
+        raise UserError(
+            f'{path} is damaged: {some_wrapped} begin with {_WRAPPER}, {some_others} do not'
+        )
+    return {name.removeprefix(_WRAPPER): tensor for name, tensor in state_dict.items()}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -60,8 +60,10 @@ def _entry_point(name: str, network: type[DynamicBackbone], arch: str) -> Callab
             name, options.pop('pretrained_cfg', None), options.pop('pretrained_cfg_overlay', None)
         ).to_dict()
         if img_size is not None:
-            height, width = to_2tuple(img_size)
-            config['input_size'] = (config['input_size'][0], height, width)
+            size = to_2tuple(img_size)
+            if len(size) != 2:
+                raise ValueError(f'expected img_size to be one number or two, got {img_size}')
+            config['input_size'] = (config['input_size'][0], *size)
         if options.get('features_only'):
             # a head would only be checked against the weights and then thrown away
             options['num_classes'] = 0

@@ -110,8 +110,7 @@ def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
             if not partial.is_file() or not partial.stat().st_size:
                 raise OSError(errno.EIO, 'nothing was written', str(path))
             _sync(partial)
-            # a hard link never replaces, unlike a look beforehand
-            (os.replace if replace else os.link)(partial, path)
+            _place(partial, path, replace)
             with suppress(OSError):  # not every system syncs a folder
                 _sync(path.parent)
     except OSError as error:
@@ -148,6 +147,19 @@ def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
 
 def _folded(name: Path) -> str:
     return unicodedata.normalize('NFC', str(name)).casefold()
+
+
+def _place(partial: Path, path: Path, replace: bool) -> None:
+    if not replace:
+        try:
+            os.link(partial, path)  # unlike a look beforehand, never replaces
+            return
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+    os.replace(partial, path)
 
 
 def _sync(path: Path) -> None:

@@ -139,7 +139,7 @@ COCO_ERRORS = {
     ),
     'class_name': (
         lambda b: b.edit(lambda c: c['categories'][3].update(name='Square')),
-        "classes: not among the categories of the file: 'square'",
+        "classes: not among the categories of the file: 'square' (the file has 'Square')",
     ),
     'class_order': (
         lambda b: b.edit(lambda c: c['categories'].reverse()),

@@ -76,7 +76,9 @@ def class_problems(classes: Sequence[str], categories: Sequence[str]) -> Problem
     """Classes that are not the categories of the file, in its order: mmdet numbers what it finds there."""
     for name in classes:
         if name not in categories:
-            yield 'not among the categories of the file', repr(name)
+            close = [c for c in categories if c.casefold().strip() == name.casefold().strip()]
+            hint = f' (the file has {close[0]!r})' if close else ''
+            yield 'not among the categories of the file', f'{name!r}{hint}'
     used = [name for name in categories if name in classes]
     moved = [pair for pair in zip(used, classes) if pair[0] != pair[1]]
     if moved and len(used) == len(classes):
