@@ -24,13 +24,13 @@ FILES = re.compile(
 UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 CATEGORY_IDS = tuple(number for number in range(1, 91) if number not in UNUSED_IDS)
 
-# Of eight pictures two have crowds and two nothing on them; every sixth is grey. One of the eight has
-# crowds alone, which leaves a detector nothing to learn from it.
+# Of eight pictures, two have crowds and two have nothing on them; every sixth is grey. One of the eight has
+# only crowds, from which a detector learns nothing.
 _PERIOD, _CROWD, _EMPTY, _CROWDS_ALONE = 8, (2, 5), (3, 7), (5,)
 _GREY_PERIOD, _GREY = 6, 2
 _FIRST_IMAGE_ID = {'train': 9, 'val': 139}
 _IMAGE_ID_STEP = 16
-_LEAST_AREA = 16  # pixels; what is seen of an object is a polygon at all
+_LEAST_AREA = 16  # pixels; a smaller part of an object may not give a polygon
 _LICENCE = 1
 
 

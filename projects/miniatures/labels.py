@@ -21,7 +21,7 @@ ADE20K_FILES = re.compile(
     r'|images/(training|validation)/ADE_(train|val)_\d{8}\.jpg'
     r'|annotations/(training|validation)/ADE_(train|val)_\d{8}\.png'
 )
-_ADE20K_CLASSES, _OTHER = 150, 0  # labels from 1 on, and that of what belongs to none of them
+_ADE20K_CLASSES, _OTHER = 150, 0  # labels start at 1; this is the label for everything else
 
 CITYSCAPES_FILES = re.compile(
     r'leftImg8bit|gtFine|(leftImg8bit|gtFine)/(train|val)|(leftImg8bit|gtFine)/(train|val)/[a-z]+'
@@ -64,7 +64,7 @@ def write_cityscapes(
             picture = draw_picture(seed, split, index, *size, len(_LABEL_IDS))
             train_labels = np.array([picture.ground, *picture.classes])
             labels = np.array(_LABEL_IDS)[train_labels]
-            # the first object of every picture is what no network learns
+            # the first object of every picture is of a class that is not trained
             train_labels[1], labels[1] = _IGNORED, _EGO_VEHICLE
             city = cities[index % len(cities)]
             stem = f'{city}_{index // len(cities):06d}_000019'

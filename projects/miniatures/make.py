@@ -12,7 +12,7 @@ from . import coco, labels
 MIN_SIDE, MAX_SIDE = 32, 8192
 MAX_IMAGES = 100_000
 
-# what writes the files, which names they have, and about the size of the real data
+# what writes the files, their names, and about the size of the real data
 _LAYOUTS = {
     'coco': (coco.write, coco.FILES, (480, 640)),
     'ade20k': (labels.write_ade20k, labels.ADE20K_FILES, (512, 683)),

@@ -46,7 +46,7 @@ def draw_picture(
 ) -> Picture:
     """Draw picture ``index`` of a split: the middle of a square scene, so objects may leave it.
 
-    The outline of an object tells its class but for multiples of the number of outlines.
+    The outline of an object gives its class, up to multiples of the number of outlines.
     """
     scene = render_sample(seed, split, index, max(height, width))
     rng = _stream(seed, split, index)
