@@ -1,4 +1,4 @@
-"""Write the metafiles of the recipes, and the tables of README.md and docs/model_zoo.md from them."""
+"""Write the metafiles of the recipes, and the tables of docs/model_zoo.md from them."""
 
 from __future__ import annotations
 
