@@ -96,10 +96,9 @@ def test_nothing_imports_the_programs_of_the_repository():
 
 def test_import_loads_no_more_than_a_backbone_needs():
     code = (
-        'import sys\nimport {}\n'
+        'import sys, mmengine.model, timm.layers, weightformer_mm\n'
         "print(*{'cv2', 'matplotlib', 'pycocotools', 'mmengine.runner'} & set(sys.modules))"
     )
-    for libraries in ('mmengine.model, timm.layers', 'weightformer_mm'):
-        command = [sys.executable, '-c', code.replace('{}', libraries, 1)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == '', libraries
+    command = [sys.executable, '-c', code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ''

@@ -225,11 +225,13 @@ def test_frozen_stages_stay_as_they_are(backbone, arch):
     for frozen in range(-1, depth_of(backbone, arch) + 1):
         model = build(backbone, arch, frozen_stages=frozen, drop_rate=0.5)
         assert model.train() is model
-        fixed = {id(p) for module in model.frozen_modules() for p in module.parameters()}
+        norms = [getattr(model, f'norm{i}') for i in model.out_indices if i < frozen]
+        frozen_modules = [*model.stem, *model.units[:frozen], *norms] if frozen >= 0 else []
+        fixed = {id(p) for module in frozen_modules for p in module.parameters()}
         assert bool(fixed) == (frozen >= 0)
         for name, parameter in model.named_parameters():
             assert parameter.requires_grad == (id(parameter) not in fixed), (frozen, name)
-        assert not any(module.training for module in model.frozen_modules())
+        assert not any(part.training for module in frozen_modules for part in module.modules())
         outputs = model(torch.randn(1, 3, 32, 32))
         trained = [output for output in outputs if output.requires_grad]
         if frozen < depth_of(backbone, arch):

@@ -8,14 +8,32 @@ from torch import Tensor
 from ..predicted_weight.reference import predicted_linear
 
 
-def residual_mlp(x, norm_weight, norm_bias, *parameters, normed=None, eps=1e-6) -> Tensor:
-    """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)``; the arguments of `weightformer_mm.ops.residual_mlp`."""
+def residual_mlp(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    scale: Tensor | None = None,
+    normed: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)`` with one ``W1`` for all images, or one per image."""
     if normed is None:
         normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
-    return x + branch(normed, *parameters)
+    return x + branch(normed, weight1, bias1, weight2, bias2, scale)
 
 
-def branch(normed, weight1, bias1, weight2, bias2, scale=None) -> Tensor:
+def branch(
+    normed: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    scale: Tensor | None,
+) -> Tensor:
     """What is added to the residual stream, from what the LayerNorm gives."""
     if weight1.shape[0] == 1:
         hidden = F.linear(normed, weight1[0].T, bias1)  # (B, H, W, D)
