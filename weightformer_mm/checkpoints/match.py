@@ -31,7 +31,7 @@ class Differences:
     missing: Sequence[str]  # wanted but not found
     unexpected: Sequence[str]  # found but not wanted
     reshaped: Sequence[str]  # wanted and found, but in another shape
-    misfits: Mapping[str, str]  # wanted and found, → why the model cannot take such values
+    misfits: Mapping[str, str]  # wanted and found, and why the model cannot take them
     wanted: Mapping[str, Tensor]  # the weights that were compared
     found: Mapping[str, Tensor]
 

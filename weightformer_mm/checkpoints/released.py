@@ -1,4 +1,4 @@
-"""The names of the released classification weights, and their translation to this package's names and back."""
+"""The names of the released classification weights, and how they map to this package's names and back."""
 
 from __future__ import annotations
 
