@@ -31,8 +31,8 @@ class NoSuchFile(UserError):
 def fetch(reference: str, cache_dir: str | Path | None = None) -> Path:
     """Path of the file in huggingface_hub's cache, downloaded if it is not there.
 
-    huggingface_hub sets the cache, the offline switch (``HF_HUB_OFFLINE``), the token and the server
-    (``HF_ENDPOINT``). It locks its cache, so all processes of a distributed run may call this.
+    Cache, offline switch (``HF_HUB_OFFLINE``), token and server (``HF_ENDPOINT``) are huggingface_hub's. It
+    locks its cache, so all processes of a distributed run may call this.
 
     Args:
         reference: the revision is a branch, tag or commit; the file is ``model.safetensors`` by default.

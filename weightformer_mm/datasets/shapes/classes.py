@@ -23,7 +23,7 @@ CONTEXT_SEG_CLASSES = ('background', *CONTEXT_CLASSES)
 CONTEXT_SEG_PALETTE = ((90, 90, 90), (230, 60, 60), (65, 110, 230), (250, 150, 30), (60, 180, 200))
 
 # Label PNGs follow ADE20K: 0 means "other", which is never used here; reduce_zero_label=True drops it. An
-# object's label is this plus its category id.
+# object's label is BACKGROUND_LABEL plus its category id.
 BACKGROUND_LABEL = 1
 
 
