@@ -16,7 +16,7 @@ def residual_mlp(x, norm_weight, norm_bias, *parameters, normed=None, eps=1e-6) 
 
 
 def branch(normed, weight1, bias1, weight2, bias2, scale=None) -> Tensor:
-    """What is added to the residual stream, from what the LayerNorm gives."""
+    """What is added to the residual stream, computed from the LayerNorm's output."""
     if weight1.shape[0] == 1:
         hidden = F.linear(normed, weight1[0].T, bias1)  # (B, H, W, D)
     else:
