@@ -63,7 +63,7 @@ def train(
     if auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise UserError(
-                f'--auto-scale-lr: {cfg.filename} lacks auto_scale_lr.base_batch_size, the batch of its lr'
+                f'--auto-scale-lr: {cfg.filename} has no auto_scale_lr.base_batch_size to scale from'
             )
         cfg.auto_scale_lr.enable = True
     with held(Path(cfg.work_dir), launcher):

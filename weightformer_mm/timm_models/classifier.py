@@ -95,8 +95,8 @@ class ImageClassifier(nn.Module):
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """Depth of a parameter, for timm's layer decay and grouping.
 
-        The stem is 0. Then come the blocks (with ``coarse``, the units), each with the downsampling before it,
-        then norm and head together.
+        The stem is 0. Then come the blocks (with ``coarse``, the units), each with the downsampling before
+        it, then norm and head together.
         """
 
         def depth_of(name: str) -> int:
