@@ -464,7 +464,7 @@ def test_a_backbone_that_does_not_know_its_layers_is_refused():
     cfg = detector_cfg()
     cfg['backbone'] = dict(type='ResNet', depth=18, out_indices=(0, 1))
     cfg['neck']['in_channels'] = [64, 128]
-    with pytest.raises(ValueError, match=r'backbone ResNet has no get_layer_depth\(name\); take a'):
+    with pytest.raises(ValueError, match=r'backbone ResNet has no get_layer_depth\(name\); use a'):
         wrap(build(cfg, 'mmdet'))
 
 
