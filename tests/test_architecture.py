@@ -1,4 +1,4 @@
-"""The rooms of the package, and that imports between them go one way."""
+"""The subpackages match the picture in CONTRIBUTING, and imports between them go one way."""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ def imports() -> dict[str, set[str]]:
     return {name: imported(name, path, set(paths)) for name, path in paths.items()}
 
 
-def rooms_in_picture() -> list[str]:
-    """The rooms that the picture in CONTRIBUTING shows, in its order."""
+def subpackages_in_picture() -> list[str]:
+    """The subpackages that the picture in CONTRIBUTING shows, in its order."""
     picture = PAGE.read_text().split('```\nweightformer_mm/\n')[1].split('```')[0]
     lines = [line for line in picture.splitlines() if line.startswith('    ') and line[4] != ' ']
     return [line.split()[0].rstrip('/').removesuffix('.py') for line in lines]
 
 
-def room(module: str) -> str:
+def subpackage(module: str) -> str:
     return module.split('.')[1]
 
 
-def test_rooms_are_those_of_the_picture():
+def test_subpackages_are_those_of_the_picture():
     there = {name.split('.')[1] for name in modules() if '.' in name}
-    assert sorted(there) == sorted(rooms_in_picture())
+    assert sorted(there) == sorted(subpackages_in_picture())
 
 
-def test_no_room_imports_one_below_it_in_the_picture():
-    ranks = {name: rank for rank, name in enumerate(rooms_in_picture())}
+def test_no_subpackage_imports_one_below_it_in_the_picture():
+    ranks = {name: rank for rank, name in enumerate(subpackages_in_picture())}
     upward = [
         f'{name} imports {other}'
         for name, others in imports().items()
         for other in others
-        if '.' in name and '.' in other and ranks[room(other)] > ranks[room(name)]
+        if '.' in name and '.' in other and ranks[subpackage(other)] > ranks[subpackage(name)]
     ]
     assert not upward
 

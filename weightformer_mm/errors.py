@@ -1,4 +1,4 @@
-"""Errors that the user can put right."""
+"""Errors that the user can fix."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class UserError(Exception):
 
 
 class ArgumentError(UserError, ValueError):
-    """A wrong argument, which a config may have given; Python code may catch it as a ValueError."""
+    """A wrong argument, possibly from a config; Python code may catch it as a ValueError."""
 
 
 class RunFailed(UserError):
-    """A run that began well and cannot go on (diverged, out of memory); another exit code than bad input."""
+    """A run that began well but cannot go on (diverged, out of memory); not the exit code of bad input."""
 
     exit_code = 1
 
@@ -26,6 +26,6 @@ class Interrupted(UserError):
 
 
 class Terminated(Interrupted):
-    """Stopped by SIGTERM, as schedulers and ``kill`` send it."""
+    """Stopped by SIGTERM, which schedulers and ``kill`` send."""
 
     exit_code = 143

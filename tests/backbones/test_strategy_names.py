@@ -30,5 +30,7 @@ def test_a_new_strategy_joins_by_being_registered(monkeypatch):
 def test_any_pair_has_a_name():
     assert strategy_options('gap+conv') == {'dynamic_linear': 'gap', 'dynamic_conv': 'conv'}
     for name in ('magic', 'gap', 'gap+magic', '+conv'):
-        with pytest.raises(ValueError, match=r'unknown strategy .*; choose of static, linear-gap'):
+        with pytest.raises(
+            ValueError, match=r'unknown strategy .*; choose from static, linear-gap'
+        ):
             strategy_options(name)

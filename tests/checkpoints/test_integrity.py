@@ -76,7 +76,7 @@ def rewrite(path, times=1, compression=zipfile.ZIP_STORED):
 @pytest.mark.parametrize(
     ('change', 'problem'),
     [
-        (lambda path: rewrite(path, times=2), 'a name in it stands twice'),
+        (lambda path: rewrite(path, times=2), 'a name in it appears twice'),
         (lambda path: rewrite(path, compression=zipfile.ZIP_DEFLATED), 'it is compressed'),
     ],
 )

@@ -21,7 +21,9 @@ def ids(page: Path) -> str:
 @pytest.mark.parametrize('page', CURRENT, ids=ids)
 def test_every_file_it_names_is_there(page):
     text = page.read_text()
-    paths = re.findall(r'\b(?:tools|tests|projects/[a-z_]+|weightformer_mm)/[\w./-]+\.(?:py|sh)\b', text)
+    paths = re.findall(
+        r'\b(?:tools|tests|projects/[a-z_]+|weightformer_mm)/[\w./-]+\.(?:py|sh)\b', text
+    )
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 

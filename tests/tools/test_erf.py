@@ -47,7 +47,7 @@ def test_one_column_per_strategy(tools, tmp_path):
         (['--out', 'erf.png', '--before-after'], 'needs the CHECKPOINT'),
         (
             ['--out', 'erf.png', '--strategies', 'magic'],
-            "unknown strategy 'magic'; choose of static,",
+            "unknown strategy 'magic'; choose from static,",
         ),
         (['--out', 'erf.png', '--images', '/none'], 'no such image or folder: /none'),
         (['--out', 'erf.png', '--size', '2', '2'], 'images of at least 4x4 pixels'),

@@ -265,4 +265,4 @@ def test_the_rate_follows_the_batch(tools, shapes, tmp_path):
     log = tools.run('train', config, *arguments).ok()
     assert 'Scaling the original LR by 0.125' in log
     line = tools.run('train', SEGMENTATION, *arguments).error_line()
-    assert f'{SEGMENTATION} does not say for which batch' in line
+    assert f'{SEGMENTATION} has no auto_scale_lr.base_batch_size' in line

@@ -19,7 +19,7 @@ from ..utils.writing import written_whole
 SHARES = (0.25, 0.5, 0.75)  # of the image's sides
 _PANEL = 1.9  # inches
 _MOST_COLUMNS = 6
-_DECADES = 8  # of energy that the colours cover
+_DECADES = 8  # of energy, which the colours cover
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ class ReceptiveField:
     """The energy that the central output position draws from each pixel."""
 
     energy: Tensor  # (H, W), float64, sum 1; 0 where the output does not depend on the pixel at all
-    # side in `SHARES` → share of the energy outside a central window of that share of height and width
+    # side in `SHARES` → share of the energy outside a central window with sides of that share
     beyond: dict[float, float]
 
 
 def receptive_field(backbone: nn.Module, images: Iterable[Tensor], seed: int = 0) -> ReceptiveField:
-    """Average over images the squared gradient of the last output's central position, per pixel.
+    """Average the squared gradient of the last output's central position, per pixel, over images.
 
-    The gradient is that of a random projection of the position's channels: on average its square is the
-    squared norm of the Jacobian. A sum over the channels would not do, since a LayerNorm makes it constant.
+    The gradient is taken of a random projection of the position's channels: on average its square is the
+    squared norm of the Jacobian. A sum over the channels would not work, since a LayerNorm makes it constant.
 
     Args:
         backbone: a module that returns maps ``(B, C, h, w)``; the last one counts.
         images: normalised images ``(3, H, W)`` of one size.
-        seed: of the projections.
+        seed: seed of the projections.
 
     Raises:
         ValueError: there is no image, or the output does not depend on the pixels.
@@ -77,9 +77,9 @@ def share_beyond(energy: Tensor, side: float) -> float:
 def draw_receptive_fields(
     fields: Mapping[str, Mapping[str, ReceptiveField]], out: str | os.PathLike
 ) -> None:
-    """Write a picture with a row per state of training and a column per strategy; white is exactly zero.
+    """Write a picture with one row per state of training and one column per strategy; white is exactly zero.
 
-    More than six columns are broken into groups of rows. All panels share one colour scale.
+    If there are more than six columns, they continue in further rows. All panels share one colour scale.
 
     Args:
         fields: row title → column title → field. Every row has the same columns.
@@ -109,7 +109,7 @@ def draw_receptive_fields(
 
 
 def _relative(field: ReceptiveField) -> Tensor:
-    """The energy over an even spread, so that images of any size share a scale."""
+    """The energy relative to an even spread, so that images of any size share a scale."""
     return field.energy * field.energy.numel()
 
 

@@ -1,4 +1,4 @@
-"""What a model is fed: batches of a data loader after the data preprocessor, with their annotations."""
+"""What a model is given: batches of a data loader after the data preprocessor, with their annotations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..visualization.drawing import draw_truth, use_visualizer
 
 _SUFFIXES = ('.png', '.jpg', '.jpeg')
 _COLUMNS = 3
-_SIDE = 320  # pixels, of an image on the sheet; its annotated copy stands beside it
+_SIDE = 320  # pixels, of an image on the sheet; its annotated copy is beside it
 
 
 def browse(
@@ -40,14 +40,14 @@ def browse(
 ) -> Path:
     """Write a contact sheet ``image | image with its annotations`` and return its path.
 
-    The images went through the data loader's pipeline, wrappers and sampler and through the model's data
-    preprocessor with its batch augmentations; only its normalisation is undone. Padding is grey: the mean.
+    The images go through the data loader's sampler, wrappers and pipeline, and through the model's data
+    preprocessor with its batch augmentations. Only the normalisation is undone. Padding is grey: the mean.
 
     Args (the others: see `weightformer_mm.apis`):
         out: the PNG or JPEG to write.
         split: 'train', 'val' or 'test'.
         number: images on the sheet.
-        seed: of the sampler and the augmentations.
+        seed: seed of the sampler and the augmentations.
     """
     path = Path(out).expanduser()
     if path.suffix.lower() not in _SUFFIXES:
@@ -72,7 +72,7 @@ def browse(
 
 
 def _fed(cfg: Config, split: str, seed: int) -> Iterator[tuple[tuple[np.ndarray, np.ndarray], str]]:
-    """An image, the same with its annotations, and a caption, for each image of one epoch."""
+    """For each image of one epoch: the image, the image with its annotations, and a caption."""
     loader_cfg = copy.deepcopy(cfg[f'{split}_dataloader'])
     loader_cfg.update(num_workers=0, persistent_workers=False, pin_memory=False, drop_last=False)
     loader_cfg.pop('prefetch_factor', None)
@@ -108,7 +108,7 @@ def _visible(values: torch.Tensor, preprocessor: Any) -> np.ndarray:
 
 
 def _annotated_after_resizing(loader: Any) -> bool:
-    """Whether the pipeline loads annotations after a resize: then they are those of the original image."""
+    """Whether the pipeline loads annotations after a resize; they are then in the original image's size."""
     names = [type_name(step) for step in innermost_dataset(loader).get('pipeline', [])]
     loads = [index for index, name in enumerate(names) if 'Annotation' in name]
     return bool(loads) and any('Resize' in name for name in names[: loads[0]])

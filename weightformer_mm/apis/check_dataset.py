@@ -27,15 +27,15 @@ def check_dataset(
     options: Sequence[str] = (),
     data_root: str | None = None,
 ) -> None:
-    """Check the data sets of a config and print what was found.
+    """Check the data sets of a config and print the findings.
 
     Args (the others: see `weightformer_mm.apis`):
-        splits: of 'train', 'val' and 'test'; one without a data loader is skipped.
+        splits: some of 'train', 'val' and 'test'; a split without a data loader is skipped.
         everything: read every image and label image instead of a sample of each data set.
 
     Raises:
-        BadData: a training would fail or go wrong; after all was printed.
-        UserError: the config is wrong, or nothing of the data is there.
+        BadData: training would fail or go wrong; raised after everything is printed.
+        UserError: the config is wrong, or none of the data is there.
     """
     cfg = load_config(config, options, data_root)
     splits = [split for split in splits if cfg.get(f'{split}_dataloader') is not None]
@@ -72,7 +72,7 @@ def _heads(cfg: Config, splits: Sequence[str]) -> Report:
 
 
 def _distinct(cfg: Config, splits: Sequence[str]) -> Iterable[tuple[list[str], Any, list[Any]]]:
-    """Each data set once, with the places where it stands and the evaluators that judge on it."""
+    """Each data set once, with its places in the config and the evaluators that use it."""
     found: dict[str, tuple[list[str], Any, list[Any]]] = {}
     for split in splits:
         loader, evaluators = cfg[f'{split}_dataloader'], as_list(cfg.get(f'{split}_evaluator'))

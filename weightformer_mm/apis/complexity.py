@@ -1,4 +1,4 @@
-"""What the model of a config costs: what ``tools/complexity.py`` calls."""
+"""What a config's model costs; ``tools/complexity.py`` calls this."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def report_complexity(
     depth: int,
     options: Sequence[str],
 ) -> None:
-    """Print the complexity of a config's model, or write it to the file ``out``, whole or not at all.
+    """Print the complexity of a config's model, or write it to the file ``out``, which appears only whole.
 
-    The other arguments and errors are those of `complexity_of_config` and `render`.
+    The other arguments, and the errors, are those of `complexity_of_config` and `render`.
     """
     if depth < 0:
         raise UserError(f'--depth {depth}: expected 0 or more')
@@ -49,7 +49,7 @@ def report_complexity(
             raise UserError(f'--out {path}: a folder; name a file')
         refuse_replacing('--out', [path], [config])
         make_folder(path.parent, '--out')
-    # another program may read stdout: what the libraries print goes elsewhere
+    # another program may read stdout: send what the libraries print elsewhere
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter('ignore')
         model, results = complexity_of_config(config, shapes, backbone, options)
@@ -72,7 +72,7 @@ def complexity_of_config(
 
     Args (the others: see `weightformer_mm.apis`):
         config: path of a config whose ``model`` is a detector, segmentor, classifier or bare backbone.
-        shapes: heights and widths in pixels; none: 800x1280, for mmseg 512x512, for mmpretrain 224x224.
+        shapes: heights and widths in pixels; default: 800x1280, or 512x512 for mmseg, 224x224 for mmpretrain.
         backbone: measure only the backbone.
 
     Returns:
@@ -101,7 +101,7 @@ def complexity_of_config(
 
 
 def for_counting(node: Any) -> Any:
-    """A copy of a config that asks for no pretrained weights and no other processes; the cost is the same."""
+    """A copy of a config that needs neither pretrained weights nor other processes; the cost is the same."""
     if isinstance(node, (list, tuple)):
         return type(node)(for_counting(item) for item in node)
     if not isinstance(node, dict):

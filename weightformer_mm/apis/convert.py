@@ -1,4 +1,4 @@
-"""Rewriting a checkpoint: under other names, in another format, the backbone alone, fit to be published."""
+"""Rewrite a checkpoint: with other names, in another format, as the backbone alone, or ready to publish."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from ..utils.writing import refuse_replacing, written_whole
 OURS, RELEASED = 'weightformer_mm', 'released'
 SUFFIXES = ('.pth', '.safetensors')
 _SHA_DIGITS = 8
-# what the classifiers of mmpretrain call the released head
+# names of the head in the released classifiers and in mmpretrain's → the released names
 _HEADS = {**{name: name for name in HEAD}, 'head.fc.weight': HEAD[0], 'head.fc.bias': HEAD[1]}
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What to make of a checkpoint: ``to`` says whose names the weights get, `OURS` or `RELEASED`.
+    """What to turn a checkpoint into: ``to`` says whose names the weights get, `OURS` or `RELEASED`.
 
-    ``backbone_only`` keeps the backbone's weights alone, without ``backbone.`` before their names.
+    ``backbone_only`` keeps only the backbone's weights, without the prefix ``backbone.`` in their names.
     ``publish`` leaves out optimizer, schedulers and logs, and puts the file's sha256 prefix into its name.
     """
 
@@ -45,19 +45,19 @@ class Conversion:
 def convert_checkpoint(
     source: str, out: str | os.PathLike, conversion: Conversion, force: bool = False
 ) -> Path:
-    """Convert a checkpoint and return the path of the file that was written.
+    """Convert a checkpoint and return the path of the written file.
 
-    The tensors are passed on bit for bit. The file appears whole or not at all.
+    The tensors are copied bit for bit. The file appears whole or not at all.
 
     Args:
-        source: a path, ``http(s)://`` or ``hf://`` reference.
+        source: a path, or an ``http(s)://`` or ``hf://`` reference.
         out: a path that ends in ``.pth`` or ``.safetensors``; the latter holds weights and nothing else.
-        conversion: what to make of it.
-        force: replace a file that is there.
+        conversion: what to turn it into.
+        force: replace an existing file.
 
     Raises:
-        UserError: the checkpoint cannot be read or does not have the weights that are asked for, or the
-            output is there already.
+        UserError: the checkpoint cannot be read or does not have the requested weights, or the output
+            already exists.
         OSError: the output cannot be written.
     """
     out = Path(out).expanduser()
@@ -68,7 +68,7 @@ def convert_checkpoint(
     checkpoint = load_weights(source, with_config=True)
     weights = get_state_dict(checkpoint, source, CONTAINERS)
     weights = _convert_weights(weights, source, conversion)
-    # a view would take all of its memory along
+    # a view would be saved with all the memory it is a part of
     weights = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
     data: bytes | memoryview
     if out.suffix == '.safetensors':
@@ -86,7 +86,7 @@ def convert_checkpoint(
     try:
         with written_whole(out, replace=force) as partial:
             partial.write_bytes(data)
-    except FileExistsError:  # it was not there a moment ago
+    except FileExistsError:  # it did not exist a moment ago
         _check_free(out, source, force)
         raise
     return out
@@ -95,7 +95,7 @@ def convert_checkpoint(
 def _convert_weights(
     weights: Mapping[str, Tensor], source: str, conversion: Conversion
 ) -> dict[str, Tensor]:
-    """The weights under the names that are asked for, in their order; UserError if some have none."""
+    """The weights under the requested names, in their order; UserError if some have no such name."""
     prefix = PREFIX if any(name.startswith(PREFIX) for name in weights) else ''
     rest = {n: v for n, v in weights.items() if n in _HEADS or not n.startswith(prefix)}
     inside = {n.removeprefix(prefix): v for n, v in weights.items() if n not in rest}
@@ -121,7 +121,7 @@ def _beside(checkpoint: Mapping[str, Any], conversion: Conversion) -> dict[str, 
     """What a ``.pth`` file holds besides the weights."""
     if not any(key in checkpoint for key in CONTAINERS):
         return {}
-    # an optimizer's state belongs to the model whose names these were
+    # the optimizer's state belongs to the original model, with its original names
     if conversion.publish or conversion.backbone_only or conversion.to == RELEASED:
         return {'meta': checkpoint['meta']} if 'meta' in checkpoint else {}
     return {key: value for key, value in checkpoint.items() if key not in CONTAINERS}

@@ -33,7 +33,7 @@ from ..visualization.drawing import draw, picture_name, use_visualizer
 
 _SHOWN = 10  # files that a message lists
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-# errors of cv2, numpy, torch and Python that speak of one image's size or content
+# errors of cv2, numpy, torch and Python that one image's size or content can cause
 _OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -50,13 +50,13 @@ def infer(
     """Draw the predictions for an image, or for all images below a folder, and return the pictures.
 
     Args (the others: see `weightformer_mm.apis`):
-        source: an image or a folder. Files of a folder that are no images are passed over.
-        out: folder of the pictures, outside of ``source``; they lie in it as the images lie in ``source``.
-        device: such as 'cpu' or 'cuda:0'; default: a GPU where there is one.
+        source: an image or a folder. Files in a folder that are not images are skipped.
+        out: folder of the pictures, outside ``source``; it gets the same subfolders as ``source``.
+        device: such as 'cpu' or 'cuda:0'; default: a GPU if there is one.
 
     Raises:
-        UserError: bad input, or an ``out`` where a picture would replace what is read.
-        RunFailed: some images could not be drawn, after all others are; or there is no room for more.
+        UserError: bad input, or a picture in ``out`` would replace a file that is read.
+        RunFailed: some images could not be drawn; all others are drawn first. Or the disk is full.
     """
     use_safe_loading()
     source_path = Path(source).expanduser()
@@ -96,7 +96,7 @@ def infer(
 def _draw_all(
     names: dict[Path, Path], out_dir: Path, draw_one: Callable[[Path, Path], None]
 ) -> list[Path]:
-    """Draw all images; one that cannot be drawn does not keep the others from being drawn."""
+    """Draw all images; if one cannot be drawn, the others still are."""
     drawn, reasons = [], []
     for path in tqdm(sorted(names), desc='infer', unit='image'):
         picture = out_dir / names[path]
@@ -114,7 +114,7 @@ def _draw_all(
                 if not isinstance(error, _OF_THE_IMAGE):
                     raise RuntimeError(f'fault while drawing {_printable(str(path))}') from error
                 problem = f'{type(error).__name__}: {error}'
-            traceback.clear_frames(error.__traceback__)  # they hold the memory of the run
+            traceback.clear_frames(error.__traceback__)  # they keep this run's memory alive
             reasons.append(_printable(f'{path} ({" ".join(str(problem).split())})'))
             tqdm.write(f'not drawn: {reasons[-1]}', file=sys.stdout)
     if drawn:
@@ -155,7 +155,7 @@ def _pipeline(cfg: Config) -> Compose:
 def _name_pictures(
     source: Path, images: list[Path], out: Path, inputs: Sequence[str]
 ) -> dict[Path, Path]:
-    """Names of the pictures below ``out``, none where it would replace or join what is read."""
+    """Names of the pictures below ``out``; UserError if one would replace an input or lie among them."""
     root = source if source.is_dir() else source.parent
     names = writing.name_outputs(images, root, picture_name)
     pictures = [out / name for name in names.values()]
@@ -169,5 +169,5 @@ def _name_pictures(
 
 
 def _printable(text: str) -> str:
-    """A file's name may hold bytes that are no text."""
+    """``text`` in printable form: a file name may hold bytes that are not text."""
     return text.encode(errors='backslashreplace').decode()

@@ -1,4 +1,4 @@
-"""Receptive fields of the strategies of a config, before and after training: what ``tools/erf.py`` calls."""
+"""Receptive fields of a config's strategies, before and after training; ``tools/erf.py`` calls this."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def run_erf(
     size: tuple[int, int] = (256, 256),
     options: Sequence[str] = (),
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Compute and draw the receptive fields, write their numbers beside the picture, and return these.
+    """Compute and draw the receptive fields, write the numbers beside the picture, and return them.
 
     Args (the others: see `weightformer_mm.apis`):
-        config: path of a config; its ``model`` is a backbone, or has one.
-        out: the PNG; the numbers go to a JSON file of that name.
-        checkpoint: of the trained network; ``{strategy}`` in it stands for the name of the column.
-        before_after: two rows, the initialised and the trained network.
-        strategies: one column each, as `strategy_options` reads them; none: the network of the config.
+        config: path of a config whose ``model`` is a backbone or has one.
+        out: the PNG; the numbers go to a JSON file of the same name.
+        checkpoint: path for the trained network; ``{strategy}`` in it stands for the name of the column.
+        before_after: draw two rows, the initialised and the trained network.
+        strategies: one column each, as `strategy_options` reads them; default: the network of the config.
         images: an image, a folder of images, or ``'noise'``.
         count: how many images to average over.
-        size: height and width in pixels that the images are brought to.
+        size: height and width in pixels that the images are resized to.
 
     Returns:
         Row → column → share of the energy beyond 25, 50 and 75 % of the image.
@@ -118,7 +118,7 @@ def _build_backbone(cfg: Config, strategy: str) -> nn.Module:
     torch.manual_seed(0)
     backbone = MODELS.build(node)
     for item in as_list(backbone.init_cfg):
-        if type_name(item) not in ('Pretrained', 'PretrainedInit'):  # not what "before" means
+        if type_name(item) not in ('Pretrained', 'PretrainedInit'):  # "before" means untrained
             initialize(backbone, item)
     return backbone
 

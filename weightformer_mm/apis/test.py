@@ -29,7 +29,7 @@ from ..utils.writing import make_folder, refuse_replacing, staged
 from ..visualization.drawing import DrawPredictionsHook, use_visualizer
 from .train import default_work_dir
 
-# argument of each evaluator that makes it write its predictions, and where to
+# the argument that makes each evaluator write its predictions, and the file name to give it
 _PREDICTIONS = {
     'CocoMetric': ('outfile_prefix', 'detections'),
     'LVISMetric': ('outfile_prefix', 'detections'),
@@ -56,9 +56,9 @@ def evaluate(
     Args (the others: see `weightformer_mm.apis`):
         work_dir: folder of the logs; default as in training.
         out: folder for ``metrics.json`` and the predictions: ``detections.{bbox,segm}.json`` in COCO's
-            result format, label PNGs in ``labels/`` as the images lie in their folder, or ``classes.json``.
+            result format, label PNGs in ``labels/`` with the images' subfolders, or ``classes.json``.
         show_dir: folder for pictures ``ground truth | prediction``.
-        tta: test-time augmentation as the config has it.
+        tta: use the config's test-time augmentation.
 
     Raises:
         UserError: bad input, found before the evaluation starts wherever that is possible.
@@ -101,14 +101,14 @@ def evaluate(
 
 
 def _as_json(metrics: dict[str, Any]) -> str:
-    """What is not finite becomes null."""
+    """The metrics as JSON; a value that is not finite becomes null."""
     fits = {n: isinstance(v, str) or math.isfinite(v) for n, v in metrics.items()}
     plain = {name: value if fits[name] else None for name, value in metrics.items()}
     return json.dumps(plain, indent=2, default=float) + '\n'
 
 
 def _check_outputs(cfg: Config, inputs: Sequence[str], outputs: dict[str, str | None]) -> None:
-    """Raise UserError for a folder where a file could replace what is read; the hooks look at each file."""
+    """Raise UserError if output in a folder could replace what is read; the hooks check each file."""
     folders = {option: Path(name).expanduser() for option, name in outputs.items() if name}
     for option, folder in folders.items():
         refuse_data(cfg, ('test',), option, folder)
@@ -119,7 +119,7 @@ def _check_outputs(cfg: Config, inputs: Sequence[str], outputs: dict[str, str | 
 
 
 def _write_predictions(cfg: Config, folder: Path) -> bool:
-    """Let the evaluators write their predictions; returns whether there are labels, which a hook writes."""
+    """Let the evaluators write their predictions; returns whether a hook must write labels as well."""
     used: Counter = Counter()
     has_labels, kept = False, []
     for evaluator in as_list(cfg.test_evaluator):
@@ -136,14 +136,14 @@ def _write_predictions(cfg: Config, folder: Path) -> bool:
         if not has_nothing_left:
             kept.append(evaluator)
     if any(type_name(evaluator) in _OF_CLASSES for evaluator in kept):
-        # by name: the official mmengine cannot print a config that holds a class
+        # by name: the official mmengine cannot print a config that contains a class
         kept.append({'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')})
     cfg.test_evaluator = kept
     return has_labels
 
 
 def _image_root(cfg: Config) -> Path | None:
-    """The folder below which all images to test lie, absolute; None if it cannot be told."""
+    """Absolute path of the folder that contains all test images; None if it is unknown."""
     roots = []
     for _, dataset in innermost_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
         prefix = dataset.get('data_prefix') or {}

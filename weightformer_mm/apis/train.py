@@ -42,12 +42,12 @@ def train(
     """Run the training that ``config`` describes, and write everything into the work folder.
 
     Args (the others: see `weightformer_mm.apis`):
-        work_dir: folder of checkpoints and logs; default ``work_dir`` of the config, else
+        work_dir: folder of checkpoints and logs; default: ``work_dir`` of the config, else
             ``work_dirs/<name of the config>``.
         resume: a checkpoint to continue from; ``RESUME_LAST``: the last one in the work folder, or a fresh
             start if there is none; None: a fresh start.
-        amp: mixed precision.
-        auto_scale_lr: scale the learning rate by the real batch over ``auto_scale_lr.base_batch_size``.
+        amp: use mixed precision.
+        auto_scale_lr: scale the learning rate by the batch size over ``auto_scale_lr.base_batch_size``.
 
     Raises:
         UserError: bad input, found before the training starts wherever that is possible.
@@ -63,7 +63,7 @@ def train(
     if auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise UserError(
-                f'--auto-scale-lr: {cfg.filename} does not say for which batch: auto_scale_lr.base_batch_size'
+                f'--auto-scale-lr: {cfg.filename} has no auto_scale_lr.base_batch_size to scale from'
             )
         cfg.auto_scale_lr.enable = True
     with held(Path(cfg.work_dir), launcher):
@@ -110,7 +110,7 @@ def _run(runner: Runner) -> None:
     except Exception as error:
         forget_workers()
         problem = explain(error)
-        # what a log or a curve raises that cannot be written, which names no file
+        # raised when a log or a curve cannot be written; it may not name the file
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             problem = RunFailed(
                 f'cannot write {error.filename or runner.work_dir}: {error.strerror}'
@@ -141,6 +141,6 @@ def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Resumable | None:
 
 
 def _way_on(runner: Runner, words: str) -> str:
-    """``words`` and the checkpoint; empty before there is one."""
+    """``words`` and the last checkpoint; empty if there is none yet."""
     note = Path(runner.work_dir, NOTE)
     return f'; {words} from {note.read_text().strip()}' if note.is_file() else ''

@@ -1,4 +1,4 @@
-"""Reading the arguments that select a network: a named or explicit architecture, and its outputs."""
+"""Resolve the arguments that select a network: a named or explicit architecture, and its outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def resolve_arch(
     """Look ``arch`` up in ``table``, or check that an explicit one has exactly the table's keys.
 
     Raises:
-        ValueError, TypeError: for an unknown name, other keys, or neither a name nor a mapping.
+        ValueError, TypeError: for an unknown name, wrong keys, or neither a name nor a mapping.
     """
     if isinstance(arch, str):
         if arch not in table:
@@ -29,7 +29,7 @@ def resolve_arch(
 
 
 def resolve_out_indices(out_indices: int | Sequence[int], count: int, unit: str) -> tuple[int, ...]:
-    """Indices from 0 of ``count`` units; a ValueError if one is out of range, or they do not increase."""
+    """Indices of ``count`` units, from 0; a ValueError if one is out of range, or they do not increase."""
     given = (out_indices,) if isinstance(out_indices, int) else tuple(out_indices)
     resolved = tuple(index + count if index < 0 else index for index in given)
     if not resolved or any(not 0 <= index < count for index in resolved):

@@ -21,27 +21,28 @@ from .fixed_size import fixed_size
 class DynamicBackbone(BaseModule):
     """What both networks share: output norms, recomputation, freezing, layer depth, pretrained weights.
 
-    A unit is what an output comes after: a block of the isotropic network, a stage of the pyramid. A
-    subclass sets the attributes below and builds no unit that its last output does not need, so every
-    parameter gets a gradient.
+    A unit is what an output follows: a block of the isotropic network, a stage of the pyramid. A subclass
+    sets the attributes below and builds no unit after its last output, so that every parameter gets a
+    gradient.
 
     Args:
         frozen_stages: see the subclass.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
-        memory_efficient: recompute of each block what is cheap (LayerNorm, convolution, prediction, GELU),
-            and keep the product before GELU where that is faster. ``with_cp`` goes further and wins.
+        memory_efficient: recompute the cheap parts of each block (LayerNorm, convolution, prediction, GELU),
+            and keep the product before GELU where that is faster. ``with_cp`` saves more and takes
+            precedence.
         backend: ``'torch'``, ``'triton'``, or ``'auto'``: what ``WEIGHTFORMER_BACKEND`` says, else Triton on
             GPUs where it has been verified.
-        init_cfg: mmengine's initialisation; without one, the published initialisation holds.
+        init_cfg: mmengine's initialisation; without it, the published one applies.
     """
 
     arch_settings: Mapping[str, Mapping[str, Any]]
-    unit_name: str  # of the list of units, an attribute
+    unit_name: str  # of the attribute that lists the units
     out_indices: tuple[int, ...]
     unit_channels: tuple[int, ...]  # per unit that is built
     unit_strides: tuple[int, ...]  # per unit that is built, in pixels of the input
     least_size: int  # in pixels
-    num_blocks: int  # of the whole network, built or not
+    num_blocks: int  # of the whole network, including blocks that are not built
     is_init: bool  # mmengine's
 
     def __init__(
@@ -59,7 +60,7 @@ class DynamicBackbone(BaseModule):
         self.backend = backend
 
     def finish(self) -> None:
-        """What every constructor ends with: norms of the outputs, backend, freezing."""
+        """The end of every constructor: norms of the outputs, backend, freezing."""
         for index, channels in zip(self.out_indices, self.out_channels):
             self.add_module(f'norm{index}', LayerNorm(channels))
         set_backend(self, self.backend)
@@ -70,7 +71,7 @@ class DynamicBackbone(BaseModule):
 
     @property
     def units(self) -> nn.ModuleList:
-        """The units that are built, in order."""
+        """The built units, in order."""
         return getattr(self, self.unit_name)
 
     @property
@@ -89,7 +90,7 @@ class DynamicBackbone(BaseModule):
         return tuple(self.unit_strides[index] for index in self.out_indices)
 
     def checked(self, image: Tensor) -> Tensor:
-        """The image, bound to its size where it is exported; a ValueError if it is smaller than a patch."""
+        """The image, fixed to its size if it is exported; a ValueError if it is smaller than a patch."""
         height, width = image.shape[-2:]
         least = self.least_size
         if min(height, width) < least:
@@ -100,13 +101,13 @@ class DynamicBackbone(BaseModule):
         return fixed_size(image) if is_traced() else image
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
-        """Run a block, keeping for the backward pass what ``with_cp`` and ``memory_efficient`` say."""
-        # torch.func and forward-mode derivatives do not go through checkpoints
+        """Run a block; ``with_cp`` and ``memory_efficient`` say what it keeps for the backward pass."""
+        # torch.func and forward-mode derivatives do not work with checkpoints
         if not torch.is_grad_enabled() or is_transformed():
             return block(x)
         if self.with_cp:
             return checkpoint(block, x, use_reentrant=False)
-        # a compiler decides itself what to compute again
+        # a compiler decides for itself what to recompute
         if self.memory_efficient and not is_compiling():
             return run_recomputed(block, x)
         return block(x)
@@ -114,23 +115,23 @@ class DynamicBackbone(BaseModule):
     def output(self, index: int, x: Tensor) -> Tensor:
         """Normalise output ``index``; ``(B, H, W, C) -> (B, C, H, W)``."""
         output = getattr(self, f'norm{index}')(x).permute(0, 3, 1, 2)
-        # A convolution hands a channels-last layout on to its output, and mmcv's RoIAlign then reads the
+        # A convolution passes a channels-last layout on to its output. mmcv's RoIAlign would then read the
         # memory as if it were NCHW: wrong features, no error.
         return output.contiguous()
 
     def intermediates(self, image: Tensor, indices: int | Sequence[int]) -> tuple[Tensor, ...]:
-        """As `forward`, the maps after other units and without norms; no unit after the last one runs.
+        """Like `forward`, but the maps after the given units, without norms; later units do not run.
 
         Args:
-            indices: units, from 0 or, negative, from the end of what is built; in increasing order.
+            indices: built units, counted from 0 or, if negative, from the end; in increasing order.
         """
-        network = copy.copy(self)  # of the same modules
+        network = copy.copy(self)  # shares the modules
         network.__dict__['_modules'] = dict(self._modules)
         network.keep_units(resolve_out_indices(indices, len(self.units), 'units'))
         return network.forward(image)
 
     def keep_units(self, indices: Sequence[int]) -> None:
-        """Let the maps after these units be the outputs, without norms, and drop the units after the last."""
+        """Make the maps after these units the outputs, without norms, and drop the units after the last."""
         for index in self.out_indices:
             delattr(self, f'norm{index}')
         self.out_indices = tuple(indices)
@@ -161,22 +162,22 @@ class DynamicBackbone(BaseModule):
 
         Args:
             name: the parameter's name in the whole model.
-            prefix: what stands before the backbone's own name, such as ``'backbone.'``.
+            prefix: what comes before the backbone's own name, such as ``'backbone.'``.
 
         Returns:
             ``(depth, num_layers)``: the stem is 0, block ``i`` (with the downsampling before it) is
-            ``i + 1``, output norms are ``num_layers - 1``, as is what lies outside the backbone.
+            ``i + 1``; output norms, and parameters outside the backbone, are ``num_layers - 1``.
         """
         num_layers = self.num_blocks + 2
         index = self.block_index(name[len(prefix) :]) if name.startswith(prefix) else None
         return (num_layers - 1 if index is None else index + 1), num_layers
 
     def block_index(self, name: str) -> int | None:
-        """Index of the block that parameter ``name`` trains with; -1 for the stem, None after the blocks."""
+        """Index of the block that parameter ``name`` belongs to; -1 for the stem, None after the blocks."""
         raise NotImplementedError
 
     def init_weights(self) -> None:
-        """As mmengine does, but ``init_cfg=dict(type='Pretrained', ...)`` strictly: see `load_pretrained`."""
+        """As in mmengine, but ``init_cfg=dict(type='Pretrained', ...)`` is strict: see `load_pretrained`."""
         given = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
         pretrained = [cfg for cfg in given if cfg.get('type') in ('Pretrained', PretrainedInit)]
         if not pretrained or self.is_init:
@@ -193,7 +194,7 @@ class DynamicBackbone(BaseModule):
 
     @classmethod
     def describe_sizes(cls, weights: Mapping[str, Tensor]) -> str | None:
-        """The arch of ``weights``, by name and numbers; None if they are not of such a network."""
+        """The arch of ``weights``, by name and numbers; None if they belong to another kind of network."""
         sizes = cls.read_sizes(weights)
         if sizes is None:
             return None

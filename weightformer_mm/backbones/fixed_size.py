@@ -1,4 +1,4 @@
-"""A network that is exported or traced serves one size of batch and image, and says so."""
+"""An exported or traced network works for one size of batch and image, and fails clearly for others."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..ops._shared.dispatch import keeps_operators
 
 
 def fixed_size(image: Tensor) -> Tensor:
-    """The image ``(B, C, H, W)``, bound to its size where the call is exported; compiled code takes any size.
+    """The image ``(B, C, H, W)``, fixed to its size if the call is exported; compiled code takes any size.
 
-    What is traced keeps numbers that follow from the size, such as the cells of a grid of means. At another
+    A traced network keeps numbers that follow from the size, such as the cells of a grid of means. At another
     size it would give wrong results without an error.
 
     Raises:
@@ -23,7 +23,7 @@ def fixed_size(image: Tensor) -> Tensor:
     """
     if torch.jit.is_tracing():
         for axis, size in enumerate(image.shape):
-            # fails for any other size, where a view would fit some and an expansion a size of 1
+            # fails for any other size; a view would accept some, and an expansion a size of 1
             (image,) = image.split_with_sizes([int(size)], axis)
     elif keeps_operators():
         from torch._dynamo.comptime import comptime  # takes seconds to import
@@ -35,7 +35,7 @@ def fixed_size(image: Tensor) -> Tensor:
 
 
 def _check_while_compiling(context: Any) -> None:
-    # there `torch.compiler.is_exporting()` holds for every compiler; old versions cannot tell
+    # here `torch.compiler.is_exporting()` is true for every compiler; old versions cannot tell
     if getattr(torch.compiler, '_is_exporting_flag', False):
         _check(context.get_local('image').as_fake().shape)
 

@@ -15,7 +15,7 @@ from .base import DynamicBackbone
 
 
 class ConvStem(nn.Module):
-    """``(B, in_channels, H, W) -> (B, ceil(H/4), ceil(W/4), channels)``, by two convolutions of stride 2."""
+    """``(B, in_channels, H, W) -> (B, ceil(H/4), ceil(W/4), channels)``: two convolutions of stride 2."""
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
@@ -25,7 +25,7 @@ class ConvStem(nn.Module):
         self.norm2 = LayerNorm(channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        # made channels-last while it is small: the convolution's output has the layout of its input
+        # made channels-last while it is still small: a convolution's output has the layout of its input
         x = F.gelu(self.norm1(self.conv1(image.permute(0, 2, 3, 1).contiguous())))
         return self.norm2(self.conv2(x))
 
@@ -43,7 +43,7 @@ class Downsample(nn.Module):
 
 
 class Stage(nn.Module):
-    """The downsampling that leads to a resolution (the stem, for the first), and the blocks at it."""
+    """The downsampling to a resolution (in the first stage: the stem), and the blocks at that resolution."""
 
     def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]):
         super().__init__()
@@ -51,29 +51,29 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Hand on the map after the blocks, where hooks find it.
+        """Pass on the map after the blocks, so that hooks can see it.
 
-        The network runs the blocks itself: what a module is called with stays in memory for as long as it
-        runs, which for a whole stage raises the peak by the largest map of the network.
+        The network runs the blocks itself: a module's input stays in memory for as long as the module runs.
+        If a whole stage were such a module, the peak would rise by the largest map of the network.
         """
         return x
 
 
 @MODELS.register_module()
 class PyramidWeightFormer(DynamicBackbone):
-    """A hierarchical network of the published blocks, with strides 4, 8, 16, 32 (this project's own).
+    """A hierarchical network (this project's own) made of the published blocks, with strides 4, 8, 16, 32.
 
-    The pattern static, dynamic, static runs over the whole network.
+    The pattern static, dynamic, static continues across the whole network.
 
     Args:
         arch: ``'micro'``, ``'nano'``, ``'tiny'``, ``'small'``, ``'base'`` or
             ``dict(embed_dims=[...], depths=[...])``, one entry per stage.
         in_channels: channels of the image.
-        out_indices: stages whose output is returned, from 0 or, negative, from the end.
+        out_indices: stages whose output is returned, counted from 0 or, if negative, from the end.
         drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
             see `BlockOptions`.
-        frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages, with
-            their output norms.
+        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages with their
+            output norms.
         with_cp, memory_efficient, backend, init_cfg: see `DynamicBackbone`.
 
     Attributes:
@@ -144,7 +144,7 @@ class PyramidWeightFormer(DynamicBackbone):
             x = stage.downsample(x)
             for block in stage.blocks:
                 x = self.run_block(block, x)
-            x = stage(x)  # as it is, for hooks
+            x = stage(x)  # unchanged, for hooks
             if index in self.out_indices:
                 outputs.append(self.output(index, x))
         return tuple(outputs)

@@ -1,4 +1,4 @@
-"""One name for what the dynamic blocks of a network do, as tables and pictures have it."""
+"""Strategy names: one for each thing that a network's dynamic blocks can do, as in tables and pictures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ STATIC, PUBLISHED, ATTENTION = 'static', 'published', 'attention'
 
 
 def compared_strategies() -> dict[str, dict[str, str]]:
-    """Name → arguments of a backbone: what is compared. A strategy joins by being registered.
+    """The compared strategies, as name → arguments of a backbone. A registered strategy joins by itself.
 
-    Each strategy stands alone, with the other layer static; then the published pair, and attention.
+    Each strategy comes alone, with the other layer static; then the published pair, and attention.
     """
     linear = {f'linear-{name}': _pair(linear=name) for name in WEIGHT_PREDICTORS.names()[1:]}
     conv = {f'conv-{name}': _pair(conv=name) for name in KERNEL_PREDICTORS.names()[1:]}
@@ -31,7 +31,7 @@ def strategy_options(name: str) -> dict[str, str]:
     linear, _, conv = name.partition('+')
     if linear not in linears or conv not in convs:
         raise ValueError(
-            f'unknown strategy {name!r}; choose of {", ".join(table)}, or LINEAR+CONV with one of '
+            f'unknown strategy {name!r}; choose from {", ".join(table)}, or LINEAR+CONV with one of '
             f'{", ".join(linears)} and one of {", ".join(convs)}'
         )
     return _pair(linear, conv)

@@ -17,7 +17,7 @@ from .base import DynamicBackbone
 class PatchEmbed(nn.Module):
     """``(B, in_channels, H, W) -> (B, ceil(H/patch_size), ceil(W/patch_size), channels)``.
 
-    A convolution of patches that do not overlap; right and bottom are padded with zeros to whole patches.
+    A convolution of non-overlapping patches; zeros pad the right and bottom to whole patches.
     """
 
     def __init__(self, in_channels: int, channels: int, patch_size: int):
@@ -45,11 +45,11 @@ class WeightFormer(DynamicBackbone):
             ``dict(embed_dims=int, depth=int)``.
         patch_size: side of a patch, and stride of the outputs, in pixels.
         in_channels: channels of the image.
-        out_indices: blocks whose output is returned, from 0 or, negative, from the end.
+        out_indices: blocks whose output is returned, counted from 0 or, if negative, from the end.
         drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
             see `BlockOptions`.
-        frozen_stages: -1 freezes nothing, 0 the patch embedding, k also the first k blocks,
-            with the output norms after them.
+        frozen_stages: -1 freezes nothing, 0 the patch embedding, k the patch embedding and the first k
+            blocks with the output norms after them.
         with_cp, memory_efficient, backend, init_cfg: see `DynamicBackbone`.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Weights of the released classifiers in this package's names."""
+"""Weights of the released classifiers under this package's names."""
 
 from .released import convert_released
 

@@ -1,4 +1,4 @@
-"""Why weights do not fit a backbone, most likely."""
+"""The likeliest reason why weights do not fit a backbone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from .match import Differences
 
-SHOWN = 20  # names of a kind that an error lists
-# what the weights were trained with, if names like these differ; the first that is found counts
+SHOWN = 20  # names that an error lists in each group
+# how the weights were trained, if names like these differ; the first match counts
 _SIGNS = {
     'another token_mixer or dynamic_every': r'\.(attention|norm1)\.',
     'another dynamic_linear or dynamic_conv': r'\.predictor\.',
@@ -18,7 +18,7 @@ _SIGNS = {
 
 
 def likeliest_cause(backbone: Any, differences: Differences) -> str:
-    """Why weights do not fit, most likely; names in ``differences`` are those of the backbone."""
+    """The likeliest reason why weights do not fit; ``differences`` uses the backbone's own names."""
     if differences.misfits:
         return 'the weights are damaged, or were cast'
     kind = type(backbone).__name__

@@ -14,7 +14,7 @@ SCHEME = 'hf://'
 _REFERENCE = re.compile(
     r'hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?', re.ASCII
 )
-_REASONS = {  # in this order: some are kinds of others
+_REASONS = {  # the order counts: some are subclasses of others
     hub_errors.LocalEntryNotFoundError: 'not in the cache, and the hub cannot be reached or HF_HUB_OFFLINE '
     'is set; check the network, HF_ENDPOINT and HF_HUB_OFFLINE',
     hub_errors.GatedRepoError: '{repo} is gated; ask for access and set HF_TOKEN',
@@ -32,14 +32,14 @@ def fetch(reference: str, cache_dir: str | Path | None = None) -> Path:
     """Path of the file in huggingface_hub's cache, downloaded if it is not there.
 
     Cache, offline switch (``HF_HUB_OFFLINE``), token and server (``HF_ENDPOINT``) are huggingface_hub's. It
-    locks its cache, so the processes of a distributed run may all call this.
+    locks its cache, so all processes of a distributed run may call this.
 
     Args:
         reference: the revision is a branch, tag or commit; the file is ``model.safetensors`` by default.
-        cache_dir: a folder in place of huggingface_hub's.
+        cache_dir: a folder to use instead of huggingface_hub's.
 
     Raises:
-        UserError: the reference is malformed, or the file cannot be had; says why.
+        UserError: the reference is malformed, or the file is not available; the message says why.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:

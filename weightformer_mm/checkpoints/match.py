@@ -1,6 +1,6 @@
 """Do the weights of a checkpoint fit a model, by names, shapes and kinds of values?
 
-mmengine only warns where they do not, and goes on.
+Where they do not, mmengine only warns and goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 
-_SHOWN = 3  # names of a kind that an error lists
+_SHOWN = 3  # names that an error lists in each group
 _WRAPPER = 'module.'  # what wrappers for distributed training put before each name
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -26,12 +26,12 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 @dataclass(frozen=True)
 class Differences:
-    """How a checkpoint differs from a model: four groups of names; true if there are any."""
+    """How a checkpoint differs from a model: four groups of names; true if any group has names."""
 
-    missing: Sequence[str]  # wanted and not found
-    unexpected: Sequence[str]  # found and not wanted
-    reshaped: Sequence[str]  # wanted and found, in another shape
-    misfits: Mapping[str, str]  # wanted and found, and why the model cannot have such values
+    missing: Sequence[str]  # wanted but not found
+    unexpected: Sequence[str]  # found but not wanted
+    reshaped: Sequence[str]  # wanted and found, but in another shape
+    misfits: Mapping[str, str]  # wanted and found, and why the model cannot take them
     wanted: Mapping[str, Tensor]  # the weights that were compared
     found: Mapping[str, Tensor]
 
@@ -39,7 +39,7 @@ class Differences:
         return bool(self.missing or self.unexpected or self.reshaped or self.misfits)
 
     def listed(self, most: int) -> str:
-        """The groups in words, at most ``most`` names of each; misfits only if there are any."""
+        """The groups in words, with at most ``most`` names each; misfits only if there are any."""
         groups = {
             'missing': self.missing,
             'unexpected': self.unexpected,
@@ -61,12 +61,12 @@ def compare(
 ) -> Differences:
     """Compare names, shapes and kinds of values.
 
-    Floating point fits floating point, integers fit integers that can hold them, bool fits bool. All
-    values must be finite where those of ``wanted`` are.
+    Floating point fits floating point, integers fit integers that can hold them, bool fits bool. Every value
+    must be finite where that of ``wanted`` is.
 
     Args:
         wanted, found: the weights of the model and of the checkpoint.
-        allow_missing: shell patterns of wanted names that may be missing, or of another shape or kind.
+        allow_missing: shell patterns of wanted names that may be missing, or have another shape or kind.
         allow_unexpected: shell patterns of found names that may be unexpected.
     """
     needed = {name: t for name, t in wanted.items() if not _matches(name, allow_missing)}
@@ -88,7 +88,7 @@ def compare_with_model(
     allow_missing: Sequence[str] = (),
     allow_unexpected: Sequence[str] = (),
 ) -> Differences:
-    """As `compare`. The batch counters of BatchNorm may be missing: old checkpoints lack them."""
+    """Like `compare`. The batch counters of BatchNorm may be missing: old checkpoints lack them."""
     wanted = unwrapped(model).state_dict()
     counters = [n for n in wanted if n.endswith('num_batches_tracked') and n not in found]
     return compare(wanted, found, (*allow_missing, *counters), allow_unexpected)
@@ -97,7 +97,7 @@ def compare_with_model(
 def usable(
     wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
 ) -> dict[str, Tensor]:
-    """The found weights that have a wanted name and its shape and kind; the log says what is left."""
+    """The found weights with a wanted name, shape and kind; the log lists the others."""
     taken = {
         name: tensor
         for name, tensor in found.items()
@@ -124,9 +124,9 @@ def check_matches(model: nn.Module, checkpoint: dict[str, Any], path: str | os.P
 
 
 def converts(model: nn.Module, differences: Differences) -> bool:
-    """Whether loading works all the same: some modules rename the keys of older checkpoints as they load.
+    """Whether loading works anyway: some modules rename the keys of older checkpoints as they load.
 
-    ``model`` may hold some of the weights afterwards.
+    Afterwards ``model`` may hold some of the weights.
     """
     if differences.misfits:
         return False
@@ -150,8 +150,8 @@ def get_state_dict(
 ) -> dict[str, Tensor]:
     """The model's weights in a checkpoint, under the names of the unwrapped model.
 
-    They may stand under one of ``containers``, the likeliest first; else they are the checkpoint itself. A
-    UserError if there are none, or some that no model could take.
+    They are under the first of ``containers`` that the checkpoint has; otherwise they are the checkpoint
+    itself. A UserError if there are none, or some that no model could take.
     """
     state_dict = next((checkpoint[key] for key in containers if key in checkpoint), checkpoint)
     is_named = isinstance(state_dict, Mapping) and all(
@@ -185,7 +185,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def misfit(wanted: Tensor, found: Tensor) -> str:
-    """Why a tensor like ``wanted`` cannot have the values of ``found``, whatever its shape; '' if it can."""
+    """Why a tensor like ``wanted``, of any shape, cannot take the values of ``found``; '' if it can."""
     if _kind(found) != _kind(wanted):
         return f'{_plain(found.dtype)} instead of {_plain(wanted.dtype)}'
     values = found.to(wanted.dtype)
@@ -198,7 +198,7 @@ def misfit(wanted: Tensor, found: Tensor) -> str:
 
 
 def unusable(tensor: Tensor) -> str:
-    """Why no model at all could take a tensor of a file; '' if one could."""
+    """Why no model could take this tensor of a file; '' if one could."""
     if type(tensor) not in (Tensor, nn.Parameter):
         return f'a {type(tensor).__name__}'
     if tensor.is_meta:
@@ -222,7 +222,7 @@ def some(names: Iterable[str], most: int) -> str:
 
 
 def _kind(tensor: Tensor) -> tuple[torch.dtype, ...]:
-    """The types that can stand in for one another; any other type stands alone."""
+    """The data types that can replace this tensor's; a type in neither group stands alone."""
     return next((kind for kind in (_FLOATS, _INTEGERS) if tensor.dtype in kind), (tensor.dtype,))
 
 

@@ -1,6 +1,6 @@
-"""Pretrained weights, strictly: ``init_cfg`` of a backbone and ``load_from`` of a config.
+"""Strict loading of pretrained weights: ``init_cfg`` of a backbone and ``load_from`` of a config.
 
-Names are recognised, and nothing is left out in silence.
+Released names are recognised, and nothing is left out silently.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONTAINERS = ('state_dict', 'model')
 PREFIX = 'backbone.'
 _HEAD = 'head.'
 _ALLOWING = 'To allow differences: allow_missing=[patterns], allow_unexpected=[patterns]'
-_SHARED_PARTS = {'backbone', 'neck'}  # parts that models of different kinds have in common
+_SHARED_PARTS = {'backbone', 'neck'}  # parts that different kinds of models have in common
 
 
 def load_pretrained(
@@ -35,7 +35,7 @@ def load_pretrained(
     prefix: str = PREFIX,
     map_location: Any = 'cpu',
 ) -> None:
-    """Load weights into ``backbone``: all of them, or none and an error.
+    """Load weights into ``backbone``: either all of them, or none with an error.
 
     Args:
         backbone: `WeightFormer` or `PyramidWeightFormer`.
@@ -47,12 +47,12 @@ def load_pretrained(
         allow_missing: shell patterns of the backbone's names that may keep their initial values, such as
             ``'norm3.*'``.
         allow_unexpected: shell patterns of the checkpoint's names that may be left out.
-        prefix: where the backbone stands in a whole model.
-        map_location: as in mmengine's ``Pretrained``; the weights are copied to where the backbone is.
+        prefix: where the backbone is in a whole model.
+        map_location: as in mmengine's ``Pretrained``; the weights are copied to the backbone's device.
 
     Raises:
-        UserError: the checkpoint cannot be read, or its weights are not exactly those of the backbone;
-            lists missing, unexpected and wrongly shaped ones and the likeliest cause.
+        UserError: the checkpoint cannot be read, or its weights are not exactly those of the backbone. The
+            message lists missing, unexpected and wrongly shaped weights and the likeliest cause.
     """
     request = PretrainedWeights(checkpoint, as_list(allow_missing), as_list(allow_unexpected))
     found = get_state_dict(load_weights(checkpoint, map_location), checkpoint, CONTAINERS)
@@ -61,7 +61,7 @@ def load_pretrained(
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Which weights are wanted, and what may differ: attributes as the arguments of `load_pretrained`."""
+    """Which weights are wanted, and what may differ; for the attributes see `load_pretrained`."""
 
     checkpoint: str
     allow_missing: Sequence[str] = ()
@@ -70,9 +70,9 @@ class PretrainedWeights:
     def for_backbone(
         self, backbone: nn.Module, weights: Mapping[str, Tensor], prefix: str = PREFIX
     ) -> dict[str, Tensor]:
-        """Those of a checkpoint's ``weights`` that are the backbone's, under its own names.
+        """The backbone's part of a checkpoint's ``weights``, under the backbone's own names.
 
-        A UserError as of `load_pretrained`.
+        Raises UserError as `load_pretrained` does.
         """
         prefix = prefix.rstrip('.') + '.'
         inner = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
@@ -96,9 +96,9 @@ class PretrainedWeights:
     def for_model(self, model: nn.Module) -> dict[str, Tensor]:
         """Read the checkpoint and return its weights for a whole model, under the model's own names.
 
-        A checkpoint of the same kind of model has all of them. Of a bare backbone, a classifier or a model
-        with other heads the backbone's weights are taken, and the log says so. A UserError as of
-        `load_pretrained`.
+        A checkpoint of the same kind of model must have all of them. From a bare backbone, a classifier or a
+        model with other heads, only the backbone's weights are taken, and the log says so. Raises UserError
+        as `load_pretrained` does.
         """
         found = get_state_dict(load_weights(self.checkpoint), self.checkpoint, CONTAINERS)
         model = unwrapped(model)
@@ -137,9 +137,9 @@ class PretrainedWeights:
 
 
 def initial_weights(cfg: Config) -> PretrainedWeights | None:
-    """What ``load_from`` asks for, a path or a dict; None if the training starts from scratch or resumes.
+    """What ``load_from``, a path or a dict, asks for; None if the training starts from scratch or resumes.
 
-    Of a dict only the path stays in ``cfg``; one with other keys is a UserError.
+    If it is a dict, ``cfg`` keeps only its path; a dict with unknown keys raises UserError.
     """
     load_from = cfg.get('load_from')
     if not load_from or cfg.get('resume'):
@@ -163,9 +163,9 @@ def load_from_path(cfg: Config) -> str | None:
 
 
 def refuse_lenient_loading(cfg: Config) -> None:
-    """Raise UserError if the model as a whole has pretrained weights in its ``init_cfg``.
+    """Raise UserError if the whole model has pretrained weights in its ``init_cfg``.
 
-    mmengine would load what fits and go on.
+    mmengine would load what fits and go on without the rest.
     """
     for init_cfg in as_list(cfg.model.get('init_cfg')):
         if init_cfg and type_name(init_cfg) in ('Pretrained', 'PretrainedInit'):
@@ -176,7 +176,7 @@ def refuse_lenient_loading(cfg: Config) -> None:
 
 
 def _is_of_another_kind(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint is of a bare backbone, or has heads but none of the model's."""
+    """Whether a checkpoint belongs to a bare backbone, or has heads but none of the model's."""
     parts, theirs = ({name.split('.')[0] for name in names} for names in (own, found))
     if 'backbone' not in theirs:
         return 'backbone' in parts or not parts & theirs

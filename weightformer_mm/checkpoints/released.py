@@ -1,4 +1,4 @@
-"""The names of the released classification weights, and their translation to this package's and back."""
+"""The names of the released classification weights, and how they map to this package's names and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..layers.pattern import is_dynamic
 from .match import some
 
 HEAD = ('head.weight', 'head.bias')
-_SHOWN = 20  # names of a kind that an error lists
+_SHOWN = 20  # names that an error lists in each group
 _KINDS = ('weight', 'bias')
 # released name → ours, in a dynamic block; all other names are the same in both
 _RENAMED = {
@@ -49,25 +49,25 @@ def released_names(depth: int, head: bool = True) -> dict[str, str]:
 
 
 def convert_released(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of a released WeightFormer classifier to those of ``WeightFormer(out_indices=-1)``.
+    """Give a released WeightFormer classifier's weights the names of ``WeightFormer(out_indices=-1)``.
 
-    The classification head stays under ``head.``; it may be absent. The depth is read off the weights.
+    The classification head stays under ``head.``; it may be absent. The weights' names tell the depth.
 
     Args:
         state_dict: the released weights, as in the hub's safetensors files.
 
     Raises:
-        ValueError: a name is unknown or missing; lists them.
+        ValueError: names are unknown or missing; the message lists them.
     """
     names = released_names(_depth(state_dict), head=any(name in state_dict for name in HEAD))
     return _translate(state_dict, names, 'these are not released WeightFormer weights')
 
 
 def rename_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As `convert_released`, but other names and other weights stay as they are; nothing is refused.
+    """Like `convert_released`, but unknown names and other weights stay unchanged; nothing is refused.
 
-    Released weights are recognised by the final ``norm`` or by the short names of dynamic layers, neither
-    of which this package's networks have.
+    Released weights are recognised by the final ``norm`` or by the short names of dynamic layers. This
+    package's networks have neither.
     """
     in_block = {re.sub(r'^blocks\.\d+\.', '', name) for name in weights}
     is_released = _RENAMED.keys() & in_block or 'norm.weight' in weights or 'norm.bias' in weights
@@ -76,7 +76,7 @@ def rename_released(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rename_ours(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse, for a `WeightFormer` backbone without a head; a ValueError as above."""
+    """The inverse of `convert_released`, for a `WeightFormer` without a head; raises the same ValueError."""
     names = {new: old for old, new in released_names(_depth(weights), head=False).items()}
     problem = 'the released names are for a WeightFormer with one output norm'
     return _translate(weights, names, problem)

@@ -10,7 +10,7 @@ from ..errors import UserError
 
 
 def check_resumable(checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
-    """Raise UserError unless the checkpoint holds the state of a run and not weights alone."""
+    """Raise UserError unless the checkpoint holds the state of a run, not only weights."""
     meta: Any = checkpoint.get('meta')
     parts = ('meta', 'message_hub', 'optimizer')
     missing = [key for key in parts if not isinstance(checkpoint.get(key), dict)]
@@ -27,5 +27,5 @@ def check_resumable(checkpoint: dict[str, Any], path: str | os.PathLike) -> None
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is an integer >= 0."""
+    """Whether ``value`` is an integer >= 0."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0

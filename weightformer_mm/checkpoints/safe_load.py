@@ -1,12 +1,12 @@
-"""The one door: checkpoints are read here, as safetensors or with ``weights_only=True``, and nowhere else.
+"""The only place that reads checkpoints: as safetensors, or with ``weights_only=True``.
 
-What comes through is inert: the text of a config stays outside, since mmengine's runners and inferencers
-parse it, which runs it.
+The result is inert: it leaves out the text of a config, since mmengine's runners and inferencers parse that
+text, which runs it.
 
 Besides tensors, mmengine's checkpoints hold a few harmless objects, which are allowed by name:
-``HistoryBuffer`` (the loss curves), numpy scalars and the curve of a one-cycle schedule; those of timm and
+``HistoryBuffer`` (the loss curves), numpy scalars and the curve of a one-cycle schedule. Those of timm and
 of many papers hold the ``argparse.Namespace`` of their command line. torch < 2.4 has no allow-list: it reads
-plain checkpoints only, which is what the tools of this package write.
+only plain checkpoints, which are what this package's tools write.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ _METHODS = {
 def load_checkpoint_file(
     path: str | os.PathLike, map_location: Any = 'cpu', with_config: bool = False
 ) -> dict[str, Any]:
-    """Read a checkpoint (``.safetensors``, or any file of torch.save) without running any code that is in it.
+    """Read a checkpoint (``.safetensors``, or any file of torch.save) without running any code in it.
 
     Args:
         map_location: as in `torch.load`.
-        with_config: keep the text of the config in it; only for a caller that copies it.
+        with_config: keep the text of its config; only for a caller that copies the checkpoint.
 
     Raises:
-        UserError: the file is missing, is no checkpoint, is damaged, does not have the digest in its name,
-            or holds objects other than tensors, plain Python values and the ones named in this module.
+        UserError: the file is missing, damaged or not a checkpoint, its digest is not the one in its name,
+            or it holds objects other than tensors, plain Python values and those named in this module.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -72,8 +72,8 @@ def load_checkpoint_file(
     except (UserError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
-        # Bytes that are no checkpoint make torch fail in every conceivable way. On a truncated file it seeks
-        # to before the beginning: the one OSError that does not come from the file system.
+        # Bytes that are not a checkpoint make torch fail in every conceivable way. In a truncated file it
+        # seeks to before the beginning: the only OSError that does not come from the file system.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise UserError(_why_unreadable(path, error)) from error
@@ -91,20 +91,20 @@ def load_checkpoint_file(
 
 @cache
 def _warn_of_old_torch() -> None:
-    """torch < 2.10: a pickle can corrupt memory in spite of ``weights_only`` (GHSA-63cw-57p8-fm3p)."""
+    """torch < 2.10: a pickle can corrupt memory despite ``weights_only`` (GHSA-63cw-57p8-fm3p)."""
     if torch.__version__ < '2.10':
         print_log(
-            f'torch {torch.__version__} reads pickled checkpoints (.pth) with known holes: those of '
-            'strangers need torch >= 2.10, or safetensors',
+            f'torch {torch.__version__} has known security holes in reading pickled checkpoints (.pth): for '
+            'files from strangers use torch >= 2.10, or safetensors',
             'current',
             logging.WARNING,
         )
 
 
 def _unpickle(file: BinaryIO, path: Path, map_location: Any) -> Any:
-    """Read a file of torch.save, in the present or the old format.
+    """Read a file of torch.save, in the current or the old format.
 
-    Two still older formats are refused: torch < 2.6 reads them without its restricted unpickler.
+    Two even older formats are refused: torch < 2.6 reads them without its restricted unpickler.
     """
     is_zip, kind = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC, ''
     if is_zip and any(n.endswith('/constants.pkl') for n in zipfile.ZipFile(file).namelist()):
@@ -117,7 +117,7 @@ def _unpickle(file: BinaryIO, path: Path, map_location: Any) -> Any:
         check_zip(file, path)
     file.seek(0)
     if _HAS_ALLOW_LIST:
-        # for each file anew: a safe_globals block elsewhere takes its own names off the list
+        # again for each file: a safe_globals block elsewhere removes its own names from the list
         torch.serialization.add_safe_globals(list(_harmless()))
     checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     if not is_zip and file.read(1):
@@ -127,16 +127,16 @@ def _unpickle(file: BinaryIO, path: Path, map_location: Any) -> Any:
 
 @cache
 def _harmless() -> tuple[Any, ...]:
-    """What may be in a pickle besides what torch allows itself."""
+    """What a pickle may hold besides what torch itself allows."""
     multiarray = (getattr(np, '_core', None) or np.core).multiarray
     functions = [
         _under_name(getattr(multiarray, name), module, name)
-        # numpy 2 renamed the module; files written under either version are read under both
+        # numpy 2 renamed the module; either version reads the files of both
         for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
         for name in ('scalar', '_reconstruct')
     ]
     dtypes = {type(np.dtype(code)) for code in '?bBhHiIlLqQefdU'}
-    # pickles find methods by getattr; the real one would open a way to everything else
+    # pickles find methods by getattr; the real one would give access to everything else
     functions.append(_under_name(_known_method, 'builtins', 'getattr'))
     return (*_METHODS, Namespace, *functions, np.ndarray, np.dtype, *dtypes)
 
@@ -149,7 +149,7 @@ def _known_method(owner: Any, name: str) -> Callable:
 
 
 def _under_name(function: Callable, module: str, name: str) -> Callable:
-    """``function`` under the name that the pickle asks for, by which torch's allow-list knows it."""
+    """``function`` under the name that the pickle asks for; torch's allow-list goes by that name."""
 
     def stand_in(*args: Any) -> Any:
         return function(*args)
@@ -160,12 +160,13 @@ def _under_name(function: Callable, module: str, name: str) -> Callable:
 
 
 def _disarm(checkpoint: dict[str, Any], path: Path) -> None:
-    """Remove attributes that would hide an object's methods, and refuse what would never end.
+    """Remove attributes that would hide an object's methods, and refuse content that would never end.
 
-    Containers may hold each other many times over; each time counts.
+    A container may hold another many times over; each time counts.
 
     Raises:
-        UserError: too many values, too deep, or a tensor that claims to be larger than the file.
+        UserError: it holds too many values, nests too deep, or has a tensor that claims to be larger than
+            the file.
     """
     pending: list[tuple[Any, int]] = [(checkpoint, 0)]
     count, size = 0, path.stat().st_size

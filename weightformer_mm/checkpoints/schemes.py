@@ -1,6 +1,6 @@
-"""What mmengine's ``CheckpointLoader`` reads through `sources`: ``hf://`` from the import of this module on.
+"""Makes mmengine's ``CheckpointLoader`` read through `sources`: ``hf://`` as soon as this module is imported.
 
-Apart from `sources`, since ``mmengine.runner`` loads OpenCV.
+Kept apart from `sources`, since ``mmengine.runner`` loads OpenCV.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNSAFE = ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://')
 def use_safe_loading() -> None:
     """Make mmengine's ``CheckpointLoader`` read every reference through `sources`, in this process.
 
-    Files of other kinds are read without running them, too: see `read_files_safely`.
+    Reading other kinds of files does not run them either: see `read_files_safely`.
     """
     _hub_logs_to_stdout()
     read_files_safely()
@@ -48,7 +48,7 @@ def _register(scheme: str, loader: Callable[..., dict[str, Any]]) -> None:
 
 
 def _register_zoo(scheme: str, table: str) -> None:
-    """Read the models that mmengine maps to URLs; of a classifier of mmcls the backbone alone."""
+    """Read the models that mmengine maps to URLs; for a classifier of mmcls only the backbone."""
 
     def load_from_zoo(reference: str, map_location: Any = None) -> dict[str, Any]:
         model = reference.removeprefix(scheme)

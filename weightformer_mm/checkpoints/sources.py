@@ -1,6 +1,6 @@
 """Where weights may come from: files, URLs and the Hugging Face hub.
 
-All of them end in `load_checkpoint_file`, which runs nothing that is in the file.
+All of them end in `load_checkpoint_file`, which runs no code from the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def load_weights(
 ) -> dict[str, Any]:
     """Read a checkpoint from a path, ``http(s)://`` or ``hf://owner/name[@revision][/file]``.
 
-    Arguments and errors as of `load_checkpoint_file`; a UserError, too, if it cannot be had.
+    Arguments and errors as in `load_checkpoint_file`; also a UserError if the download fails.
     """
     reference = os.fspath(reference)
     if reference.startswith(HTTP):
@@ -53,7 +53,7 @@ def load_from_http(url: str, map_location: Any, with_config: bool = False) -> di
     try:
         return load_checkpoint_file(cached, map_location, with_config)
     except UserError as error:
-        # an error page, or not what its name says; older files stay for their owner to judge
+        # an error page, or not what its name says; older files are left for their owner to judge
         if is_new:
             cached.unlink(missing_ok=True)
         raise UserError(f'{url}: {error}') from error

@@ -1,4 +1,4 @@
-"""What the command line changes in a config: ``--cfg-options KEY=VALUE``, and where its data lie."""
+"""What the command line changes in a config: ``--cfg-options KEY=VALUE``, and the place of its data."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _OTHER_KEYS = {
     'tta_pipeline',
 }
 
-# a path in these is no path of the data set, even where it begins alike; a command is made of words
+# paths under these keys are not the data set's, even if they begin alike; prepare_data is changed by word
 _NOT_DATA = ('load_from', 'model', 'work_dir', 'prepare_data')
 
 
 def apply_options(cfg: Config, options: Sequence[str]) -> None:
-    """Merge ``KEY=VALUE`` strings into ``cfg``, values as mmengine's ``DictAction`` reads them.
+    """Merge ``KEY=VALUE`` strings into ``cfg``; mmengine's ``DictAction`` parses the values.
 
-    A list grows by one entry where a key names the index after its last:
+    A list grows by one entry if a key names the index after its last:
     ``visualizer.vis_backends.1.type=TensorboardVisBackend``.
 
     Raises:
@@ -66,7 +66,7 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_key(cfg: Config, key: str) -> None:
-    """Refuse a key that is misspelt or without effect; let a list grow where it names the next index."""
+    """Refuse a key that is misspelt or without effect; let a list grow if the key names its next index."""
     first, *rest = parts = key.split('.')
     runner_keys = _runner_keys()
     known = {*cfg, *runner_keys}
@@ -102,7 +102,7 @@ def _suggest(name: str, known: Collection[Any]) -> str:
 
 
 def _refuse_variable(cfg: Config, name: str) -> None:
-    """A variable such as ``data_root`` was copied to where it counts when the config was read."""
+    """Refuse a variable such as ``data_root``: reading the config has already copied it to its places."""
     value = cfg[name]
     places = [
         place
@@ -117,9 +117,9 @@ def _refuse_variable(cfg: Config, name: str) -> None:
 def use_data_root(cfg: Config, root: str | os.PathLike) -> None:
     """Replace the config's top-level ``data_root`` wherever a path begins with it.
 
-    Data loaders, evaluators, pipelines and all else except the model take the new root; a path that begins
-    otherwise stays. ``prepare_data``, the command that makes the data, names the new root too. mmengine's
-    variables for configs cannot do this: those of mmdet and mmseg hold their paths as plain text.
+    Data loaders, evaluators, pipelines and everything else except the model take the new root; a path that
+    begins differently stays. ``prepare_data``, the command that makes the data, also gets the new root.
+    mmengine's config variables cannot do this: the configs of mmdet and mmseg hold paths as plain text.
 
     Raises:
         UserError: the config has no ``data_root`` at its top level, or no data loader uses it.
@@ -154,7 +154,7 @@ def use_data_root(cfg: Config, root: str | os.PathLike) -> None:
 
 
 def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Everything in ``node``, itself included, and its place."""
+    """``node`` and everything inside it, each with its place."""
     yield place, node
     items = node.items() if isinstance(node, dict) else ()
     for key, item in enumerate(node) if isinstance(node, (list, tuple)) else items:

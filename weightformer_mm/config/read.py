@@ -1,6 +1,6 @@
-"""Reading a config file, with errors that name the file and the line.
+"""Read a config file, with errors that name the file and the line.
 
-A Python config is a program. YAML and JSON name what is to be built, and only what is registered.
+A Python config is a program. YAML and JSON only name what to build, and it must be registered.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 def load_config(
     path: str | os.PathLike, options: Sequence[str] = (), data_root: str | os.PathLike | None = None
 ) -> Config:
-    """Read a config, apply ``KEY=VALUE`` options and then move its data to ``data_root``.
+    """Read a config, apply ``KEY=VALUE`` options, then point its data to ``data_root``.
 
     Raises:
         UserError: the file or one of its bases is missing or wrong, an option does not fit, or there is no
@@ -56,14 +56,14 @@ def load_config(
 
 
 class SafeYamlHandler(YamlHandler):
-    """Reads plain values alone; mmengine's would call what ``!!python/object/apply`` names."""
+    """Reads only plain values; mmengine's handler would call what ``!!python/object/apply`` names."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         return yaml.load(file, Loader=getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
 
 
 class WriteOnlyPickleHandler(PickleHandler):
-    """Writes pickles, as evaluators do, and reads none."""
+    """Writes pickles, which evaluators need, and reads none."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
         raise UserError(
@@ -72,7 +72,7 @@ class WriteOnlyPickleHandler(PickleHandler):
 
 
 def read_files_safely() -> None:
-    """Let every ``mmengine.load`` of this process read YAML as plain values, and refuse pickles."""
+    """Make every ``mmengine.load`` of this process read YAML as plain values, and refuse pickles."""
     register_handler(['yaml', 'yml'])(SafeYamlHandler)
     register_handler(['pickle', 'pkl'])(WriteOnlyPickleHandler)
 
@@ -93,7 +93,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def innermost_dataset(dataloader: Any) -> Any:
-    """Config of the data set of a data loader, inside wrappers; of several the first."""
+    """Config of a data loader's data set, inside any wrappers; the first if there are several."""
     return next(innermost_datasets(dataloader['dataset'], 'dataset'))[1]
 
 
@@ -110,13 +110,13 @@ def innermost_datasets(dataset: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def type_name(node: Any) -> str:
-    """``type`` of a config node, be it a class or a name, without its scope."""
+    """``type`` of a config node, whether a class or a name, without its scope."""
     kind = node['type']
     return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 
 
 def _explain(path: Path, error: Exception) -> UserError | None:
-    """An error met while mmengine ran the config; None where the config is not to blame."""
+    """The user's error for one raised while mmengine ran the config; None if the config is not to blame."""
     if isinstance(error, ImportError):
         cause: BaseException = error
         while cause.__cause__ or cause.__context__:
@@ -140,7 +140,7 @@ def _explain(path: Path, error: Exception) -> UserError | None:
         return UserError(f'{files[-2]}: _base_ file not found: {os.path.abspath(error.filename)}')
     if isinstance(error, AttributeError) and path.suffix != '.py':
         return UserError(f'{path}: the top level of a config must be keys with values')
-    # what mmengine itself finds wrong: duplicate keys in two bases, a dict over a non-dict, broken JSON
+    # what mmengine itself rejects: duplicate keys in two bases, a dict over a non-dict, broken JSON
     wrong = (KeyError, TypeError, ValueError, OSError, yaml.YAMLError, RecursionError)
     if not isinstance(error, wrong):
         return None

@@ -1,4 +1,4 @@
-"""Is every type that a YAML or JSON config names registered? mmengine would import and call any name."""
+"""Check that every type in a YAML or JSON config is registered; mmengine would import and call any name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..errors import UserError
 from .options import nodes
 
 _SCOPES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
-# mmcv evaluates the type of a non-maximum suppression, mmdet's trackers the mode of their warp
+# mmcv calls eval() on the type of a non-maximum suppression, mmdet's trackers on the mode of their warp
 _EVALUATED = {'nms', 'soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri'}
-# keys whose value mmengine looks up as it does a type
+# keys whose value mmengine looks up like a type
 _LOOKED_UP = {'constructor', 'collate_fn', 'auto_wrap_policy', 'worker_init_fn'}
 
 
 def check_types(cfg: Config, path: Any) -> None:
-    """Raise UserError for a name that is not registered, before any is looked up; imports are done."""
+    """Raise UserError for a name that is not registered, before any is looked up; run after the imports."""
     wanted = list(_names(cfg._cfg_dict))
     scopes = {name.split('.')[0] for _, _, name in wanted} | {cfg.get('default_scope')}
     known = _registered([scope for scope in _SCOPES if scope in scopes or scope == 'mmengine'])
@@ -51,7 +51,7 @@ def _names(cfg: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _registered(scopes: list[str]) -> dict[str, Any]:
-    """Everything registered, under its name and under that with its scope before it."""
+    """Everything registered, under its name and under its name with the scope in front."""
     for scope in scopes:
         if find_spec(f'{scope}.registry' if find_spec(scope) else scope):
             import_module(f'{scope}.registry')

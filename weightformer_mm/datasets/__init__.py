@@ -1,4 +1,4 @@
-"""Data sets: generated ones, and checks and guards of a user's own. They need no torch."""
+"""Generated data sets, and checks and guards for a user's own data sets. They need no torch."""
 
 from .shapes.context import STATIC_REACH, ContextRules
 from .shapes.make import ShapesConfig, make_shapes

@@ -1,4 +1,4 @@
-"""Folders of generated data: made whole or not at all, recognised later, never mixed with a user's files."""
+"""Folders of generated data: made whole or not at all, recognised later, never mixed with user files."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Generator:
-    """Who makes a set, and how its folder is recognised.
+    """Makes data sets of one kind and recognises their folders.
 
     Attributes:
         name: dotted name, which the manifest and the marker file state.
-        tool: command line that makes such sets.
+        tool: command-line tool that makes such sets.
         files: matches the relative name of every file and folder of a set except its manifest and marker.
-        version: raise it whenever the same parameters give other files.
+        version: to be increased whenever the same parameters give different files.
     """
 
     name: str
@@ -51,20 +51,20 @@ class Generator:
         force: bool = False,
         progress: bool = True,
     ) -> bool:
-        """Make the set in the folder ``out`` unless it is there already.
+        """Make the set in the folder ``out`` unless it is already there.
 
-        The files are written to a hidden folder beside ``out`` and take its place by a rename when all are
-        complete. The next run removes what a killed one left.
+        The files are written to a hidden folder beside ``out``, which a rename moves into place when all are
+        complete. If a run is killed, the next one removes what it left.
 
         Args:
-            out: the folder. One that holds anything else is never touched.
-            parameters: what the files depend on, as JSON holds it; with the numbers ``train`` and ``val``.
-            write_files: writes the set below the folder it is given, and yields after each picture.
-            force: replace another or a damaged set of this generator.
+            out: the folder. A folder that holds anything else is never touched.
+            parameters: JSON values that the files depend on, including the numbers ``train`` and ``val``.
+            write_files: writes the set below the given folder, and yields after each picture.
+            force: replace a different or damaged set of this generator.
             progress: show a progress bar.
 
         Returns:
-            True if the set was made, False if it was there.
+            True if the set was made, False if it was already there.
 
         Raises:
             UserError: ``out`` holds something else, another run is writing it, or a file cannot be written.
@@ -118,7 +118,7 @@ class Generator:
         return name in (MANIFEST, MARKER) or self.files.fullmatch(name) is not None
 
     def _manifest(self, folder: Path, parameters: dict) -> dict:
-        """The manifest of a folder; its checksum is over the names and digests of the other files."""
+        """The manifest of a folder; its checksum covers the names and digests of the other files."""
         total = hashlib.sha256()
         for name in sorted(filter(self._owns, _names(folder))):
             if name != MANIFEST and (folder / name).is_file():
@@ -128,7 +128,7 @@ class Generator:
         return {**facts, 'checksum': total.hexdigest()}
 
     def _read_manifest(self, folder: Path) -> dict | None:
-        """The manifest that stands in a folder; None where this generator wrote none."""
+        """The manifest in a folder; None if this generator wrote none there."""
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -138,7 +138,7 @@ class Generator:
 
 
 def _replace(out: Path, new: Path, old: Path) -> None:
-    """Let ``new`` take the place of ``out``, which stays where it is if that fails."""
+    """Move ``new`` to the place of ``out``; if that fails, ``out`` stays where it is."""
     with uninterrupted():
         if out.exists():
             os.rename(out, old)
@@ -152,7 +152,7 @@ def _replace(out: Path, new: Path, old: Path) -> None:
 
 @contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside ``out`` for the only run that makes ``out``."""
+    """A temporary folder beside ``out``; a lock admits only one run at a time."""
     lock, prefix = out.with_name(f'.{out.name}.lock'), f'.{out.name}.partial-'
     with FileLock(lock, timeout=0):
         try:
@@ -168,7 +168,7 @@ def _work_folder(out: Path) -> Iterator[Path]:
 
 
 def _names(folder: Path, inside: str = '') -> Iterator[str]:
-    """Relative names of all entries below a folder, which is read no further than the caller goes."""
+    """Relative names of all entries below a folder, read only as far as the caller iterates."""
     entries = sorted((folder / inside).iterdir())
     yield from (f'{inside}{entry.name}' for entry in entries)
     for entry in entries:
@@ -177,7 +177,7 @@ def _names(folder: Path, inside: str = '') -> Iterator[str]:
 
 
 def check_numbers(train: int, val: int, seed: int, most: int) -> None:
-    """Raise a UserError unless these numbers of pictures, at most ``most`` each, and the seed can be used."""
+    """Raise a UserError if the seed or a number of pictures is out of range (at most ``most`` each)."""
     for name, count in (('train', train), ('val', val)):
         if not 0 <= count <= most:
             raise UserError(f'{name} must be between 0 and {most}, got {count}')
@@ -189,6 +189,6 @@ def check_numbers(train: int, val: int, seed: int, most: int) -> None:
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write an image, uint8 ``(H, W)`` or BGR ``(H, W, 3)``, in the format that the suffix names."""
-    # Not cv2.imwrite, which returns False where a full disk should raise.
+    # Not cv2.imwrite, which returns False when the disk is full instead of raising.
     _, data = cv2.imencode(path.suffix, image)
     path.write_bytes(data.tobytes())

@@ -1,7 +1,7 @@
 """What mmengine calls an engine: runners, hooks and optimizers.
 
-mmengine's root registries import them when they are first asked, as they import mmengine's own modules:
-``mmengine.runner`` and ``mmengine.hooks`` load OpenCV, which a backbone alone does not need.
+mmengine's root registries import them at the first lookup, as they do mmengine's own modules: importing
+``mmengine.runner`` and ``mmengine.hooks`` loads OpenCV, which a backbone alone does not need.
 """
 
 from mmengine import registry

@@ -1,4 +1,4 @@
-"""The folder of a training: one run at a time in it, and the checkpoint that the next one continues from."""
+"""The work folder of a training: one run at a time, and the checkpoint from which the next run continues."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK', 'PMI_RANK')
 
 @contextmanager
 def held(folder: Path, launcher: str) -> Iterator[None]:
-    """Make ``folder`` and keep other trainings out of it; the first of several processes does so for all.
+    """Make ``folder`` and keep other trainings out of it; of several processes, the first locks it for all.
 
     The lock belongs to the process and ends with it, however it ends. Workers of data loaders do not inherit
-    it, unlike the locks of the package filelock.
+    it, as they would with the package filelock.
 
     Raises:
         UserError: the folder cannot be written to, or another training runs there.
@@ -50,7 +50,7 @@ def held(folder: Path, launcher: str) -> Iterator[None]:
     with file:
         if fcntl is not None and ranks[:1] in ([], ['0']):
             _lock(file, folder)
-            for partial in folder.glob(f'{PARTIAL}*'):  # a run that was killed left it
+            for partial in folder.glob(f'{PARTIAL}*'):  # left by a run that was killed
                 shutil.rmtree(partial, ignore_errors=True)
         yield
 
@@ -72,7 +72,7 @@ def _lock(file: TextIO, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Resumable:
-    """A checkpoint that a run continues from, and why newer ones were passed over."""
+    """A checkpoint that a run continues from, and why newer ones were skipped."""
 
     path: Path
     content: dict[str, Any]
@@ -80,7 +80,7 @@ class Resumable:
 
     @classmethod
     def read(cls, path: str | Path, passed_over: list[str] | None = None) -> Resumable:
-        """Read ``path``; UserError if it is damaged, holds no state of a run, or values are not finite."""
+        """Read ``path``; UserError if it is damaged, holds no run state, or values are not finite."""
         path = Path(path).expanduser()
         content = load_weights(path)
         check_resumable(content, path)
@@ -93,7 +93,7 @@ class Resumable:
     def newest(
         cls, work_dir: str | Path, template: str = 'epoch_{}.pth', folder: str | Path | None = None
     ) -> Resumable | None:
-        """The newest whole checkpoint of a work folder; None where there is none at all.
+        """The newest intact checkpoint of a work folder; None if there is no checkpoint at all.
 
         Args:
             work_dir: may have been moved or copied since; checkpoints beside the note come first.
@@ -101,7 +101,7 @@ class Resumable:
             folder: where the checkpoints are, if not in the work folder.
 
         Raises:
-            UserError: there are checkpoints, or a note of one, and none can be continued from.
+            UserError: there are checkpoints, or a note of one, but a run can continue from none of them.
         """
         work_dir, failures = Path(work_dir), []
         for path in _candidates(work_dir, template, Path(folder or work_dir)):
@@ -120,13 +120,13 @@ class Resumable:
 
 
 def checkpoint_pattern(template: str, before: str = '') -> re.Pattern[str]:
-    """What names made from ``template``, such as ``epoch_{}.pth``, look like; the number is group 1."""
+    """A pattern for names made from ``template``, such as ``epoch_{}.pth``; the number is group 1."""
     head, _, rest = template.partition('{')
     return re.compile(f'{before}{re.escape(head)}(\\d+){re.escape(rest.partition("}")[2])}')
 
 
 def _candidates(work_dir: Path, template: str, folder: Path) -> list[Path]:
-    """Checkpoints in the order in which to try them: the noted one, those before it, those after it."""
+    """Checkpoints in the order to try them: the noted one, those before it, those after it."""
     note = work_dir / NOTE
     text = note.read_text(errors='replace').strip() if note.is_file() else ''
     noted = Path(text.replace('\0', ''))
@@ -136,13 +136,13 @@ def _candidates(work_dir: Path, template: str, folder: Path) -> list[Path]:
     matches = {path: pattern.fullmatch(path.name) for each in folders for path in each.glob('*')}
     numbers = {path: int(match[1]) for path, match in matches.items() if match}
     match = pattern.fullmatch(noted.name)
-    last = int(match[1]) if match else math.inf  # a higher number may be of an earlier run
+    last = int(match[1]) if match else math.inf  # a higher number may come from an earlier run
     others = sorted(numbers, key=lambda path: (numbers[path] > last, -numbers[path]))
     return [*first, *(path for path in others if path not in first)]
 
 
 def _problems(value: Any, name: str) -> Iterator[str]:
-    """The tensors below ``value`` with other than finite numbers, and why."""
+    """The tensors in ``value`` that do not hold only finite numbers, and what is wrong with them."""
     if isinstance(value, Tensor):
         why = unusable(value) or ('' if _is_finite(value) else 'not finite')
         if why:
@@ -153,6 +153,6 @@ def _problems(value: Any, name: str) -> Iterator[str]:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all values are finite; so is a mask of zeros and infinities, which some models keep."""
+    """Whether all values are finite; also true of a mask of zeros and infinities, which some models keep."""
     finite = tensor.isfinite()
     return bool(finite.all() or (finite.any() and not tensor[finite].any()))

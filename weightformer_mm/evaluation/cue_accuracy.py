@@ -12,12 +12,12 @@ from torch import Tensor
 
 @METRICS.register_module()
 class CueAccuracy(BaseMetric):
-    """Share of the correctly found object pixels whose cue is right.
+    """Share of the found object pixels whose cue is right.
 
-    Classes named ``<shape>_<cue>`` have both; others, such as the background, are passed over. A pixel is
-    found where truth and prediction have the same shape; its cue is right where they are the same class.
-    Reports ``cue_accuracy`` in per cent of the pixels found (NaN if there are none), and ``found`` in per
-    cent of the object pixels.
+    Classes named ``<shape>_<cue>`` have both; others, such as the background, are ignored. A pixel is found
+    if truth and prediction have the same shape; its cue is right if they have the same class. Reports
+    ``cue_accuracy`` in per cent of the found pixels (NaN if there are none), and ``found`` in per cent of the
+    object pixels.
     """
 
     default_prefix = None
@@ -39,8 +39,8 @@ class CueAccuracy(BaseMetric):
 
 
 def count_cues(truth: Tensor, prediction: Tensor, classes: Sequence[str]) -> tuple[int, int, int]:
-    """Object pixels whose class is right, whose shape is right, and all: label maps of equal shape."""
-    names = [name.rpartition('_')[0] for name in classes]  # of the shape; empty without a cue
+    """Numbers of object pixels with the right class, with the right shape, and in total, from label maps."""
+    names = [name.rpartition('_')[0] for name in classes]  # of the shapes; empty without a cue
     numbers = [names.index(name) if name else -1 for name in names]
     shapes = torch.tensor(numbers + [-1] * (256 - len(classes)))  # 255 in the truth is "ignore"
     truth, prediction = truth.long(), prediction.long()

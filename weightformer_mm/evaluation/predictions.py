@@ -1,4 +1,4 @@
-"""Predictions as files, one per image or one for all."""
+"""Predictions as files: one per image, or one for all images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..utils.writing import make_below, name_outputs, refuse_links, refuse_repla
 
 @METRICS.register_module()
 class DumpClasses(BaseMetric):
-    """Write the predicted class of every image; gives no metric.
+    """Write the predicted class of every image; reports no metric.
 
-    mmengine's own ``DumpResults`` would pickle them.
+    mmengine's own ``DumpResults`` would pickle the predictions.
 
     Args:
         path: the JSON file, a list of ``{"file_name", "label", "class", "score"}``: the image, the number of
-            its class from 0 on, the name of that class where the data set has names, and its probability.
+            its class from 0, the name of that class if the data set has names, and its probability.
         options: arguments of mmengine's ``BaseMetric``.
     """
 
@@ -47,14 +47,14 @@ class DumpClasses(BaseMetric):
 
 
 class OutputHook(Hook):
-    """Write a file of its own for every test image, below ``out_dir`` as the images lie below their folder.
+    """Write one file per test image into ``out_dir``, with the same subfolders as the images.
 
-    A subclass has ``rename``, from the path of an image to that of its file, and ``write``.
+    A subclass defines ``rename``, which turns an image's path into its file's path, and ``write``.
 
     Args:
         out_dir: folder of the files.
-        root: absolute path of the folder of the images; None, and where an image lies elsewhere: the folder
-            that all of them have in common.
+        root: absolute path of the image folder; if it is None, or an image lies elsewhere, the folder that
+            all images have in common.
         final: where the files are moved to afterwards, if not ``out_dir``.
     """
 
@@ -63,7 +63,7 @@ class OutputHook(Hook):
         self.names: dict[Path, Path] = {}
 
     def before_test(self, runner: Any) -> None:
-        """Name all files: from the whole data set, since each of several processes sees a part of it.
+        """Name all files, using the whole data set, since each of several processes sees only part of it.
 
         Raises:
             UserError: a file would replace an image or an annotation, or be written through a link.
@@ -92,10 +92,10 @@ class OutputHook(Hook):
 
 
 class WriteLabelsHook(OutputHook):
-    """Write the predicted labels of every test image as a PNG of one channel, below ``labels/``.
+    """Write the predicted labels of every test image as a PNG with one channel, below ``labels/``.
 
-    The pixels are those that mmseg's ``IoUMetric`` writes, one added where ``reduce_zero_label`` took one.
-    That names its files by the images' base names alone, which makes ``a/0.png`` and ``b/0.png`` one file.
+    The pixels are those that mmseg's ``IoUMetric`` writes, plus one if ``reduce_zero_label`` subtracted one.
+    ``IoUMetric`` names its files only by the images' base names, so ``a/0.png`` and ``b/0.png`` become one.
     """
 
     def rename(self, path: Path) -> Path:

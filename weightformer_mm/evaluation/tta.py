@@ -18,9 +18,9 @@ _HIDDEN_FLIP = 'flip_hidden_from_detector'  # name of a view's flip while its de
 
 
 def use_tta(cfg: Config) -> None:
-    """Replace model and test pipelines by the config's ``tta_model`` and ``tta_pipeline``.
+    """Replace model and test pipelines with the config's ``tta_model`` and ``tta_pipeline``.
 
-    mmdet's ``DetTTAModel``, which refuses masks, is replaced by ``InstanceTTAModel``, which merges them too.
+    ``InstanceTTAModel``, which also merges masks, replaces mmdet's ``DetTTAModel``, which refuses them.
 
     Raises:
         UserError: the config has no test-time augmentation.
@@ -36,12 +36,12 @@ def use_tta(cfg: Config) -> None:
 
 @MODELS.register_module()
 class InstanceTTAModel(BaseTTAModel):
-    """Merge the boxes, by NMS, and masks that a detector finds in several views of an image.
+    """Merge, by NMS, the boxes and masks that a detector finds in several views of an image.
 
-    Boxes are merged as by mmdet's ``DetTTAModel``, which refuses masks; a mask goes with its box.
+    Boxes are merged as in mmdet's ``DetTTAModel``, which refuses masks; a mask stays with its box.
 
     Args:
-        tta_cfg: ``nms``, as ``mmcv.ops.batched_nms`` takes it, and ``max_per_img``.
+        tta_cfg: ``nms``, the config for ``mmcv.ops.batched_nms``, and ``max_per_img``.
         options: arguments of mmengine's ``BaseTTAModel``.
     """
 
@@ -50,9 +50,9 @@ class InstanceTTAModel(BaseTTAModel):
         self.tta_cfg = tta_cfg
 
     def test_step(self, data: dict) -> list[Any]:
-        """Predict on all views of a batch and merge; arguments and result as of ``BaseTTAModel``.
+        """Predict on all views of a batch and merge; arguments and result as in ``BaseTTAModel``.
 
-        Flips are hidden from the detector: mmdet's cascades would flip back their masks alone, and fail.
+        Flips are hidden from the detector: mmdet's cascades would flip back only their masks, and fail.
         """
         for sample in (sample for view in data['data_samples'] for sample in view):
             flip = sample.metainfo.get('flip_direction') if sample.metainfo.get('flip') else None
@@ -63,12 +63,12 @@ class InstanceTTAModel(BaseTTAModel):
         """Merge predictions.
 
         Args:
-            data_samples_list: for each image its views' samples, whose ``pred_instances`` have ``bboxes``
+            data_samples_list: for each image, its views' samples. Their ``pred_instances`` have ``bboxes``
                 ``(N, 4)``, ``scores`` and ``labels`` ``(N,)`` and may have ``masks`` ``(N, H, W)``, all in
-                pixels of the original image, flipped as the view was.
+                pixels of the original image and flipped like the view.
 
         Returns:
-            For each image the sample of its first view with the merged instances.
+            For each image, the sample of its first view with the merged instances.
         """
         from mmcv.ops import batched_nms
 
@@ -88,7 +88,7 @@ class InstanceTTAModel(BaseTTAModel):
 
 
 def _flipped_back(view: Any) -> InstanceData:
-    """The instances of a view as they lie in the image that was not flipped."""
+    """The instances of a view, as they lie in the unflipped image."""
     from mmdet.structures.bbox import bbox_flip
 
     found, info = view.pred_instances, view.metainfo

@@ -1,6 +1,6 @@
-"""The residual blocks of the networks: tokens are mixed, then an MLP (arXiv 2605.01711).
+"""The residual blocks of the networks: mix tokens, then apply an MLP (arXiv 2605.01711).
 
-All take and give a map ``(B, H, W, C)``.
+Each takes and returns a map ``(B, H, W, C)``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOKEN_MIXERS = ('dynamic', 'attention')
 
 
 class _Block(nn.Module):
-    """The MLP that every block ends with; how tokens are mixed before it is the subclass's choice."""
+    """The MLP that every block ends with; the subclass decides how to mix tokens before it."""
 
     def build_mlp(
         self, linear1: nn.Module, channels: int, drop_rate: float, drop_path_rate: float
@@ -44,7 +44,7 @@ class _Block(nn.Module):
 
 @built
 class StaticBlock(_Block):
-    """A depthwise convolution and an MLP with parameters as learned.
+    """A depthwise convolution and an MLP, with static parameters.
 
     Args:
         channels: channels of input and output.
@@ -106,7 +106,8 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention over all tokens of a map, with ``scaled_dot_product_attention``.
 
     Args:
-        channels: of input and output. There is one head per 32 of them, or as many as divide them.
+        channels: channels of input and output. There is one head per 32 channels, or the next lower number
+            of heads that divides the channels.
     """
 
     def __init__(self, channels: int):
@@ -119,7 +120,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         heads = self.qkv(x).flatten(1, 2).unflatten(2, (3, self.num_heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, heads, N, d)
-        # which has no forward-mode derivatives
+        # PyTorch's function has no forward-mode derivatives
         attend = ops.attention_as_mlp if is_transformed() else F.scaled_dot_product_attention
         mixed = attend(query, key, value)
         return self.proj(mixed.transpose(1, 2).reshape(x.shape))  # (B, heads, N, d) -> (B, H, W, C)
@@ -158,8 +159,8 @@ class BlockOptions:
         dynamic_linear: how the weight of each dynamic block's first linear layer is predicted.
         dynamic_conv: how the kernel of each dynamic block's convolution is predicted.
         token_mixer: ``'dynamic'``, or ``'attention'`` for the quadratic baseline: self-attention in the
-            dynamic blocks, which then have no use for the two strategies.
-        dynamic_every: of how many blocks one is dynamic; published is 3, blocks 1, 4, 7, ...
+            dynamic blocks, which then ignore the two strategies.
+        dynamic_every: one block in this many is dynamic; as published 3, which means blocks 1, 4, 7, ...
 
     Raises:
         ValueError: for an unknown strategy or token mixer, or a ``dynamic_every`` below 1.
@@ -178,7 +179,7 @@ class BlockOptions:
             raise ValueError(f'unknown token_mixer {self.token_mixer!r}; choose one of {known}')
         if not isinstance(self.dynamic_every, int) or self.dynamic_every < 1:
             raise ValueError(f'expected dynamic_every of at least 1, got {self.dynamic_every}')
-        # attention has no use for them; a misspelt one is wrong all the same
+        # attention ignores them; a misspelt one is still wrong
         WEIGHT_PREDICTORS.check(self.dynamic_linear)
         KERNEL_PREDICTORS.check(self.dynamic_conv)
 

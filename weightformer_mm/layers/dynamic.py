@@ -20,8 +20,8 @@ from .registry import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
 class DynamicLinear(nn.Module):
     """A linear layer whose weight is a static matrix plus one predicted from the image.
 
-    ``(B, H, W, in_features) -> (B, H, W, out_features)``: ``y = x (W0 + dW / (‖dW‖₂ + 1)) + bias``, the norm
-    over the input features of each output feature, ``dW`` computed from all tokens in linear time.
+    ``(B, H, W, in_features) -> (B, H, W, out_features)``: ``y = x (W0 + dW / (‖dW‖₂ + 1)) + bias``. The norm
+    is over the input features of each output feature; ``dW`` is computed from all tokens in linear time.
 
     Args:
         in_features: channels of the input.
@@ -93,7 +93,7 @@ class BilateralPredictor(nn.Module):
         )
 
     def sides(self, x: Tensor) -> Sequence[Tensor]:
-        """The hidden layer of either side, ``(B, Np, Cin//r)`` and ``(B, Np, Cout//r)``."""
+        """The hidden layers of the two sides, ``(B, Np, Cin//r)`` and ``(B, Np, Cout//r)``."""
         tokens = ops.pool_tokens(x.to(self.expand_in.dtype), self.backend)
         widths = [len(self.expand_in), len(self.expand_out)]
         return F.silu(self.reduce(tokens)).split(widths, dim=-1)
@@ -108,8 +108,8 @@ class BilateralPredictor(nn.Module):
 class DynamicDepthwiseConv2d(nn.Module):
     """A depthwise convolution with a static kernel plus one predicted from the image.
 
-    ``(B, H, W, channels) -> (B, H, W, channels)``. The kernel of each channel is ``W0`` plus what the
-    strategy predicts, for the published one ``K / (‖K‖₂ + 1)``, the norm over its taps; stride 1.
+    ``(B, H, W, channels) -> (B, H, W, channels)``, stride 1. The kernel of each channel is ``W0`` plus what
+    the strategy predicts; the published strategy predicts ``K / (‖K‖₂ + 1)``, with the norm over the taps.
 
     Args:
         channels: channels of input and output.
@@ -139,7 +139,7 @@ class DynamicDepthwiseConv2d(nn.Module):
         return ops.depthwise_conv(x, self.kernel(x), self.bias, backend=self.backend)
 
     def kernel(self, x: Tensor) -> Tensor:
-        """That of each image, ``(B, C, 1, k, k)``; ``(1, C, 1, k, k)`` if nothing is predicted."""
+        """The kernel of each image, ``(B, C, 1, k, k)``; ``(1, C, 1, k, k)`` if nothing is predicted."""
         if self.predictor is None:
             return self.weight.unsqueeze(0)
         return self.weight + ops.predict(self.predictor, x).unsqueeze(2)
@@ -149,9 +149,9 @@ class DynamicDepthwiseConv2d(nn.Module):
 
 
 class GridMLP(nn.Sequential):
-    """The map averaged in as many cells as the kernel has taps, then an MLP.
+    """Averages the map in as many cells as the kernel has taps, then applies an MLP.
 
-    ``(B, H, W, C) -> (B, C, k, k)``, before any bound; cell ``(i, j)`` gives tap ``(i, j)``.
+    ``(B, H, W, C) -> (B, C, k, k)``, not yet bounded; cell ``(i, j)`` gives tap ``(i, j)``.
     """
 
     backend = 'auto'
@@ -185,7 +185,7 @@ class GridMLP(nn.Sequential):
 
 
 def bounded(kernel: Tensor, offset: float = 1.0) -> Tensor:
-    """``K / (‖K‖₂ + offset)``, the norm over the taps of each channel."""
+    """``K / (‖K‖₂ + offset)``, with the norm over the taps of each channel."""
     return kernel / (torch.linalg.vector_norm(kernel, dim=(-2, -1), keepdim=True) + offset)
 
 

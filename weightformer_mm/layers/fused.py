@@ -1,7 +1,7 @@
-"""How a block runs as few operations: the only place that fuses, recomputes or asks how modules were built.
+"""Run a block in few operations: the only place that fuses, recomputes or checks how modules were built.
 
-What runs here gives what the lines of a block's ``forward`` give. A module that somebody changed (adapters,
-quantisation, pruning, hooks) is not passed by: it is called.
+The result is that of the lines of the block's ``forward``. A module that somebody changed (adapters,
+quantisation, pruning, hooks) is not bypassed: it is called.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..ops._shared.dispatch import BACKENDS, check_backend, choose_backend, is_t
 
 Forward = Callable[[Any, Tensor], Tensor]
 
-# classes whose modules may be passed by; see `built`
+# classes whose modules may be bypassed; see `built`
 _BUILT: set[type] = {nn.Conv2d, nn.Dropout, nn.GELU, nn.Identity, nn.Linear}
 
 
 def fused(forward: Forward) -> Forward:
-    """Decorator for the ``forward`` of a block: runs it as few operations where its modules are as built.
+    """Decorator for a block's ``forward``: runs it in few operations if its modules are unchanged.
 
-    Whoever changes the lines of such a ``forward`` takes the decorator off; a subclass runs as it is written.
+    To change the lines of such a ``forward``, remove the decorator; a subclass runs as it is written.
     """
 
     @functools.wraps(forward)
@@ -39,7 +39,7 @@ def fused(forward: Forward) -> Forward:
 
 
 def _is_fusible(block: Any) -> bool:
-    """Whether the modules that `_run_fused` passes by are as built, and none of them drops single values."""
+    """Whether the modules that `_run_fused` bypasses are unchanged, and none of them drops single values."""
     parts = block.norm2, block.linear1, block.linear2, block.drop, block.drop_path
     if type(block) not in _BUILT or not as_built(*parts):
         return False
@@ -77,7 +77,7 @@ def _run_fused(block: Any, x: Tensor) -> Tensor:
 
 
 def _add_mlp(block: Any, x: Tensor, normed: Tensor | None = None) -> Tensor:
-    """``x + mlp(norm2(x))``; ``normed`` is ``norm2(x)`` where that is known."""
+    """``x + mlp(norm2(x))``; ``normed`` is ``norm2(x)`` if it is already known."""
     linear1, linear2, norm = block.linear1, block.linear2, block.norm2
     if isinstance(linear1, nn.Linear):
         weight1 = linear1.weight.T.unsqueeze(0)  # (1, C, 4 * C)
@@ -94,19 +94,19 @@ def _add_mlp(block: Any, x: Tensor, normed: Tensor | None = None) -> Tensor:
 
 
 def run_recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """``block(x)``, keeping for the backward pass its input and what is expensive to compute again.
+    """``block(x)``, keeping only its input and what is expensive to recompute for the backward pass.
 
-    LayerNorm, convolution, prediction and GELU are computed again. The MLP's hidden layer before GELU, a
-    matrix product, is kept where that is faster; its second matrix product is not needed again.
+    LayerNorm, convolution, prediction and GELU are recomputed. The MLP's hidden layer before GELU, a matrix
+    product, is kept where that is faster; its second matrix product is not needed again.
     """
     if not as_built(block):
-        # something may come after the MLP, and needs its output again
+        # something may come after the MLP and need its output again
         return checkpoint(block, x, use_reentrant=False)
     return checkpoint(block, x, use_reentrant=False, context_fn=ops.Stash().contexts)
 
 
 def embed_patches(proj: nn.Conv2d, image: Tensor) -> Tensor:
-    """``proj(image)``, channels-last; on a CPU as a product of matrices.
+    """``proj(image)``, channels-last; on a CPU as a matrix product.
 
     Forward and backward for 1x3x1024x1024 and 192 channels, two CPU cores, float32: 10 instead of 14 ms.
     """
@@ -119,7 +119,7 @@ def embed_patches(proj: nn.Conv2d, image: Tensor) -> Tensor:
 
 
 def set_backend(model: nn.Module, backend: str) -> None:
-    """Let every layer and predictor of ``model`` use ``'auto'``, ``'torch'`` or ``'triton'``."""
+    """Set the backend of every layer and predictor of ``model``: ``'auto'``, ``'torch'`` or ``'triton'``."""
     check_backend(backend)
     module: Any
     for module in model.modules():
@@ -128,18 +128,18 @@ def set_backend(model: nn.Module, backend: str) -> None:
 
 
 def built(module_class: type) -> type:
-    """Class decorator: operations may use the parameters of such modules without calling them."""
+    """Class decorator: operations may use the parameters of these modules without calling the modules."""
     _BUILT.add(module_class)
     return module_class
 
 
 def as_built(*modules: nn.Module, bias: bool = True) -> bool:
-    """Whether calling the modules is nothing but what their classes, known to this package, compute.
+    """Whether calling the modules does exactly what their classes, known to this package, compute.
 
-    False once one was replaced, parametrised, pruned, hooked or wrapped, or has parameters of another kind.
+    False if one was replaced, parametrised, pruned, hooked or wrapped, or has parameters of another kind.
 
     Args:
-        bias: whether those that may have a bias were built with one.
+        bias: whether the modules that may have a bias should have one.
     """
     return all(
         type(module) in _BUILT
@@ -154,9 +154,9 @@ def as_built(*modules: nn.Module, bias: bool = True) -> bool:
 
 
 def _has_its_parameters(module: nn.Module, bias: bool) -> bool:
-    """Whether none is missing or added, or a tensor of a subclass, which may compute otherwise.
+    """Whether no parameter is missing, added, or a tensor of a subclass, which may compute differently.
 
-    In a predictor of half precision they are plain tensors, converted for the call.
+    In a half-precision predictor they are plain tensors, converted for the call.
     """
     parameters = module._parameters
     if 'bias' in parameters and (parameters['bias'] is not None) != bias:
@@ -171,7 +171,7 @@ def _has_its_parameters(module: nn.Module, bias: bool) -> bool:
 def has_geometry(
     conv: nn.Conv2d, size: int, stride: int = 1, padding: int = 0, groups: int = 1
 ) -> bool:
-    """Whether a square convolution has this geometry, undilated and with zeros outside."""
+    """Whether a square convolution has this geometry, without dilation and with zero padding."""
     squares = [(side, side) for side in (size, stride, padding, 1)]
     found = [conv.kernel_size, conv.stride, conv.padding, conv.dilation]
     return found == squares and (conv.groups, conv.padding_mode) == (groups, 'zeros')

@@ -1,8 +1,8 @@
-"""The other strategies of prediction: names from the paper's comparison, exact forms this project's own.
+"""The other prediction strategies: names from the paper's comparison, exact forms this project's own.
 
-For a linear layer, an update of its weight, ``(B, H, W, Cin) -> (B, Cin, Cout)``, not yet bounded;
-``P`` are the tokens after 2x2 average pooling, ``N`` counts those before. For a depthwise convolution,
-what is added to its kernel, ``(B, H, W, C) -> (B, C, k, k)``.
+For a linear layer they predict an update of its weight, ``(B, H, W, Cin) -> (B, Cin, Cout)``, not yet
+bounded; ``P`` are the tokens after 2x2 average pooling, ``N`` is their number before it. For a depthwise
+convolution they predict what is added to its kernel, ``(B, H, W, C) -> (B, C, k, k)``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GAP_RANK = 8
 
 @WEIGHT_PREDICTORS.register('gap')
 class GapWeight(nn.Module):
-    """A product of rank 8 of two linear maps of the mean over all tokens: ``dW = Uᵀ V / 8``."""
+    """A rank-8 product of two linear maps of the mean over all tokens: ``dW = Uᵀ V / 8``."""
 
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__()
@@ -52,7 +52,7 @@ class LinearWeight(nn.Module):
         tokens = ops.pool_tokens(x, self.backend)
         if not as_built(self.to_in, self.to_out, bias=False):
             return self.correlated(x, self.to_in(tokens), self.to_out(tokens))
-        # computed as Waᵀ (Pᵀ P) Wb: nothing of the size of a wider map
+        # computed as Waᵀ (Pᵀ P) Wb: no intermediate has the size of a wider map
         core = ops.token_correlation(tokens, tokens, x.shape[1] * x.shape[2])  # (B, Cin, Cin)
         return self.to_in.weight @ core @ self.to_out.weight.T * x.shape[3] ** -0.5
 
@@ -63,7 +63,7 @@ class LinearWeight(nn.Module):
 
 @WEIGHT_PREDICTORS.register('nonlinear')
 class NonlinearWeight(LinearWeight):
-    """As `LinearWeight` with SiLU on both maps: ``dW = SiLU(P Wa)ᵀ SiLU(P Wb) * Cin^-1/2 / N``."""
+    """Like `LinearWeight`, with SiLU on both maps: ``dW = SiLU(P Wa)ᵀ SiLU(P Wb) * Cin^-1/2 / N``."""
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = ops.pool_tokens(x, self.backend)
@@ -75,7 +75,7 @@ WEIGHT_PREDICTORS.register('bilateral')(BilateralPredictor)
 
 @WEIGHT_PREDICTORS.register('deep')
 class DeepWeight(BilateralPredictor):
-    """As `BilateralPredictor`, with a second hidden layer of the same width (Linear, SiLU) on each side."""
+    """Like `BilateralPredictor`, with a second hidden layer of the same width (Linear, SiLU) on each side."""
 
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__(in_features, out_features, reduction)
@@ -127,7 +127,7 @@ class AmplitudeDirectionKernel(nn.Module):
 
 @KERNEL_PREDICTORS.register('conv')
 class ConvKernel(nn.Module):
-    """As `AdaptivePredictor`, after a depthwise 3x3 convolution of stride 2 and GELU."""
+    """Like `AdaptivePredictor`, after a depthwise 3x3 convolution of stride 2 and GELU."""
 
     def __init__(self, channels: int, kernel_size: int):
         super().__init__()

@@ -21,8 +21,8 @@ class LayerNorm(nn.LayerNorm):
     def published_eps() -> float:
         """1e-6, as a literal in a function.
 
-        ``torch.compile(dynamic=True)`` takes floats that it reads from globals and attributes for ones that
-        vary, finds out that they do not, and compiles a second time.
+        ``torch.compile(dynamic=True)`` assumes that floats from globals and attributes vary, finds out that
+        they do not, and compiles a second time.
         """
         return 1e-6
 
@@ -33,7 +33,7 @@ class LayerNorm(nn.LayerNorm):
 
 @built
 class DropPath(timm_layers.DropPath):
-    """timm's stochastic depth; ``torch.compile`` takes its rate for a constant, see `LayerNorm`."""
+    """timm's stochastic depth; ``torch.compile`` treats its rate as a constant, see `LayerNorm`."""
 
     @property
     def drop_prob(self) -> float:
@@ -72,5 +72,5 @@ class DepthwiseConv2d(Conv2d):
         super().__init__(channels, channels, 3, stride, padding=1, groups=channels)
 
     def kernel(self, x: Tensor) -> Tensor:
-        """That of all images, ``(1, C, 1, 3, 3)``."""
+        """The kernel for all images, ``(1, C, 1, 3, 3)``."""
         return self.weight.unsqueeze(0)

@@ -1,4 +1,4 @@
-"""Name → predictor, with the valid names in the error for an unknown one."""
+"""Registry of predictors by name; the error for an unknown name lists the valid ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PredictorRegistry:
     """The prediction strategies of one kind of dynamic layer; ``'static'`` predicts nothing.
 
     A predictor is a module built from the layer's sizes. Called with the layer's input ``(B, H, W, C)``, it
-    returns an update of the layer's static weight for each image. A new strategy has but to be registered:
+    returns an update of the layer's static weight for each image. A new strategy only has to be registered:
 
         @WEIGHT_PREDICTORS.register('mine')
         class MyPredictor(nn.Module): ...
@@ -23,7 +23,7 @@ class PredictorRegistry:
         self._factories: dict[str, Callable[..., nn.Module] | None] = {'static': None}
 
     def register(self, name: str) -> Callable[[Any], Any]:
-        """Class decorator that registers under ``name``; a name already taken raises a KeyError."""
+        """Class decorator that registers a predictor as ``name``; a name already taken raises a KeyError."""
 
         def decorator(factory: Any) -> Any:
             if name in self._factories:
@@ -45,7 +45,7 @@ class PredictorRegistry:
             )
 
     def build(self, name: str, **sizes: int) -> nn.Module | None:
-        """Build the predictor ``name``, None for ``'static'``; an unknown name raises as `check` does."""
+        """Build the predictor ``name``; None for ``'static'``; raises as `check` does for an unknown name."""
         self.check(name)
         factory = self._factories[name]
         return None if factory is None else factory(**sizes)

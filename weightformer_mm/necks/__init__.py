@@ -1,4 +1,4 @@
-"""Necks and the norm of heads that go with them, registered in mmengine's root registry."""
+"""Necks, and the norm for heads that go with them, registered in mmengine's root registry."""
 
 from .simple_feature_pyramid import SimpleFeaturePyramid
 

@@ -9,13 +9,13 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 # LayerNorm over the channels of (B, C, H, W), for heads: norm_cfg=dict(type='LN2d'). mmpretrain and mmdet's
-# ViTDet call it that, each in its own registry; mmcv's 'LN' is for channels-last maps.
+# ViTDet use the same name, each in its own registry; mmcv's 'LN' is for channels-last maps.
 MODELS.register_module('LN2d', module=LayerNorm2d)
 
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Four scales from the one scale of an isotropic backbone (ViTDet, arXiv 2203.16527, section 3).
+    """Four scales from the single scale of an isotropic backbone (ViTDet, arXiv 2203.16527, section 3).
 
     Scales 4, 2, 1 and 1/2 of the input: two stride-2 transposed convolutions, one, identity, max pooling;
     then 1x1 and 3x3 convolutions with LayerNorm for each. A backbone of stride 16 gives strides 4 to 32.
@@ -23,12 +23,12 @@ class SimpleFeaturePyramid(BaseModule):
     Args:
         in_channels: channels of the backbone's map.
         out_channels: channels of each output.
-        num_outs: number of outputs, at least 4; each beyond the fourth is the one before at half the size
-            (stride-2 subsampling, as in mmdet's FPN), for Mask R-CNN's fifth level.
-        init_cfg: mmengine's initialisation; without one, PyTorch's own holds.
+        num_outs: number of outputs, at least 4; each one after the fourth is the previous one at half the
+            size (stride-2 subsampling, as in mmdet's FPN), for Mask R-CNN's fifth level.
+        init_cfg: mmengine's initialisation; without it, PyTorch's own applies.
 
     Raises:
-        ValueError: for fewer than 4 outputs, or an input of other than one map.
+        ValueError: for fewer than 4 outputs, or if the input is not exactly one map.
     """
 
     def __init__(

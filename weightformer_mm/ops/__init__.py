@@ -1,4 +1,4 @@
-"""Pure functions on tensors. Each folder is one operation; its ``reference`` defines what is right."""
+"""Pure functions on tensors. Each folder is one operation; its ``reference`` defines the right result."""
 
 from ._shared.dispatch import predict
 from .attention import attention_as_mlp

@@ -1,4 +1,4 @@
-"""A backbone with a classification head, with what timm's users and tools ask of a model."""
+"""A backbone with a classification head and the methods that timm's users and tools expect of a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIX = 'backbone.'
 class ImageClassifier(nn.Module):
     """Mean over the tokens of the last, normalised map, then a linear layer (arXiv 2605.01711).
 
-    The backbone stands under ``backbone``, so the weights load into a detector or segmentor as they are.
+    The backbone is the attribute ``backbone``, so a detector or segmentor can load the weights as they are.
 
     Args:
         network: class of the backbone.
@@ -54,14 +54,14 @@ class ImageClassifier(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Channels of `forward_features`, and of what the head is given."""
+        """Channels of `forward_features`' output, which are also those of the head's input."""
         return self.backbone.out_channels[0]
 
     head_hidden_size = num_features
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride (``reduction``) and module of each unit's map, which is ``(B, H, W, C)`` there."""
+        """Channels, stride (``reduction``) and module of each unit's map, ``(B, H, W, C)`` in that module."""
         sizes = zip(self.backbone.unit_channels, self.backbone.unit_strides)
         units = f'{_PREFIX}{self.backbone.unit_name}'
         return [
@@ -73,7 +73,7 @@ class ImageClassifier(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Begin a new head; ``global_pool`` None keeps the pooling. A head without pooling is refused."""
+        """Replace the head; ``global_pool`` None keeps the pooling. ValueError for a head without pooling."""
         pool = self.global_pool if global_pool is None else global_pool
         if pool not in ('avg', ''):
             raise ValueError(f"unknown global_pool {pool!r}; choose 'avg' or ''")
@@ -89,14 +89,14 @@ class ImageClassifier(nn.Module):
         self.backbone.with_cp = enable
 
     def no_weight_decay(self) -> set[str]:
-        """None by name: what is spared as published are biases and norms, which timm spares as vectors."""
+        """No names: as published, biases and norms have no weight decay, and timm exempts vectors anyway."""
         return set()
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """Depth of a parameter, for timm's layer decay and grouping.
 
-        The stem is 0, then come the blocks (``coarse``: the backbone's units), each with the downsampling
-        before it, then norm and head together.
+        The stem is 0. Then come the blocks (with ``coarse``, the units), each with the downsampling before
+        it, then norm and head together.
         """
 
         def depth_of(name: str) -> int:
@@ -111,7 +111,7 @@ class ImageClassifier(nn.Module):
         return self.backbone(x)[0]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """``(B, C, H', W') -> (B, num_classes)``: pool, drop, classify; ``pre_logits``: not the last."""
+        """``(B, C, H', W') -> (B, num_classes)``: pool, drop, classify; ``pre_logits`` skips the last."""
         if self.global_pool:
             x = x.mean(dim=(2, 3))
         x = self.head_drop(x)
@@ -134,14 +134,14 @@ class ImageClassifier(nn.Module):
         Args:
             x: ``(B, in_chans, H, W)``.
             indices: units, in increasing order; an int n chooses the last n, None all.
-            norm: normalise, as the final map, those of its width and stride.
-            stop_early: run no unit after the last chosen one. With ``intermediates_only`` that is always so.
-            output_fmt: ``'NCHW'`` or ``'NHWC'``, of the intermediate maps.
-            intermediates_only: return the intermediate maps alone.
+            norm: normalise maps with the final map's width and stride like that map.
+            stop_early: run no unit after the last chosen one; always the case with ``intermediates_only``.
+            output_fmt: format of the intermediate maps, ``'NCHW'`` or ``'NHWC'``.
+            intermediates_only: return only the intermediate maps.
 
         Returns:
-            The final map, as from `forward_features` (where units were left out, the map after the last one
-            that ran, without the norm), and the list of intermediate maps.
+            The final map, as from `forward_features` (if units were left out, the map after the last one that
+            ran, without the norm), and the list of intermediate maps.
 
         Raises:
             ValueError: for units that do not exist, another format, or an image smaller than one patch.
@@ -172,10 +172,10 @@ class ImageClassifier(nn.Module):
         prune_norm: bool = False,
         prune_head: bool = True,
     ) -> list[int]:
-        """Remove the units after the last of ``indices``, and with them the final norm and the head.
+        """Remove the units after the last of ``indices`` and, if there are any, the final norm and the head.
 
-        ``prune_norm`` and ``prune_head`` remove these also if the last unit stays. Returns the indices of the
-        chosen units, from 0.
+        ``prune_norm`` and ``prune_head`` remove norm and head even if the last unit stays. Returns the
+        indices of the chosen units, from 0.
         """
         chosen = take_indices(indices, len(self.backbone.units))
         is_cut = chosen[-1] < self.backbone.out_indices[0]
@@ -187,7 +187,7 @@ class ImageClassifier(nn.Module):
 
 
 def take_indices(indices: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """Units from 0 for what timm's users give: a sequence, n for the last n, None for all.
+    """Unit indices, from 0, for what timm's users pass: a sequence, n for the last n, None for all.
 
     Raises:
         ValueError: if one is out of range, or they do not increase.

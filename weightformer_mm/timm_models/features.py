@@ -9,14 +9,15 @@ from .classifier import ImageClassifier, take_indices
 
 
 class FeatureMaps(nn.Module):
-    """What ``features_only=True`` gives: a backbone's maps without output norms, and no unit after the last.
+    """What ``features_only=True`` builds: a backbone that returns maps without output norms.
 
-    A class of its own, since timm has had one for such models (FeatureGetterNet) only from 1.0 on.
+    Units after the last output are removed. timm has a class for such models (FeatureGetterNet) only since
+    1.0, hence this one.
 
     Args:
-        model: taken apart.
-        out_indices: blocks of `WeightFormer`, stages of `PyramidWeightFormer`, in increasing order, from 0
-            or, negative, from the end; an int n chooses the last n, None the last four.
+        model: classifier whose backbone is taken and changed.
+        out_indices: blocks of `WeightFormer` or stages of `PyramidWeightFormer`, in increasing order, counted
+            from 0 or, if negative, from the end; an int n chooses the last n, None the last four.
 
     Attributes:
         feature_info: timm's, with ``channels()`` and ``reduction()`` (stride in pixels) of the outputs.

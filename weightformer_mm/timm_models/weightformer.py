@@ -1,4 +1,4 @@
-"""The entry points: ``weightformer_{arch}`` and ``pyramid_weightformer_{arch}`` for each arch of a table."""
+"""timm's entry points: ``weightformer_{arch}`` and ``pyramid_weightformer_{arch}`` for each named arch."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _ARCHS = {
 }
 MODEL_NAMES = tuple(_ARCHS)
 
-# mean and std are timm's defaults, those of ImageNet: the released training normalised with them, though
-# the released model card says 0.5.
+# mean and std are timm's defaults, those of ImageNet: the released training used them, although the
+# released model card says 0.5.
 default_cfgs = generate_default_cfgs(
     {
         f'{name}.{"in1k" if name in _RELEASED else "untrained"}': dict(
@@ -65,9 +65,9 @@ def _entry_point(name: str, network: type[DynamicBackbone], arch: str) -> Callab
                 raise ValueError(f'expected img_size to be one number or two, got {img_size}')
             config['input_size'] = (config['input_size'][0], *size)
         if options.get('features_only'):
-            # a head would only be checked against the weights and then thrown away
+            # a head would be checked against the weights only to be thrown away
             options['num_classes'] = 0
-        # None is for `FeatureMaps` to choose; timm's own classes want a number
+        # None lets `FeatureMaps` choose; timm's own classes need a number
         outputs = 4 if 'feature_cls' in options else None
         cache_dir = options.pop('cache_dir', None)
 
@@ -80,7 +80,7 @@ def _entry_point(name: str, network: type[DynamicBackbone], arch: str) -> Callab
         return build_model_with_cfg(
             build,
             name,
-            pretrained=False,  # timm reads nothing itself
+            pretrained=False,  # timm itself loads nothing
             pretrained_cfg=config,
             feature_cfg=dict(out_indices=outputs, feature_cls=FeatureMaps),
             **options,

@@ -1,4 +1,4 @@
-"""Pretrained weights for timm: read through the one door, whatever timm's version reads with, and strictly.
+"""Pretrained weights for timm, loaded strictly and through `safe_load`, whatever timm's version would use.
 
 timm itself is lenient as soon as the number of classes differs.
 """
@@ -22,26 +22,26 @@ from ..checkpoints.sources import load_weights
 from ..errors import UserError
 from .classifier import ImageClassifier
 
-_RGB = 3  # timm adapts the first convolution from so many channels to any number
+_RGB = 3  # timm adapts the first convolution from this many channels to any number
 # as timm takes them
 _CONTAINERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
 _FILES = ('model.safetensors', 'pytorch_model.bin', 'pytorch_model.pth', 'model.pth')
 
 
 def load_pretrained(model: ImageClassifier, config: Mapping[str, Any], cache_dir: Any) -> None:
-    """Load the weights that timm would load for a model: all of them, or none and an error.
+    """Load the weights that timm would load for a model: either all of them, or none with an error.
 
-    They are released weights, or those of a classifier of this package, or of a backbone alone. For another
-    number of classes the head stays as it is.
+    They may be released weights, or those of one of this package's classifiers or of a backbone alone. If
+    the number of classes differs, the head stays as it is.
 
     Args:
-        model: just built.
+        model: a newly built model.
         config: timm's ``pretrained_cfg``, which says where the weights are.
-        cache_dir: a folder in place of the hub's.
+        cache_dir: a folder to use instead of the hub's.
 
     Raises:
-        UserError: there are none, they cannot be read, or one is missing, unexpected or of another shape or
-            kind; lists all of these.
+        UserError: there are no weights, they cannot be read, or some are missing, unexpected or of another
+            shape or kind; the message lists them all.
     """
     source, checkpoint = _read(config, cache_dir)
     weights = rename_released(get_state_dict(checkpoint, source, _CONTAINERS))
@@ -65,7 +65,7 @@ def load_pretrained(model: ImageClassifier, config: Mapping[str, Any], cache_dir
 
 
 def _read(config: Mapping[str, Any], cache_dir: Any) -> tuple[str, dict[str, Any]]:
-    """What errors call the weights, and the checkpoint that holds them."""
+    """The name of the weights in errors, and the checkpoint that holds them."""
     kind, place = _resolve_pretrained_source(config)
     if not kind:
         raise UserError(f'No pretrained weights exist for {config["architecture"]}')
@@ -79,7 +79,7 @@ def _read(config: Mapping[str, Any], cache_dir: Any) -> tuple[str, dict[str, Any
 
 
 def _file_in(folder: str | os.PathLike) -> Path:
-    """The file of weights in a folder that timm saved a model to."""
+    """The weights file in a folder to which timm saved a model."""
     files = [Path(folder, name) for name in _FILES if Path(folder, name).is_file()]
     files += sorted(Path(folder).glob('*.safetensors')) + sorted(Path(folder).glob('*.pth'))
     if not files:
@@ -88,7 +88,7 @@ def _file_in(folder: str | os.PathLike) -> Path:
 
 
 def _fetch(repository: str, file: str | None, cache_dir: Any) -> Path:
-    """The file of weights in a repository of the hub; safetensors if there are any."""
+    """The weights file in a repository of the hub; preferably safetensors."""
     first, last = (
         _FILES[:2] if file is None else (str(Path(file).with_suffix('.safetensors')), file)
     )

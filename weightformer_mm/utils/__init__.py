@@ -1,1 +1,1 @@
-"""What every room may use: errors in the user's words, signals, files that appear whole, patches."""
+"""What every subpackage may use: errors in the user's terms, signals, files that appear whole, patches."""

@@ -13,25 +13,25 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Termination(KeyboardInterrupt):
-    """SIGTERM, raised where the program stands; whatever handles Ctrl-C handles it too."""
+    """SIGTERM as an exception, raised wherever the program is; code that handles Ctrl-C handles it too."""
 
 
 def stopped_by(interrupt: KeyboardInterrupt, way_on: str = '') -> Interrupted:
-    """The error that a tool ends with; ``way_on`` says how to go on."""
+    """The error that ends a tool; ``way_on`` says how to go on."""
     is_termination = isinstance(interrupt, Termination)
     kind, word = (Terminated, 'terminated') if is_termination else (Interrupted, 'interrupted')
     return kind(f'{word}{way_on}')
 
 
 def forget_workers() -> None:
-    """Ignore that workers of data loaders end: torch would raise for each, wherever the program then is."""
+    """Ignore the end of data loader workers: torch would raise for each one, wherever the program is then."""
     if hasattr(signal, 'SIGCHLD') and _is_main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold both signals back until the block ends."""
+    """Hold back both signals until the block ends."""
     came: list[int] = []
     handlers = {number: signal.getsignal(number) for number in _SIGNALS if _is_main_thread()}
     held = {number: handler for number, handler in handlers.items() if callable(handler)}

@@ -1,18 +1,19 @@
-"""What this package replaces in objects of other libraries: each with its reason, and what makes it needless.
+"""What this package patches in other libraries' objects, why, and what would make each patch unnecessary.
 
-Subclasses, hooks and registries come first; these are the places that none of them reaches. Three last:
-`import_at_lookup`, `return_float32` and `clip_over_processes`. `replaced` makes the others, and takes them
-back. While COCO annotations are read:
+Subclasses, hooks and registries are preferred; none of them reaches these places. Three patches stay in
+place: `import_at_lookup`, `return_float32` and `clip_over_processes`. `replaced` applies the others and
+undoes them. While COCO annotations are read:
 
 - ``COCO.__init__`` and ``COCO.createIndex`` of pycocotools, to check and name a file that is parsed once.
   mmdet's data sets and metrics build the class themselves.
 
 While a cost is counted, on a copy of the model:
 
-- ``forward`` of each module, to know whose operations run: a hook misses that mmseg calls ``head.forward``.
-- The operators of ``mmcv._ext``, which PyTorch does not dispatch; needless once mmcv registers them with it.
-- ``forward`` and ``mask_head`` of mmdet's heads: in ``mode='tensor'`` a cascade gives each proposal a mask
-  in each stage.
+- ``forward`` of each module, to know whose operations run: a hook would miss mmseg's calls of
+  ``head.forward``.
+- The operators of ``mmcv._ext``, which PyTorch does not dispatch; unnecessary once mmcv registers them.
+- ``forward`` and ``mask_head`` of mmdet's heads: in ``mode='tensor'`` a cascade predicts a mask for each
+  proposal in each stage.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from torch import nn
 
 
 def import_at_lookup(module: str, *registries: Registry) -> None:
-    """Import ``module`` when one of the registries is first asked; now, if ``mmengine.runner`` is loaded.
+    """Import ``module`` at the registries' first lookup, or now if ``mmengine.runner`` is already loaded.
 
-    Only mmengine itself gives its root registries ``locations``. Needless once others can add theirs.
+    Only mmengine itself sets its root registries' ``locations``. Unnecessary once others can add theirs.
     """
     for registry in registries:
         registry._locations.append(module)
@@ -42,19 +43,19 @@ def import_at_lookup(module: str, *registries: Registry) -> None:
 
 
 def return_float32(module: nn.Module) -> None:
-    """Replace ``module.forward`` by one whose bfloat16 outputs are cast to float32.
+    """Replace ``module.forward`` with one whose bfloat16 outputs are cast to float32.
 
-    A forward hook does not do: the heads of mmseg call ``self.forward`` past ``__call__``. Needless once the
-    operators of mmcv (RoIAlign, NMS, deformable attention) accept bfloat16; those of 2.3.6 do not.
+    A forward hook is not enough: mmseg's heads call ``self.forward``, bypassing ``__call__``. Unnecessary
+    once mmcv's operators (RoIAlign, NMS, deformable attention) accept bfloat16; those of 2.3.6 do not.
     """
     module.forward = _with_float32(module.forward)
 
 
 def clip_over_processes(wrapper: OptimWrapper, model: nn.Module) -> None:
-    """Replace ``wrapper.clip_func`` by that of a sharded ``model``, which sums over all processes.
+    """Replace ``wrapper.clip_func`` with that of a sharded ``model``, which sums over all processes.
 
     ``OptimWrapper`` sets the function in its constructor and takes none as an argument; torch's own would see
-    the shards of this process alone. Needless once mmengine's FSDP strategy does it; 0.10.12 does not.
+    only this process's shards. Unnecessary once mmengine's FSDP strategy does it; 0.10.12 does not.
     """
     if getattr(wrapper, 'clip_func', None) is torch.nn.utils.clip_grad_norm_:
         wrapper.clip_func = lambda parameters, *args, **kwargs: model.clip_grad_norm_(
@@ -74,7 +75,7 @@ def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
         for name in attributes:
             if name in own:
                 setattr(owner, name, own[name])
-            else:  # its class has it
+            else:  # the class has it
                 delattr(owner, name)
 
 

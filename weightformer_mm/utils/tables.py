@@ -11,7 +11,7 @@ from rich.table import Table
 
 
 def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table for the terminal. A column whose cells all begin with a digit is aligned to the right."""
+    """A table for the terminal. A column is right-aligned if all its cells begin with a digit."""
     rows = list(rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, title in enumerate(head):
@@ -25,7 +25,7 @@ def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], align: bool = False) -> str:
-    """The same for a Markdown page, with a newline at its end; ``align`` aligns numbers to the right."""
+    """A table for a Markdown page, with a final newline; ``align`` right-aligns numbers."""
     rows = list(rows)
     rule = ['--:' if align and _is_numeric(rows, index) else '---' for index in range(len(head))]
     return ''.join(f'| {" | ".join(line)} |\n' for line in [head, rule, *rows])

@@ -1,6 +1,6 @@
-"""The one place that knows what of the libraries is the user's to put right: exceptions, and what is missing.
+"""The only place that knows which library errors the user can fix, and which libraries are missing.
 
-Each rule goes by the type of an exception and its message alone.
+Each rule goes only by an exception's type and message.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..errors import RunFailed, UserError
 
 _LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-# how this package words a wrong argument
+# how this package's errors word a wrong argument
 _WRONG_ARGUMENT = re.compile(r'expected .+, got |unknown .+; choose |\w+ needs images of at least ')
 _CONSTRUCTOR = re.compile(r'(\w*)\.?__init__\(\) (got an unexpected|missing \d+ required) (.*)')
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+ registry)|Failed to get (\S+)$')
@@ -23,10 +23,10 @@ _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)')
 
 
 def explain(error: Exception) -> UserError | None:
-    """The error in the user's terms; None for a programming error, which keeps its traceback."""
+    """The error in the user's terms; None for a programming error, which needs its traceback."""
     text = str(error.args[0]) if error.args else ''
     if isinstance(error, UserError):
-        # a DataLoader worker hands over the text of its traceback; the message is the last line
+        # a DataLoader worker passes on the text of its traceback; the message is the last line
         name = f'{type(error).__module__}.{type(error).__qualname__}'
         match = re.search(rf'^{re.escape(name)}: (.*)', str(error), re.M | re.S)
         return type(error)(match[1].strip()) if match else error
@@ -64,7 +64,7 @@ def explain(error: Exception) -> UserError | None:
 
 
 def require_libraries(scope: str) -> None:
-    """Raise UserError unless ``scope`` is installed and mmcv has its operators, which only batches need."""
+    """Raise UserError unless ``scope`` and mmcv's operators, which only batches need, are installed."""
     if find_spec(scope) is None:
         raise UserError(
             f'{scope}, which the config needs, is not installed; {_install_hint(scope)}'

@@ -1,4 +1,4 @@
-"""Where a run writes: never over what it reads, never through a link, every file whole or not at all."""
+"""How a run writes: never over what it reads, never through a link, every file whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import UserError
 
-PARTIAL = '.partial-'  # begins the names of temporary folders that hold one unfinished file
+PARTIAL = '.partial-'  # prefix of temporary folders that hold one unfinished file
 
 
 def make_folder(path: str | os.PathLike, option: str) -> Path:
@@ -29,7 +29,7 @@ def make_folder(path: str | os.PathLike, option: str) -> Path:
 
 
 def make_below(folder: Path, name: Path) -> Path:
-    """The path of the file ``name`` below ``folder``, once its folders are made; see :func:`refuse_links`."""
+    """Make the folders for the file ``name`` below ``folder``; returns its path. See :func:`refuse_links`."""
     refuse_links(folder, [name])
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,14 +37,14 @@ def make_below(folder: Path, name: Path) -> Path:
 
 
 def refuse_links(folder: Path, names: Iterable[Path]) -> None:
-    """Raise UserError if a folder between ``folder`` and a file below it is a link, whatever it leads to."""
+    """Raise UserError if a folder between ``folder`` and a file below it is a link, wherever it leads."""
     for part in {folder / parent for name in names for parent in name.parents} - {folder}:
         if part.is_symlink():
             raise UserError(f'{part} is a link; remove it, or choose another folder to write to')
 
 
 def same_file(one: str | os.PathLike, other: str | os.PathLike) -> bool:
-    """Whether both are one file or folder, by whatever links or ``..``; False if one is missing."""
+    """Whether both are the same file or folder, despite links or ``..``; False if one is missing."""
     found = _identity(one)
     return found is not None and found == _identity(other)
 
@@ -73,10 +73,10 @@ def refuse_inside(option: str, targets: Iterable[Path], folders: Iterable[Path])
 def name_outputs(
     sources: Iterable[str | Path], root: str | Path, rename: Callable[[Path], Path]
 ) -> dict[Path, Path]:
-    """For each source its ``rename``d path below ``root``, no two alike, even if case is folded.
+    """For each source its ``rename``d path below ``root``, no two alike, even ignoring case.
 
-    What ``rename`` leaves alone keeps its name; others may get ``-2``, ``-3``, ... at the end. Every process
-    finds the same names.
+    Names that ``rename`` does not change are kept; others may get ``-2``, ``-3``, ... at the end. Every
+    process finds the same names.
     """
     plain = {Path(source): Path(source).relative_to(root) for source in sources}
     wanted = {source: rename(name) for source, name in plain.items()}
@@ -94,13 +94,13 @@ def name_outputs(
 
 @contextmanager
 def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
-    """A path to write to, whose file takes the place of ``path`` if the block succeeds.
+    """A path to write to; the file replaces ``path`` if the block succeeds.
 
-    It has the name of ``path``, in a temporary folder beside it. The file is on the disk before it is moved.
+    It has the same name as ``path``, in a temporary folder beside it. It is on the disk before it is moved.
     If ``path`` is a link, the link is replaced, and what it points to is left alone.
 
     Raises:
-        OSError: the file cannot be written, or the block wrote nothing, or one is there and may not be
+        OSError: the file cannot be written, the block wrote nothing, or ``path`` exists and may not be
             replaced.
     """
     try:
@@ -111,7 +111,7 @@ def written_whole(path: Path, replace: bool = True) -> Iterator[Path]:
                 raise OSError(errno.EIO, 'nothing was written', str(path))
             _sync(partial)
             _place(partial, path, replace)
-            with suppress(OSError):  # not every system syncs a folder
+            with suppress(OSError):  # not every system can sync a folder
                 _sync(path.parent)
     except OSError as error:
         if error.errno and PARTIAL in str(error.filename or PARTIAL):
@@ -136,9 +136,9 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def _identity(path: str | os.PathLike) -> tuple[int, int] | None:
-    """What all names of a file share; None if it is missing, or not on disk."""
+    """What all names of a file have in common; None if it is missing, or not on disk."""
     try:
-        # ``new/..`` is there as soon as somebody makes ``new``
+        # ``new/..`` exists as soon as somebody makes ``new``
         found = os.stat(os.path.realpath(os.path.expanduser(path)))
     except (OSError, ValueError):
         return None
@@ -152,7 +152,7 @@ def _folded(name: Path) -> str:
 def _place(partial: Path, path: Path, replace: bool) -> None:
     if not replace:
         try:
-            os.link(partial, path)  # unlike a look beforehand, never replaces
+            os.link(partial, path)  # unlike a check beforehand, this never replaces
             return
         except FileExistsError:
             raise

@@ -1,4 +1,4 @@
-"""Pictures of different sizes on one sheet, in groups that share a line of text."""
+"""Pictures of different sizes on one sheet, in groups with a line of text each."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def write_contact_sheet(
     """Write a sheet; each picture is scaled to fit a square.
 
     Args:
-        groups: the pictures that stand side by side, as many in each group; ``(H, W, 3)`` uint8, RGB.
-        captions: a line below each group; what does not fit is cut off at its beginning.
+        groups: the pictures to put side by side, the same number in each group; ``(H, W, 3)`` uint8, RGB.
+        captions: a line below each group; if it does not fit, its beginning is cut off.
         out: the file to write.
         columns: number of groups in a row.
-        side: of the square, in pixels.
+        side: side of the square, in pixels.
     """
     columns = min(columns, len(groups))
     rows = -(-len(groups) // columns)
@@ -37,7 +37,7 @@ def write_contact_sheet(
     pen = ImageDraw.Draw(sheet)
     for index, (pictures, caption) in enumerate(zip(groups, captions)):
         x, y = index % columns * width, index // columns * height
-        text = caption.encode('ascii', 'replace').decode()  # the font may have no other letters
+        text = caption.encode('ascii', 'replace').decode()  # the font may lack other letters
         pen.text((x, y + side + 2), text[-(width // _LETTER) :], 'black')
         for picture in pictures:
             sheet.paste(ImageOps.contain(Image.fromarray(picture), (side, side)), (x, y))

@@ -20,13 +20,13 @@ _VISUALIZERS = {
     'mmseg': 'SegLocalVisualizer',
     'mmpretrain': 'UniversalVisualizer',
 }
-_LEAST_SIDE = 224  # pixels, for the names of classes to be read
+_LEAST_SIDE = 224  # pixels, so that class names are readable
 # formats that OpenCV can write and everybody can open
 _WRITABLE = ('.jpg', '.jpeg', '.png')
 
 
 def use_visualizer(cfg: Config) -> None:
-    """Make sure that the config has a visualizer; a UserError if it is of a library without one."""
+    """Make sure that the config has a visualizer; a UserError if its library has none."""
     scope = cfg.get('default_scope', 'mmengine')
     if scope not in _VISUALIZERS:
         raise UserError(f'pictures are drawn for {", ".join(_VISUALIZERS)}, not for {scope}')
@@ -42,9 +42,9 @@ def draw(
     with_truth: bool,
     score_thr: float,
 ) -> None:
-    """Write one picture; with the ground truth beside the prediction if asked and known.
+    """Write one picture; with the ground truth beside the prediction if requested and known.
 
-    The classes of a classifier are written on the image, which is enlarged if it is too small.
+    A classifier's classes are written on the image, which is enlarged if it is too small.
 
     Args:
         image: ``(H, W, 3)`` uint8, RGB, in the size of the original file.
@@ -56,18 +56,18 @@ def draw(
 
 
 def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
-    """As `draw`, but return the image with its annotations on it, ``(H, W, 3)`` uint8, RGB.
+    """Like `draw`, but return the image with its annotations drawn on it, ``(H, W, 3)`` uint8, RGB.
 
     Args:
-        image: ``(H, W, 3)`` uint8, RGB, in the size that the annotations are in.
-        sample: of one of the data sets of mmdet, mmseg or mmpretrain.
+        image: ``(H, W, 3)`` uint8, RGB, in the size that the annotations refer to.
+        sample: from a data set of mmdet, mmseg or mmpretrain.
     """
     _paint(visualizer, image, sample, draw_gt=True, draw_pred=False)
     return visualizer.get_image()
 
 
 def _paint(visualizer: Any, image: np.ndarray, sample: Any, **options: Any) -> None:
-    """Call the visualizer with those of the options that it has."""
+    """Call the visualizer with the options that it supports."""
     if hasattr(visualizer, 'visualize_cls'):  # mmpretrain's
         paint = visualizer.visualize_cls
         options['resize'] = max(_LEAST_SIDE, min(image.shape[:2]))
@@ -78,17 +78,17 @@ def _paint(visualizer: Any, image: np.ndarray, sample: Any, **options: Any) -> N
 
 
 def picture_name(path: Path) -> Path:
-    """Name of the picture of an image: the same, in a format that can be written."""
+    """Name of an image's picture: the same, if that format can be written, or with ``.png`` added."""
     return path if path.suffix.lower() in _WRITABLE else path.with_suffix(path.suffix + '.png')
 
 
 class DrawPredictionsHook(OutputHook):
     """Write ``ground truth | prediction`` of every test image.
 
-    mmdet's own hook writes pictures of the same name over each other; mmseg's writes to the log folder.
+    mmdet's own hook overwrites pictures of the same name; mmseg's hook writes to the log folder.
 
     Args:
-        out_dir, root: as of :class:`OutputHook`.
+        out_dir, root: as in :class:`OutputHook`.
         score_thr: detections below it are not drawn.
     """
 

@@ -249,11 +249,11 @@ SEGMENTATION_ERRORS = {
     ),
     'channels': (
         lambda b: b.edit_label(lambda labels: cv2.merge([labels] * 3)),
-        'pixels of the kind RGB',
+        'pixels of mode RGB',
     ),
     'sixteen_bits': (
         lambda b: b.edit_label(lambda labels: labels.astype(np.uint16) + 256),
-        'pixels of the kind I',
+        'pixels of mode I',
     ),
 }
 

@@ -464,7 +464,7 @@ def test_a_backbone_that_does_not_know_its_layers_is_refused():
     cfg = detector_cfg()
     cfg['backbone'] = dict(type='ResNet', depth=18, out_indices=(0, 1))
     cfg['neck']['in_channels'] = [64, 128]
-    with pytest.raises(ValueError, match=r'backbone ResNet has no get_layer_depth\(name\); take a'):
+    with pytest.raises(ValueError, match=r'backbone ResNet has no get_layer_depth\(name\); use a'):
         wrap(build(cfg, 'mmdet'))
 
 
@@ -485,7 +485,7 @@ def test_a_wrong_depth_is_refused():
 @pytest.mark.parametrize(
     ('paramwise', 'optimizer', 'expected'),
     [
-        (dict(decay_rate=0.9), {}, 'unknown decay_rate; choose of layer_decay_rate, custom_keys'),
+        (dict(decay_rate=0.9), {}, 'unknown decay_rate; choose from layer_decay_rate, custom_keys'),
         (dict(layer_decay_rate=1.5), {}, 'above 0 and at most 1, got 1.5'),
         (dict(layer_decay_rate=0), {}, 'above 0 and at most 1, got 0'),
         ({}, {}, 'above 0 and at most 1, got None'),

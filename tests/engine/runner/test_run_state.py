@@ -142,7 +142,7 @@ CHANGES = {
     'exp_avg of convs.0.bias is a tensor': lambda c: [
         c['optimizer']['state'][number].update(exp_avg=torch.ones(2)) for number in (2, 3)
     ],
-    'convs.0.weight has step, exp_avg, and no other parameter has': lambda c: c['optimizer'][
+    'convs.0.weight has step, exp_avg, which no other parameter has': lambda c: c['optimizer'][
         'state'
     ][1].pop('exp_avg_sq'),
     'this run ends at 2': lambda c: c['meta'].update(epoch=3),

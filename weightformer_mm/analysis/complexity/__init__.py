@@ -1,7 +1,8 @@
 """Parameters, multiply-adds and activation size of any model at any image size, without any data.
 
-The forward pass runs for real, or on tensors without values where no value decides what is computed. Every
-operation that PyTorch dispatches counts by a formula, counts as nothing by convention, or is named.
+The forward pass runs on fake tensors, which have no values, unless the values decide what is computed. Every
+operation that PyTorch dispatches is counted by a formula, counts as nothing by convention, or is reported by
+name.
 """
 
 from .counter import Counts, count_operations

@@ -23,9 +23,9 @@ from .operations import FORMULAS, fresh_outputs, is_free
 
 
 def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
-    """By operator, what PyTorch's counter computes: ``formula(*args, **kwargs, out_val=output)``, in FLOPs.
+    """PyTorch's formula for each operator: ``formula(*args, **kwargs, out_val=output)``, in FLOPs.
 
-    ``additional`` are formulas on shapes, as ``FlopCounterMode(custom_mapping=...)`` takes them.
+    ``additional`` holds formulas on shapes, as ``FlopCounterMode(custom_mapping=...)`` takes them.
     """
     counter = flop_counter.FlopCounterMode(display=False, custom_mapping=additional)
     if hasattr(counter, 'flop_registry'):
@@ -43,10 +43,10 @@ def flop_formulas(additional: dict) -> dict[object, Callable[..., int]]:
 
 @dataclass
 class Counts:
-    """What one forward pass did. Modules are named as in ``named_modules()``, the model is ``''``."""
+    """What one forward pass did. Modules are named as in ``named_modules()``; the model itself is ``''``."""
 
-    multiply_adds: Counter[tuple[str, str]] = field(default_factory=Counter)  # of module, operation
-    elements: Counter[str] = field(default_factory=Counter)  # that operations in a module allocated
+    multiply_adds: Counter[tuple[str, str]] = field(default_factory=Counter)  # by module, operation
+    elements: Counter[str] = field(default_factory=Counter)  # allocated by a module's operations
     bytes: Counter[str] = field(default_factory=Counter)
     free: Counter[str] = field(default_factory=Counter)  # calls that count as nothing by convention
     not_counted: Counter[str] = field(default_factory=Counter)  # calls that may do arithmetic
@@ -67,7 +67,7 @@ def count_operations(model: nn.Module) -> Iterator[Counts]:
     counter = _Counter(model)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
-        # PyTorch's transformer layers run as one fused operation unless somebody overrides functions
+        # PyTorch's transformer layers run as one fused operation unless a mode overrides functions
         contexts.enter_context(BaseTorchFunctionMode())
         for parameter in model.parameters():
             # even without gradients PyTorch multiplies matrices differently for a parameter that needs one
@@ -102,7 +102,7 @@ class _Counter(TorchDispatchMode):
             counts.bytes[module] += tensor.numel() * tensor.element_size()
         formula = self._formulas.get(func._overloadpacket)
         if formula is not None:
-            # without proposals, for instance, there is nothing to do
+            # the count may be 0, for instance if there are no proposals
             if flops := int(formula(*args, **kwargs, out_val=output)):
                 counts.multiply_adds[module, name] += flops // 2
         elif is_free(func):
@@ -112,7 +112,7 @@ class _Counter(TorchDispatchMode):
         return output
 
     def follow_modules(self, model: nn.Module, contexts: ExitStack) -> None:
-        """Know whose forward runs. Hooks would miss ``module.forward(x)``, which mmseg calls on its heads."""
+        """Track which module runs. Hooks would miss ``module.forward(x)``, which mmseg calls on its heads."""
         for name, module in model.named_modules():
             if name and not isinstance(module, torch.jit.ScriptModule):
                 forward = self._followed(name, module.forward)
@@ -130,10 +130,10 @@ class _Counter(TorchDispatchMode):
         return followed
 
     def follow_mmcv(self, contexts: ExitStack) -> None:
-        """Note calls of mmcv's compiled operators, which PyTorch does not dispatch."""
+        """Record calls of mmcv's compiled operators, which PyTorch does not dispatch."""
         try:
             module = import_module('mmcv._ext')
-        except ModuleNotFoundError:  # there is no mmcv, or mmcv-lite
+        except ModuleNotFoundError:  # no mmcv, or only mmcv-lite
             return
         for name, operator in list(vars(module).items()):
             if callable(operator):

@@ -19,7 +19,7 @@ from ...utils.patches import replaced
 from .counter import Counts, count_operations
 
 _SEED = 0
-_MASKS = 100  # of how many boxes mmdet's StandardRoIHead predicts masks in mode='tensor'
+_MASKS = 100  # boxes for which mmdet's StandardRoIHead predicts masks in mode='tensor'
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ModuleCost:
     kind: str  # name of its class
     parameters: int
     multiply_adds: int
-    elements: int  # of all tensors that its operations allocated, also those freed again
+    elements: int  # of all tensors that its operations allocated, including those freed again
     bytes: int
 
     @property
@@ -44,10 +44,12 @@ class Complexity:
 
     shape: tuple[int, int]  # height and width of the image in pixels
     input_shape: tuple[int, ...]  # what the model saw after padding, ``(B, C, H, W)``
-    modules: tuple[ModuleCost, ...]  # the model itself, then those of ``named_modules()``, in order
+    modules: tuple[
+        ModuleCost, ...
+    ]  # the model itself, then the others in the order of named_modules
     operations: dict[str, int]  # multiply-adds of each counted operation
     free: dict[str, int]  # calls of each operation that counts as nothing by convention
-    not_counted: dict[str, int]  # calls of each that may do arithmetic and has no formula
+    not_counted: dict[str, int]  # calls of each operation that may do arithmetic but has no formula
     notes: tuple[str, ...]  # what a reader must know to compare the numbers
 
     @property
@@ -59,12 +61,13 @@ class Complexity:
 def measure(model: nn.Module, shape: tuple[int, int], in_channels: int = 3) -> Complexity:
     """Count what one image costs.
 
-    A detector, segmentor or classifier of mmdet, mmseg or mmpretrain runs in ``mode='tensor'``, as in their
-    own tools: with the proposals that NMS leaves, and up to the raw outputs. Any other module is called on a
-    tensor ``(1, in_channels, H, W)``. Values are computed only where they decide what is computed next.
+    A detector, segmentor or classifier of mmdet, mmseg or mmpretrain runs in ``mode='tensor'``, as in those
+    libraries' own tools: with the proposals that NMS keeps, and up to the raw outputs. Any other module is
+    called on a tensor ``(1, in_channels, H, W)``. Values are computed only where they decide what is computed
+    next.
 
     Args:
-        model: in any mode; it is left as it was.
+        model: in any mode; it is not changed.
         shape: height and width of the image in pixels.
         in_channels: channels of the image.
 
@@ -77,7 +80,9 @@ def measure(model: nn.Module, shape: tuple[int, int], in_channels: int = 3) -> C
         notes.append('the data preprocessor pads {}x{} to {}x{}'.format(*shape, *image.shape[-2:]))
     try:
         counts, proposals = _run(model, image, samples, FakeTensorMode(allow_non_fake_inputs=True))
-    except RuntimeError:  # values are needed, or the model cannot run, which the next line shows
+    except (
+        RuntimeError
+    ):  # values are needed, or the model cannot run at all, which the next call shows
         counts, proposals = _run(model, image, samples, None)
         notes.append(
             f'the work depends on values: counted on one random image, random weights (seed {_SEED})'
@@ -99,7 +104,7 @@ def measure(model: nn.Module, shape: tuple[int, int], in_channels: int = 3) -> C
 def _make_input(
     model: nn.Module, shape: tuple[int, int], in_channels: int
 ) -> tuple[Tensor, list[Any] | None]:
-    """A random image, and the samples of OpenMMLab's models after their preprocessor."""
+    """A random image and, for OpenMMLab's models, its data samples, both after the data preprocessor."""
     generator = torch.Generator().manual_seed(_SEED)
     size = (in_channels, *shape)
     if getattr(model, 'data_preprocessor', None) is None:
@@ -119,8 +124,8 @@ def _make_input(
 def _run(
     model: nn.Module, image: Tensor, samples: list[Any] | None, fake: FakeTensorMode | None
 ) -> tuple[Counts, list[str]]:
-    """Counts, and notes on proposals; on tensors without values if ``fake`` is given."""
-    # a copy: what modules keep from this pass may have no values
+    """Counts, and notes on proposals; runs on tensors without values if ``fake`` is given."""
+    # a copy: modules may keep tensors without values from this pass
     model, samples = copy.deepcopy(model).eval(), copy.deepcopy(samples)
     notes = _note_proposals(model)
     with torch.random.fork_rng(devices=[]), fake or nullcontext():
@@ -144,7 +149,7 @@ def _forward(model: nn.Module, image: Tensor, samples: list[Any] | None) -> None
 
 
 def _note_proposals(model: nn.Module) -> list[str]:
-    """A list that gets the number of proposals of a two-stage detector, which decides what its heads cost."""
+    """Notes of a two-stage detector's forward pass: its number of proposals decides what its heads cost."""
     notes: list[str] = []
     head = getattr(model, 'roi_head', None)
     if head is None:
@@ -158,8 +163,8 @@ def _note_proposals(model: nn.Module) -> list[str]:
         notes.append(f'{found} proposals after NMS{limit}')
         if not isinstance(getattr(head, 'mask_head', None), nn.ModuleList):
             return forward(features, proposals, *args, **kwargs)
-        # A cascade would predict a mask of each proposal. Here it predicts those of the first boxes, as other
-        # heads of mmdet do; all published numbers are of that.
+        # A cascade would predict a mask for every proposal. Here it does so for the first boxes only, as
+        # mmdet's other heads do; all published numbers were counted that way.
         boxes = torch.cat([result.bboxes for result in proposals])[:_MASKS]
         rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
         with replaced(head, mask_head=None):
@@ -172,7 +177,7 @@ def _note_proposals(model: nn.Module) -> list[str]:
 
 
 def _module_costs(model: nn.Module, counts: Counts) -> Iterator[ModuleCost]:
-    """Each module with all modules inside it."""
+    """The cost of each module, with all modules inside it."""
     multiply_adds = [(name, number) for (name, _), number in counts.multiply_adds.items()]
     sizes = multiply_adds, counts.elements.items(), counts.bytes.items()
     for name, module in model.named_modules():

@@ -1,10 +1,10 @@
 """Which operations are counted, and which count as nothing.
 
 PyTorch's ``FlopCounterMode`` knows convolutions, matrix products and most forms of attention. `FORMULAS`
-adds the matrix products and the attention it lacks, and this package's own operators. By convention all else
-that does a few operations per element counts as nothing: elementwise operations, activations, norms, pooling,
-resizing, reductions, sorting, and moving or creating data. (mmengine's counter adds a few for norms and
-resizing, 0.5 G of 267 for a Mask R-CNN.) What is in neither list is named in the report.
+adds the matrix products and the attention it lacks, and this package's own operators. By convention,
+everything else that does a few operations per element counts as nothing: elementwise operations, activations,
+norms, pooling, resizing, reductions, sorting, and moving or creating data. (mmengine's counter adds a little
+for norms and resizing, 0.5 G of 267 for a Mask R-CNN.) The report names what is in neither list.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ aten = torch.ops.aten
 ours = getattr(torch.ops, NAMESPACE)
 Shape = Sequence[int]
 
-# Norms and activations; pooling, resizing; reductions, sorting; moving; creating. Of PyTorch's elementwise
-# operations those that torch 2.1 does not tag as such.
+# Norms and activations; pooling, resizing; reductions, sorting; moving; creating. Elementwise operations are
+# listed only where torch 2.1 does not tag them as such.
 _FREE = re.compile(
     r"""
     \w*norm\w* | \w*softmax | native_dropout | glu | floor_divide | log_sigmoid_forward
@@ -44,7 +44,7 @@ _FREE = re.compile(
     re.VERBOSE,
 )
 _OURS_FREE = {'pool_tokens', 'pool_tokens_whole', 'pool_grid', 'pool_grid_whole', 'bounded_update'}
-# they return their input under another shape, and their schema does not say so
+# they return their input in another shape, but their schema does not say so
 _UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
 
 
@@ -56,12 +56,12 @@ def is_free(function: torch._ops.OpOverload) -> bool:
         return True
     if function.namespace == NAMESPACE:
         return _name(function) in _OURS_FREE
-    # zero_ is zero in place, and _softmax what softmax dispatches to
+    # zero_ is zero in place, and softmax dispatches to _softmax
     return function.namespace == 'aten' and bool(_FREE.fullmatch(_name(function).strip('_')))
 
 
 def is_view(function: torch._ops.OpOverload) -> bool:
-    """Whether an operation only gives another shape to its input."""
+    """Whether an operation only gives its input another shape."""
     if torch.Tag.inplace_view in function.tags:
         return True
     schema = function._schema
@@ -80,7 +80,7 @@ def fresh_outputs(function: torch._ops.OpOverload, output: Any) -> list[torch.Te
 
 
 def _is_pointwise(function: torch._ops.OpOverload) -> bool:
-    """PyTorch tags elementwise operations, but of some only the form that is not in place."""
+    """Whether it is elementwise. PyTorch tags such operations, some only in the form that is not in place."""
     forms = [function]
     original = getattr(aten, _name(function).rstrip('_'), None)
     if function.namespace == 'aten' and original is not None:

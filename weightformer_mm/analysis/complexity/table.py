@@ -25,7 +25,7 @@ def render(name: str, results: Sequence[Complexity], style: str, depth: int = 2)
 
     Args:
         name: what was measured, for the headings.
-        results: one for each shape.
+        results: one per shape.
         style: 'table', 'markdown' or 'json'.
         depth: levels of modules below the model.
     """

@@ -1,1 +1,1 @@
-"""Is a data set as the config says, before a training finds out?"""
+"""Does a data set match the config? Checked before training would find out."""

@@ -23,10 +23,10 @@ _OTHER_CLASSES = {'backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher'}
 def check_classes(cfg: Config, model: nn.Module, splits: Sequence[str]) -> None:
     """Compare the heads of a built model with the data sets of the config, without reading annotations.
 
-    ``check_classes = False`` in the config leaves it out, for a head whose classes are others on purpose.
+    ``check_classes = False`` in the config skips this, for a head whose classes differ on purpose.
 
     Raises:
-        UserError: the numbers differ; names the head and the data set.
+        UserError: the numbers differ; the message names the head and the data set.
     """
     if cfg.get('check_classes', True):
         for problem in class_problems(cfg, model, splits):
@@ -34,7 +34,7 @@ def check_classes(cfg: Config, model: nn.Module, splits: Sequence[str]) -> None:
 
 
 def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[str]:
-    """A line for each data set whose number of classes is not that of a head; it names the first of them."""
+    """A line for each data set whose number of classes differs from that of a head; names the first head."""
     for split in splits:
         loader, place = cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader.dataset'
         for inner, node in innermost_datasets(loader.get('dataset'), place):
@@ -52,13 +52,14 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
 
 
 def build_unloaded(node: dict) -> Any:
-    """The data set of a config, if possible without its annotations.
+    """Build the data set of a config, if possible without its annotations.
 
-    A UserError says that its class names or colours contradict those of its type.
+    Raises:
+        UserError: its class names or colours contradict those of its type.
     """
     try:
         return DATASETS.build({**node, 'lazy_init': True})
-    except TypeError as error:  # not one of mmengine's
+    except TypeError as error:  # not one of mmengine's data sets
         if 'lazy_init' not in str(error):
             raise
         return DATASETS.build(dict(node))
@@ -70,7 +71,7 @@ def build_unloaded(node: dict) -> Any:
 
 
 def classes_of(dataset: Any) -> Sequence[str] | None:
-    """Class names of a data set, None where it has none; a UserError if they are one string."""
+    """Class names of a data set; None if it has none; a UserError if they are a single string."""
     classes = dataset.metainfo.get('classes') if isinstance(dataset, BaseDataset) else None
     if isinstance(classes, str):
         raise UserError(
@@ -83,10 +84,10 @@ def classes_of(dataset: Any) -> Sequence[str] | None:
 def trained_meta(
     checkpoint: Mapping[str, Any], path: str | os.PathLike, model: nn.Module
 ) -> dict[str, Any] | None:
-    """Class names and colours of the data set that a checkpoint was trained with; None if it has none.
+    """Class names and colours of a checkpoint's training data set; None if the checkpoint has none.
 
     Raises:
-        UserError: they are not names and colours, or fewer than the classes of the model.
+        UserError: they are not names and colours, or fewer than the model's classes.
     """
     meta = checkpoint.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
@@ -103,7 +104,7 @@ def trained_meta(
 
 
 def _are(values: Any, kind: type | tuple[type, ...], least: int) -> bool:
-    """Whether the values are a sequence of ``least`` or more, each of this kind."""
+    """Whether ``values`` is a sequence of at least ``least`` values, all of this kind."""
     listed = isinstance(values, (list, tuple)) and len(values) >= least
     return listed and all(isinstance(value, kind) for value in values)
 

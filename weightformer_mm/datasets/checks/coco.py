@@ -18,7 +18,7 @@ from .report import Report
 def check_coco(report: Report, dataset: Any, evaluators: list[Any], everything: bool) -> None:
     """Check one of mmdet's data sets, built with ``lazy_init``, and the configs of its evaluators.
 
-    ``everything``: read every image instead of a sample.
+    With ``everything``, read every image instead of a sample.
     """
     own = os.path.abspath(dataset.ann_file)
     for path in (evaluator.get('ann_file') for evaluator in evaluators):
@@ -36,7 +36,7 @@ def check_coco(report: Report, dataset: Any, evaluators: list[Any], everything: 
         problems = [('no list of annotations to train on', own)]
     for problem in problems:
         report.error('annotation file', *problem)
-    if problems:  # the rest would stumble over it
+    if problems:  # the other checks would fail on them
         return
     names, categories = classes_of(dataset) or (), [c['name'] for c in content['categories']]
     report.looked('classes', len(names))

@@ -12,7 +12,7 @@ from ...errors import UserError
 from ..guards.images import NamedLoading, guard
 from .report import Report
 
-SAMPLE = 256  # images of a data set that are read unless all are
+SAMPLE = 256  # images read per data set unless all are
 
 
 def present_images(report: Report, items: Sequence[dict]) -> list[dict]:
@@ -34,7 +34,7 @@ def read_images(
 ) -> list[tuple[dict, tuple[int, int] | None]]:
     """Read images as the data set's own pipeline loads them; returns items with height and width.
 
-    Unless ``everything`` is to be read: at most :data:`SAMPLE`, evenly spread, of those that are ``present``.
+    Without ``everything``, reads at most :data:`SAMPLE` of the ``present`` items, evenly spread.
     """
     chosen = present[:: 1 if everything else -(-len(present) // SAMPLE) or 1]
     report.looked('images read', len(chosen), total)
@@ -48,7 +48,7 @@ def read_images(
 
 
 def loader(dataset: Any, attribute: str) -> NamedLoading | None:
-    """The transform of the pipeline that loads the ``'image'``, or else what ``attribute`` says."""
+    """The pipeline's transform that loads the ``'image'``, or else what ``attribute`` names."""
     for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', []):
         loads_image = type(transform).__name__.startswith('LoadImage')
         if loads_image if attribute == 'image' else getattr(transform, attribute, False):
@@ -59,7 +59,7 @@ def loader(dataset: Any, attribute: str) -> NamedLoading | None:
 def read_all(
     report: Report, check: str, items: Sequence[Any], read: Callable[[Any], Any]
 ) -> list[tuple[Any, Any]]:
-    """Read the items in threads, with a progress bar; returns each that can be read with its result."""
+    """Read the items in threads, with a progress bar; returns the readable ones with their results."""
 
     def caught(item: Any) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Is the data set there, and would nothing be written over it? Asked before a model is built."""
+"""Is the data set there, and would nothing overwrite it? Checked before a model is built."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
     """Look for the files and folders that the data loaders and evaluators name.
 
     Args:
-        splits: of 'train', 'val' and 'test'; one without a data loader is skipped.
+        splits: some of 'train', 'val' and 'test'; a split without a data loader is skipped.
 
     Raises:
-        UserError: something is missing or a folder is empty; names the command that makes the data where
-            the config has it as ``prepare_data``. Or an evaluator would write over the data.
+        UserError: something is missing or a folder is empty; the message names the command that makes the
+            data if the config has it as ``prepare_data``. Or an evaluator would overwrite the data.
     """
     missing = [text for _, text in missing_data(cfg, splits)]
     if missing:
@@ -34,7 +34,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
             if evaluator.get(key):
                 option, target = f'{split}_evaluator.{key}', Path(evaluator[key])
                 refuse_data(cfg, splits, option, target)
-                for folder in _image_folders(cfg, splits):  # Cityscapes' remove all of the target
+                for folder in _image_folders(cfg, splits):  # Cityscapes metrics empty the target
                     if lies_in(folder, target):
                         raise UserError(
                             f'{option} {target}: {folder}, which is read, lies in it; choose another'
@@ -42,7 +42,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
 
 
 def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -> None:
-    """Raise UserError if ``target`` lies in a folder of images or labels, or is that of an annotation file.
+    """Raise UserError if ``target`` lies in a folder of images or labels, or is an annotation file's folder.
 
     The message begins with ``option``, which named the target.
     """
@@ -53,7 +53,7 @@ def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -
 
 
 def missing_data(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Split and description of each file or folder that is missing, and of each folder that is empty."""
+    """Split and description of each missing file or folder, and of each empty folder."""
     seen = set()
     for place, path in _needed(cfg, splits):
         split, empty = place.partition('_')[0], path.is_dir() and not any(path.iterdir())
@@ -67,7 +67,7 @@ def _image_folders(cfg: Config, splits: Sequence[str]) -> list[Path]:
 
 
 def _needed(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Place in the config and path of each file and folder that is read from this file system."""
+    """For each file and folder that is read from this file system: its place in the config, and its path."""
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
         for place, dataset in innermost_datasets(

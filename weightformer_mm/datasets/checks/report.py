@@ -14,32 +14,32 @@ _EXAMPLES = 3
 
 
 class BadData(UserError):
-    """A training on the data would fail or go wrong."""
+    """Training on the data would fail or go wrong."""
 
     exit_code = 1
 
 
 class Report:
-    """The findings of one data set, which ``title`` names for the reader."""
+    """The findings for one data set, which ``title`` names for the reader."""
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self._looked: dict[str, str] = {}  # check → how much of the data it saw
+        self._looked: dict[str, str] = {}  # check → how much data it looked at
         self._findings: dict[tuple[str, str, str], list[str]] = {}  # level, check, what → where
 
     def looked(self, check: str, number: int, whole: int | None = None) -> None:
-        """Note that ``check`` looked at ``number`` things, of ``whole`` in all."""
+        """Record that ``check`` looked at ``number`` things out of ``whole``."""
         self._looked[check] = f'{number}' if whole in (None, number) else f'{number} of {whole}'
 
     def _add(self, level: str, check: str, what: str, where: str = '') -> None:
         self._findings.setdefault((level, check, what), []).append(where)
 
-    error = partialmethod(_add, ERROR)  # makes a training fail or go wrong
-    warning = partialmethod(_add, WARNING)  # a training ignores it, and a user should know
+    error = partialmethod(_add, ERROR)  # makes training fail or go wrong
+    warning = partialmethod(_add, WARNING)  # training ignores it, but a user should know
     note = partialmethod(_add, NOTE)
 
     def count(self, level: str) -> int:
-        """Number of kinds of findings of a level."""
+        """Number of different findings at a level."""
         return sum(kind == level for kind, _, _ in self._findings)
 
     def show(self) -> None:

@@ -1,4 +1,4 @@
-"""Checks of mmseg's data sets: images with a label image each."""
+"""Checks of mmseg's data sets: images, each with a label image."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..guards.images import LabelRange, histogram
 from .images import loader, present_images, read_all, read_images
 from .report import Report
 
-_PLAIN_MODES = ('1', 'L', 'P')  # of Pillow: one byte for a pixel
+_PLAIN_MODES = ('1', 'L', 'P')  # of Pillow: one byte per pixel
 
 
 def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
-    """Check one of mmseg's data sets; arguments as of :func:`check_coco`."""
+    """Check one of mmseg's data sets; arguments as in :func:`check_coco`."""
     items = dataset.load_data_list()
     report.looked('images', len(items))
     if not items:
@@ -50,8 +50,8 @@ def _check_labels(report: Report, dataset: Any, items: list[tuple[dict, Any]], t
         labels = load({**item, 'seg_fields': []})['gt_seg_map']
         with Image.open(item['seg_map_path']) as image:
             mode = image.mode
-        if mode not in _PLAIN_MODES:  # mmseg would cut the pixels to a byte without a word
-            return [], f'pixels of the kind {mode}; a label image has one byte for each, a class'
+        if mode not in _PLAIN_MODES:  # mmseg would silently cut the pixels to a byte
+            return [], f'pixels of mode {mode}; a label image has one byte per pixel, its class'
         counts = histogram(labels)[: allowed.classes] if labels.ndim == 2 else ()
         return np.flatnonzero(counts).tolist(), allowed.problem(labels, shape)
 

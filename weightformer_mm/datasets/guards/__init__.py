@@ -1,1 +1,1 @@
-"""Files of a data set that are looked at while a training reads them, and named when they are bad."""
+"""Guards check the files of a data set while training reads them, and name a bad file."""

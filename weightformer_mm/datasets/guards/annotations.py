@@ -1,4 +1,4 @@
-"""What a COCO annotation file must hold; a file that would be read wrongly is refused while it is read."""
+"""What a COCO annotation file must hold; reading refuses a file that would be misread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...errors import UserError
 from ...utils.patches import replaced
 from .images import inner_datasets
 
-# without these mmdet and pycocotools raise a KeyError, often only after the training has begun
+# without these, mmdet and pycocotools raise a KeyError, often only after the training has begun
 _REQUIRED = {
     'images': ('id', 'width', 'height', 'file_name'),
     'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
@@ -24,7 +24,7 @@ Problems = Iterator[tuple[str, str]]  # what is wrong, and where
 
 
 def fatal_problems(content: Any) -> Problems:
-    """What a training would fail on, or get wrong in silence."""
+    """What training would fail on, or silently get wrong."""
     yield from list(_missing_parts(content)) or repeated_ids(content)
 
 
@@ -34,7 +34,7 @@ def _missing_parts(content: Any) -> Problems:
         yield 'not a COCO annotation file', f'a JSON {type(content).__name__}, not an object'
         return
     for part, keys in _REQUIRED.items():
-        if part == 'annotations' and part not in content:  # images alone, as COCO's test-dev
+        if part == 'annotations' and part not in content:  # only images, as in COCO's test-dev
             continue
         entries = content.get(part)
         if not isinstance(entries, list):
@@ -59,7 +59,7 @@ def _is_box(box: Any) -> bool:
 
 
 def repeated_ids(content: dict) -> Problems:
-    """Ids that two entries have. Of two such images, pycocotools keeps one, with the annotations of both."""
+    """Ids shared by two entries. Of two such images, pycocotools keeps one, with the annotations of both."""
     for part in _REQUIRED:
         for number, count in Counter(entry['id'] for entry in content.get(part, ())).items():
             if count > 1:
@@ -67,13 +67,13 @@ def repeated_ids(content: dict) -> Problems:
 
 
 def file_name(image: dict) -> str:
-    """Path of an image below the image folder, as mmdet finds it."""
+    """Path of an image below the image folder, as mmdet determines it."""
     of_lvis = (image.get('coco_url') or '').replace('http://images.cocodataset.org/', '')
     return image.get('file_name', of_lvis)
 
 
 def class_problems(classes: Sequence[str], categories: Sequence[str]) -> Problems:
-    """Classes that are not the categories of the file, in its order: mmdet numbers what it finds there."""
+    """Classes that are not categories of the file, or not in its order: mmdet numbers them in file order."""
     for name in classes:
         if name not in categories:
             close = [c for c in categories if c.casefold().strip() == name.casefold().strip()]
@@ -89,7 +89,7 @@ def class_problems(classes: Sequence[str], categories: Sequence[str]) -> Problem
 
 
 def box_problem(entry: dict, image: dict) -> str | None:
-    """Why a box teaches nothing or is doubtful; mmdet ignores all but those that reach outside."""
+    """Why a box is useless or doubtful; mmdet ignores all such boxes except those partly outside."""
     x, y, width, height = entry['bbox']
     if width < 1 or height < 1 or entry['area'] <= 0:
         return 'less than a pixel wide or high, or of no area: ignored'
@@ -104,8 +104,8 @@ def box_problem(entry: dict, image: dict) -> str | None:
 def checked_coco_files(problems: Callable[[Any], Problems] = fatal_problems) -> Iterator[None]:
     """Inside, each file that pycocotools reads is checked before it is indexed, without parsing it twice.
 
-    ``problems`` finds what is wrong in parsed JSON, by default all that makes a training fail. A UserError
-    names the file that has one, or is not JSON.
+    ``problems`` finds what is wrong in parsed JSON, by default everything that makes training fail. A
+    UserError names a file that has a problem or is not JSON.
     """
     try:
         from pycocotools.coco import COCO
@@ -134,7 +134,7 @@ def checked_coco_files(problems: Callable[[Any], Problems] = fatal_problems) -> 
 def check_categories(dataset: Any) -> None:
     """Refuse a built COCO data set if some of its classes are not categories of its annotation file.
 
-    mmdet numbers the categories that it finds: every class after the missing one would get another number.
+    mmdet numbers the categories that it finds: every class after a missing one would get a wrong number.
     """
     for inner in inner_datasets(dataset):
         classes = (getattr(inner, 'metainfo', None) or {}).get('classes') or ()

@@ -1,4 +1,4 @@
-"""An image or label image that cannot be used is named with its path, in whichever process it is loaded."""
+"""Errors about an unusable image or label image name its path, in whichever process loads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...errors import UserError
 
 
 def image_problem(path: str) -> str | None:
-    """Why an image file cannot be read; None where it can be, or is not on disk but elsewhere."""
+    """Why an image file cannot be read; None if it can, or if it is not on disk."""
     if '://' in path:
         return None
     try:
@@ -34,9 +34,9 @@ def image_problem(path: str) -> str | None:
 
 
 def cut_off(path: str) -> bool:
-    """Whether a JPEG file ends before its image does: older OpenCV fills the rest with grey.
+    """Whether a JPEG file ends before its image does; older versions of OpenCV fill the rest with grey.
 
-    False for a file that is not on disk: a backend of mmengine (petrel, lmdb) may have it under such a path.
+    False for a file that is not on disk: one of mmengine's backends (petrel, lmdb) may have that path.
     """
     if not path.lower().endswith(('.jpg', '.jpeg')) or not os.path.isfile(path):
         return False
@@ -44,13 +44,13 @@ def cut_off(path: str) -> bool:
         file.seek(max(file.seek(0, os.SEEK_END) - 2, 0))
         if (
             file.read() == b'\xff\xd9'
-        ):  # as nearly all end; others may have something behind the image
+        ):  # as nearly all files end; others may have something after the image
             return False
     try:
         with Image.open(path) as image:
             image.load()
     except (OSError, Image.DecompressionBombError) as error:
-        return isinstance(error, OSError)  # else it did not look
+        return isinstance(error, OSError)  # otherwise Pillow did not look
     return False
 
 
@@ -70,7 +70,7 @@ class LabelRange:
 
     @classmethod
     def of(cls, dataset: Any) -> LabelRange | None:
-        """That of one of mmseg's data sets; None for others, and where there are no class names."""
+        """The range of one of mmseg's data sets; None for other data sets, or without class names."""
         shifted = getattr(dataset, 'reduce_zero_label', None)
         classes = None if shifted is None else dataset.metainfo.get('classes')
         return (
@@ -98,7 +98,7 @@ class LabelRange:
 
 
 def histogram(labels: np.ndarray) -> np.ndarray:
-    """Number of pixels of each label from 0 on; ``(256,)`` for the bytes that mmseg loads."""
+    """Number of pixels of each label, from 0; ``(256,)`` for the bytes that mmseg loads."""
     if labels.dtype == np.uint8:  # several times as fast as numpy
         return cv2.calcHist([labels], [0], None, [256], [0, 256])[:, 0]
     return np.bincount(labels.reshape(-1).astype(np.int64))
@@ -107,8 +107,8 @@ def histogram(labels: np.ndarray) -> np.ndarray:
 class NamedLoading:
     """A loading transform of mmcv, mmdet or mmseg whose failures name the file.
 
-    The libraries raise an AssertionError, cv2.error, OSError or AttributeError, most of them without a path.
-    ``labels``: what the label image may hold, where the transform loads one.
+    The libraries raise an AssertionError, cv2.error, OSError or AttributeError, mostly without a path.
+    ``labels`` is what the label image may hold, if the transform loads one.
     """
 
     def __init__(self, transform: Any, labels: LabelRange | None = None) -> None:
@@ -131,7 +131,7 @@ class NamedLoading:
 
 
 def name_unreadable_images(dataset: Any) -> None:
-    """Put :class:`NamedLoading` around the loading transforms of a data set and of those inside it."""
+    """Wrap the loading transforms of a data set, and of those inside it, in :class:`NamedLoading`."""
     for inner in inner_datasets(dataset):
         transforms = getattr(getattr(inner, 'pipeline', None), 'transforms', None)
         if isinstance(transforms, list):
@@ -148,7 +148,7 @@ def inner_datasets(dataset: Any) -> Iterator[Any]:
 
 
 def guard(transform: Any, labels: LabelRange | None = None) -> Any:
-    """``transform`` itself, or :class:`NamedLoading` around it if it loads files."""
+    """``transform`` itself, wrapped in :class:`NamedLoading` if it loads files."""
     if not type(transform).__name__.startswith('Load'):
         return transform
     return NamedLoading(transform, labels if getattr(transform, 'with_seg', False) else None)

@@ -1,1 +1,1 @@
-"""Shapes: generated pictures for instance and semantic segmentation, in COCO and ADE20K form."""
+"""Shapes: generated pictures for instance and semantic segmentation, in the formats of COCO and ADE20K."""

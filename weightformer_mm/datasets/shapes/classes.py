@@ -15,20 +15,20 @@ PALETTE = (
 SEG_CLASSES = ('background', *CLASSES)
 SEG_PALETTE = ((90, 90, 90), *PALETTE)
 
-# ContextShapes: the class of an object is its shape and the colour of a cue elsewhere in the picture.
+# ContextShapes: an object's class combines its shape and the colour of a cue elsewhere in the picture.
 CONTEXT_KINDS = ('disk', 'cross')
 CUES = ('red', 'blue')
 CONTEXT_CLASSES = tuple(f'{kind}_{cue}' for kind in CONTEXT_KINDS for cue in CUES)
 CONTEXT_SEG_CLASSES = ('background', *CONTEXT_CLASSES)
 CONTEXT_SEG_PALETTE = ((90, 90, 90), (230, 60, 60), (65, 110, 230), (250, 150, 30), (60, 180, 200))
 
-# Label PNGs follow ADE20K: 0 means "other", never used here; reduce_zero_label=True drops it. The objects
-# have their category id more.
+# Label PNGs follow ADE20K: 0 means "other", which is never used here; reduce_zero_label=True drops it. An
+# object's label is BACKGROUND_LABEL plus its category id.
 BACKGROUND_LABEL = 1
 
 
 def category_id(kind: str, cue: str | None = None) -> int:
-    """COCO category id of a kind (of a kind under a cue), from 1 on."""
+    """COCO category id, from 1, of a kind, or of a kind with a cue."""
     if cue is not None:
         return CONTEXT_CLASSES.index(f'{kind}_{cue}') + 1
     return CLASSES.index(kind) + 1

@@ -1,7 +1,7 @@
-"""ContextShapes: what an object is depends on a cue that no local network sees from it.
+"""ContextShapes: an object's class depends on a cue that no local network can see from the object.
 
-A picture bears a reddish or a bluish mark at one of its four sides, and its objects lie near the opposite
-side. The class of an object is its shape and the colour of the mark; nothing else tells the colour.
+A picture has a reddish or a bluish mark at one of its four sides, and its objects lie near the opposite
+side. The class of an object combines its shape and the colour of the mark; nothing else tells the colour.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .layout import Canvas
 from .outlines import ObjectSpec
 from .paint import Paint, octave_noise
 
-# Of the micro pyramid with static strategies, stages 0 and 1 and a 1x1 head on both:
+# Reach of the micro pyramid with static strategies, stages 0 and 1 and a 1x1 head on both;
 # projects/context/reach.py computes it from the network.
 STATIC_REACH = 56
 BAND_SHARES = (0.15, 0.20)  # of the picture's area
@@ -42,14 +42,14 @@ class ContextRules:
     Attributes:
         reach: every pixel of an object is farther than this from the mark, in pixels along the axis
             between the two.
-        cue_area: share of the picture's area of a square marker; None: a band of 15 to 20 % along a side.
+        cue_area: a square mark's share of the picture's area; None: a band of 15 to 20 % along a side.
     """
 
     reach: int = STATIC_REACH
     cue_area: float | None = None
 
     def check(self, size: int) -> None:
-        """Raise a UserError unless pictures of ``size`` x ``size`` pixels can hold mark and objects."""
+        """Raise a UserError unless a picture of ``size`` x ``size`` pixels has room for mark and objects."""
         most = size - math.floor(BAND_SHARES[1] * size) - MIN_ROOM
         if not 0 <= self.reach <= most:
             raise UserError(
@@ -79,14 +79,14 @@ class Mark:
 
 
 def marker_side(size: int, cue_area: float) -> int:
-    """Side in pixels of a square marker of this share of the picture's area."""
+    """Side in pixels of a square mark with this share of the picture's area."""
     return round(math.sqrt(cue_area) * size)
 
 
 def draw_context(
     rng: Generator, size: int, rules: ContextRules
 ) -> tuple[Mark, tuple[ObjectSpec, ...]]:
-    """Mark and objects of a picture, at a random one of its four sides and at the opposite one."""
+    """The mark, at a random side of a picture, and the objects, at the opposite side."""
     least, most = (share * size for share in BAND_SHARES)
     depth = int(rng.integers(math.ceil(least), math.floor(most) + 1))
     mark = Mark(0, 0, size, depth)
@@ -102,7 +102,7 @@ def draw_context(
 
 
 def _draw_objects(rng: Generator, size: int, first: int) -> list[ObjectSpec]:
-    """One to three objects from row ``first`` on."""
+    """One to three objects, in row ``first`` or below."""
     room = min(size - first, MAX_SIZE / OBJECT_SIZES[1] * size)
     canvas = Canvas()
     count = rng.integers(1, MAX_OBJECTS + 1)

@@ -1,4 +1,4 @@
-"""Which objects stand where: the composition of one picture, independent of its resolution."""
+"""Which object is where: the composition of one picture, independent of its resolution."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .outlines import ObjectSpec, coverage, place
 MIN_SIZE = 1 / 14  # greatest extent, relative to the picture's side
 MAX_SIZE = 8 / 14
 MIN_OBJECTS, MAX_OBJECTS = 2, 6
-SINGLE_SIZES = (0.5, 0.85)  # of the object where a picture holds one alone
+SINGLE_SIZES = (0.5, 0.85)  # of the object in a picture with only one
 SINGLE_OFFSET = 0.08  # greatest distance of its centre from the picture's, along each axis
-MIN_BACKGROUND = 0.35  # share of the picture no object may take
+MIN_BACKGROUND = 0.35  # share of the picture that stays free of objects
 OVERLAP_WISH = 0.6  # probability that an object is put next to or onto an earlier one
 
 _GRID = 256  # side of the raster on which visibility is judged
@@ -23,12 +23,12 @@ _SIZES_PER_OBJECT = 6
 
 
 def visible_floor(size: float) -> float:
-    """Least share of an object's area that must stay visible: the smaller it is, the larger."""
+    """Least share of an object's area that must stay visible: larger for smaller objects."""
     return float(np.interp(size / MIN_SIZE, [1, 3], [0.9, 0.65]))
 
 
 class Canvas:
-    """The objects placed so far, with what is still seen of each."""
+    """The objects placed so far, and the part of each that is still visible."""
 
     def __init__(self) -> None:
         self.specs: list[ObjectSpec] = []
@@ -86,7 +86,7 @@ def draw_layout(rng: Generator) -> tuple[ObjectSpec, ...]:
 
 
 def draw_single(rng: Generator) -> tuple[ObjectSpec]:
-    """One large object near the middle, all of it inside the picture."""
+    """One large object near the middle, entirely inside the picture."""
     kind = CLASSES[rng.integers(len(CLASSES))]
     while True:
         size = rng.uniform(*SINGLE_SIZES)

@@ -1,4 +1,4 @@
-"""The files of a set: pictures, label PNGs, COCO JSON and, of single objects, lists of classes."""
+"""The files of a set: pictures, label PNGs, COCO JSON and, for single objects, lists of classes."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class ShapesConfig:
     Attributes:
         train, val: numbers of pictures.
         size: side of a picture in pixels.
-        seed: another one gives another set.
+        seed: a different seed gives a different set.
         single: one object per picture.
-        context: ContextShapes, see `context`.
-        reach: of ContextShapes, the distance in pixels that every object keeps from the mark.
-        cue_area: of ContextShapes, share of the picture of a small marker; None: a band.
+        context: make ContextShapes, see `context`.
+        reach: in ContextShapes, the distance in pixels that every object keeps from the mark.
+        cue_area: in ContextShapes, a small mark's share of the picture; None: a band.
 
     Raises:
         UserError: a value is out of range.
@@ -79,7 +79,7 @@ def make_shapes(
         for split in SPLITS:
             yield from _write_split(folder, split, config)
 
-    # the manifest states the values of a kind of set only where it is chosen
+    # the manifest states the options of a kind of set only if that kind is chosen
     unused = () if config.context else ('context', 'reach', 'cue_area')
     unused += () if config.single else ('single',)
     parameters = {name: value for name, value in asdict(config).items() if name not in unused}
@@ -99,7 +99,7 @@ def _write_split(folder: Path, split: str, config: ShapesConfig) -> Iterator[Non
         size = {'width': config.size, 'height': config.size}
         images.append({'id': index, 'file_name': file_name, **size})
         for number, spec in enumerate(sample.objects, start=1):
-            # From 1 on: COCO's evaluator takes an annotation of id 0 for "no match".
+            # Starts at 1: COCO's evaluator takes annotation id 0 to mean "no match".
             identity = {'id': len(annotations) + 1, 'image_id': index}
             category = {'category_id': category_id(spec.kind, sample.cue)}
             annotations.append({**identity, **category, **_outline(sample.instances == number)})
@@ -118,7 +118,7 @@ def _write_split(folder: Path, split: str, config: ShapesConfig) -> Iterator[Non
 
 
 def _outline(seen: np.ndarray) -> dict:
-    """What COCO states of a bool ``(H, W)`` mask, as a compressed run-length code."""
+    """COCO's description of a bool ``(H, W)`` mask, as a compressed run-length code."""
     code = coco_mask.encode(np.asfortranarray(seen, dtype=np.uint8))
     return {
         'bbox': coco_mask.toBbox(code).tolist(),

@@ -27,7 +27,7 @@ def _radial(radii: np.ndarray) -> np.ndarray:
 
 
 def _cross(arm: float) -> np.ndarray:
-    """Plus sign with arms of length 1 and of half width ``arm``: a quarter turn on, y is what x was."""
+    """Plus sign with arms of length 1 and half-width ``arm``; y is x a quarter turn later."""
     x = np.array([1, 1, arm, arm, -arm, -arm, -1, -1, -arm, -arm, arm, arm])
     return np.stack([x, np.roll(x, 3)], axis=1)
 
@@ -38,7 +38,7 @@ def _scaled(*parts: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(part / extent for part in parts)
 
 
-# Contours of each kind, (N, 2) as x, y around the origin; a second one is a hole.
+# Contours of each kind, (N, 2), as x, y around the origin; the second one is a hole.
 _CONTOURS = {
     'disk': _scaled(_radial(np.ones(96))),
     'ring': _scaled(_radial(np.ones(96)), _radial(np.full(96, 0.54))),
@@ -57,7 +57,7 @@ def place(spec: ObjectSpec, size: int) -> tuple[np.ndarray, ...]:
 
 
 def coverage(parts: tuple[np.ndarray, ...], size: int) -> tuple[tuple[slice, slice], np.ndarray]:
-    """Share of each pixel inside contours, in the window of the picture that they touch.
+    """Share of each pixel that is inside the contours, for the window of the picture that they touch.
 
     Args:
         parts: contours in pixels; pixel ``(x, y)`` spans ``[x, x + 1) x [y, y + 1)``.

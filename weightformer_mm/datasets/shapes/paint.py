@@ -10,10 +10,10 @@ import numpy as np
 from numpy.random import Generator
 
 _CANDIDATES = 512
-OBJECT_TO_BACKGROUND = 45.0  # least distances in Lab
+OBJECT_TO_BACKGROUND = 45.0  # this and those below: least distances in Lab
 OBJECT_TO_OBJECT = 40.0
 ACCENT_TO_BACKGROUND = 35.0
-ACCENT_TO_BASE = 18.0  # wished for, give or take 6
+ACCENT_TO_BASE = 18.0  # desired, give or take 6
 ACCENT_TO_OBJECT = 28.0
 
 
@@ -24,7 +24,7 @@ class Paint(NamedTuple):
     accent: np.ndarray
 
     def mixed(self, weight: np.ndarray) -> np.ndarray:
-        """``(H, W, 3)`` of the base where ``weight``, ``(H, W)``, is 0, and of the accent where it is 1."""
+        """``(H, W, 3)``: the base where ``weight``, ``(H, W)``, is 0, and the accent where it is 1."""
         return self.base + (self.accent - self.base) * weight[..., None]
 
 
@@ -42,7 +42,7 @@ def _distances(lab: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _pick(candidates: np.ndarray, shortfall: np.ndarray) -> np.ndarray:
-    """The first candidate that meets every wish, else the one that misses by least."""
+    """The first candidate that meets every wish, else the one that misses by the least."""
     return candidates[int(np.argmin(np.maximum(shortfall, 0)))]
 
 
@@ -110,8 +110,8 @@ def gradient(rng: Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.clip(0.5 + u, 0, 1)
 
 
-# A texture gets local coordinates u, v, float32 and -0.5..0.5 over the object's greatest extent
-# (up to sqrt(2) times that in the window's corners), and returns weights of their shape.
+# A texture takes local coordinates u, v: float32, -0.5..0.5 over the object's greatest extent (up to
+# sqrt(2) times that in the window's corners). It returns weights of their shape.
 TEXTURES = {
     texture.__name__: texture for texture in (plain, stripes, checks, dots, rings, marble, gradient)
 }

@@ -15,7 +15,7 @@ from .layout import draw_layout, draw_single
 from .outlines import ObjectSpec
 
 SPLITS = ('train', 'val')
-# pictures of one object, and those with a mark, draw from streams of their own
+# pictures of one object, and pictures with a mark, draw from their own random streams
 _SINGLE_KEY, _CONTEXT_KEY, _CUE_KEY = 1, 2, 3
 _GRAIN = 2.0  # standard deviation of the pixel noise, in grey levels
 
@@ -29,8 +29,8 @@ class Sample:
         instances: int32 ``(size, size)``: ``k + 1`` where ``objects[k]`` is seen, 0 elsewhere.
         labels: uint8 ``(size, size)``, values as in the label PNGs.
         objects: from back to front; each has at least one pixel in ``instances``.
-        mark: of ContextShapes, the coloured rectangle.
-        cue: of ContextShapes, its colour, which is a part of every object's class.
+        mark: in ContextShapes, the coloured rectangle.
+        cue: in ContextShapes, its colour, which is part of every object's class.
     """
 
     image: np.ndarray
@@ -51,7 +51,7 @@ def _streams(seed: int, split: str, index: int, key: int | None = None) -> tuple
 def _local_coordinates(
     spec: ObjectSpec, angle: float, window: tuple[slice, slice], size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixel centres of a window in the object's frame turned by ``angle``, in units of its size."""
+    """Pixel centres of a window in the object's frame, turned by ``angle``, in units of the object's size."""
     y, x = ((np.arange(axis.start, axis.stop, dtype=np.float32) + 0.5) / size for axis in window)
     x, y = x[None] - spec.center[0], y[:, None] - spec.center[1]
     cos, sin = np.cos(angle) / spec.size, np.sin(angle) / spec.size
@@ -61,7 +61,7 @@ def _local_coordinates(
 def _shade(
     rng: Generator, u: np.ndarray, v: np.ndarray, inside: np.ndarray, rim: float
 ) -> np.ndarray:
-    """Light from one side, a dark edge of width ``rim`` pixels: factors of the shape of ``u``."""
+    """Light from one side and a dark edge ``rim`` pixels wide: factors with the shape of ``u``."""
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.35)
     light = 1 + strength * (np.cos(angle) * u + np.sin(angle) * v)
     padded = cv2.copyMakeBorder(inside.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
@@ -99,18 +99,18 @@ def render_sample(
     single: bool = False,
     context: ContextRules | None = None,
 ) -> Sample:
-    """Draw sample ``index`` of a split; the result depends on the arguments alone.
+    """Draw sample ``index`` of a split; the result depends only on the arguments.
 
-    Another ``size`` gives the same composition at another resolution, except with ``context``, whose
-    distances are in pixels.
+    Another ``size`` gives the same composition at another resolution, except with ``context``, which
+    measures distances in pixels.
 
     Args:
         seed: non-negative seed of the whole set.
         split: ``'train'`` or ``'val'``.
-        index: number of the sample in its split, from 0 on.
+        index: number of the sample in its split, from 0.
         size: side of the square picture in pixels.
-        single: one large object near the middle instead of two to six, in a picture of its own.
-        context: objects of ContextShapes and their mark instead.
+        single: draw one large object near the middle instead of two to six, in a picture of its own.
+        context: draw objects of ContextShapes and their mark instead.
     """
     key = _CONTEXT_KEY if context else _SINGLE_KEY if single else None
     layout_rng, color_rng, texture_rng, grain_rng = _streams(seed, split, index, key)
@@ -119,7 +119,7 @@ def render_sample(
     image = paint.draw_ground(texture_rng, size, ground)
     if context is not None:
         mark, objects = draw_context(layout_rng, size, context)
-        # Streams of its own: nothing else in the picture depends on the cue.
+        # Separate streams: nothing else in the picture depends on the cue.
         cue_rng, tone_rng, *_ = _streams(seed, split, index, _CUE_KEY)
         cue = draw_cue(cue_rng)
         paint_mark(tone_rng, image, mark, cue)

@@ -1,3 +1,3 @@
-"""Hooks of a training: its checkpoints, and its end when it diverges."""
+"""Training hooks: checkpoints, and stopping when training diverges."""
 
 from . import checkpoint, training  # noqa: F401

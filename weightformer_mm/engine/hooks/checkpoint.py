@@ -1,4 +1,4 @@
-"""mmengine's checkpoints, where the old one goes only when the new one is there."""
+"""mmengine's checkpoints, but an old one is removed only once the new one is there."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .training import stop_if_not_finite
 
 
 class KeepingCheckpointHook(CheckpointHook):
-    """``CheckpointHook`` that loses no checkpoint to a kill or a full disk, and removes its own files alone.
+    """``CheckpointHook`` that loses no checkpoint to a kill or a full disk, and removes only its own files.
 
-    An outdated checkpoint goes when the new one is whole, on the disk and noted. Paths that a resumed
-    checkpoint holds count only if they lead into this folder. Weights that are not finite stay unsaved, and
-    raise RunFailed. With ``save_best``, a resumed run first evaluates weights that were saved and perhaps not
-    evaluated.
+    An outdated checkpoint is removed once the new one is complete, on the disk and noted. Paths in a resumed
+    checkpoint count only if they lead into this folder. Weights that are not finite raise RunFailed and are
+    not saved. With ``save_best``, a resumed run first evaluates weights that may not have been evaluated
+    after they were saved.
     """
 
     def before_train(self, runner: Any) -> None:
@@ -31,7 +31,7 @@ class KeepingCheckpointHook(CheckpointHook):
             runner.val_loop.run()
 
     def after_train(self, runner: Any) -> None:
-        # what mmengine publishes, if it is asked to
+        # mmengine publishes these, if asked to
         self.best_ckpt_path, self.best_ckpt_path_dict = None, {p: p for p in self._bests(runner)}
         super().after_train(runner)
 
@@ -61,7 +61,7 @@ class KeepingCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         if not self.save_best:
             return
-        # mmengine would remove the earlier one before it saves the next, if it knew of it
+        # mmengine would remove the earlier one before saving the next, if it knew about it
         self.best_ckpt_path, self.best_ckpt_path_dict = None, dict.fromkeys(self.key_indicators)
         earlier = self._bests(runner)
         super()._save_best_checkpoint(runner, metrics)
@@ -70,7 +70,7 @@ class KeepingCheckpointHook(CheckpointHook):
                 self._remove(path)
 
     def _take_turn(self, runner: Any, step: int) -> Sequence[str]:
-        """Note checkpoint ``step`` as kept, and give the paths of those that are kept no longer."""
+        """Note checkpoint ``step`` as kept, and return the paths of those no longer kept."""
         if self.max_keep_ckpts <= 0 or step in self.keep_ckpt_ids:
             return ()
         spare = max(0, len(self.keep_ckpt_ids) + 1 - self.max_keep_ckpts)
@@ -80,7 +80,7 @@ class KeepingCheckpointHook(CheckpointHook):
         return [self.file_backend.join_path(self.out_dir, name) for name in names]
 
     def _bests(self, runner: Any) -> set[str]:
-        """The best checkpoints so far, those in the folder of this run, whatever a resumed one names."""
+        """The best checkpoints so far that are in this run's folder, whatever paths a resumed one names."""
         info = runner.message_hub.runtime_info
         names = {Path(info[key]).name for key in info if key.startswith('best_ckpt')}
         pattern = checkpoint_pattern(self.filename_tmpl, 'best_.+_')
@@ -93,7 +93,7 @@ class KeepingCheckpointHook(CheckpointHook):
 
 
 def _stops_before_validation(runner: Any) -> bool:
-    """Whether the run continues from a checkpoint that was saved right before an evaluation."""
+    """Whether the run continues from a checkpoint saved right before an evaluation."""
     loop = runner.train_loop
     if runner.val_loop is None or not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
         return False

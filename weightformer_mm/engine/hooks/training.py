@@ -1,4 +1,4 @@
-"""Hooks of a training: the weights it starts with, its end when it diverges, checkpoints of plain values."""
+"""Training hooks: initial weights, stopping when training diverges, checkpoints of plain values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DIVERGED = (
 def stop_if_not_finite(model: nn.Module) -> None:
     """Raise RunFailed, in all processes, if a parameter or running statistic is not finite.
 
-    The loss would show it only in the next iteration.
+    The loss would not show it until the next iteration.
     """
     statistics = ((n, b) for n, b in model.named_buffers() if '.running_' in n)
     learned = (*model.named_parameters(), *statistics)
@@ -39,9 +39,9 @@ def stop_if_not_finite(model: nn.Module) -> None:
 
 
 class InitialWeightsHook(Hook):
-    """Hand the runner, and the hooks that come after, a whole model with the weights that were read.
+    """Give the runner and the later hooks a whole model's weights, with the checked ones in place.
 
-    mmengine would load them leniently.
+    mmengine itself would load them leniently.
     """
 
     priority = 'HIGHEST'
@@ -50,7 +50,7 @@ class InitialWeightsHook(Hook):
         self.weights = weights
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        # each process has only parts of a sharded model
+        # each process holds only parts of a sharded model
         is_sharded = isinstance(runner.model, FullyShardedDataParallel)
         own = {} if is_sharded else unwrapped(runner.model).state_dict()
         checkpoint.clear()
@@ -63,7 +63,7 @@ class InitialWeightsHook(Hook):
 class StopOnNonFiniteLossHook(Hook):
     """End the training with one clear line as soon as the loss is not finite.
 
-    The runner moves the loss to the CPU for its log anyway, so this costs nothing more.
+    The runner moves the loss to the CPU for its log anyway, so this costs nothing extra.
     """
 
     def after_train_iter(
@@ -82,7 +82,7 @@ class StopOnNonFiniteLossHook(Hook):
 class PlainCheckpointHook(Hook):
     """Keep checkpoints free of everything but tensors and plain Python values.
 
-    Any version of torch reads them with ``weights_only=True``. mmengine would store ``HistoryBuffer``
+    Every version of torch can read them with ``weights_only=True``. mmengine would store ``HistoryBuffer``
     objects, numpy scalars and functions of schedulers, which need an allow-list or unsafe loading.
     """
 
@@ -98,9 +98,9 @@ class PlainCheckpointHook(Hook):
 
 
 def to_plain(value: Any) -> Any:
-    """Numpy values and ``HistoryBuffer`` as tensors and plain Python, without functions of a dict.
+    """Turn numpy values and ``HistoryBuffer`` into tensors and plain Python, and drop functions from dicts.
 
-    A scheduler that resumes has its functions already. Other values stay as they are.
+    A scheduler that resumes already has its functions. Other values stay unchanged.
     """
     if isinstance(value, HistoryBuffer):
         log, count = (torch.as_tensor(part, dtype=torch.float64) for part in value.data)

@@ -1,3 +1,3 @@
-"""Optimizers: those of timm, mixed precision, and learning rates by layer."""
+"""timm's optimizers, mixed precision, and learning rates by layer."""
 
 from . import amp, layer_decay, timm_optimizers  # noqa: F401

@@ -1,4 +1,4 @@
-"""Mixed precision on the device at hand."""
+"""Mixed precision on whichever device is available."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ...config.read import type_name
 from ...errors import UserError
 from ...utils.patches import return_float32
 
-# the last two are of mmcv's MultiScaleDeformableAttention, and go into its operator
+# the last two belong to mmcv's MultiScaleDeformableAttention; its operator takes their outputs
 _FLOAT32_PARTS = ('backbone', 'neck', 'value_proj', 'attention_weights')
 
 
 @OPTIM_WRAPPERS.register_module()
 class Bf16OptimWrapper(OptimWrapper):
-    """bfloat16 autocast without loss scaling, on the CPU too.
+    """bfloat16 autocast without loss scaling, also on the CPU.
 
     mmengine's ``AmpOptimWrapper`` needs a GPU. bfloat16 has the range of float32, so there is nothing to
     scale. mmcv's operators (RoIAlign, NMS, deformable attention) do not accept bfloat16, so the outputs of
-    backbone, neck and heads and the values and weights of deformable attention are cast to float32.
+    backbone, neck and heads, and the values and weights of deformable attention, are cast to float32.
 
     Args:
-        device_types: devices on which to compute in bfloat16, such as ``['cuda']``; on others it is an
+        device_types: devices that compute in bfloat16, such as ``['cuda']``; on others this is a plain
             ``OptimWrapper``, in float32. None: all devices; an empty list: none.
         args, kwargs: those of ``OptimWrapper``.
 
     Raises:
-        UserError: when used: the GPU has no bfloat16.
+        UserError: on first use, if the GPU does not support bfloat16.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Bf16OptimWrapper(OptimWrapper):
 def use_amp(cfg: Config) -> None:
     """Switch ``cfg.optim_wrapper`` to mixed precision.
 
-    CUDA: mmengine's ``AmpOptimWrapper`` with dynamic loss scale (or as the config has it). CPU: bfloat16. A
-    ``Bf16OptimWrapper`` in the config stays one, on any device.
+    CUDA: mmengine's ``AmpOptimWrapper``, with the config's loss scale or else a dynamic one. CPU: bfloat16.
+    If the config has a ``Bf16OptimWrapper``, it stays one on any device.
 
     Raises:
-        UserError: the config uses an optimizer wrapper of its own, or the device has no autocast.
+        UserError: the config uses another optimizer wrapper, or the device has no autocast.
     """
     wrapper: Any = cfg.optim_wrapper
     kind = type_name({'type': 'OptimWrapper', **wrapper})

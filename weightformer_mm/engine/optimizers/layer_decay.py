@@ -1,4 +1,4 @@
-"""Layer-wise learning rate decay, for every backbone that knows the depth of its parameters."""
+"""Layer-wise learning rate decay, for any backbone that knows the depth of its parameters."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ from ...utils.tables import text_table
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # _NormBase: batch and instance norm
 _RULES = ('norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult')
-# parts of a parameter's name that FSDP, activation checkpointing and torch.compile put in
+# parts that FSDP, activation checkpointing and torch.compile insert into a parameter's name
 _WRAPPERS = ('_fsdp_wrapped_module', '_checkpoint_wrapped_module', '_orig_mod')
 
 
 def plain_name(name: str) -> str:
-    """The name of a parameter or module without what wrappers put into it."""
+    """The name of a parameter or module without the parts that wrappers insert."""
     return '.'.join(part for part in name.split('.') if part not in _WRAPPERS)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """A lower learning rate for the earlier layers of the backbone, as BEiT introduced it.
+    """A lower learning rate for earlier layers of the backbone, as introduced by BEiT.
 
-    A parameter of the backbone gets ``lr * rate ** (num_layers - 1 - depth)``, where ``(depth, num_layers)``
-    is what ``get_layer_depth(name)`` of the backbone returns (mmpretrain's convention: 0 is the stem,
-    ``num_layers - 1`` is what follows the last layer); every other parameter gets ``lr``. The backbone is the
-    module called ``backbone``, however deep inside the model, or a model that has ``get_layer_depth`` itself.
-    Norms, biases and parameters of at most one dimension have no weight decay.
+    A parameter of the backbone gets ``lr * rate ** (num_layers - 1 - depth)``, where the backbone's
+    ``get_layer_depth(name)`` returns ``(depth, num_layers)`` (mmpretrain's convention: 0 is the stem,
+    ``num_layers - 1`` is what follows the last layer). Every other parameter gets ``lr``. The backbone is the
+    module called ``backbone``, at any depth inside the model, or a model that itself has ``get_layer_depth``.
+    Norms, biases and parameters with at most one dimension have no weight decay.
 
-    Frozen parameters are left out, shared ones come once. Parameters with equal learning rate and weight
-    decay form one group; the first has the largest learning rate, which mmengine logs as ``lr``. The groups
-    are logged as a table.
+    Frozen parameters are left out; shared ones are included once. Parameters with equal learning rate and
+    weight decay form one group. The first group has the largest learning rate, which mmengine logs as
+    ``lr``. The groups are logged as a table.
 
     Args:
         optim_wrapper_cfg: config of the optimizer wrapper; its ``optimizer`` needs ``lr`` and
             ``weight_decay``.
         paramwise_cfg: ``layer_decay_rate``, above 0 and at most 1, is required. Optional are
 
-            - ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult``: factors of the weight decay of
+            - ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult``: factors for the weight decay of
               norms, of biases and of other parameters with at most one dimension; 0 by default.
-            - ``custom_keys``: ``{part of a name: dict(lr_mult=..., decay_mult=...)}``; the longest part that
-              fits counts. ``lr_mult`` multiplies what layer decay gives; ``decay_mult`` multiplies the base
-              weight decay and replaces the rules above.
+            - ``custom_keys``: ``{part of a name: dict(lr_mult=..., decay_mult=...)}``; the longest match
+              counts. ``lr_mult`` multiplies the learning rate from layer decay; ``decay_mult`` multiplies
+              the base weight decay and replaces the rules above.
 
     Raises:
-        ValueError: an option is unknown, missing or out of its range; when called, also: the model has no
+        ValueError: an option is unknown, missing or out of range; when called, also if the model has no
             backbone, or one without ``get_layer_depth``.
     """
 
@@ -71,7 +71,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ArgumentError('optim_wrapper.optimizer needs lr and weight_decay for layer decay')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        # a shard of FSDP has one dimension whatever the parameter has
+        # a shard of FSDP has one dimension, whatever the parameter's own shape
         with FullyShardedDataParallel.summon_full_params(model, writeback=False):
             self._shapes = {parameter: parameter.shape for parameter in model.parameters()}
         return super().__call__(model)
@@ -130,11 +130,13 @@ def _check_names(where: str, given: Any, known: tuple[str, ...]) -> None:
         raise ArgumentError(f'expected {where} to be a dict, got {given!r}')
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise ArgumentError(f'{where}: unknown {", ".join(unknown)}; choose of {", ".join(known)}')
+        raise ArgumentError(
+            f'{where}: unknown {", ".join(unknown)}; choose from {", ".join(known)}'
+        )
 
 
 def _find_backbones(model: nn.Module) -> list[nn.Module]:
-    """The modules called ``backbone``, without those inside of others; else the model itself."""
+    """The modules called ``backbone`` that are not inside one another; if none, the model itself."""
     paths = [name.split('.') for name, _ in model.named_modules()]
     names = ['.'.join(p) for p in paths if p[-1] == 'backbone' and p.count('backbone') == 1]
     backbones = [unwrapped(model.get_submodule(name)) for name in names] or [model]
@@ -144,7 +146,7 @@ def _find_backbones(model: nn.Module) -> list[nn.Module]:
         kind = type(backbone).__name__
         what = f'the backbone {kind} has no' if names else f'{kind} has neither a backbone nor'
         raise ArgumentError(
-            f'layer decay: {what} get_layer_depth(name); take a backbone that has (such as WeightFormer), '
+            f'layer decay: {what} get_layer_depth(name); use a backbone that has it (such as WeightFormer), '
             'or leave constructor and layer_decay_rate out of optim_wrapper'
         )
     return backbones
@@ -166,7 +168,7 @@ def _layers(backbones: list[nn.Module]) -> dict[nn.Parameter, tuple[int, int]]:
 
 
 def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
-    """Name without wrappers, parameter, and the module that owns it; a shared parameter by its first name."""
+    """Name without wrappers, parameter, and owning module; a shared parameter once, under its first name."""
     seen: set[nn.Parameter] = set()
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(prefix, recurse=False):

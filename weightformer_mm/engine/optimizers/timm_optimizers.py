@@ -1,4 +1,4 @@
-"""timm's optimizers, for configs."""
+"""timm's optimizers, for use in configs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def TimmOptimizer(  # noqa: N802
     Args:
         params: parameters, or parameter groups as the optimizer wrapper's constructor makes them: one per
             parameter, with the learning rate and weight decay that ``paramwise_cfg`` gives it. Groups with
-            equal options become one, since every group costs time in each step.
+            equal options are merged, since every group costs time in each step.
         opt: a name in ``timm.optim.list_optimizers()``.
-        options: arguments of that optimizer, ``lr`` and ``weight_decay`` among them.
+        options: arguments of that optimizer, including ``lr`` and ``weight_decay``.
 
     Raises:
         ValueError: the installed timm has no optimizer of that name, or refuses its arguments.
@@ -37,7 +37,7 @@ def TimmOptimizer(  # noqa: N802
 def merge_groups(
     params: Iterable[torch.Tensor] | Iterable[dict[str, Any]],
 ) -> list[torch.Tensor] | list[dict[str, Any]]:
-    """Join the parameter groups whose options are equal; plain parameters stay as they are."""
+    """Merge the parameter groups with equal options; plain parameters stay as they are."""
     params = list(params)
     if not all(isinstance(group, dict) for group in params):
         return params

@@ -1,3 +1,3 @@
-"""Runners: mmengine's, with what they need to resume exactly and to fail in one line."""
+"""mmengine's runners, extended to resume exactly and to report an error in one line."""
 
 from . import fsdp, randomness  # noqa: F401

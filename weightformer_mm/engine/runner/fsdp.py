@@ -1,4 +1,4 @@
-"""Fully sharded training: what mmengine's strategy for it lacks on torch above 2.0 and on CPUs."""
+"""Fully sharded training: what mmengine's strategy lacks on torch above 2.0 and on CPUs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..optimizers.layer_decay import plain_name
 
 @FUNCTIONS.register_module()
 def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
-    """FSDP's ``auto_wrap_policy``: each block of a backbone is gathered and freed by itself."""
+    """FSDP's ``auto_wrap_policy``: each block of a backbone is gathered and freed separately."""
     blocks = {AttentionBlock, DynamicBlock, StaticBlock}
     return transformer_auto_wrap_policy(module, recurse, nonwrapped_numel, blocks)
 
@@ -38,7 +38,7 @@ class ShardedStrategy(FSDPStrategy):
                 'the config shards the model: use torchrun, as tools/dist_train.sh does'
             )
         self._is_cpu = torch.device(get_device()).type == 'cpu'
-        # offloading from CPU to CPU would free memory that is yet to be read
+        # offloading from CPU to CPU would free memory that is still to be read
         options = {'rank0_only': True, 'offload_to_cpu': not self._is_cpu}
         whole = dict(
             state_dict_type='FULL_STATE_DICT',
@@ -55,17 +55,15 @@ class ShardedStrategy(FSDPStrategy):
         return model
 
     def build_whole_optim_wrapper(self, optim_wrapper: Any, model: nn.Module) -> BaseOptimWrapper:
-        """The optimizer wrapper of a config, for the model before it is sharded: names and shapes count."""
+        """Build a config's optimizer wrapper before the model is sharded, as names and shapes matter."""
         if 'muon' in str(optim_wrapper).lower():
-            raise UserError(
-                'config: Muon needs whole matrices, FSDP makes parts of them; use AdamW'
-            )
+            raise UserError('config: Muon needs whole matrices, and FSDP splits them; use AdamW')
         if optim_wrapper.get('type') == 'AmpOptimWrapper':
             optim_wrapper.setdefault('use_fsdp', True)
         return build_optim_wrapper(model, optim_wrapper)
 
     def build_optim_wrapper(self, optim_wrapper: Any, model: nn.Module) -> BaseOptimWrapper:
-        """Move an optimizer of the whole model, which has taken no step yet, to this process's shards."""
+        """Move the whole model's optimizer, which has taken no step yet, to this process's shards."""
         shards = {plain_name(name): parameter for name, parameter in model.named_parameters()}
         for group in optim_wrapper.optimizer.param_groups:
             group['params'] = [shards[self.id_to_name[id(p)]] for p in group['params']]
@@ -73,7 +71,7 @@ class ShardedStrategy(FSDPStrategy):
         return optim_wrapper
 
     def optim_state_dict(self) -> dict[str, Any]:
-        """The state as the optimizer of an unsharded model has it; empty but on the main process."""
+        """The state in the form of an unsharded model's optimizer; empty except on the main process."""
         named = FSDP.optim_state_dict(self.model, self.optim_wrapper.optimizer)
         if not is_main_process():
             return {}
@@ -81,7 +79,7 @@ class ShardedStrategy(FSDPStrategy):
         return {**self.optim_wrapper.state_dict(), **_renamed(named, numbers)}
 
     def load_optim_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state of the optimizer of an unsharded model."""
+        """Load the state of an unsharded model's optimizer."""
         named, wrapper = _renamed(state_dict, dict(enumerate(self._names()))), self.optim_wrapper
         sharded = FSDP.optim_state_dict_to_load(self.model, wrapper.optimizer, named)
         wrapper.load_state_dict({**state_dict, **sharded})

@@ -1,4 +1,4 @@
-"""Distributed launch, on machines without a GPU too."""
+"""Distributed launch, also on machines without a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SLURM = {'SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'}
 
 
 def use_launcher(cfg: Config, launcher: str) -> None:
-    """Set ``cfg.launcher`` and what it needs; UserError if it does not fit how the process was started."""
+    """Set ``cfg.launcher`` and what it needs; UserError if the process was started in another way."""
     world_size = int(os.environ.get('WORLD_SIZE', 1))
     if launcher == 'none' and world_size > 1:
         raise UserError(f'started as one of {world_size} processes: add --launcher pytorch')
@@ -33,7 +33,7 @@ def use_launcher(cfg: Config, launcher: str) -> None:
 
 
 def _use_slurm_variables() -> None:
-    """Give torch the variables that it reads, as mmengine's own start-up does."""
+    """Set the environment variables that torch reads, as mmengine's own start-up does."""
     os.environ |= {
         'RANK': os.environ['SLURM_PROCID'],
         'WORLD_SIZE': os.environ['SLURM_NTASKS'],
@@ -50,7 +50,7 @@ def _use_slurm_variables() -> None:
 
 
 def _use_gloo(cfg: Config) -> None:
-    """mmengine's own start-up selects a CUDA device and passes ``device_ids``, neither of which a CPU has."""
+    """Start up with Gloo: mmengine's own start-up selects a CUDA device and passes ``device_ids``."""
     dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
     timeout = timedelta(seconds=dist_cfg.get('timeout', 1800))
     torch.distributed.init_process_group('gloo', timeout=timeout)

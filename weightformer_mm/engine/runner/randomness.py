@@ -1,9 +1,9 @@
-"""Random numbers that depend on the seed and the position in the schedule alone: ``exact_resume = True``.
+"""Random numbers that depend only on the seed and the position in the schedule: ``exact_resume = True``.
 
-Checkpoints do not hold the state of generators, and that of data loading workers cannot be read at all. So
-each sample and each iteration starts from generators that are seeded by its position. A run that resumes
-then sees the same images, augmented alike, and drops the same paths as if it had never stopped. This holds
-for any number of workers; the augmentation of a sample does not depend on the number of processes either.
+Checkpoints do not hold the state of random generators, and the state in data loading workers cannot be read
+at all. So the position of each sample and each iteration seeds the generators. A resumed run then sees the
+same images with the same augmentation, and drops the same paths, as if it had never stopped. This holds for
+any number of workers; the augmentation of a sample does not depend on the number of processes either.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS
 from torch.utils.data import Dataset, Sampler
 
-_ITERATIONS, _SAMPLES = 0, 1  # what a stream of numbers is for, so that no two are the same
+_ITERATIONS, _SAMPLES = (
+    0,
+    1,
+)  # the purpose of a stream of numbers, so that no two streams are the same
 
 
 class Position(int):
@@ -36,7 +39,7 @@ class Position(int):
 
 
 class _Around:
-    """Behaves as the object inside in everything that a subclass does not define."""
+    """Behaves like the object inside in everything that a subclass does not define."""
 
     inside: Any
 
@@ -44,14 +47,14 @@ class _Around:
         return len(self.inside)
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'inside':  # not there yet, as while it is unpickled
+        if name == 'inside':  # not there yet, for instance during unpickling
             raise AttributeError(name)
         return getattr(self.inside, name)
 
 
 @DATA_SAMPLERS.register_module()
 class PositionSampler(_Around, Sampler):
-    """A sampler whose indices know their position, around the one that its config ``sampler`` describes."""
+    """A sampler whose indices know their position; it wraps the one that the config ``sampler`` describes."""
 
     def __init__(self, dataset: Any, seed: int | None, sampler: dict) -> None:
         self.inside = DATA_SAMPLERS.build(sampler, default_args={'dataset': dataset, 'seed': seed})
@@ -59,7 +62,7 @@ class PositionSampler(_Around, Sampler):
         self.epoch = self.start = 0
 
     def __iter__(self) -> Iterator[Position]:
-        # the samplers of mmengine deal one sequence out to the processes in turn
+        # mmengine's samplers deal out one sequence to the processes in turn
         rank, world_size = (getattr(self.inside, n, d) for n, d in (('rank', 0), ('world_size', 1)))
         for number, index in enumerate(self.inside, self.start):
             place = (_SAMPLES, self.seed or 0, self.epoch, number * world_size + rank)
@@ -81,7 +84,7 @@ class PositionSampler(_Around, Sampler):
 
 @DATASETS.register_module()
 class PositionedDataset(_Around, Dataset):
-    """A data set that seeds each sample by its :class:`Position`, around another or the config of one."""
+    """Seeds each sample of a data set, given itself or as a config, by its :class:`Position`."""
 
     def __init__(self, dataset: Any) -> None:
         self.inside = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
@@ -96,7 +99,7 @@ class PositionedDataset(_Around, Dataset):
     def pipeline(self) -> Any:
         return self.inside.pipeline
 
-    @pipeline.setter  # hooks switch the pipeline by it
+    @pipeline.setter  # hooks use it to switch the pipeline
     def pipeline(self, pipeline: Any) -> None:
         self.inside.pipeline = pipeline
 
@@ -112,7 +115,7 @@ class SeedIterationsHook(Hook):
 
 
 def with_positions(dataloader: Any) -> Any:
-    """The config of a data loader, with positions for its samples; anything else stays as it is."""
+    """The config of a data loader, with positions for its samples; anything else is returned unchanged."""
     if not isinstance(dataloader, dict) or not isinstance(dataloader.get('sampler'), dict):
         return dataloader
     return {
@@ -123,7 +126,7 @@ def with_positions(dataloader: Any) -> Any:
 
 
 def resume_seed(cfg: Config, checkpoint: dict[str, Any]) -> None:
-    """Where the config leaves the seed to chance, take that of the resumed run; mmengine would too late."""
+    """If the config leaves the seed to chance, use the resumed run's; mmengine would set it too late."""
     randomness = dict(cfg.get('randomness') or {})
     if randomness.get('seed') is None and checkpoint['meta'].get('seed') is not None:
         cfg.randomness = {**randomness, 'seed': checkpoint['meta']['seed']}
@@ -136,7 +139,7 @@ def seed_generators(place: Sequence[int]) -> None:
 
 @contextmanager
 def seeded(place: Sequence[int]) -> Iterator[None]:
-    """Global generators of the CPU seeded from ``place``, and as they were afterwards."""
+    """Seed the CPU's global generators from ``place``, and restore their state afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     torch.default_generator.manual_seed(_seed_cpu(place))
     try:

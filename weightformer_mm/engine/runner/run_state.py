@@ -1,4 +1,4 @@
-"""Is the state of a run in a checkpoint that of this run? torch and mmengine would take any and go on."""
+"""Does the run state in a checkpoint fit this run? torch and mmengine would accept any and go on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ...errors import UserError
 from ..hooks.training import from_plain, to_plain
 from ..optimizers.layer_decay import plain_name
 
-_MANY = 8  # among so many parameters none has a state of a kind of its own
+_MANY = 8  # among this many parameters, none should have state that no other has
 _MISSING = object()
 # what mmengine's CheckpointHook relies on; `KeepingCheckpointHook` looks at the paths
 _INFO = {'best_ckpt': str, 'last_ckpt': str, 'best_score': Number, 'keep_ckpt_ids': list}
 
 
 class CheckRunStateHook(Hook):
-    """Raise UserError, before anything of it is taken over, for what is not the state of a run like this."""
+    """Raise UserError, before anything is loaded, if the run state does not come from a run like this."""
 
     priority = 'HIGHEST'
 
@@ -47,7 +47,7 @@ class CheckRunStateHook(Hook):
 
 
 def _problems(runner: Any, checkpoint: dict[str, Any]) -> Iterator[str]:
-    """What does not fit. Only the first is asked for: what follows a ``yield`` relies on its absence."""
+    """What does not fit. The caller stops at the first: the code after a ``yield`` relies on no problem."""
     loop, meta = runner.train_loop, checkpoint['meta']
     for kind, key in ((EpochBasedTrainLoop, 'epoch'), (IterBasedTrainLoop, 'iter')):
         end = getattr(loop, f'max_{key}s', math.inf)
@@ -74,7 +74,7 @@ def _optimizer_problems(runner: Any, saved: dict, weights: Mapping[str, Tensor])
     optimizer = runner.optim_wrapper.optimizer
     names = {p: plain_name(name) for name, p in unwrapped(runner.model).named_parameters()}
     parameters = [p for group in optimizer.param_groups for p in group['params']]
-    # those of a sharded model are parts; the checkpoint holds whole ones
+    # a sharded model has only parts of them; the checkpoint holds them whole
     named = [(names.get(p, '?'), weights.get(names.get(p), p)) for p in parameters]
     rest = dict(saved)
     state, groups = rest.pop('state', None), rest.pop('param_groups', None)
@@ -101,7 +101,7 @@ def _group_problems(optimizer: Any, saved: list) -> Iterator[str]:
         wanted = list(itertools.islice(numbers, len(own['params'])))
         if not isinstance(group, dict) or group.get('params') != wanted:
             yield f'group {index} is not of its {len(wanted)} parameters'
-    # an optimizer fills in the options that its later versions have; then all groups lack them
+    # an optimizer fills in options that only its later versions have; then all saved groups lack them
     known = set().union(*saved)
     filled = copy.copy(optimizer)
     filled.__setstate__({'state': {}, 'param_groups': [dict(group) for group in saved]})
@@ -112,7 +112,7 @@ def _group_problems(optimizer: Any, saved: list) -> Iterator[str]:
 
 
 def _state_problems(saved: dict, parameters: list[tuple[str, Tensor]]) -> Iterator[str]:
-    """Every value is finite and of the kind it has for most parameters; none has values that no other has."""
+    """Values that are not finite, not of the kind of most parameters, or that only one parameter has."""
     odd = [number for number in saved if not is_count(number) or number >= len(parameters)]
     if odd or not all(isinstance(entry, dict) for entry in saved.values()):
         yield f'it has state of {len(odd)} parameters that the model does not have'
@@ -132,24 +132,24 @@ def _state_problems(saved: dict, parameters: list[tuple[str, Tensor]]) -> Iterat
             if weight.numel() > 1 and _kind(value, weight) != kinds[key].most_common(1)[0][0]:
                 yield f'{key} of {name} is {_shown(value)}'
         if alone[frozenset(entry)] == 1 and len(saved) >= _MANY:
-            yield f'{name} has {", ".join(map(str, entry))}, and no other parameter has'
+            yield f'{name} has {", ".join(map(str, entry))}, which no other parameter has'
 
 
 def _kind(value: Any, weight: Tensor) -> Any:
-    """What a value of a parameter's state has in common with the same value of other parameters."""
+    """What a value in a parameter's state should have in common with the same value of other parameters."""
     if not isinstance(value, Tensor):
         is_number = isinstance(value, Number) and not isinstance(value, bool)
         return Number if is_number else type(value)
     dtype = value.dtype if value.dtype != weight.dtype else 'its'
     if value.shape == weight.shape or value.dim() == 0:
         return value.dim() > 0, dtype
-    sizes = iter(weight.shape)  # a mean over some of its dimensions has the others, in order
+    sizes = iter(weight.shape)  # a mean over some of its dimensions keeps the others, in order
     is_mean = all(size in sizes for size in value.shape)
     return weight.dim() - value.dim() if is_mean else value.shape, dtype
 
 
 def _differences(what: str, own: dict, saved: Any) -> Iterator[str]:
-    """Values of a dict, apart from functions, that could not take the place of its own."""
+    """Saved values, apart from functions, that could not replace the values in ``own``."""
     saved = saved if isinstance(saved, dict) else {}
     for key in {**own, **saved}:
         mine, value = own.get(key, _MISSING), saved.get(key, _MISSING)
@@ -170,7 +170,7 @@ def _hub_problems(hub: Mapping[str, Any]) -> Iterator[str]:
     if {*scalars, *infos} - {'cfg', 'config'} != kept or {*map(type, resumed.values())} - {bool}:
         yield 'message_hub.resumed_keys are not those of what it holds'
     if not all(isinstance(name, str) for name in kept):
-        yield 'message_hub holds what has no name'
+        yield 'message_hub holds something without a name'
     for name, curve in scalars.items():
         if not _is_curve(curve):
             yield f'message_hub.log_scalars.{name} is not a curve of numbers'
@@ -203,7 +203,7 @@ def _average_problems(model: nn.Module, saved: Any) -> Iterator[str]:
 
 
 def _is_alike(own: Any, saved: Any) -> bool:
-    """Whether a saved value could replace one that is there: of its kind, length and shape, and finite."""
+    """Whether a saved value could replace the run's own: the same kind, length and size, and finite."""
     if own is _MISSING or saved is _MISSING:
         return False
     if isinstance(own, (list, tuple)):
@@ -222,7 +222,7 @@ def _is_alike(own: Any, saved: Any) -> bool:
 
 
 def _is_plain(value: Any, finite: bool = False) -> bool:
-    """Whether it consists of numbers, strings, tensors and containers of them."""
+    """Whether a value consists of numbers, strings, tensors and containers of these."""
     if isinstance(value, dict):
         return all(_is_plain(item, finite) for pair in value.items() for item in pair)
     if isinstance(value, (list, tuple, set)):

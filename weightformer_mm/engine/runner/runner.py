@@ -1,4 +1,4 @@
-"""mmengine's runners, with data errors that name the file and checkpoints that appear whole or not at all."""
+"""mmengine's runners, with data errors that name the file, and checkpoints that appear only whole."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .run_state import CheckRunStateHook
 
 
 class _Checked:
-    """What both runners have besides: errors for the user and atomic checkpoints."""
+    """What both runners add to mmengine's: errors for the user, and atomic checkpoints."""
 
     @staticmethod
     def build_dataloader(
@@ -59,7 +59,7 @@ class _Checked:
         return super().build_train_loop(loop)
 
     def build_evaluator(self, evaluator: Any) -> Any:
-        # it may read another file than the data set does, and needs less of it
+        # it may read a different file than the data set, and needs less from it
         with checked_coco_files(repeated_ids):
             return super().build_evaluator(evaluator)
 
@@ -86,7 +86,7 @@ class _Checked:
 
 
 class CheckedRunner(_Checked, Runner):
-    """``mmengine.runner.Runner`` with errors for the user and atomic checkpoints."""
+    """``mmengine.runner.Runner`` with errors for the user, and atomic checkpoints."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -100,9 +100,10 @@ class CheckedRunner(_Checked, Runner):
 
 
 class CheckedFlexibleRunner(_Checked, FlexibleRunner):
-    """``mmengine.runner.FlexibleRunner`` with errors for the user and atomic checkpoints.
+    """``mmengine.runner.FlexibleRunner`` with errors for the user, and atomic checkpoints.
 
-    The model is built at once, to be checked before a training. UserError: it is both sharded and averaged.
+    It builds the model at once, so that it can be checked before training. UserError: the model is both
+    sharded and averaged.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -111,7 +112,7 @@ class CheckedFlexibleRunner(_Checked, FlexibleRunner):
         is_averaged = any(isinstance(hook, EMAHook) for hook in self.hooks)
         if is_averaged and isinstance(self.strategy, ShardedStrategy):
             raise UserError(
-                'config: EMAHook cannot average the weights of a sharded model; leave out one of them'
+                'config: EMAHook cannot average the weights of a sharded model; leave out either one'
             )
         model = self.strategy.build_model(self.model)
         self.model = _without_sync_batchnorm(model, self.logger)
@@ -127,7 +128,7 @@ def build_runner(cfg: Config, trains: bool = True) -> Runner | FlexibleRunner:
     """The runner that ``cfg.runner_type`` names, by default :class:`CheckedRunner`.
 
     Args:
-        trains: False for an evaluation, which needs no sharding: every checkpoint holds a whole model.
+        trains: False for evaluation, which needs no sharding: every checkpoint holds a whole model.
     """
     kind = cfg.get('runner_type', 'Runner') if trains else 'Runner'
     own = {'Runner': CheckedRunner, 'FlexibleRunner': CheckedFlexibleRunner}
@@ -135,7 +136,7 @@ def build_runner(cfg: Config, trains: bool = True) -> Runner | FlexibleRunner:
 
 
 def _without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
-    """``model`` with BatchNorm for SyncBatchNorm, if it runs on the CPU."""
+    """``model``, on a CPU with BatchNorm instead of SyncBatchNorm."""
     if torch.device(get_device()).type != 'cpu':
         return model
     if any('SyncBatchNorm' in type(module).__name__ for module in model.modules()):

@@ -1,1 +1,1 @@
-"""What the operations share; nothing here knows an operation."""
+"""What the operations share; nothing here depends on a particular operation."""

@@ -1,4 +1,4 @@
-"""Newer parts of PyTorch and Triton, guarded in one place: the package runs with torch 2.1 and later."""
+"""Version checks for newer parts of PyTorch and Triton: the package runs with torch 2.1 and later."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 # torch >= 2.4: operators that torch.compile keeps whole
 HAS_CUSTOM_OPS = hasattr(torch.library, 'custom_op')
-# on other devices torch 2.1 refuses even to switch autocast off
+# on other devices, torch 2.1 refuses even to switch off autocast
 AUTOCAST_DEVICES = ('cpu', 'cuda', 'xpu')
 # the first Triton that compiles every kernel of this package; Triton 2 aborts the process on some
 LEAST_TRITON = (3, 0)
 
-# PyTorch's own functions where they exist, not wrapped
+# PyTorch's own functions, unwrapped, where they exist
 
 is_compiling: Callable[[], bool] = getattr(torch.compiler, 'is_compiling', None) or (
     torch._dynamo.is_compiling
@@ -47,7 +47,7 @@ def triton_version() -> tuple[int, int] | None:
 
 
 def triton_obstacle() -> str | None:
-    """Why there is no Triton that compiles the kernels; None if there is."""
+    """Why no Triton here can compile the kernels; None if one can."""
     if not HAS_CUSTOM_OPS:
         return 'the kernels need PyTorch >= 2.4'
     version = triton_version()

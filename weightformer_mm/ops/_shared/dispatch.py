@@ -1,6 +1,6 @@
-"""What an operation asks before it runs: is this a map, which code runs on it, in which data types.
+"""What an operation checks before it runs: is this a map, which code runs on it, and in which data types?
 
-The only place that decides whether PyTorch or Triton runs.
+This is the only place that decides whether PyTorch or Triton runs.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from .compat import (
 BACKENDS = ('auto', 'torch', 'triton')
 ENVIRONMENT = 'WEIGHTFORMER_BACKEND'
 HALF = (torch.float16, torch.bfloat16)
-# Where `auto` takes Triton: compute capability → the GPU and the versions with which every test of tests/ops
-# has passed. No GPU has run them yet.
+# Where `auto` chooses Triton: compute capability → the GPU and the versions with which every test in
+# tests/ops has passed. No GPU has run them yet.
 VERIFIED: dict[tuple[int, int], str] = {}
 
 _WITHOUT_TRITON = triton_obstacle()
@@ -59,9 +59,9 @@ def check_backend(backend: str) -> None:
 
 
 def choose_backend(backend: str, x: Tensor, obstacle: str | None = None) -> str:
-    """``'torch'`` or ``'triton'``: what runs an operation on ``x``.
+    """Which backend runs an operation on ``x``: ``'torch'`` or ``'triton'``.
 
-    ``'auto'`` is what the environment variable ``WEIGHTFORMER_BACKEND`` says. Without it, ``'auto'`` is
+    ``'auto'`` follows the environment variable ``WEIGHTFORMER_BACKEND``. If that is not set, ``'auto'`` means
     Triton on the GPUs in `VERIFIED` and PyTorch elsewhere; on another GPU the log says so once.
 
     Args:
@@ -111,7 +111,7 @@ def _obstacle(x: Tensor) -> str | None:
 
 
 def _unverified(x: Tensor) -> str | None:
-    """What `auto` says on a GPU where nobody has run the tests; None where somebody has."""
+    """Why `auto` does not use Triton on a GPU that has not run the tests; None on one that has."""
     if (
         VERIFIED
         and torch.cuda.get_device_capability(x.device) in VERIFIED
@@ -135,9 +135,9 @@ def is_traced() -> bool:
 
 
 def is_transformed() -> bool:
-    """Whether ``torch.func`` transforms this call, or forward-mode derivatives go along with it.
+    """Whether ``torch.func`` transforms this call, or forward-mode derivatives accompany it.
 
-    An operator with a backward pass alone must not run then: it would drop the derivatives silently.
+    An operator with only a backward pass must not run then: it would silently drop the derivatives.
     """
     transforms = torch._C._are_functorch_transforms_active
     return not is_compiling() and (transforms() or forward_ad._current_level >= 0)
@@ -149,7 +149,7 @@ def keeps_operators() -> bool:
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """What a matrix product of ``x`` is computed in: the type of autocast, which leaves float64 alone."""
+    """Data type for matrix products of ``x``: that of autocast, which leaves float64 alone."""
     device_type = x.device.type
     if x.dtype == torch.float64 or device_type not in AUTOCAST_DEVICES:
         return x.dtype
@@ -183,9 +183,9 @@ def at_least_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def predict(predictor: nn.Module, x: Tensor) -> Tensor:
     """Call a predictor as `at_least_float32` calls a function: input and parameters in at least float32.
 
-    A predictor whose own class sets ``takes_half = True`` converts the map itself, while it reads it. One in
-    half precision is called with float32 copies of its parameters and buffers; what it writes to them is
-    lost.
+    A predictor whose own class sets ``takes_half = True`` converts the map itself while reading it. A
+    half-precision predictor is called with float32 copies of its parameters and buffers; what it writes to
+    them is lost.
     """
     if not vars(type(predictor)).get('takes_half', False):
         x = promote(x)
@@ -196,7 +196,7 @@ def predict(predictor: nn.Module, x: Tensor) -> Tensor:
         if is_compiling():  # traced once: parameters are exchanged during the call
             promoted = {name: promote(tensor) for name, tensor in state.items()}
             return torch.func.functional_call(predictor, promoted, (promote(x),))
-        # a forward that was replaced on the instance may hold on to the original
+        # a forward replaced on the instance may still refer to the original module
         if any('forward' in vars(module) for module in predictor.modules()):
             with _Promotion():
                 return predictor(promote(x))
@@ -204,12 +204,12 @@ def predict(predictor: nn.Module, x: Tensor) -> Tensor:
 
 
 def promote(argument: Any) -> Any:
-    """A half-precision tensor in float32; anything else as it is."""
+    """A half-precision tensor in float32; anything else unchanged."""
     return argument.float() if isinstance(argument, Tensor) and argument.dtype in HALF else argument
 
 
 def _promoted_copy(module: nn.Module) -> nn.Module:
-    """The module with other parameters and buffers; it is not written to, as threads may share it."""
+    """A copy with promoted parameters and buffers; the module is not changed, as threads may share it."""
     copies: dict[Any, Any] = {part: object.__new__(type(part)) for part in module.modules()}
     for part, copy in list(copies.items()):
         vars(copy).update(vars(part))

@@ -1,6 +1,6 @@
-"""What the launchers of several operations' Triton kernels share; Triton itself is imported by the kernels.
+"""What launchers of Triton kernels share across operations; only the kernels import Triton itself.
 
-Blocks and grids depend on the shapes alone: nothing is tuned at run time.
+Blocks and grids depend only on the shapes: nothing is tuned at run time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
 
 
 def cdiv(size: int, block: int) -> int:
-    """Blocks that cover ``size``."""
+    """Number of blocks that cover ``size``."""
     return -(-size // block)
 
 
@@ -25,5 +25,5 @@ def next_power_of_two(size: int) -> int:
 
 
 def channel_block(channels: int) -> int:
-    """Channels of a tile: the widest block of those that leave the fewest channels idle."""
+    """Channels of a tile: among the blocks with the fewest idle channels, the widest."""
     return min((128, 64, 32), key=lambda block: -(-channels // block) * block)

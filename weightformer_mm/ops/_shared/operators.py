@@ -1,4 +1,4 @@
-"""Turning a function into an operator of PyTorch: differentiable, and kept whole by ``torch.compile``."""
+"""Turn a function into a PyTorch operator: differentiable, and kept whole by ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def operator(
     reference: Callable[..., Any] | None = None,
     keeps: Sequence[int] = (),
 ) -> Callable[[Callable], Callable]:
-    """Decorate a function on tensors to become the operator ``weightformer_mm::<name>``.
+    """Decorator that turns a function on tensors into the operator ``weightformer_mm::<name>``.
 
-    It takes positional arguments only, and autocast changes none of them. Before torch 2.4 there are no
-    custom operators; the function stays what it is, and nothing calls it.
+    It takes only positional arguments, and autocast does not change them. torch < 2.4 has no custom
+    operators; there the function stays unchanged, and nothing calls it.
 
     Args:
-        schema: name and types, ``'name(Tensor x, float eps) -> Tensor'``; the first is a tensor, and none is
-            written to.
-        fake: takes the same arguments and gives outputs of the right shapes and types, without values.
-        gradient: ``(needed, arguments, kept, *grads)``, gives one gradient per argument. ``needed`` says of
-            which; a gradient of an output may be None.
+        schema: name and types, ``'name(Tensor x, float eps) -> Tensor'``; the first argument is a tensor, and
+            the operator writes to none.
+        fake: takes the same arguments and returns outputs of the right shapes and types, without values.
+        gradient: called with ``(needed, arguments, kept, *grads)``, returns one gradient per argument.
+            ``needed`` says which are needed; the gradient of an output may be None.
         reference: the same function in plain PyTorch, for gradients that will be differentiated.
         keeps: indices of the outputs that ``gradient`` is given as ``kept``.
     """
@@ -46,7 +46,7 @@ def operator(
 
         @functools.wraps(launcher)
         def function(first: Tensor, *rest: Any) -> Any:
-            # from a compiled graph, where derivatives would be dropped without a word
+            # happens in a compiled graph, which would silently drop the derivatives
             if is_transformed():
                 raise RuntimeError(
                     f'{NAMESPACE}::{name} takes part in neither torch.func nor forward-mode derivatives; '
@@ -68,7 +68,7 @@ def operator(
 
 
 def _autograd(gradient, reference, keeps) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """What autograd calls after an operator, and for its gradients."""
+    """The functions that autograd calls after an operator, and for its gradients."""
 
     def setup_context(ctx, inputs, output):
         outputs = output if isinstance(output, tuple) else (output,)

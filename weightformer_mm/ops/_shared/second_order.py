@@ -1,4 +1,4 @@
-"""Gradients that will be differentiated again, for operations with a backward pass written by hand."""
+"""Gradients that will be differentiated again, for operations with a hand-written backward pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .dispatch import without_autocast
 def is_differentiated() -> bool:
     """Whether the gradients that a backward pass computes now will be differentiated.
 
-    ``once_differentiable`` asks the incoming gradient alone: where that is a constant, it returns constants
+    ``once_differentiable`` checks only the incoming gradient: if that is a constant, it returns constants
     without an error.
     """
     return torch.is_grad_enabled()
@@ -26,13 +26,13 @@ def differentiable_gradients(
     grads: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of a function, by plain operations that autograd follows; None for arguments without need.
+    """Gradients of a function, by plain operations that autograd follows; None where not ``needed``.
 
     ``reference`` is the function in plain PyTorch, with one output or several; it runs without autocast. Its
-    first argument is a tensor. Of ``grads``, those of outputs that nothing depends on are None, and there may
-    be more than outputs.
+    first argument is a tensor. ``grads`` may be longer than the outputs, and has None for an output that
+    nothing depends on.
     """
-    # with respect to names of its own: one argument may have been computed from another
+    # with respect to views of its own: one argument may have been computed from another
     own = [value.view_as(value) if isinstance(value, Tensor) else value for value in arguments]
     with without_autocast(own[0].device.type):
         outputs = reference(*own)

@@ -12,11 +12,11 @@ __all__ = ['attention_as_mlp']
 def attention_as_mlp(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """``scaled_dot_product_attention`` as an MLP on each query: weight ``Kᵀ / √d``, softmax, weight ``V``.
 
-    Both weights are predicted from the input and grow with the number of tokens ``N``: hence the cost
+    Both weights are predicted from the input and grow with the number of tokens ``N``, hence the cost
     ``O(N²)``. The dynamic layers predict weights of a fixed size.
 
     ``query (..., M, d)``, ``key (..., N, d)`` and ``value (..., N, e)`` give ``(..., M, e)``; a ValueError if
-    they do not fit together.
+    their shapes do not match.
     """
     if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
         raise ValueError(

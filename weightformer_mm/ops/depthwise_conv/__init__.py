@@ -1,7 +1,7 @@
 """A depthwise convolution whose kernel is predicted from the input (arXiv 2605.01711).
 
 Feature maps are channels-last, ``(B, H, W, C)``. ``backend`` is ``'auto'``, ``'torch'`` or ``'triton'``, see
-`choose_backend`. All raise a ValueError if the shapes do not fit together, or the backend cannot run on them.
+`choose_backend`. All functions raise a ValueError if shapes do not match or the backend cannot run on them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ['adaptive_update', 'depthwise_conv', 'depthwise_conv_norm', 'pool_gri
 
 
 def _code(backend: str, x: Tensor, kernel_size: int = 3) -> ModuleType:
-    """The module that computes; asked of ``x`` as it comes, as Triton reads half precision unconverted."""
+    """The module that computes, chosen for ``x`` before any conversion: Triton can read half precision."""
     obstacle = None if kernel_size == 3 else 'the Triton kernels are for kernels of 3x3 taps'
     return triton if choose_backend(backend, x, obstacle) == 'triton' else torch
 
@@ -25,7 +25,8 @@ def _code(backend: str, x: Tensor, kernel_size: int = 3) -> ModuleType:
 def pool_grid(x: Tensor, size: int, backend: str = 'auto') -> Tensor:
     """Average a map in ``size x size`` cells, which may share pixels: ``(B, H, W, C) -> (B, size, size, C)``.
 
-    The map may be smaller than the grid. float32 (float64 for float64 inputs), also under autocast.
+    The map may be smaller than the grid. The result is float32 (float64 for float64 inputs), even under
+    autocast.
     """
     check_map(x)
     return _code(backend, x).pool_grid(x, size)
@@ -45,13 +46,13 @@ def adaptive_update(
     ``(i, j)`` of the kernel. The result is not yet bounded.
 
     Args:
-        x: ``(B, H, W, C)`` of any size, also smaller than the grid.
+        x: ``(B, H, W, C)`` of any size, even smaller than the grid.
         size: cells along each side, the size of the kernel.
         hidden_weight, out_weight: ``(C, C, 1, 1)``.
         hidden_bias: ``(C,)``.
 
     Returns:
-        ``(B, C, size, size)``, float32 (float64 for float64 inputs), also under autocast.
+        ``(B, C, size, size)``, float32 (float64 for float64 inputs), even under autocast.
     """
     check_map(x, channels=hidden_weight.shape[1])
     grid = _code(backend, x).pool_grid(x, size)
@@ -61,13 +62,13 @@ def adaptive_update(
 def depthwise_conv(
     x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = False, backend: str = 'auto'
 ) -> Tensor:
-    """Depthwise convolution, one kernel per image or for all, stride 1, zero padding that keeps the size.
+    """Depthwise convolution with one kernel per image or for all, stride 1, zero padding to the same size.
 
     Args:
         x: ``(B, H, W, C)``.
-        kernel: ``(B, C, 1, k, k)``, or ``(1, C, 1, k, k)`` for all images, with odd ``k``; Triton runs
-            ``k = 3`` alone. PyTorch's form converts it once to the type of ``x``, Triton reads it as it is.
-        bias: ``(C,)``, likewise.
+        kernel: ``(B, C, 1, k, k)``, or ``(1, C, 1, k, k)`` for all images, with odd ``k``; Triton runs only
+            ``k = 3``. The PyTorch form converts it once to the type of ``x``; Triton reads it as it is.
+        bias: ``(C,)``, treated likewise.
         residual: add ``x`` to the result.
 
     Returns:
@@ -88,7 +89,7 @@ def depthwise_conv_norm(
     residual: bool = True,
     backend: str = 'auto',
 ) -> tuple[Tensor, Tensor]:
-    """`depthwise_conv` and the LayerNorm over the channels of what it gives; one kernel in Triton.
+    """`depthwise_conv`, and a LayerNorm over the channels of its output; one kernel in Triton.
 
     Args:
         x, kernel, bias, residual: as for `depthwise_conv`.

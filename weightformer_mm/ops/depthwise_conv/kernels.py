@@ -1,6 +1,6 @@
-"""Triton kernels of the 3x3 convolution, alone or with a LayerNorm, their gradients, and the grid of means.
+"""Triton kernels: the 3x3 convolution, alone or with a LayerNorm, their gradients, and the grid of means.
 
-Nothing else of this operation imports Triton. Maps are channels-last, ``(B, H, W, C)``, and sums are float32.
+Only this module of the operation imports Triton. Maps are channels-last, ``(B, H, W, C)``; sums are float32.
 A program of the convolution owns a tile of columns and channels and walks down a strip of rows.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Arguments whose values must not lead to another compilation
+# Arguments whose values must not trigger another compilation
 RUN_TIME = ['height', 'width', 'rows']
 
 
 @triton.jit
 def _locate(height, width, channels, rows, BLOCK_W: tl.constexpr, BLOCK_C: tl.constexpr):
-    """This program's image, the first row of its strip, its columns and its channels, which vary fastest."""
+    """This program's image, first row of its strip, columns, and channels; the channels vary fastest."""
     index = tl.program_id(0)
     blocks = tl.cdiv(channels, BLOCK_C)
     channel = (index % blocks) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -29,13 +29,13 @@ def _locate(height, width, channels, rows, BLOCK_W: tl.constexpr, BLOCK_C: tl.co
 
 @triton.jit
 def _load(x, row, low, high, stride, offset, mask):
-    """A tile of row ``row``; zeros where ``mask`` is off or the row is outside of ``low <= row < high``."""
+    """A tile of row ``row``; zeros where ``mask`` is off or the row is not in ``low <= row < high``."""
     return tl.load(x + row * stride + offset, mask=mask & (row >= low) & (row < high), other=0.0)
 
 
 @triton.jit
 def _tap(taps, keep, INDEX: tl.constexpr, FLIP: tl.constexpr, RESIDUAL: tl.constexpr):
-    """Tap ``INDEX`` of each channel, of ``taps`` with one pointer per channel."""
+    """Tap ``INDEX`` of each channel; ``taps`` has one pointer per channel."""
     source: tl.constexpr = 8 - INDEX if FLIP else INDEX
     tap = tl.load(taps + source, mask=keep, other=0.0).to(tl.float32)
     if RESIDUAL and INDEX == 4:
@@ -99,7 +99,7 @@ def conv3x3_kernel(
 
     end = tl.minimum(first + rows, height)
     low, high = tl.maximum(first - 1, 0), tl.minimum(end + 1, height)  # rows that are read
-    # The sides of a row are loaded one row ahead; its middle, which brings it from memory, two rows ahead.
+    # The sides of a row are loaded one row ahead; its middle, which fetches it from memory, two rows ahead.
     a = _load(x, first - 1, low, high, stride, offset - channels, left)
     b = _load(x, first - 1, low, high, stride, offset, middle)
     c = _load(x, first - 1, low, high, stride, offset + channels, right)
@@ -118,7 +118,7 @@ def conv3x3_kernel(
         target = (row - 1) * stride + offset
         tl.store(out + target, done, mask=middle & (row > first))
         if NORM:
-            done = done.to(tl.float32)  # as rounded: the gradient will see no other
+            done = done.to(tl.float32)  # as rounded: the gradient sees only that
             average = tl.sum(done, axis=1) / channels
             centred = tl.where(keep[None, :], done - average[:, None], 0.0)
             inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=1) / channels + eps)

@@ -30,7 +30,7 @@ def adaptive_update(
 
 
 def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = False) -> Tensor:
-    """The sum of the shifted map's products with each tap, zeros outside; ``[x +]`` in front."""
+    """The sum over all taps of the shifted map times the tap, with zeros outside; plus ``x`` if residual."""
     height, width = x.shape[1:3]
     size = kernel.shape[-1]
     padded = F.pad(x, (0, 0, size // 2, size // 2, size // 2, size // 2))
@@ -43,5 +43,5 @@ def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = Fal
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """LayerNorm over the last axis, its parameters in the type of ``x``."""
+    """LayerNorm over the last axis, with its parameters in the type of ``x``."""
     return F.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), eps)

@@ -1,13 +1,12 @@
 """The convolution and its prediction in PyTorch: the fastest eager form, and operators for ``torch.compile``.
 
-The batch is folded into the channels, the fastest of four forms for every size and type measured, see
+The batch is folded into the channels: the fastest of four forms for every size and type measured, see
 docs/benchmarks/where_the_time_goes.md. Images that share a kernel need no folding.
 
-``torch.compile`` does not look into the operators. Traced step by step, the backward pass of the convolution
-is compiled for a layout of the gradient that oneDNN need not return, and its forward pass anew for maps of
-less than 20 480 elements. Where the sides of the map are computed, Inductor on a CPU compiles
-``adaptive_avg_pool2d`` for the cells of the first size and uses them for larger maps too, whose means are
-then wrong.
+``torch.compile`` does not look into the operators. If it traced them, it would compile the convolution's
+backward pass for a gradient layout that oneDNN need not return, and its forward pass again for maps of less
+than 20 480 elements. If the sides of the map are computed, Inductor on a CPU compiles ``adaptive_avg_pool2d``
+for the cells of the first size and also uses them for larger maps, whose means are then wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from . import reference
 
 
 def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> Tensor:
-    """``conv(x)``, or ``x + conv(x)`` in one pass where the sum of 1 and a tap has no fewer digits than x."""
+    """``conv(x)``, or ``x + conv(x)``: in one pass if the sum of 1 and a tap has no fewer digits than x."""
     dtype = product_dtype(x)
     in_kernel = residual and dtype in (torch.float32, torch.float64)
     if in_kernel:
@@ -56,7 +55,7 @@ def update_from_grid(
 
 
 def _identity(kernel: Tensor) -> Tensor:
-    """The kernel that leaves a map as it is, ``(k, k)``."""
+    """The kernel that leaves a map unchanged, ``(k, k)``."""
     size = kernel.shape[-1]
     position = torch.arange(size, device=kernel.device)
     row = (position == size // 2).to(kernel.dtype)
@@ -64,7 +63,7 @@ def _identity(kernel: Tensor) -> Tensor:
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """One convolution of ``B * C`` channels; of ``C`` channels where the images share a kernel."""
+    """One convolution of ``B * C`` channels, or of ``C`` channels if the images share a kernel."""
     images, channels = kernel.shape[:2]
     out = F.conv2d(
         _folded(x, images),
@@ -84,7 +83,7 @@ def _folded(x: Tensor, images: int) -> Tensor:
 
 
 def _unfolded(x: Tensor, images: int) -> Tensor:
-    """The way back, ``(B / images, images * C, H, W) -> (B, H, W, C)``."""
+    """The inverse of `_folded`, ``(B / images, images * C, H, W) -> (B, H, W, C)``."""
     x = x.permute(0, 2, 3, 1)
     if images > 1:
         x = x.squeeze(0).unflatten(2, (images, -1)).permute(2, 0, 1, 3)
@@ -149,6 +148,6 @@ def _empty_map(grad: Tensor, height: int, width: int) -> Tensor:
     'pool_grid_whole_backward(Tensor grad, SymInt height, SymInt width) -> Tensor', _empty_map
 )
 def pool_grid_whole_backward(grad: Tensor, height: int, width: int) -> Tensor:
-    x = _empty_map(grad, height, width).permute(0, 3, 1, 2)  # only its shape counts
+    x = _empty_map(grad, height, width).permute(0, 3, 1, 2)  # only its shape matters
     grad = grad.permute(0, 3, 1, 2)
     return torch.ops.aten._adaptive_avg_pool2d_backward(grad, x).permute(0, 2, 3, 1).contiguous()

@@ -1,8 +1,8 @@
-"""The Triton kernels as differentiable operators of PyTorch, and their launchers, which allocate.
+"""The Triton kernels as differentiable PyTorch operators, and their launchers, which allocate the outputs.
 
-Triton is imported with the kernels, when one of them first runs. How a map is split among programs depends on
-its shape alone, so a sum over tiles is the same to the last bit in every run. The blocks depend on the number
-of channels alone, so that no kernel is compiled for a new image size.
+Triton is imported with the kernels, when one of them first runs. How a map is split among programs depends
+only on its shape, so a sum over tiles is the same to the last bit in every run. The blocks depend only on the
+number of channels, so a new image size compiles no kernel.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .._shared.operators import operator
 from . import reference
 from .torch import empty_grid
 
-# Elements of a tile and warps of its program: with 4 elements per thread ptxas takes about 100 registers for
-# sm_90, with 8 about 150, with which fewer warps fit.
+# Elements of a tile and warps of its program: for sm_90, ptxas uses about 100 registers with 4 elements per
+# thread and about 150 with 8, so that fewer warps fit.
 TILE, WARPS = 512, 4
-# 64 bytes of a half-precision map, two sectors of the cache; no width of the architectures is padded
+# 64 bytes of a half-precision map, two cache sectors; none of the architectures' widths needs padding
 BLOCK_C = 32
-# Programs that a launch should have at least: some for each of a GPU's 100 to 200 multiprocessors
+# Least number of programs that a launch should have: several for each of a GPU's 100 to 200 multiprocessors
 PROGRAMS = 2048
-# A strip reads two rows more than it owns: of 8 rows a quarter, of 64 a thirtieth
+# A strip reads two rows more than it owns: a quarter of 8 rows, a thirtieth of 64
 FEWEST_ROWS, MOST_ROWS = 8, 64
-# With the LayerNorm a tile holds all channels, of at least 4 columns. Of fewer, by the count of bytes, more
-# would be read for the neighbours than is saved: one of four passes over the map.
+# With the LayerNorm, a tile holds all channels of at least 4 columns. With fewer, by the count of bytes, it
+# would read more for the neighbours than it saves: one of four passes over the map.
 NORM_TILE, NORM_COLUMNS, NORM_CHANNELS = 1024, 4, 512
 # Elements of a tile, warps and programs of the LayerNorm's gradient: 8 elements per thread
 NORM_GRAD_TILE, NORM_GRAD_WARPS, NORM_GRAD_PROGRAMS = 2048, 8, 1024
@@ -37,7 +37,7 @@ GRID_TILE = 2048
 def depthwise_conv_norm(
     x: Tensor, kernel: Tensor, bias: Tensor, norm: tuple[Tensor, Tensor, float], residual: bool
 ) -> tuple[Tensor, Tensor]:
-    """In one kernel where the channels fit into a tile; ``norm`` is weight, bias and epsilon."""
+    """In one kernel if the channels fit into a tile; ``norm`` is weight, bias and epsilon."""
     if x.shape[-1] <= NORM_CHANNELS:
         return conv_norm(x, kernel, bias, *norm, residual)[:2]
     out = depthwise_conv(x, kernel, bias, residual)
@@ -50,7 +50,7 @@ def _like(x: Tensor, *others: object) -> Tensor:
 
 
 def _split(x: Tensor, block_w: int, block_c: int) -> tuple[int, int]:
-    """Rows of a strip, as many as leave enough programs; and tiles of all images, channels not counted."""
+    """Rows of a strip, as many as leave enough programs; and tiles of all images, ignoring channels."""
     batch, height, width, channels = x.shape
     columns = cdiv(width, block_w)
     per_strip = batch * columns * cdiv(channels, block_c)
@@ -59,7 +59,7 @@ def _split(x: Tensor, block_w: int, block_c: int) -> tuple[int, int]:
 
 
 def _tiles(x: Tensor) -> tuple[int, int, int, dict[str, int]]:
-    """Rows of a strip, tiles, programs, and the blocks of a program of the convolution alone."""
+    """For the convolution alone: rows of a strip, tiles, programs, and the blocks of a program."""
     block_c = min(BLOCK_C, next_power_of_two(x.shape[3]))
     block_w = TILE // block_c
     rows, tiles = _split(x, block_w, block_c)
@@ -94,7 +94,7 @@ def _launch_conv(
 
 @operator('depthwise_conv_input_grad(Tensor grad, Tensor kernel, bool residual) -> Tensor', _like)
 def input_grad(grad: Tensor, kernel: Tensor, residual: bool) -> Tensor:
-    """The convolution of the gradient with each kernel turned by 180 degrees."""
+    """The convolution of the gradient with each kernel rotated by 180 degrees."""
     return _launch_conv(grad, kernel, None, residual, flip=True)
 
 
@@ -157,7 +157,7 @@ def _fake_norm_grad(grad_normed, grad_out, out, mean, rstd, weight):
     _fake_norm_grad,
 )
 def norm_grad(grad_normed, grad_out, out, mean, rstd, weight) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of what a LayerNorm took, with ``grad_out`` added, and of its weight and bias; no atomics."""
+    """Gradients of a LayerNorm's input, with ``grad_out`` added, and of its weight and bias; no atomics."""
     from . import kernels
 
     grad_normed, out, weight = grad_normed.contiguous(), out.contiguous(), weight.contiguous()
@@ -245,7 +245,7 @@ def _reference_grid(x: Tensor, size: int) -> Tensor:
 
 
 def _shares(length: int, size: int, grad: Tensor) -> Tensor:
-    """What each of ``length`` pixels gets of the gradient of each cell along its side, ``(length, size)``."""
+    """Each pixel's share of the gradient of each cell along a side of ``length``, ``(length, size)``."""
     pixel, cell = (torch.arange(count, device=grad.device) for count in (length, size))
     start, end = cell * length // size, ((cell + 1) * length + size - 1) // size
     inside = (pixel[:, None] >= start) & (pixel[:, None] < end)
@@ -253,7 +253,7 @@ def _shares(length: int, size: int, grad: Tensor) -> Tensor:
 
 
 def _grid_gradient(needed, arguments, kept, grad):
-    """By two products: PyTorch's own adds with atomics, and not the same bits in every run."""
+    """Two products: PyTorch's own backward adds with atomics, whose bits differ from run to run."""
     x, size = arguments
     with without_autocast(x.device.type):
         rows, columns = (_shares(side, size, grad) for side in x.shape[1:3])

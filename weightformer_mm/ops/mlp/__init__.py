@@ -41,15 +41,15 @@ def residual_mlp(
         bias1: ``(D,)``.
         weight2: ``(C, D)``, as in ``nn.Linear``.
         bias2: ``(C,)``.
-        scale: of the branch of each image, ``(B,)``, as stochastic depth draws it; not differentiated.
-        normed: ``LN(x)`` if it is there already, ``(B, H, W, C)``; what runs in pieces makes its own.
+        scale: factor for each image's branch, ``(B,)``, as stochastic depth draws it; not differentiated.
+        normed: ``LN(x)`` if already computed, ``(B, H, W, C)``; the form in pieces computes its own.
         eps: of the LayerNorm.
 
     Returns:
         ``(B, H, W, C)``.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not match.
     """
     check_map(x, channels=weight1.shape[1])
     if weight1.shape[0] not in (1, x.shape[0]):
@@ -60,7 +60,7 @@ def residual_mlp(
     if tuple(weight2.shape) != expected:
         raise ValueError(f'expected weight2 of shape {expected}, got {tuple(weight2.shape)}')
     parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2, scale
-    if is_traced():  # a compiler fuses for itself, and cannot read the stash
+    if is_traced():  # a compiler does its own fusing, and cannot read the stash
         return reference.residual_mlp(x, *parameters, normed=normed, eps=eps)
     stash, on_cpu = current.get(), x.device.type == 'cpu'
     form = _form(x, parameters, checkpointed=stash is not None)
@@ -77,9 +77,9 @@ def residual_mlp(
 
 
 def _form(x: Tensor, parameters: tuple[Tensor | None, ...], checkpointed: bool) -> str:
-    """The row of the CPU's table that runs; on a GPU all tokens go together, plain unless checkpointed."""
+    """The row of the CPU's table to use; on a GPU all tokens run together, plain unless checkpointed."""
     given = [parameter for parameter in parameters if parameter is not None]
-    # a block that is checkpointed does not know at first
+    # a checkpointed block cannot tell in its first pass
     trains = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *given))
     if x.device.type != 'cpu':
         return 'plain' if not checkpointed else 'kept' if trains else 'recomputed'
@@ -95,7 +95,7 @@ def _form(x: Tensor, parameters: tuple[Tensor | None, ...], checkpointed: bool) 
 
 
 def _fits_whole(x: Tensor, weight1: Tensor, parameters: list[Tensor]) -> bool:
-    """Whether nothing is converted or of half precision, or too little to go image by image."""
+    """Whether nothing is converted or in half precision, and there is enough to go image by image."""
     same = all(parameter.dtype == x.dtype for parameter in parameters)
     elements = x.shape[:3].numel() * weight1.shape[2]
     enough = weight1.shape[0] == 1 or elements >= TABLE['whole'].elements

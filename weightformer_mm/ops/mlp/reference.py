@@ -34,7 +34,7 @@ def branch(
     bias2: Tensor,
     scale: Tensor | None,
 ) -> Tensor:
-    """What is added to the residual stream, from what the LayerNorm gives."""
+    """What is added to the residual stream, computed from the LayerNorm's output."""
     if weight1.shape[0] == 1:
         hidden = F.linear(normed, weight1[0].T, bias1)  # (B, H, W, D)
     else:

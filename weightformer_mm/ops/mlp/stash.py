@@ -1,4 +1,4 @@
-"""What the MLP of one block hands from its forward pass to the recomputation of the block."""
+"""What the MLP of a block passes from its forward pass to the recomputation of the block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._shared.compat import is_compiling
 
-# of the block that runs; None outside one
+# of the running block; None outside a block
 current: ContextVar[Stash | None] = ContextVar('stash', default=None)
 
 
@@ -17,7 +17,7 @@ class Stash:
     """Carries the hidden layer past a checkpoint, and tells the MLP that its output is not needed again.
 
     Attributes:
-        hidden: before GELU, ``(B * H * W, D)``; None if the backward pass computes it again.
+        hidden: before GELU, ``(B * H * W, D)``; None if the backward pass recomputes it.
         recomputing: the block runs for the second time, for what its backward pass needs.
     """
 
@@ -31,7 +31,7 @@ class Stash:
 
 
 class _Run(AbstractContextManager):
-    """May be entered again: a graph that is retained recomputes more than once."""
+    """May be entered repeatedly: a retained graph recomputes more than once."""
 
     def __init__(self, stash: Stash, recomputing: bool):
         self._stash, self._recomputing = stash, recomputing
@@ -46,5 +46,5 @@ class _Run(AbstractContextManager):
 
 
 def recomputes() -> bool:
-    """Whether a block runs whose backward pass computes it again."""
+    """Whether the running block will be recomputed in its backward pass."""
     return not is_compiling() and current.get() is not None

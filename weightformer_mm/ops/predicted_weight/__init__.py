@@ -1,8 +1,8 @@
 """A linear layer whose weight is predicted from the input (arXiv 2605.01711, DynamicLinear).
 
 Feature maps are channels-last, ``(B, H, W, C)``; ``N = H * W`` tokens; ``r`` is the predictor's reduction.
-``backend`` is ``'auto'``, ``'torch'`` or ``'triton'``, see `choose_backend`. All raise a ValueError if the
-shapes do not fit together, or the backend cannot run on them.
+``backend`` is ``'auto'``, ``'torch'`` or ``'triton'``, see `choose_backend`. All functions raise a ValueError
+if shapes do not match or the backend cannot run on them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def _code(backend: str, x: Tensor, obstacle: str | None = None) -> ModuleType:
-    """The module that computes; asked of ``x`` as it comes, as Triton reads half precision unconverted."""
+    """The module that computes, chosen for ``x`` before any conversion: Triton can read half precision."""
     return triton if choose_backend(backend, x, obstacle) == 'triton' else torch
 
 
@@ -42,7 +42,7 @@ def pool_tokens(x: Tensor, backend: str = 'auto') -> Tensor:
 def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
     """Mean over tokens of the outer products of two maps, ``(B, Np, P)`` and ``(B, Np, Q)``: ``(B, P, Q)``.
 
-    In at least float32. ``num_tokens`` divides the sum; as published, the tokens *before* pooling.
+    Computed in at least float32. ``num_tokens``, as published the tokens *before* pooling, divides the sum.
     """
     if left.shape[:2] != right.shape[:2]:
         raise ValueError(
@@ -73,7 +73,7 @@ def bilateral_update(
         expand_out: ``E2 (Cout//r, Cout)``.
 
     Returns:
-        ``dW (B, Cin, Cout)``, float32 (float64 for float64 inputs), also under autocast.
+        ``dW (B, Cin, Cout)``, float32 (float64 for float64 inputs), even under autocast.
     """
     check_map(x, channels=expand_in.shape[1])
     expected = (expand_in.shape[0] + expand_out.shape[0], x.shape[-1])
@@ -97,7 +97,7 @@ def with_bounded_update(
         update: ``(B, *weight.shape)``.
         weight: the static weight.
         dim: axes of ``update`` over which the norm is taken.
-        dtype: of the result, such as that of the product it is for; by default at least float32.
+        dtype: data type of the result, such as that of a later product; by default at least float32.
 
     Returns:
         One weight per image, ``(B, *weight.shape)``; computed in at least float32 and rounded once.

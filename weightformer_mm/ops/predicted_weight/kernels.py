@@ -1,7 +1,7 @@
-"""Triton kernels of a weight predicted from all tokens; nothing else of this operation imports Triton.
+"""Triton kernels for a weight predicted from all tokens; only this module of the operation imports Triton.
 
 All maps are channels-last and all sums are float32. Offsets into tensors are 64-bit. Widths are known when a
-kernel is compiled, numbers of images and tokens are not: another image size compiles nothing.
+kernel is compiled, but numbers of images and tokens are not: a new image size compiles nothing.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def correlation_backward_kernel(
     BLOCK_OWN: tl.constexpr,
     BLOCK_OTHER: tl.constexpr,
 ):
-    # neighbouring programs share tokens, so that memory is read once and the cache for the rest
+    # neighbouring programs share tokens: one reads them from memory, the others from the cache
     p_blocks: tl.constexpr = (P + BLOCK_OWN - 1) // BLOCK_OWN
     q_blocks: tl.constexpr = (Q + BLOCK_OWN - 1) // BLOCK_OWN
     image = tl.program_id(1).to(tl.int64)
@@ -159,7 +159,7 @@ def correlation_backward_kernel(
 
 @triton.jit
 def _rows_of(start, first, m, K: tl.constexpr, M: tl.constexpr, BLOCK_K: tl.constexpr):
-    """Offsets and mask of ``BLOCK_K`` rows from ``first`` on, columns ``m``, of a ``(K, M)`` at ``start``."""
+    """Offsets and mask of ``BLOCK_K`` rows from ``first`` and columns ``m`` of a ``(K, M)`` at ``start``."""
     k = first + tl.arange(0, BLOCK_K)
     return start + k[:, None] * M + m[None, :], (k < K)[:, None] & (m < M)[None, :]
 
@@ -212,7 +212,7 @@ def bound_backward_kernel(
         products += value * tl.load(grad + offset, mask=mask, other=0.0).to(tl.float32)
     norm = tl.sqrt(tl.sum(squares, axis=0))  # (BLOCK_M,)
     scale = 1.0 / (norm + 1.0)
-    # divided by the norm first: the quotient is no longer than the gradient
+    # divided by the norm first: the quotient does not exceed the gradient's length
     along = tl.sum(products, axis=0) / tl.where(norm > 0.0, norm, 1.0) * scale * scale
     for first in range(0, K, BLOCK_K):
         offset, mask = _rows_of(start, first, m, K, M, BLOCK_K)

@@ -10,7 +10,7 @@ from .._shared.dispatch import product_dtype
 
 
 def pool_tokens(x: Tensor) -> Tensor:
-    """Average 2x2 windows; ``(B, H, W, C) -> (B, H//2 * W//2, C)``, a side of length 1 staying as it is."""
+    """Average 2x2 windows; ``(B, H, W, C) -> (B, H//2 * W//2, C)``; a side of length 1 is not pooled."""
     height, width = x.shape[1:3]
     rows, columns = pooled_size(height, width)
     covered = x[:, : rows * min(2, height), : columns * min(2, width)]
@@ -41,7 +41,7 @@ def token_correlation(left: Tensor, right: Tensor, num_tokens: int) -> Tensor:
 def with_bounded_update(
     update: Tensor, weight: Tensor | float, dim: int | tuple[int, ...]
 ) -> Tensor:
-    """``weight + update / (‖update‖₂ + 1)``, the norm taken over ``dim``: an update shorter than 1."""
+    """``weight + update / (‖update‖₂ + 1)``, with the norm over ``dim``: the added part is shorter than 1."""
     return weight + update / (torch.linalg.vector_norm(update, dim=dim, keepdim=True) + 1)
 
 

@@ -1,4 +1,4 @@
-"""The Triton kernels as differentiable operators of PyTorch, and their launchers, which allocate.
+"""The Triton kernels as differentiable PyTorch operators, and their launchers, which allocate the outputs.
 
 Triton is imported with the kernels, when one of them first runs.
 """
@@ -17,8 +17,8 @@ from .torch import empty_pooled, pool_tokens_whole_backward
 
 _POOL_ELEMENTS = 2048  # of the pooled map, per program
 _BOUND_BLOCK = {'BLOCK_K': 64, 'BLOCK_M': 32}
-# The sum over tokens is cut into parts for this many programs, also on GPUs that run fewer at once: where
-# it is cut decides how it is rounded.
+# The sum over tokens is split for this many programs, even on GPUs that run fewer at once: where it is split
+# determines how it is rounded.
 _CORRELATION_PROGRAMS = 512
 _MIN_TOKENS_PER_SPLIT = 256
 
@@ -28,7 +28,7 @@ def pool_tokens(x: Tensor) -> Tensor:
 
 
 def bilateral_update(x: Tensor, *parameters: Tensor) -> Tensor:
-    """``x`` is read as it is, and all after it is float32."""
+    """Reads ``x`` as it is; everything after that is float32."""
     return _from_pooled(pool(x, torch.float32), x.shape[1] * x.shape[2], *parameters)
 
 

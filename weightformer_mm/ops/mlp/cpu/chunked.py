@@ -1,10 +1,10 @@
-"""The residual MLP a few tokens at a time, keeping for the backward pass only what it must.
+"""The residual MLP a few tokens at a time, keeping as little as possible for the backward pass.
 
-The hidden layer is four times as wide as the map. Where all tokens go through together it is the largest
-tensor of the network, twice (before and after GELU). A piece of it stays in the cache and is gone when the
-next one comes; the backward pass computes it again, or takes the part before GELU if that was kept.
+The hidden layer is four times as wide as the map. If all tokens run together, it is the largest tensor of the
+network, twice (before and after GELU). A piece of it stays in the cache, and the next one replaces it; the
+backward pass recomputes it, or takes the part before GELU if that was kept.
 
-A GPU runs it too, in a single piece, where a block is checkpointed.
+A GPU also runs this form, in a single piece, if a block is checkpointed.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from ..._shared.second_order import differentiable_gradients, is_differentiated
 from .. import reference
 
 aten = torch.ops.aten
-_held = threading.local()  # memory of each thread, by data type
+_held = threading.local()  # each thread's reused memory, by data type
 
 
 @dataclass(frozen=True)
 class Plan:
     """How the MLP runs."""
 
-    tokens: int | None  # that go through together; None for all
-    keep_hidden: bool  # the hidden layer before GELU, for the backward pass
+    tokens: int | None  # how many run together; None for all
+    keep_hidden: bool  # keep the hidden layer before GELU for the backward pass
     dtype: torch.dtype  # of the matrix products
     eps: float  # of the LayerNorm
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What the MLP of all images has learned, and what is predicted or drawn for each of them."""
+    """What the MLP has learned for all images, and what is predicted or drawn for each image."""
 
     norm_weight: Tensor  # (C,)
     norm_bias: Tensor  # (C,)
@@ -55,7 +55,7 @@ class ResidualMLP(torch.autograd.Function):
     def forward(ctx, x, plan, stash, *parameters):
         ctx.plan = plan
         if stash is not None and stash.recomputing:
-            # the output is known already; the backward pass lacks nothing but its inputs
+            # the output is already known; the backward pass needs only its inputs
             out, hidden = x.new_empty(()).expand_as(x), stash.hidden
         else:
             hidden = None
@@ -106,7 +106,7 @@ def _forward(x: Tensor, parameters: Parameters, plan: Plan, hidden: Tensor | Non
 
 
 class _Backward:
-    """Gradients piece by piece; those of the parameters are summed in at least float32."""
+    """Computes gradients piece by piece; sums those of the parameters in at least float32."""
 
     def __init__(self, x: Tensor, parameters: Parameters, plan: Plan):
         self.x, self.parameters, self.plan = x, parameters, plan
@@ -137,7 +137,7 @@ class _Backward:
         return out.view(x.shape), None, None, *sums, None
 
     def branch(self, image: int, x: Tensor, grad: Tensor, buffers: list[Tensor]) -> Tensor:
-        """The gradient of the branch's input; the parameters' shares go to the sums."""
+        """The gradient of the branch's input; those of the parameters are added to the sums."""
         hidden, activated, hidden_grad = buffers
         sums, weight1 = self.sums, self.weight1[image]
         wide, mean, deviation = _layer_norm(x, self.parameters, self.plan.eps)
@@ -163,7 +163,7 @@ class _Backward:
 
 
 def _row_major(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A static weight comes transposed; its products are 3 to 15 % faster if it is not (two CPU cores)."""
+    """Static weights arrive transposed; products are 3 to 15 % faster if they are not (two CPU cores)."""
     return weight.to(dtype).contiguous()
 
 
@@ -184,7 +184,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 def _pieces(
     x: Tensor, weight1: Tensor, length: int | None, hidden: Tensor | None, like: Tensor, count: int
 ) -> Iterator[tuple[int, slice, list[Tensor]]]:
-    """Image, tokens, and ``count`` buffers of the hidden layer; the first is a part of ``hidden`` if kept."""
+    """Image, tokens, and ``count`` buffers of the hidden layer; if kept, the first is part of ``hidden``."""
     pieces = list(split_rows(x, weight1.shape[0] > 1, length))
     longest = max((piece.stop - piece.start for _, piece in pieces), default=0)
     held = scratch(like, (longest, len(like)), count - (hidden is not None))
@@ -194,9 +194,10 @@ def _pieces(
 
 
 def split_rows(x: Tensor, per_image: bool, length: int | None) -> Iterator[tuple[int, slice]]:
-    """An image and a slice of the rows of all images that lies in it, of at most ``length`` tokens.
+    """Image numbers, each with a slice of at most ``length`` tokens of that image, among all images' rows.
 
-    Without parameters of its own (``per_image``) no image ends a slice, and the number is 0.
+    ``per_image`` says that each image has its own parameters. Otherwise a slice may span several images, and
+    the number is 0.
     """
     total = x.shape[:3].numel()
     span = total // x.shape[0] if per_image and total else total
@@ -212,18 +213,18 @@ def rows(x: Tensor) -> Tensor:
 
 
 def row_scale(scale: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """The scale ``(B,)`` of each image of ``x`` for each of its tokens, ``(B * H * W, 1)``."""
+    """The scale ``(B,)`` of each image of ``x``, repeated for each of its tokens, ``(B * H * W, 1)``."""
     if scale is None:
         return None
     return scale.to(dtype).repeat_interleave(x.shape[1] * x.shape[2]).unsqueeze(1)
 
 
 def scratch(like: Tensor, shape: Sequence[int], count: int) -> list[Tensor]:
-    """``count`` matrices with any content, valid until the thread's next call.
+    """``count`` matrices with arbitrary content, valid until the thread's next call.
 
-    On a CPU they lie in memory that is held from call to call. Fresh memory costs a page fault for every
-    4 KiB, as much time as GELU takes to fill it. On other devices, and for subclasses of tensors, they are
-    made anew.
+    On a CPU they lie in memory that is kept from call to call. Fresh memory costs a page fault for every
+    4 KiB, as much time as GELU takes to fill it. On other devices, and for tensor subclasses, they are newly
+    allocated.
     """
     if like.device.type != 'cpu' or type(like) not in (Tensor, torch.nn.Parameter):
         return [like.new_empty(shape) for _ in range(count)]
@@ -233,7 +234,7 @@ def scratch(like: Tensor, shape: Sequence[int], count: int) -> list[Tensor]:
         if index == len(blocks):
             blocks.append(torch.empty(0, dtype=like.dtype, device='cpu'))
         if blocks[index].numel() < rows * columns:
-            # what is made in inference mode cannot be written to outside it
+            # a tensor made in inference mode cannot be written to outside it
             with torch.inference_mode(False):
                 blocks[index] = torch.empty(rows * columns, dtype=like.dtype, device='cpu')
     return [block[: rows * columns].view(rows, columns) for block in blocks[:count]]

@@ -1,7 +1,7 @@
 """The residual MLP of many tokens at once, keeping the hidden layer before GELU for the backward pass.
 
-The fastest way to train on a CPU where the hidden layer is wide: what is as wide as it and not kept goes to
-memory that is held, and each bias is added where its product is written.
+The fastest way to train on a CPU if the hidden layer is wide: equally wide tensors that are not kept go to
+reused memory, and each bias is added as its product is written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class WholeMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, normed, weight1, bias1, weight2, bias2, scale, length):
-        ctx.length = length  # tokens that go through together
+        ctx.length = length  # tokens that run together
         residual, tokens = rows(x), rows(normed)
         factors = row_scale(scale, x, x.dtype)
         out, hidden = torch.empty_like(residual), []
@@ -40,7 +40,7 @@ class WholeMLP(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        saved = ctx.saved_tensors  # checkpoints of torch 2.1 let them be taken once
+        saved = ctx.saved_tensors  # torch 2.1's checkpoints allow this only once
         arguments, hidden = saved[:6], saved[6:]
         needed = ctx.needs_input_grad[1:7]
         if is_differentiated():
@@ -51,20 +51,20 @@ class WholeMLP(torch.autograd.Function):
 
 
 def _gradients(arguments, grad, hidden, needed, length) -> tuple[Tensor | None, ...]:
-    """Of the arguments of `reference.branch`."""
+    """Gradients of the arguments of `reference.branch`."""
     normed, weight1, bias1, weight2, _, scale = arguments
     branch, tokens, factors = rows(grad), rows(normed), row_scale(scale, grad, grad.dtype)
     if factors is not None:
         branch = branch * factors
     normed_grad = torch.empty_like(tokens)
-    # with the strides of the weight, so that a static one, which comes transposed, is not copied
+    # with the strides of the weight, so that a static one, which arrives transposed, is not copied
     weight1_grad, bias1_grad, weight2_grad = (
         torch.zeros_like(value) if needs else None
         for value, needs in zip((weight1, bias1, weight2), needed[1:4])
     )
     pieces = split_rows(normed, weight1.shape[0] > 1, length)
     for (image, piece), before in zip(pieces, hidden):
-        # not in place, which takes GELU's derivative a tenth longer
+        # not in place, which would make GELU's derivative take a tenth longer
         after, before_grad = scratch(before, before.shape, 2)
         if weight2_grad is not None:
             aten.gelu.out(before, out=after)
@@ -84,9 +84,10 @@ def _gradients(arguments, grad, hidden, needed, length) -> tuple[Tensor | None, 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x weightᵀ + bias`` for tokens ``(N, Cin)``.
 
-    A convolution adds the bias where it writes, a linear layer writes the bias first: on two CPU cores in
-    float32, 4.0 instead of 4.4 ms for 4096 tokens of 192 channels to 768. But it copies a weight that lies
-    transposed, as predicted ones do: the MLP of 1024 tokens of 512 channels then takes 50 instead of 48 ms.
+    A convolution adds the bias as it writes, while a linear layer writes the bias first: on two CPU cores in
+    float32, 4.0 instead of 4.4 ms for 4096 tokens from 192 to 768 channels. But a convolution copies a
+    transposed weight, as predicted ones are: the MLP of 1024 tokens with 512 channels then takes 50 instead
+    of 48 ms.
     """
     if not weight.is_contiguous():
         return torch.addmm(bias, x, weight.T)  # (N, Cout)
