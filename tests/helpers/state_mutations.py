@@ -46,6 +46,12 @@ def _group(change: Callable[[dict, random.Random], Any]) -> Callable:
     return changed
 
 
+def _swap_parameters(checkpoint: dict, draw: random.Random) -> None:
+    """Two groups get each other's parameters; a group may hold a single one."""
+    one, other = draw.sample(checkpoint['optimizer']['param_groups'], 2)
+    one['params'], other['params'] = other['params'], one['params']
+
+
 def _number_of_group(group: dict, draw: random.Random) -> None:
     group[draw.choice(['lr', 'weight_decay', 'eps', 'initial_lr'])] = draw.choice(_NO_NUMBERS)
 
@@ -131,7 +137,7 @@ RUN_STATE = {
     'option missing': _group(_pop_any('params')),
     'option unknown': _group(_set('x', [1])),
     'parameters of a group': _group(lambda g, draw: g['params'].pop()),
-    'order of parameters': _group(lambda g, draw: g['params'].reverse()),
+    'order of parameters': _swap_parameters,
     'a group less': lambda c, draw: c['optimizer']['param_groups'].pop(),
     'a scheduler less': lambda c, draw: c['param_schedulers'].pop(),
     'value of a scheduler missing': _scheduler(_pop_any()),
