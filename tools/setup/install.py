@@ -64,9 +64,7 @@ def claim(venv: Path) -> None:
     """Mark the folder as ours; refuse one that is not ours, one that cannot be written, and a full disk."""
     try:
         if venv.exists() and any(venv.iterdir()) and not (venv / STATE_FILE).exists():
-            refuse(
-                f'VENV={venv} holds files that `make setup` did not make: remove it, or give another'
-            )
+            refuse(f'VENV={venv} holds files not made by `make setup`: remove it, or give another')
         present = sum(path.lstat().st_size for path in venv.rglob('*')) / 1e9
         place = next(path for path in (venv, *venv.parents) if path.exists())
         free, needed = shutil.disk_usage(place).free / 1e9, ENVIRONMENT_GB - present
