@@ -187,7 +187,7 @@ def test_an_old_torch_is_warned_of_once(version, tmp_path, monkeypatch):
     for _ in range(2):
         load_checkpoint_file(tmp_path / 'file.pth')
     safe_load._warn_of_old_torch.cache_clear()
-    assert [text.endswith('need torch >= 2.10, or safetensors') for text in said] == (
+    assert [text.endswith('use torch >= 2.10, or safetensors') for text in said] == (
         [True] if version == '2.9.1' else []
     )
 
