@@ -48,7 +48,7 @@ def test_a_missing_base_is_named_with_its_place(write, tmp_path, through):
     config = write('config.py', through) if through else culprit
     with pytest.raises(UserError) as error:
         load_config(config)
-    assert str(error.value) == f'{culprit}: _base_ file not found: {tmp_path / "none.py"}'
+    assert str(error.value) == f'{culprit}, line 2: _base_ file not found: {tmp_path / "none.py"}'
 
 
 def test_an_error_in_a_base_names_the_base(write):

@@ -5,6 +5,7 @@ A Python config is a program. YAML and JSON only name what to build, and it must
 
 from __future__ import annotations
 
+import ast
 import os
 import traceback
 from collections.abc import Iterator, Sequence
@@ -38,11 +39,12 @@ def load_config(
         raise UserError(f'config not found: {path}')
     if path.suffix not in _SUFFIXES:
         raise UserError(f'{path} is no config: it should end in {", ".join(_SUFFIXES)}')
+    files = _python_files(path) if path.suffix == '.py' else [path]
     read_files_safely()
     try:
         cfg = Config.fromfile(str(path))
     except Exception as error:
-        problem = _explain(path, error)
+        problem = _explain(path, files, error)
         if problem is None:
             raise
         raise problem from error
@@ -115,7 +117,30 @@ def type_name(node: Any) -> str:
     return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 
 
-def _explain(path: Path, error: Exception) -> UserError | None:
+def _python_files(path: Path) -> list[Path]:
+    """A Python config and its bases, parsed first: mmengine's errors name neither file nor line."""
+    try:
+        tree = ast.parse(path.read_text(encoding='utf-8'))
+    except SyntaxError as error:
+        raise UserError(f'{path}, line {error.lineno}: {error.msg}') from error
+    files = [path]
+    for node in tree.body:
+        if not isinstance(node, ast.Assign) or '_base_' not in map(ast.unparse, node.targets):
+            continue
+        for base in getattr(node.value, 'elts', [node.value]):
+            name = getattr(base, 'value', None)
+            if not isinstance(name, str):  # computed
+                continue
+            if '::' in name or '{{' in name:  # of an installed package, or filled in by mmengine
+                continue
+            base_path = Path(os.path.normpath(path.parent / name))
+            if not base_path.is_file():
+                raise UserError(f'{path}, line {base.lineno}: _base_ file not found: {base_path}')
+            files += _python_files(base_path)
+    return files
+
+
+def _explain(path: Path, files: list[Path], error: Exception) -> UserError | None:
     """The user's error for one raised while mmengine ran the config; None if the config is not to blame."""
     if isinstance(error, ImportError):
         cause: BaseException = error
@@ -126,18 +151,11 @@ def _explain(path: Path, error: Exception) -> UserError | None:
         return UserError(
             f'{path}: custom_imports: {cause}; install that package or put its folder on PYTHONPATH'
         )
-    # mmengine's errors name neither file nor line; its frames know the file that it reads
-    frames = list(traceback.walk_tb(error.__traceback__))
-    reading = [f.f_locals['filename'] for f, _ in frames if f.f_code.co_name == '_file2dict']
-    files = [os.path.abspath(file) for file in (path, *reading)]
-    if isinstance(error, SyntaxError) and error.filename == '<unknown>':
-        return UserError(f'{files[-1]}, line {error.lineno}: {error.msg}')
-    for frame, line in reversed(frames):
-        file = frame.f_code.co_filename
-        if file in files:
-            return UserError(f'{file}, line {line}: {type(error).__name__}: {error}')
-    if isinstance(error, FileNotFoundError) and error.filename:
-        return UserError(f'{files[-2]}: _base_ file not found: {os.path.abspath(error.filename)}')
+    own = {os.path.abspath(file) for file in files}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if os.path.abspath(frame.filename) in own:
+            place = f'{frame.filename}, line {frame.lineno}'
+            return UserError(f'{place}: {type(error).__name__}: {error}')
     if isinstance(error, AttributeError) and path.suffix != '.py':
         return UserError(f'{path}: the top level of a config must be keys with values')
     # what mmengine itself rejects: duplicate keys in two bases, a dict over a non-dict, broken JSON
