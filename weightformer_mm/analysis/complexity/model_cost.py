@@ -46,7 +46,7 @@ class Complexity:
     input_shape: tuple[int, ...]  # what the model saw after padding, ``(B, C, H, W)``
     modules: tuple[
         ModuleCost, ...
-    ]  # the model itself, then the others in the order of named_modules
+    ]  # the model itself, then the others, as named_modules orders them
     operations: dict[str, int]  # multiply-adds of each counted operation
     free: dict[str, int]  # calls of each operation that counts as nothing by convention
     not_counted: dict[str, int]  # calls of each operation that may do arithmetic but has no formula
@@ -80,9 +80,8 @@ def measure(model: nn.Module, shape: tuple[int, int], in_channels: int = 3) -> C
         notes.append('the data preprocessor pads {}x{} to {}x{}'.format(*shape, *image.shape[-2:]))
     try:
         counts, proposals = _run(model, image, samples, FakeTensorMode(allow_non_fake_inputs=True))
-    except (
-        RuntimeError
-    ):  # values are needed, or the model cannot run at all, which the next call shows
+    except RuntimeError:
+        # values are needed, or the model cannot run at all, which the next call shows
         counts, proposals = _run(model, image, samples, None)
         notes.append(
             f'the work depends on values: counted on one random image, random weights (seed {_SEED})'

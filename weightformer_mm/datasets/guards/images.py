@@ -24,9 +24,8 @@ def image_problem(path: str) -> str | None:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except OSError as error:
         return error.strerror
-    except (
-        cv2.error
-    ) as error:  # too many pixels: Failed to allocate ..., or pixels <= CV_IO_MAX_...
+    except cv2.error as error:
+        # too many pixels: Failed to allocate ..., or pixels <= CV_IO_MAX_...
         return f'OpenCV cannot read it: {error.err}'
     if image is None:
         return 'not an image, or damaged'
@@ -42,9 +41,8 @@ def cut_off(path: str) -> bool:
         return False
     with open(path, 'rb') as file:
         file.seek(max(file.seek(0, os.SEEK_END) - 2, 0))
-        if (
-            file.read() == b'\xff\xd9'
-        ):  # as nearly all files end; others may have something after the image
+        # nearly all files end so; others may have something after the image
+        if file.read() == b'\xff\xd9':
             return False
     try:
         with Image.open(path) as image:

@@ -21,10 +21,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS
 from torch.utils.data import Dataset, Sampler
 
-_ITERATIONS, _SAMPLES = (
-    0,
-    1,
-)  # the purpose of a stream of numbers, so that no two streams are the same
+# the purpose of a stream of numbers, so that no two streams are the same
+_ITERATIONS, _SAMPLES = 0, 1
 
 
 class Position(int):
