@@ -18,13 +18,22 @@ def ids(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def files_named(page: Path) -> set[str]:
+    text = page.read_text()
+    # my_...: a user's own
+    folders = 'configs(?!/my_)|tools|tests|projects/[a-z_]+|weightformer_mm'
+    scripts = re.findall(rf'(?<![\w/])(?:{folders})/[\w./-]+\.(?:py|sh|yml)\b', text)
+    return {*scripts, *re.findall(rf'`((?:{folders})/[\w./-]+)`', text)}
+
+
 @pytest.mark.parametrize('page', CURRENT, ids=ids)
 def test_every_file_it_names_is_there(page):
-    text = page.read_text()
-    paths = re.findall(
-        r'\b(?:tools|tests|projects/[a-z_]+|weightformer_mm)/[\w./-]+\.(?:py|sh)\b', text
-    )
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [path for path in files_named(page) if not (ROOT / path).exists()] == []
+
+
+def test_files_are_found_on_pages():
+    assert len(files_named(ROOT / 'docs/training.md')) >= 6
+    assert len(set().union(*map(files_named, CURRENT))) > 50
 
 
 @pytest.mark.parametrize('page', CURRENT, ids=ids)

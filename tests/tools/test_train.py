@@ -173,10 +173,10 @@ def test_config_that_raises_names_file_and_line(tools, tmp_path):
     assert f"{config}, line 2: NameError: name 'undefined' is not defined" in line
 
 
-def test_missing_base_is_named_with_its_config(tools, tmp_path):
+def test_missing_base_names_file_and_line(tools, tmp_path):
     config = write(tmp_path / 'config.py', "# comment\n_base_ = [\n    '../nowhere.py',\n]\n")
     line = tools.run('train', config).error_line()
-    assert f'{config}: _base_ file not found: {tmp_path.parent / "nowhere.py"}' in line
+    assert f'{config}, line 3: _base_ file not found: {tmp_path.parent / "nowhere.py"}' in line
 
 
 def test_missing_custom_import(tools, tmp_path):
