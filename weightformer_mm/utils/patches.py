@@ -64,10 +64,10 @@ def clip_over_processes(wrapper: OptimWrapper, model: nn.Module) -> None:
 
 
 def orthogonalize_in_float32() -> None:
-    """Let timm's Muon compute in float32 on a CPU without fast bfloat16 products, such as one with AVX2 alone.
+    """Let timm's Muon compute in float32 on a CPU without bfloat16 instructions (AVX2 alone).
 
     There, PyTorch's bfloat16 product is some thirty times slower than that of float32. ``Muon`` has no
-    argument for the dtype, which its own function has. Unnecessary once it passes one on; timm 1.0.31 does not.
+    argument for the dtype. Unnecessary once it has; timm 1.0.31 has none.
     """
     muon = sys.modules.get('timm.optim.muon')  # not in every timm
     original = getattr(muon, 'zeropower_via_newtonschulz', None)
