@@ -69,7 +69,7 @@ def quick():
     from triton.runtime import interpreter
     from triton.runtime.interpreter import GridExecutor, InterpretedFunction, _patch_lang
 
-    launch, call, ready = GridExecutor.__call__, InterpretedFunction.__call__, set()
+    launch, ready = GridExecutor.__call__, set()
     describe, dtype_of = tl.block_type.__init__, interpreter._get_np_dtype
     blocks, dtypes, shape_of = {}, {}, functools.lru_cache(_shape)
 
