@@ -42,16 +42,11 @@ def run_demo(repository: Path, out: Path, force: bool = False) -> str:
     folders = [TaskFolder(task, repository / task.config, out / task.name, data) for task in TASKS]
     for folder in folders:
         folder.claim(folder.digest(), 'the demo', force)
-    steps = ((_train, 'training'), (_evaluate, 'evaluating'), (_draw, 'drawing'))
-    for step, does in steps:
-        left = [
-            folder
-            for folder in folders
-            if not (folder.sheet if step is _draw else folder.metrics).is_file()
-        ]
-        if left:
-            print(f'{does}: {", ".join(folder.task.name for folder in left)}', flush=True)
-            step(repository, left)
+    left = [folder for folder in folders if not folder.sheet.is_file()]
+    steps = ((_train, 'training'), (_evaluate, 'evaluating and drawing'))
+    for step, does in steps if left else ():
+        print(f'{does}: {", ".join(folder.task.name for folder in left)}', flush=True)
+        step(repository, left)
     minutes = (time.monotonic() - start) / 60
     return f'\n{format_table(folders)}\n\nthis run: {minutes:.1f} min; everything is in {out}'
 
@@ -110,20 +105,7 @@ def _train(repository: Path, folders: list[TaskFolder]) -> None:
 
 
 def _evaluate(repository: Path, folders: list[TaskFolder]) -> None:
-    run_together(
-        [_test(repository, folder, '--out', folder.results) for folder in folders], repository
-    )
-
-
-def _draw(repository: Path, folders: list[TaskFolder]) -> None:
-    options = ('--cfg-options', f'test_dataloader.dataset.indices={SHEET_IMAGES}')
-    run_together(
-        [
-            _test(repository, folder, '--show-dir', folder.pictures, '--score-thr', '0.5', *options)
-            for folder in folders
-        ],
-        repository,
-    )
+    run_together([_test(repository, folder) for folder in folders], repository)
     for folder in folders:
         images = sorted((folder.data / 'images' / 'val').iterdir())[:SHEET_IMAGES]
         make_sheet(images, [folder.pictures / image.name for image in images], folder.sheet)
@@ -145,7 +127,8 @@ def make_sheet(images: list[Path], pictures: list[Path], out: Path) -> None:
     write_contact_sheet(groups, captions, out, SHEET_COLUMNS, side=max(groups[0][0].shape))
 
 
-def _test(repository: Path, folder: TaskFolder, option: str, place: Path, *options: str) -> Job:
+def _test(repository: Path, folder: TaskFolder) -> Job:
     tool, work_dir = str(repository / 'tools' / 'test.py'), str(folder.root / 'test')
     arguments = [tool, str(folder.config), str(folder.checkpoint()), '--work-dir', work_dir]
-    return Job([*arguments, option, str(place), *options], folder.test_log)
+    outputs = ['--out', str(folder.results), '--show-dir', str(folder.pictures)]
+    return Job([*arguments, *outputs, '--score-thr', '0.5'], folder.test_log)

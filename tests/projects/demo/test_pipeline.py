@@ -17,7 +17,7 @@ SHORT = """
 _base_ = {config!r}
 train_cfg = dict(max_epochs=1, val_interval=1)
 train_dataloader = dict(dataset=dict(indices=2), num_workers=0, persistent_workers=False)
-val_dataloader = dict(dataset=dict(indices=2), num_workers=0, persistent_workers=False)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 """
 SIZE = 96  # pixels
