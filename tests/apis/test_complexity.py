@@ -14,7 +14,8 @@ from weightformer_mm.apis.complexity import complexity_of_config, for_counting
 from weightformer_mm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / 'configs/shapes').glob('*.py'))
+# the pretrained one has the same model
+CONFIGS = sorted((ROOT / 'configs/shapes').glob('*micro_*.py'))
 
 
 def packaged(library: str, path: str, folder: Path) -> str:
