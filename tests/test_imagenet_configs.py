@@ -17,6 +17,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
+from tests.helpers.uninitialised import Uninitialised
 from weightformer_mm.datasets import render_sample
 from weightformer_mm.engine.runner.runner import CheckedRunner
 from weightformer_mm.errors import UserError
@@ -90,7 +91,8 @@ def test_size_drop_path_and_outputs(path):
     cfg = Config.fromfile(path)
     assert cfg.model.backbone.get('drop_path_rate', 0.0) == drop_path
     with torch.device('meta'):
-        model = MODELS.build(cfg.model)
+        with Uninitialised():
+            model = MODELS.build(cfg.model)
         assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(
             parameters, abs=0.01
         )
@@ -103,7 +105,7 @@ def test_size_drop_path_and_outputs(path):
 @every_config
 def test_weight_decay_spares_biases_and_norms_alone(path):
     cfg = Config.fromfile(path)
-    with torch.device('meta'):
+    with torch.device('meta'), Uninitialised():
         model = MODELS.build(cfg.model)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     assert type(wrapper.optimizer) is torch.optim.AdamW

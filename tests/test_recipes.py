@@ -1,7 +1,7 @@
 """Every recipe trains a step, evaluates and predicts, on small images; a new one joins by being there.
 
-Losses, augmentations, optimizer and evaluator are those of the file; the model has fewer blocks, and narrower
-heads.
+Losses, augmentations, optimizer and evaluator are those of the file; the model has fewer and narrower blocks,
+and narrower heads. Recipes that differ only in the size of the backbone are then the same and run once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.runner import Runner
 from torch import nn
 
 from projects.miniatures import make_miniature
-from tests.helpers.reduced import FACTORS, reduce_sizes, reduced
+from tests.helpers.reduced import FACTORS, reduce_sizes, reduced, shallow
 from weightformer_mm.apis.test import evaluate
 from weightformer_mm.config.read import as_list, innermost_dataset
 from weightformer_mm.engine.hooks.training import PlainCheckpointHook
@@ -27,8 +29,19 @@ from weightformer_mm.engine.runner.runner import build_runner
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
 LARGEST = 256
+DONE: set[str] = set()  # what ran without a fault in this process
 FILES = sorted(path for folder in FACTORS for path in CONFIGS.glob(f'{folder}/*.py'))
 every_recipe = pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def libraries():
+    """Imported, and spared by the garbage collector, which each data set of mmengine calls."""
+    for library in ('mmdet', 'mmseg'):
+        for part in ('models', 'datasets', 'evaluation'):
+            import_module(f'{library}.{part}')
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope='session')
@@ -41,13 +54,6 @@ def data(tmp_path_factory):
         return root / layout
 
     return make
-
-
-def scope_of(cfg: Config) -> str:
-    """The library of a recipe, imported."""
-    for part in ('models', 'datasets', 'evaluation'):
-        import_module(f'{cfg.default_scope}.{part}')
-    return cfg.default_scope
 
 
 class FirstValues(Hook):
@@ -101,12 +107,23 @@ def test_there_are_recipes_for_every_layout():
     assert {path.parent.name for path in FILES} == set(FACTORS)
 
 
+def what_runs(cfg: Config, folder: Path) -> str:
+    """All that a run in ``folder`` reads of a recipe, with the schedule of its file."""
+    names = {*signature(Runner).parameters, 'tta_model', 'tta_pipeline'}
+    values = {name: value for name, value in cfg.to_dict().items() if name in names}
+    file = Config.fromfile(cfg.filename)
+    schedule = [file.train_cfg, file.param_scheduler]
+    return repr([values, schedule]).replace(str(folder), '')
+
+
 @every_recipe
 def test_trains_a_step_evaluates_and_predicts(path, data, tmp_path):
     cfg = reduced(path, data(path.parent.name), tmp_path)
     # several processes shard one model: tests/tools/test_processes.py
     cfg.runner_type, cfg.strategy = 'Runner', None
-    scope_of(cfg)
+    running = what_runs(cfg, tmp_path)
+    if running in DONE:
+        return
     checkpoint = train_a_step(cfg)
     values = logged(tmp_path)
     assert values['loss'] > 0
@@ -137,15 +154,17 @@ def test_trains_a_step_evaluates_and_predicts(path, data, tmp_path):
     else:
         labels = Path('labels', shown.pop().with_suffix('.png'))
         assert written == {'metrics.json', str(labels)}
+    DONE.add(running)
 
 
 @every_recipe
 def test_heads_fit_the_data_and_the_backbone(path):
     cfg = Config.fromfile(path)
-    scope, dataset = scope_of(cfg), innermost_dataset(cfg.train_dataloader)
+    scope, dataset = cfg.default_scope, innermost_dataset(cfg.train_dataloader)
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'):
         classes = DATASETS.get(f'{scope}.{dataset.type}').METAINFO['classes']
-        backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
+        few = dict(init_cfg=None, arch=shallow(cfg.model.backbone))
+        backbone = MODELS.build({**cfg.model.backbone, **few})
         declared = set(find(cfg.model, 'num_classes'))
         assert declared == {len(classes)}
         channels = list(backbone.out_channels)

@@ -18,6 +18,7 @@ from .recipes import COLLECTIONS, FAMILIES, PAPER, Family, Recipe
 INDEX = 'model-index.yml'
 NOT_TRAINED = 'not trained yet'
 _COMMAND = 'python tools/make_tables.py --measure'
+_Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def read(path: Path) -> dict[str, Any]:
         UserError: it is not there, or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding='utf-8'))
+        return yaml.load(path.read_text(encoding='utf-8'), _Loader)
     except FileNotFoundError as error:
         raise UserError(f'{path} not found; make it with: {_COMMAND}') from error
     except yaml.YAMLError as error:

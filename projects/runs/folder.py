@@ -6,11 +6,13 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-
-from mmengine.config import Config
+from typing import TYPE_CHECKING
 
 from weightformer_mm.errors import UserError
 from weightformer_mm.utils.writing import written_whole
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def digest_of(cfg: Config, data: Path) -> str:

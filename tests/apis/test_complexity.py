@@ -14,7 +14,8 @@ from weightformer_mm.apis.complexity import complexity_of_config, for_counting
 from weightformer_mm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / 'configs/shapes').glob('*.py'))
+# the pretrained one has the same model
+CONFIGS = sorted((ROOT / 'configs/shapes').glob('*micro_*.py'))
 
 
 def packaged(library: str, path: str, folder: Path) -> str:
@@ -109,8 +110,13 @@ def test_each_stage_of_a_cascade_predicts_as_many_masks_as_mask_rcnn():
         path = folder / f'{head}_pyramid-weightformer-tiny_fpn_ms-crop-3x_coco.py'
         options = ['model.backbone.arch=micro', 'model.neck.in_channels=[32,64,128,192]']
         boxes = [''] if head == 'mask-rcnn' else ['.0', '.1', '.2']
-        options += [f'model.roi_head.bbox_head{index}.fc_out_channels=32' for index in boxes]
+        narrow = [f'bbox_head{index}.fc_out_channels' for index in boxes]
+        narrow += [f'bbox_head{index}.conv_out_channels' for index in boxes if index]
+        narrow += ['mask_head.conv_out_channels']
+        options += [f'model.roi_head.{name}=32' for name in narrow]
+        options += ['model.test_cfg.rpn.max_per_img=120']
         model, (result,) = complexity_of_config(str(path), [(96, 96)], options=options)
+        assert result.notes[1].startswith('120 proposals')  # of which 100 get a mask
         cost[head] = {module.name: module.multiply_adds for module in result.modules}
         assert 'roi_head.mask_head' in dict(model.named_modules())
     masks, three_times = (cost[head]['roi_head.mask_head'] for head in cost)

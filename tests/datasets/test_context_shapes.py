@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ BAND, MARKER = ContextRules(), ContextRules(cue_area=0.003)
 RULES = pytest.mark.parametrize('rules', [BAND, MARKER], ids=['band', 'marker'])
 
 
+@cache
 def render(index, rules=BAND, seed=0, size=SIZE):
     return render_sample(seed, 'train', index, size, context=rules)
 
@@ -59,7 +61,7 @@ def test_nothing_of_an_object_is_painted_within_the_reach():
         sample, bare = render(index), None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(scene, '_draw_object', lambda *args: None)
-            bare = render(index)
+            bare = render.__wrapped__(index)
         changed = (sample.image != bare.image).any(axis=-1)
         side = 2 * STATIC_REACH + 1
         seen = cv2.dilate(mark_mask(sample).astype(np.uint8), np.ones((side, side), np.uint8))
@@ -107,7 +109,7 @@ def test_nothing_but_the_mark_depends_on_the_cue(rules, monkeypatch):
         pair = []
         for cue in ('red', 'blue'):
             monkeypatch.setattr(scene, 'draw_cue', lambda rng, cue=cue: cue)
-            pair.append(render(index, rules))
+            pair.append(render.__wrapped__(index, rules))
         outside = ~mark_mask(pair[0])
         assert pair[0].mark == pair[1].mark and pair[0].objects == pair[1].objects
         np.testing.assert_array_equal(pair[0].image[outside], pair[1].image[outside])

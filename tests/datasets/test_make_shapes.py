@@ -16,20 +16,14 @@ from pathlib import Path
 import pytest
 
 import weightformer_mm.datasets
+from tests.helpers.commands import WITHOUT_LIBRARIES, running
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'make_shapes.py'
 PACKAGE_ROOT = Path(weightformer_mm.datasets.__file__).parents[2]
 SMALL = ['--train', '3', '--val', '2', '--size', '64']
 MANY = ['--train', '60', '--val', '2', '--size', '64']
 
-# The generator needs none of these; without them a process of its own starts in a moment.
-ABSENT = ('torch', 'timm', 'mmengine', 'mmcv', 'mmdet', 'mmseg')
-WITHOUT = f'import sys\nfor name in {ABSENT}:\n    sys.modules[name] = None\n'
-RUN_TOOL = (
-    f'import runpy\nsys.path.insert(0, {str(TOOL.parent)!r})\n'
-    f'runpy.run_path({str(TOOL)!r}, run_name="__main__")\n'
-)
-COMMAND = [sys.executable, '-c', WITHOUT + RUN_TOOL]
+COMMAND = [sys.executable, '-c', WITHOUT_LIBRARIES + running('make_shapes')]
 
 
 def environment() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ def full_mask(spec: outlines.ObjectSpec, size: int) -> np.ndarray:
     window, share = outlines.coverage(outlines.place(spec, size), size)
     mask[window] = share >= 0.5
     return mask
+
+
+render_once = cache(render_sample)
 
 
 def sample_layout(seed: int, split: str, index: int) -> tuple[outlines.ObjectSpec, ...]:
@@ -126,7 +130,7 @@ def test_labels_follow_instances(samples):
 def test_overlap_occurs_but_leaves_objects_recognisable():
     overlapping = 0
     for index in range(40):
-        sample = render_sample(0, 'train', index, 256)
+        sample = render_once(0, 'train', index, 256)
         shares = [
             (sample.instances == number).sum() / full_mask(spec, 256).sum()
             for number, spec in enumerate(sample.objects, start=1)
@@ -140,7 +144,7 @@ def test_overlap_occurs_but_leaves_objects_recognisable():
 
 def test_smallest_picture_shows_every_object():
     for index in range(60):
-        sample = render_sample(0, 'train', index, 64)
+        sample = render_once(0, 'train', index, 64)
         counts = np.bincount(sample.instances.ravel(), minlength=len(sample.objects) + 1)
         assert counts.min() >= 6
 
@@ -148,7 +152,7 @@ def test_smallest_picture_shows_every_object():
 def test_objects_stand_out_from_their_background():
     """Mean colours inside and just outside of an unoccluded object differ clearly, in CIE Lab."""
     for index in range(40):
-        sample = render_sample(0, 'train', index, 256)
+        sample = render_once(0, 'train', index, 256)
         outside = sample.image[sample.instances == 0].mean(axis=0)
         for number in range(1, len(sample.objects) + 1):
             inside = sample.image[sample.instances == number].mean(axis=0)
@@ -169,7 +173,7 @@ def test_texture_shows_both_tones(name):
 def test_surfaces_are_textured():
     """More than grain on most objects and on every background."""
     for index in range(20):
-        sample = render_sample(0, 'train', index, 128)
+        sample = render_once(0, 'train', index, 128)
         smooth = cv2.GaussianBlur(sample.image, (5, 5), 0).astype(float)
         assert smooth[sample.instances == 0].std(axis=0).max() > 3
         spread = [
@@ -181,7 +185,7 @@ def test_surfaces_are_textured():
 
 def test_validation_pictures_are_not_training_pictures():
     def thumbnails(split, count):
-        images = [render_sample(0, split, index, 64).image for index in range(count)]
+        images = [render_once(0, split, index, 64).image for index in range(count)]
         hashes = {image.tobytes() for image in images}
         small = [cv2.resize(image, (16, 16), interpolation=cv2.INTER_AREA) for image in images]
         return hashes, np.stack(small).reshape(count, -1).astype(float)

@@ -22,6 +22,20 @@ CLASSIFICATION = ROOT / 'configs/shapes/pyramid-weightformer-micro_shapes.py'
 ENV = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
 
 
+# a process that makes or checks a data set needs none of these, and starts in a moment without them
+LIBRARIES = ('torch', 'timm', 'mmengine', 'mmcv', 'mmdet', 'mmseg')
+WITHOUT_LIBRARIES = f'import sys\nfor name in {LIBRARIES}:\n    sys.modules[name] = None\n'
+
+
+def running(tool: str) -> str:
+    """Python that runs a tool with the arguments of its process."""
+    path = TOOLS / f'{tool}.py'
+    return (
+        f'import runpy, sys\nsys.path.insert(0, {str(TOOLS)!r})\n'
+        f'runpy.run_path({str(path)!r}, run_name="__main__")\n'
+    )
+
+
 @dataclass(frozen=True)
 class Result:
     code: int

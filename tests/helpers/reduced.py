@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from weightformer_mm.config.options import use_data_root
-from weightformer_mm.config.read import innermost_dataset
+from weightformer_mm.config.read import as_list, innermost_dataset
 
 STEP = 32  # pixels: sizes stay multiples of it
 # of each folder the factor that brings its images to about 128 pixels, and the one for the views of TTA
@@ -66,27 +66,37 @@ def reduced(path: Path, root: Path, work_dir: Path) -> Config:
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint.interval = 1
     cfg.default_hooks.checkpoint.save_optimizer = False
-    reduce_depth(cfg.model.backbone)
+    reduce_backbone(cfg.model)
     for part in filter(None, (cfg.model, cfg.get('tta_model'))):
         reduce_counts(part)
     use_local_weights(cfg, work_dir)
     return cfg
 
 
-def reduce_depth(backbone: dict) -> None:
-    """Keep the widths, on which heads depend, and at most two blocks a stage: dynamic and static ones."""
+def shallow(backbone: dict) -> dict:
+    """The settings of its arch with at most two blocks a stage, dynamic and static ones."""
     settings = dict(MODELS.get(backbone['type']).arch_settings[backbone['arch']])
-    if 'depths' in settings:
-        settings['depths'] = [2, 1, 1, 2]
-    else:
-        settings['depth'] = 2
-    backbone['arch'] = settings
+    fewer = dict(depths=[2, 1, 1, 2]) if 'depths' in settings else dict(depth=2)
+    return {**settings, **fewer}
+
+
+def reduce_backbone(model: dict) -> None:
+    """A shallow, narrow backbone, and its widths in what reads them."""
+    arch = shallow(model['backbone'])
+    old, new = arch['embed_dims'], 64 if 'depth' in arch else [32, 64, 128, 192]
+    model['backbone']['arch'] = {**arch, 'embed_dims': new}
+    narrow = dict(zip(as_list(old), as_list(new)))
+    readers = ['neck'] if 'neck' in model else ['decode_head', 'auxiliary_head']
+    for reader in (model[name] for name in readers if name in model):
+        widths = reader['in_channels']
+        changed = [narrow[width] for width in as_list(widths)]
+        reader['in_channels'] = changed if isinstance(widths, list) else changed[0]
 
 
 def reduce_counts(part: dict) -> None:
-    """Narrow heads and few boxes; all of these, since an untrained detector is sure of none."""
+    """Heads narrow and of few layers; few boxes, but all of these: an untrained detector is sure of none."""
     counts = dict(nms_pre=50, max_per_img=10, num_queries=50, num_points=512)
-    counts.update(fc_out_channels=32, conv_out_channels=32, channels=64)
+    counts.update(fc_out_channels=32, conv_out_channels=32, channels=64, num_layers=2)
     for key, value in part.items():
         if key == 'score_thr':
             part[key] = 0.0
@@ -114,7 +124,7 @@ def use_local_weights(cfg: Config, folder: Path) -> None:
 def reduce_sizes(cfg: Config, factor: float, tta_factor: float | None = None) -> None:
     """Multiply every size in pixels of the config's pipelines, preprocessor and sliding windows.
 
-    ``tta_factor`` is for the views of test-time augmentation, of which there are many.
+    ``tta_factor`` is for the views of test-time augmentation; of each list of them two stay.
 
     Raises:
         ValueError: a transform of which it is not known whether it has a size.
@@ -163,6 +173,8 @@ def _reduce_transforms(node: Any, scale: Callable[[Any], Any], done: dict[int, A
     name = node['type'].rpartition('.')[2]
     if name in _NESTED:
         _reduce_transforms(node['transforms'], scale, done)
+        if name == 'TestTimeAug':
+            node['transforms'] = [views[:1] + views[1:][-1:] for views in node['transforms']]
     elif name in _LENGTHS:
         node.update({key: scale(node[key]) for key in _LENGTHS[name] if key in node})
     elif name not in _WITHOUT_LENGTHS:

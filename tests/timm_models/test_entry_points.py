@@ -7,6 +7,7 @@ import timm
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, resolve_model_data_config
 
+from tests.helpers.uninitialised import Uninitialised
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.timm_models import MODEL_NAMES, FeatureMaps, ImageClassifier
 
@@ -34,7 +35,7 @@ def test_every_arch_is_an_entry_point():
 
 @pytest.mark.parametrize('name', NAMES)
 def test_default_cfg(name):
-    with torch.device('meta'):
+    with torch.device('meta'), Uninitialised():
         model = timm.create_model(name)
     config = model.default_cfg
     assert config is model.pretrained_cfg
@@ -53,7 +54,8 @@ def test_default_cfg(name):
 @pytest.mark.parametrize('out_indices', [None, (0, -2)], ids=str)
 @pytest.mark.parametrize('name', NAMES)
 def test_feature_maps_are_as_feature_info_says(name, out_indices):
-    model = timm.create_model(name, features_only=True, out_indices=out_indices).eval()
+    with Uninitialised():
+        model = timm.create_model(name, features_only=True, out_indices=out_indices).eval()
     info = model.feature_info
     channels, reductions = info.channels(), info.reduction()
     assert len(channels) == len(reductions) == len(info.out_indices) == (2 if out_indices else 4)

@@ -1,16 +1,18 @@
-"""The command with its real config and tool, on a tiny set and a schedule of two iterations."""
+"""The command with its real config and tools, on a tiny set and a schedule of two iterations."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from textwrap import indent
 
 import cv2
 import pytest
 
 from projects.context.experiment import HARD_VARIANTS, choose, iterations, run_context
 from projects.context.training import BAND, MARKER, STATE_FILE, Training
+from tests.helpers.commands import WITHOUT_LIBRARIES, running
 from weightformer_mm.backbones.strategies import compared_strategies
 from weightformer_mm.errors import RunFailed, UserError
 
@@ -27,50 +29,8 @@ optim_wrapper = dict(optimizer=dict(ns_steps=1))
 """
 
 
-@pytest.fixture
-def repository(tmp_path):
-    (tmp_path / 'tools').symlink_to(REPOSITORY / 'tools')
-    for task in (BAND, MARKER):
-        path = tmp_path / task.config
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(SHORT.format(config=str(REPOSITORY / task.config)))
-    return tmp_path
-
-
-def states(out):
-    return {path: path.read_text() for path in sorted(out.rglob(STATE_FILE))}
-
-
-def test_trains_reports_and_does_nothing_twice(repository):
-    out, docs = repository / 'out', repository / 'docs'
-    names = ['published', 'static']
-    table = run_context(repository, out, [3], names, docs=docs)
-    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines()]
-    assert [row[0] for row in rows[2:]] == ['static', 'published']
-    assert all(row[-1] == '3' for row in rows[2:])
-
-    content = json.loads((out / 'table.json').read_text())
-    for row, name in zip(content['rows'], ('static', 'published')):
-        state = json.loads((out / name / 'seed3' / STATE_FILE).read_text())
-        log = (out / name / 'seed3' / 'train.log').read_text()
-        logged = re.findall(r'Epoch\(val\).* mIoU: ([\d.]+) .*found: ([\d.]+)', log)[-1]
-        assert row['variant'] == name and row['backbone'] == compared_strategies()[name]
-        assert row['metrics']['mIoU'] == [pytest.approx(float(logged[0]) / 100, abs=1e-4)]
-        assert row['metrics']['found'] == [pytest.approx(float(logged[1]) / 100, abs=1e-4)]
-        assert row['cpu_seconds'] == pytest.approx(state['cpu_seconds']) and row['cpu_seconds'] > 1
-        assert "dynamic_linear='bilateral'" in log if name == 'published' else "'static'" in log
-        assert re.search(r'seed=3|seed: 3', log)
-    assert table in (docs / 'context_table.md').read_text() == (out / 'table.md').read_text()
-    assert (
-        cv2.imread(str(docs / 'images/context.png')).shape
-        == cv2.imread(str(out / 'plot.png')).shape
-    )
-
-    before = states(out)
-    assert run_context(repository, out, [3], names) == table
-    assert states(out) == before
-
-
+# In place of tools/make_shapes.py: the tool itself, without libraries that it can do without.
+MAKE_SHAPES = WITHOUT_LIBRARIES + running('make_shapes')
 # In place of tools/train.py: fails for linear-gap, else logs metrics at once.
 TRAIN = """
 import json, pathlib, sys
@@ -84,45 +44,91 @@ lines = [{'loss': 1.0, 'step': 2}, {'mIoU': 50.0, 'cue_accuracy': float('nan'), 
 
 
 @pytest.fixture
-def quick(repository):
-    """A repository whose trainings end at once."""
-    (repository / 'tools').unlink()
-    (repository / 'tools').mkdir()
-    (repository / 'tools/train.py').write_text(TRAIN)
-    for name in ('make_shapes.py', 'command_line.py'):
-        (repository / 'tools' / name).symlink_to(REPOSITORY / 'tools' / name)
+def repository(tmp_path):
+    """Configs and tools; all trainings end at once."""
+    for task in (BAND, MARKER):
+        path = tmp_path / task.config
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(SHORT.format(config=str(REPOSITORY / task.config)))
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools/make_shapes.py').write_text(MAKE_SHAPES)
+    (tmp_path / 'tools/train.py').write_text(TRAIN)
+    return tmp_path
+
+
+@pytest.fixture
+def trains_static(repository):
+    """A repository that trains the static variant."""
+    train = repository / 'tools/train.py'
+    condition = "if 'model.backbone.dynamic_linear=static' in sys.argv:"
+    train.write_text('\n'.join(['import sys', condition, indent(running('train'), '    '), TRAIN]))
     return repository
 
 
-def test_an_interrupted_run_starts_anew_and_the_others_stay(quick):
-    out, names = quick / 'out', ['conv-gap', 'static']
-    run_context(quick, out, [0], names)
+def states(out):
+    return {path: path.read_text() for path in sorted(out.rglob(STATE_FILE))}
+
+
+def test_trains_reports_and_does_nothing_twice(trains_static):
+    repository, out, docs = trains_static, trains_static / 'out', trains_static / 'docs'
+    names = ['published', 'static']
+    table = run_context(repository, out, [3], names, docs=docs)
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in table.splitlines()]
+    assert [row[0] for row in rows[2:]] == ['static', 'published']
+    assert all(row[-1] == '3' for row in rows[2:])
+
+    static, published = json.loads((out / 'table.json').read_text())['rows']
+    for row, name in ((static, 'static'), (published, 'published')):
+        state = json.loads((out / name / 'seed3' / STATE_FILE).read_text())
+        assert row['variant'] == name and row['backbone'] == compared_strategies()[name]
+        assert row['cpu_seconds'] == pytest.approx(state['cpu_seconds'])
+    assert published['metrics'] == {'mIoU': [0.5], 'cue_accuracy': [None], 'found': [0.0]}
+    log = (out / 'static' / 'seed3' / 'train.log').read_text()
+    logged = re.findall(r'Epoch\(val\).* mIoU: ([\d.]+) .*found: ([\d.]+)', log)[-1]
+    assert static['metrics']['mIoU'] == [pytest.approx(float(logged[0]) / 100, abs=1e-4)]
+    assert static['metrics']['found'] == [pytest.approx(float(logged[1]) / 100, abs=1e-4)]
+    assert static['cpu_seconds'] > 1 > published['cpu_seconds']
+    assert "dynamic_linear='static'" in log and re.search(r'seed=3|seed: 3', log)
+    assert table in (docs / 'context_table.md').read_text() == (out / 'table.md').read_text()
+    assert (
+        cv2.imread(str(docs / 'images/context.png')).shape
+        == cv2.imread(str(out / 'plot.png')).shape
+    )
+
+    before = states(out)
+    assert run_context(repository, out, [3], names) == table
+    assert states(out) == before
+
+
+def test_an_interrupted_run_starts_anew_and_the_others_stay(repository):
+    out, names = repository / 'out', ['conv-gap', 'static']
+    run_context(repository, out, [0], names)
     before = states(out)
     path = out / 'static' / 'seed0' / STATE_FILE
     path.write_text(json.dumps({'digest': json.loads(path.read_text())['digest']}))
     (path.parent / 'left_over.txt').write_text('')
-    run_context(quick, out, [0], names)
+    run_context(repository, out, [0], names)
     after = states(out)
     kept = out / 'conv-gap' / 'seed0' / STATE_FILE
     assert after[kept] == before[kept]
     assert 'metrics' in after[path] and not (path.parent / 'left_over.txt').exists()
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_reported(quick):
-    out = quick / 'out'
+def test_a_run_that_fails_is_named_and_the_others_are_reported(repository):
+    out = repository / 'out'
     with pytest.raises(RunFailed, match=r'train\.py failed .*bad weather.*linear-gap/seed0'):
-        run_context(quick, out, [0], ['linear-gap', 'published'], at_once=1)
+        run_context(repository, out, [0], ['linear-gap', 'published'], at_once=1)
     rows = json.loads((out / 'table.json').read_text())['rows']
     assert [row['variant'] for row in rows] == ['published']
     assert 'none found' in (out / 'table.md').read_text()
 
 
-def test_a_training_without_metrics_is_named(quick):
-    script = quick / 'tools/train.py'
+def test_a_training_without_metrics_is_named(repository):
+    script = repository / 'tools/train.py'
     script.write_text(script.read_text().replace("'cue_accuracy'", "'other'"))
     with pytest.raises(RunFailed, match='static/seed0: no mIoU, cue_accuracy, found in its log'):
-        run_context(quick, quick / 'out', [0], ['static'])
-    assert not (quick / 'out/table.json').exists()
+        run_context(repository, repository / 'out', [0], ['static'])
+    assert not (repository / 'out/table.json').exists()
 
 
 def test_another_config_or_seed_is_another_run(repository):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -59,6 +61,7 @@ def test_the_plot_has_a_point_for_each_variant_that_found_something(tmp_path, mo
 BACKBONE = dict(type='PyramidWeightFormer', arch='micro', out_indices=(0, 1))
 
 
+@cache
 def multiply_adds(name):
     return backbone_cost({**BACKBONE, **compared_strategies()[name]})[1]
 

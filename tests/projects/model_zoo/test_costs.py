@@ -15,6 +15,7 @@ from projects.model_zoo.make_tables import MEASURED_PEERS
 from projects.model_zoo.metafile import Cost, cost_of, costs_in, metafile_path, read
 from projects.model_zoo.recipes import FAMILIES, read_recipe
 from tests.helpers import needs
+from tests.helpers.uninitialised import Uninitialised
 from weightformer_mm.apis.complexity import for_counting
 from weightformer_mm.config.read import load_config
 from weightformer_mm.utils.translate import require_libraries
@@ -51,7 +52,7 @@ def test_parameters(family, path):
     cfg = load_config(path)
     require_libraries(cfg.default_scope)
     init_default_scope(cfg.default_scope)
-    with torch.device('meta'):
+    with torch.device('meta'), Uninitialised():
         model = MODELS.build(ConfigDict(for_counting(cfg.model.to_dict())))
     parameters = sum(parameter.numel() for parameter in revert_sync_batchnorm(model).parameters())
     assert stated(family)[path.stem].parameters == parameters

@@ -5,14 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from projects.runs.jobs import Job, run_together
+from tests.helpers.commands import WITHOUT_LIBRARIES, running
 from weightformer_mm.errors import RunFailed
-
-TOOLS = Path(__file__).resolve().parents[3] / 'tools'
 
 
 def write_script(folder, name, text):
@@ -64,7 +62,7 @@ def wait_for_text(path):
 
 
 def test_sigterm_takes_the_processes_of_the_demo_along(tmp_path):
-    """The frame of tools/demo.py with an endless job in place of the trainings."""
+    """tools/demo.py without libraries, and with an endless job in place of the trainings."""
     endless = write_script(
         tmp_path,
         'endless.py',
@@ -72,13 +70,12 @@ def test_sigterm_takes_the_processes_of_the_demo_along(tmp_path):
     )
     log = tmp_path / 'endless.log'
     frame = (
-        'import pathlib, runpy, sys\n'
-        'import projects.demo\n'
+        f'{WITHOUT_LIBRARIES}import pathlib, types\n'
         'from projects.runs.jobs import Job, run_together\n'
         f'job = Job([{str(endless)!r}], pathlib.Path({str(log)!r}))\n'
-        'projects.demo.run_demo = lambda *args: run_together([job], pathlib.Path("."))\n'
-        f'sys.path.insert(0, {str(TOOLS)!r})\n'
-        f'runpy.run_path({str(TOOLS / "demo.py")!r}, run_name="__main__")\n'
+        'run_demo = lambda *args: run_together([job], pathlib.Path("."))\n'
+        'sys.modules["projects.demo"] = types.SimpleNamespace(run_demo=run_demo)\n'
+        f'{running("demo")}'
     )
     demo = subprocess.Popen([sys.executable, '-c', frame, '--out', str(tmp_path / 'out')])
     while not (log.exists() and log.read_text().strip()):

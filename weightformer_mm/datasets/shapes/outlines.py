@@ -75,6 +75,7 @@ def coverage(parts: tuple[np.ndarray, ...], size: int) -> tuple[tuple[slice, sli
     ]
     vertices = [np.round(part).astype(np.int32) for part in scaled]
     cv2.fillPoly(fine, vertices, 255, lineType=cv2.LINE_8, shift=_SUBPIXEL_BITS)
-    blocks = fine.reshape(bottom - top, SUPERSAMPLING, right - left, SUPERSAMPLING)
-    share = blocks.mean(axis=(1, 3), dtype=np.float32) / np.float32(255)
-    return np.s_[top:bottom, left:right], share
+    # the means of blocks are exact, and NumPy takes seven times as long for them
+    size_of_window = (right - left, bottom - top)
+    share = cv2.resize(fine.astype(np.float32), size_of_window, interpolation=cv2.INTER_AREA)
+    return np.s_[top:bottom, left:right], share / np.float32(255)
