@@ -1,10 +1,7 @@
 """Make the project's environment: `make setup` runs this, to begin or to continue."""
 
-from __future__ import annotations
-
 import ast
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -45,14 +42,12 @@ def run(title: str, command: list, env: dict | None = None) -> None:
 
 def pin(name: str) -> str:
     """The line `name==version` of the locks."""
-    text = '\n'.join(lock.read_text() for lock in LOCKS)
-    return re.search(rf'^{name}==.*$', text, re.MULTILINE)[0]
+    return re.search(rf'^{name}==.*$', '\n'.join(lock.read_text() for lock in LOCKS), re.M)[0]
 
 
 def state(venv: Path) -> str:
     """What the state file holds after a complete set-up."""
-    text = '\n'.join([sys.version, str(venv), *(lock.read_text() for lock in LOCKS)])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return '\n'.join([sys.version, str(venv), *(lock.read_text() for lock in LOCKS)])
 
 
 def is_complete(venv: Path) -> bool:

@@ -1,8 +1,8 @@
 """What this package patches in other libraries' objects, why, and what would make each patch unnecessary.
 
-Subclasses, hooks and registries are preferred; none of them reaches these places. Three patches stay in
-place: `import_at_lookup`, `return_float32` and `clip_over_processes`. `replaced` applies the others and
-undoes them. While COCO annotations are read:
+Subclasses, hooks and registries are preferred; none of them reaches these places. Four patches stay in
+place: `import_at_lookup`, `return_float32`, `clip_over_processes` and `orthogonalize_in_float32`. `replaced`
+applies the others and undoes them. While COCO annotations are read:
 
 - ``COCO.__init__`` and ``COCO.createIndex`` of pycocotools, to check and name a file that is parsed once.
   mmdet's data sets and metrics build the class themselves.
@@ -61,6 +61,30 @@ def clip_over_processes(wrapper: OptimWrapper, model: nn.Module) -> None:
         wrapper.clip_func = lambda parameters, *args, **kwargs: model.clip_grad_norm_(
             *args, **kwargs
         )
+
+
+def orthogonalize_in_float32() -> None:
+    """Let timm's Muon compute in float32 on a CPU without bfloat16 instructions (AVX2 alone).
+
+    There, PyTorch's bfloat16 product is some thirty times slower than that of float32. ``Muon`` has no
+    argument for the dtype. Unnecessary once it has; timm 1.0.31 has none.
+    """
+    muon = sys.modules.get('timm.optim.muon')  # not in every timm
+    original = getattr(muon, 'zeropower_via_newtonschulz', None)
+    if original is None or hasattr(original, '__wrapped__') or _cpu_multiplies_bfloat16():
+        return
+
+    @functools.wraps(original)
+    def orthogonalize(G: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: N803
+        if G.device.type == 'cpu':
+            kwargs['dtype'] = torch.float32
+        return original(G, *args, **kwargs)
+
+    muon.zeropower_via_newtonschulz = orthogonalize
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @contextmanager

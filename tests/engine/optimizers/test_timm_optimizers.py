@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
+import timm.optim
 import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS
@@ -10,6 +13,7 @@ from torch import nn
 
 from weightformer_mm.engine.optimizers.timm_optimizers import merge_groups
 from weightformer_mm.layers import DynamicBlock
+from weightformer_mm.utils import patches
 
 PARAMWISE = dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
 
@@ -59,6 +63,28 @@ def test_muon_takes_the_matrices_and_adamw_the_rest():
     singular = torch.linalg.svdvals(before['linear1.weight'] - model.linear1.weight.detach())
     # The last but one: LayerNorm takes the mean out, so one direction of the input has no gradient.
     assert singular[0] / singular[-2] < 1.5
+
+
+@pytest.mark.parametrize('multiplies, low, high', [(False, 0.0, 1e-5), (True, 1e-4, 3e-2)])
+def test_muon_computes_in_float32_where_the_cpu_lacks_bfloat16(monkeypatch, multiplies, low, high):
+    muon = timm.optim.muon
+    original = inspect.unwrap(muon.zeropower_via_newtonschulz)
+    monkeypatch.setattr(muon, 'zeropower_via_newtonschulz', original)
+    monkeypatch.setattr(patches, '_cpu_multiplies_bfloat16', lambda: multiplies)
+    layer = nn.Linear(48, 32, bias=False)
+    before = layer.weight.detach().clone()
+    optimizer = wrapper(layer, 'nmuon').optimizer
+    optimizer.param_groups[0]['weight_decay'] = 0.0
+    layer.weight.grad = torch.randn(32, 48)
+    optimizer.step()
+    group = optimizer.param_groups[0]
+    coefficients = muon.resolve_ns_coefficients(group['ns_coefficients'], muon._COEFFICIENTS)
+    exact = original(
+        layer.weight.grad.double(), group['ns_steps'], coefficients, dtype=torch.float64
+    )
+    step = (before - layer.weight.detach()).double()
+    error = (step / step.norm() - exact / exact.norm()).norm()
+    assert low <= error < high
 
 
 def test_unknown_optimizer_is_named():

@@ -10,6 +10,7 @@ import torch
 from mmengine.registry import OPTIMIZERS
 
 from ...errors import ArgumentError
+from ...utils.patches import orthogonalize_in_float32
 
 
 @OPTIMIZERS.register_module()
@@ -28,6 +29,7 @@ def TimmOptimizer(  # noqa: N802
     Raises:
         ValueError: the installed timm has no optimizer of that name, or refuses its arguments.
     """
+    orthogonalize_in_float32()
     try:
         return timm.optim.create_optimizer_v2(merge_groups(params), opt=opt, **options)
     except (AssertionError, ValueError) as error:  # timm before 1.0 asserts
