@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import safetensors.torch
 import torch
 
 from tests.helpers import golden
+from tests.helpers.commands import Fork
 from weightformer_mm.apis.convert import OURS, RELEASED, Conversion, convert_checkpoint
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.checkpoints.pretrained import load_pretrained
@@ -242,7 +242,6 @@ for number in sys.stdin:
             print('wrote', name, flush=True)
         except UserError as error:
             print(error, flush=True)
-print('end', flush=True)
 """
 
 
@@ -252,20 +251,20 @@ def test_two_conversions_to_one_file_at_once(tmp_path):
     for name in ('one', 'other'):
         weights[name] = dict(WeightFormer(SMALL).state_dict())
         torch.save(weights[name], tmp_path / f'{name}.pth')
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    env = {**os.environ, 'PYTHONPATH': root}
-    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    (tmp_path / 'script.py').write_text(AT_ONCE)
+    ends = [os.pipe() for _ in weights]
     runs = [
-        subprocess.Popen([sys.executable, '-c', AT_ONCE, name], cwd=tmp_path, env=env, **pipes)
-        for name in weights
+        Fork([str(tmp_path / 'script.py'), name], tmp_path, {}, stdin=read)
+        for name, (read, _) in zip(weights, ends)
     ]
-    assert [run.stdout.readline() for run in runs] == ['ready\n'] * 2
+    for run in runs:
+        run.until(lambda: 'ready' in run.said()[0])  # noqa: B023
     for number in range(times):
-        for run in runs:
-            run.stdin.write(f'{number}\n')
-            run.stdin.flush()
-    said = [run.communicate()[0].splitlines() for run in runs]
-    assert [lines[-1] for lines in said] == ['end'] * 2
+        for _, write in ends:
+            os.write(write, f'{number}\n'.encode())
+    for end in itertools.chain(*ends):
+        os.close(end)
+    said = [run.wait().ok().splitlines() for run in runs]
     for number in range(times):
         for force, wins in ((False, 1), (True, 2)):
             name = f'{force}-{number}.pth'
@@ -274,7 +273,7 @@ def test_two_conversions_to_one_file_at_once(tmp_path):
             found = read(tmp_path / name)
             whole = [same_bits(found, weights[source]) for source in weights]
             assert whole.count(True) == 1 and (force or whole == [bool(n) for n in wrote])
-    assert len(list(tmp_path.iterdir())) == 2 + 2 * times
+    assert len(list(tmp_path.iterdir())) == 3 + 2 * times
 
 
 KILLED = """
@@ -288,12 +287,10 @@ convert_checkpoint('in.pth', 'out.pth', Conversion(), force=True)
 def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path):
     torch.save(WeightFormer(SMALL).state_dict(), tmp_path / 'in.pth')
     (tmp_path / 'out.pth').write_text('precious')
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    run = subprocess.run(
-        [sys.executable, '-c', KILLED], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': root}
-    )
-    assert run.returncode == -signal.SIGKILL
+    (tmp_path / 'script.py').write_text(KILLED)
+    run = Fork([str(tmp_path / 'script.py')], tmp_path, {}).wait()
+    assert run.code == -signal.SIGKILL
     assert (tmp_path / 'out.pth').read_text() == 'precious'
     convert_checkpoint(tmp_path / 'in.pth', tmp_path / 'out.pth', Conversion(), force=True)
     visible = (path.name for path in tmp_path.iterdir() if not path.name.startswith(PARTIAL))
-    assert sorted(visible) == ['in.pth', 'out.pth']
+    assert sorted(visible) == ['in.pth', 'out.pth', 'script.py']

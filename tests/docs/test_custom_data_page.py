@@ -114,8 +114,7 @@ def tools(tmp_path_factory):
     tools = Tools(tmp_path_factory.mktemp('custom'))
     (tools.folder / 'projects').mkdir()
     (tools.folder / 'configs').symlink_to(ROOT / 'configs')
-    yield tools
-    tools.close()
+    return tools
 
 
 @pytest.mark.parametrize('name', CASES)

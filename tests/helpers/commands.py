@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import select
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -59,61 +66,107 @@ def command(tool: str, *args: object) -> list[str]:
     return [str(TOOLS / f'{tool}.py'), *map(str, args)]
 
 
-def spawn(tool: str, *args: object, cwd: Path, **kwargs: object) -> subprocess.Popen:
-    """Start a tool in a new Python process."""
-    return subprocess.Popen(
-        [sys.executable, *command(tool, *args)],
-        cwd=cwd,
-        env={**os.environ, **ENV, **kwargs.pop('env', {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
+def environment(**changes: str) -> dict[str, str]:
+    return {**os.environ, **ENV, **changes}
+
+
+@cache
+def fork_server() -> str:
+    """Path of the socket of this process's fork server, which is started first."""
+    folder = tempfile.mkdtemp()
+    path = f'{folder}/socket'
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name('fork_server.py')), path],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
+
+    def end() -> None:
+        server.communicate()
+        shutil.rmtree(folder)
+
+    atexit.register(end)
+    while not os.path.exists(path):
+        assert server.poll() is None, 'the fork server ended'
+        time.sleep(0.01)
+    return path
+
+
+class Fork:
+    """A script in a fork of the warm process; it can be waited for, signalled and killed."""
+
+    def __init__(
+        self,
+        argv: list[str],
+        cwd: Path,
+        env: dict[str, str],
+        stdin: int | None = None,
+        session: bool = False,
+    ) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.connect(fork_server())
+        self._streams = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        job = {'argv': argv, 'cwd': str(cwd), 'env': environment(**env), 'session': session}
+        with open(os.devnull) as nothing:
+            streams = [nothing.fileno() if stdin is None else stdin]
+            streams += [stream.fileno() for stream in self._streams]
+            socket.send_fds(self._socket, [json.dumps(job).encode()], streams)
+        self.pid = int(self._socket.recv(99))
+
+    def said(self) -> tuple[str, str]:
+        """What it has written to stdout and stderr so far."""
+        return tuple(
+            os.pread(stream.fileno(), os.fstat(stream.fileno()).st_size, 0).decode()
+            for stream in self._streams
+        )
+
+    def ended(self, within: float | None = None) -> bool:
+        """Whether it ends within so many seconds."""
+        return bool(select.select([self._socket], [], [], within)[0])
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        """Wait for something that it does; an assertion fails if it ends before."""
+        while not happened():
+            assert not self.ended(within=0.05), self.wait()
+
+    def wait(self) -> Result:
+        code = int(self._socket.recv(99))
+        result = Result(code, *self.said())
+        self.close()
+        return result
+
+    def close(self) -> None:
+        """Kill it if it still runs."""
+        for resource in (self._socket, *self._streams):
+            resource.close()
 
 
 class Tools:
-    """Runs tools: :meth:`fresh` in a new Python process, :meth:`run` in a fork of a warm one."""
+    """Runs tools: :meth:`fresh` in a new Python process, the others in a fork of a warm one."""
 
     def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.env = env or {}
-        self._server: subprocess.Popen | None = None
 
     def fresh(self, tool: str, *args: object, env: dict[str, str] | None = None) -> Result:
-        process = spawn(tool, *args, cwd=self.folder, env={**self.env, **(env or {})})
-        out, err = process.communicate()
-        return Result(process.returncode, out, err)
+        done = subprocess.run(
+            [sys.executable, *command(tool, *args)],
+            cwd=self.folder,
+            env=environment(**self.env, **(env or {})),
+            capture_output=True,
+            text=True,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def start(
+        self, tool: str, *args: object, env: dict[str, str] | None = None, **more: object
+    ) -> Fork:
+        return Fork(command(tool, *args), self.folder, {**self.env, **(env or {})}, **more)
 
     def run(self, tool: str, *args: object, env: dict[str, str] | None = None) -> Result:
-        if self._server is None:
-            self._server = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name('fork_server.py'))],
-                env={**os.environ, **ENV, **self.env},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-        out, err = self.folder / 'stdout.txt', self.folder / 'stderr.txt'
-        job = {
-            'argv': command(tool, *args),
-            'cwd': str(self.folder),
-            'stdout': str(out),
-            'stderr': str(err),
-            'env': env or {},
-        }
-        self._server.stdin.write(json.dumps(job) + '\n')
-        self._server.stdin.flush()
-        # libraries may print while they are imported; the last line is the exit code
-        for line in self._server.stdout:
-            if line.strip().lstrip('-').isdigit():
-                return Result(int(line), out.read_text(), err.read_text())
-        raise RuntimeError('the fork server ended')
-
-    def close(self) -> None:
-        if self._server is not None:
-            self._server.communicate()
+        return self.start(tool, *args, env=env).wait()
 
 
 # a step of Muon takes seconds on one core; test_resume.py and the demo's test train with it

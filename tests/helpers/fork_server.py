@@ -1,31 +1,56 @@
 """Runs command lines in forks of a process that has the slow imports behind it.
 
-Each job is a process of its own, with its own exit code, streams and working directory; only the time that
-Python takes to import torch and the libraries, and to take itself down again, is saved. Jobs come as JSON
-lines on stdin; the exit code of each goes to stdout.
+Each job is a process of its own, with its own exit code, streams, environment and working directory; only
+the time that Python takes to import torch and the libraries, and to take itself down again, is saved.
+
+Jobs come to a Unix socket, in JSON and with their three streams; back go the number of the process and, when
+it has ended, its exit code. It is killed when whoever asked for it is gone. The server ends with its stdin.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import runpy
+import select
+import signal
+import socket
 import sys
 import traceback
+from contextlib import suppress
 
 
-def run_child(job: dict) -> int:
-    for stream, path in ((1, job['stdout']), (2, job['stderr'])):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+def use_environment(env: dict[str, str]) -> None:
+    """Do what Python and huggingface_hub do with the environment as they start."""
+    os.environ.clear()
+    os.environ.update(env)
+    importlib.reload(sys.modules['huggingface_hub.constants'])
+    folders = [f for f in env.get('PYTHONPATH', '').split(os.pathsep) if f not in sys.path[1:]]
+    sys.path[1:1] = folders
+    for folder in filter(None, folders):
+        with suppress(FileNotFoundError):
+            runpy.run_path(os.path.join(folder, 'sitecustomize.py'))
+
+
+def run_child(job: dict, streams: list[int]) -> int:
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
     os.chdir(job['cwd'])
-    os.environ.update(job['env'])
+    if job['session']:
+        os.setsid()
+    use_environment(job['env'])
     sys.argv = job['argv']
-    sys.path[0] = os.path.dirname(job['argv'][0])
     try:
-        runpy.run_path(job['argv'][0], run_name='__main__')
+        if sys.argv[0] == '-m':
+            del sys.argv[0]
+            runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)
+        else:
+            sys.path[0] = os.path.dirname(sys.argv[0])
+            runpy.run_path(sys.argv[0], run_name='__main__')
     except SystemExit as exit:
         return exit.code or 0
     except BaseException:
@@ -34,32 +59,73 @@ def run_child(job: dict) -> int:
     return 0
 
 
-def main() -> None:
+def start(connection: socket.socket) -> int:
+    """Run the job that comes in a process of its own, whose number is sent back."""
+    text, streams, *_ = socket.recv_fds(connection, 1 << 20, 3)
+    child = os.fork()
+    if child == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        code = run_child(json.loads(text), streams)
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    for stream in streams:
+        os.close(stream)
+    connection.send(str(child).encode())
+    return child
+
+
+def import_libraries() -> None:
+    import huggingface_hub.constants  # noqa: F401
     import mmcv.ops  # noqa: F401
-    import mmdet.models  # noqa: F401
-    import mmpretrain.models  # noqa: F401
-    import mmseg.models  # noqa: F401
+    import setuptools  # noqa: F401
     from mmengine.config import Config
     from yapf.yapflib import yapf_api
 
     import weightformer_mm.apis.inference  # noqa: F401
     import weightformer_mm.apis.test  # noqa: F401
 
+    for library in ('mmdet', 'mmseg', 'mmpretrain'):
+        for part in ('models', 'datasets', 'engine', 'evaluation', 'visualization'):
+            importlib.import_module(f'{library}.{part}')
     # yapf would take most of a short run; what it leaves alone is Python as well
     yapf_api.FormatCode = lambda text, **options: (text, True)
     Config({'warm': 'up'}).pretty_text  # noqa: B018
-    gc.freeze()
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            code = run_child(json.loads(line))
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def serve(listener: socket.socket) -> None:
+    running: dict[int, socket.socket] = {}
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin, woken, *running.values()], [], [])
+        if woken in ready:
+            os.read(woken, 1 << 12)
+        while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            with running.pop(ended[0]) as connection, suppress(BrokenPipeError):
+                connection.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
+        if sys.stdin in ready:
+            return
+        for child, connection in running.items():
+            if connection in ready:  # the client is gone
+                os.kill(child, signal.SIGKILL)
+        if listener in ready:
+            connection, _ = listener.accept()
+            running[start(connection)] = connection
+
+
+def main(path: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen()
+        import_libraries()
+        gc.freeze()
+        serve(listener)
 
 
 if __name__ == '__main__':
-    main()
+    main(*sys.argv[1:])

@@ -56,8 +56,14 @@ def plant(checkpoint: str, folder: Path) -> Path:
 
 
 def run_tools(config: str, path: str, data: Path, folder: Path) -> None:
+    # in this process, where it is noted; and workers of a run that is over are waited for in the next
+    alone = {f'{split}_dataloader__num_workers': 0 for split in ('train', 'val', 'test')}
+    alone |= {
+        f'{split}_dataloader__persistent_workers': False for split in ('train', 'val', 'test')
+    }
+
     def changed(**changes: object) -> list[str]:
-        return options(Path(config), data, train_cfg__val_interval=9, **changes)[1:]
+        return options(Path(config), data, train_cfg__val_interval=9, **alone, **changes)[1:]
 
     image = str(next(data.glob('images/val/*.png')))
     more = {'train_cfg__max_epochs': 2}

@@ -11,9 +11,7 @@ from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION, Run,
 
 @pytest.fixture(scope='session')
 def tools(tmp_path_factory):
-    tools = Tools(tmp_path_factory.mktemp('tools'))
-    yield tools
-    tools.close()
+    return Tools(tmp_path_factory.mktemp('tools'))
 
 
 @pytest.fixture(scope='session')

@@ -126,7 +126,7 @@ def test_an_image_that_does_not_fit_into_memory(tools, segmentation, folder, tmp
     config, env = with_module(tmp_path, MEMORY)
     (folder / 'large.png').write_bytes(png_of(30000, 30000))  # 2.7 GB; 1 GB is left
     arguments = (config, segmentation.checkpoint, folder, '--out', tmp_path / 'out')
-    line = failed(tools.fresh('infer', *arguments, env=env))
+    line = failed(tools.run('infer', *arguments, env=env))
     assert f'{folder}/large.png (OpenCV cannot read it: Failed to allocate' in line
     assert pictures(tmp_path / 'out') == {'a.png', 'b.bmp.png', 'more/a.png'}
 
@@ -146,7 +146,7 @@ class Breaks:
 def test_a_fault_of_the_program_keeps_its_traceback(tools, segmentation, folder, tmp_path):
     config, env = with_module(tmp_path, BROKEN, dict(type='mmengine.Breaks'))
     arguments = (config, segmentation.checkpoint, folder, '--out', tmp_path / 'out')
-    result = tools.fresh('infer', *arguments, env=env)
+    result = tools.run('infer', *arguments, env=env)
     assert result.code == 1 and 'Traceback' in result.err and "KeyError: 'a bug'" in result.err
     assert f'{folder}/b.bmp' in result.err.strip().splitlines()[-1]
     assert pictures(tmp_path / 'out') == {'a.png'}

@@ -7,12 +7,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import QUICK, SEGMENTATION, command, harmed_config, spawn
+from tests.helpers.commands import QUICK, SEGMENTATION, harmed_config
 
 EPOCHS = f'{QUICK}train_cfg = dict(max_epochs=3)\n'
 
@@ -85,15 +84,14 @@ sys.meta_path.insert(0, Finder())
         ('mmseg.models', 'SIGINT'),
     ],
 )
-def test_signal_while_libraries_are_imported(shapes, tmp_path, module, name):
+def test_signal_while_libraries_are_imported(tools, shapes, tmp_path, module, name):
     (tmp_path / 'sitecustomize.py').write_text(INTERRUPTING_FINDER)
     (tmp_path / 'config.py').write_text(harmed_config(SEGMENTATION, shapes))
     path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
     environment = {'PYTHONPATH': path, 'INTERRUPT_AT': module, 'INTERRUPT_BY': name}
-    process = spawn('train', tmp_path / 'config.py', cwd=tmp_path, env=environment)
-    _, err = process.communicate()
-    assert process.returncode == 128 + getattr(signal, name)
-    assert re.fullmatch(r'train\.py: (interrupted|terminated)', only_line(err))
+    stopped = tools.fresh('train', tmp_path / 'config.py', env=environment)
+    assert stopped.code == 128 + getattr(signal, name)
+    assert re.fullmatch(r'train\.py: (interrupted|terminated)', only_line(stopped.err))
 
 
 def test_a_worker_of_the_data_loader_is_killed(train, tmp_path):
@@ -119,24 +117,16 @@ def test_weights_that_the_last_step_spoils_are_not_saved(train, tmp_path):
     assert stopped.code == 1 and 'is not finite any more' in only_line(stopped.err)
 
 
-def test_second_training_in_a_folder(train, shapes, tmp_path):
+def test_second_training_in_a_folder(tools, train, shapes, tmp_path):
     config = tmp_path / 'first.py'
     config.write_text(harmed_config(SEGMENTATION, shapes) + QUICK)
-    first = subprocess.Popen(
-        [sys.executable, *command('train', config, '--work-dir', tmp_path / 'work')],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        next(line for line in first.stdout if 'Saving checkpoint' in line)
-        for arguments in ((), ('--resume',)):
-            line = train(*arguments).error_line()
-            assert f'{tmp_path}/work: another training runs there (process {first.pid} on' in line
-    finally:
-        first.kill()
-        first.stdout.close()
-        first.wait()
+    first = tools.start('train', config, '--work-dir', tmp_path / 'work')
+    first.until(lambda: 'Saving checkpoint' in first.said()[0])
+    for arguments in ((), ('--resume',)):
+        line = train(*arguments).error_line()
+        assert f'{tmp_path}/work: another training runs there (process {first.pid} on' in line
+    os.kill(first.pid, signal.SIGKILL)
+    assert first.wait().code == -signal.SIGKILL
     train('--resume', '--cfg-options', 'train_cfg.max_epochs=1').ok()
 
 

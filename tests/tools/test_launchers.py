@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import ENV, SEGMENTATION, TOOLS, options
+from tests.helpers.commands import ENV, SEGMENTATION, TOOLS, fork_server, options
 
 SCRIPTS = sorted([*TOOLS.glob('*.sh'), *TOOLS.glob('launchers/*.sh')])
 
@@ -39,6 +39,28 @@ def environment(**changes: object) -> dict[str, str]:
     read |= {'GPUS', 'GPUS_PER_NODE', 'CPUS_PER_TASK', 'SRUN_ARGS', 'MAX_RESTARTS'}
     kept = {key: value for key, value in os.environ.items() if key not in read}
     return {**kept, **ENV, 'PYTHON': sys.executable, **{k: str(v) for k, v in changes.items()}}
+
+
+WARM = """#!{python} -SEs
+import json, os, socket, sys
+
+arguments = [argument for argument in sys.argv[1:] if argument != '-u']
+job = dict(argv=arguments, cwd=os.getcwd(), env=dict(os.environ), session=False)
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.connect({server!r})
+    socket.send_fds(server, [json.dumps(job).encode()], [0, 1, 2])
+    server.recv(99)
+    sys.exit(int(server.recv(99)))
+"""
+
+
+@pytest.fixture
+def warm(tmp_path) -> dict[str, Path]:
+    """Environment in which the scripts, and torchrun, start forks of the warm process for Python."""
+    path = tmp_path / 'python'
+    path.write_text(WARM.format(python=sys.executable, server=fork_server()))
+    path.chmod(0o755)
+    return dict(PYTHON=path, PYTHON_EXEC=path)
 
 
 def start(script: str | Path, *arguments: object, cwd: Path, **env: object) -> subprocess.Popen:
@@ -74,14 +96,14 @@ def steps(log: str) -> list[str]:
     return re.findall(r'Epoch\(train\) \[1\]\[(\d+/\d+)\]', log)
 
 
-def test_two_processes_train_and_test(config, blank, shapes):
+def test_two_processes_train_and_test(config, blank, shapes, warm):
     arguments = ('--work-dir', blank / 'out', *two_steps(shapes))
     log = finish(start('dist_train.sh', config, 2, *arguments, cwd=blank))
     assert steps(log) == ['1/1'] and 'MMDistributedDataParallel' in log
     checkpoint = blank / 'out' / 'epoch_1.pth'
     metrics = ('--out', blank / 'results', '--work-dir', blank / 'test')
     more = options(SEGMENTATION, shapes)
-    log = finish(start('dist_test.sh', config, checkpoint, 2, *metrics, *more, cwd=blank))
+    log = finish(start('dist_test.sh', config, checkpoint, 2, *metrics, *more, cwd=blank, **warm))
     assert re.search(r'Epoch\(test\) \[2/2\]', log)  # three images on two processes
     assert json.loads((blank / 'results/metrics.json').read_text()).keys() >= {'mIoU'}
 
@@ -108,7 +130,7 @@ if dist.get_rank() == 0:
 
 
 @pytest.mark.parametrize('kind', ['static', 'elastic'])
-def test_two_machines(kind, blank):
+def test_two_machines(kind, blank, warm):
     """The processes of both meet; what a training does then is the same as on one machine."""
     tools = blank / 'tools'
     tools.mkdir()
@@ -116,7 +138,7 @@ def test_two_machines(kind, blank):
         (tools / name).symlink_to(TOOLS / name)
     (tools / 'train.py').write_text(MEETING)
     nodes = [
-        start(tools / 'dist_train.sh', 'my config.py', 1, '--amp', cwd=blank, **env)
+        start(tools / 'dist_train.sh', 'my config.py', 1, '--amp', cwd=blank, **env, **warm)
         for env in rendezvous(kind)
     ]
     try:
@@ -179,7 +201,7 @@ from pathlib import Path
 arguments = sys.argv[1:]
 Path(os.environ['RECORD']).write_text(json.dumps(arguments))
 tasks = next(int(a.partition('=')[2]) for a in arguments if a.startswith('--ntasks='))
-command = arguments[arguments.index({python!r}):]
+command = arguments[arguments.index(os.environ['PYTHON']):]
 slurm = dict(SLURM_NTASKS=str(tasks), SLURM_NODELIST='node[1-2]')
 if os.environ.get('RUN') == '1':
     processes = [
@@ -227,9 +249,10 @@ def test_slurm_passes_the_arguments_on(slurm, config, blank):
     assert arguments[-6:] == tool
 
 
-def test_slurm_tasks_train_together(slurm, config, blank, shapes):
+def test_slurm_tasks_train_together(slurm, config, blank, shapes, warm):
     command = ('slurm_train.sh', 'gpu', 'job', config, blank / 'out', *two_steps(shapes))
-    log = finish(start(*command, cwd=blank, **slurm, RUN=1, GPUS=2, PORT=free_port()))
+    env = dict(slurm, **warm, RUN=1, GPUS=2, PORT=free_port())
+    log = finish(start(*command, cwd=blank, **env))
     assert steps(log) == ['1/1'] and 'MMDistributedDataParallel' in log
     assert (blank / 'out' / 'epoch_1.pth').is_file()
 

@@ -98,11 +98,8 @@ class Hub:
 def hub(tmp_path_factory, shapes):
     root = tmp_path_factory.mktemp('hub')
     with serve(root / 'files') as address:
-        # read by huggingface_hub as it is imported
         env = {'HF_ENDPOINT': address, 'HF_HOME': str(root / 'cache'), 'HF_HUB_OFFLINE': '0'}
-        tools = Tools(root, env)
-        yield Hub(root / 'files', tools.run, shapes)
-        tools.close()
+        yield Hub(root / 'files', Tools(root, env).run, shapes)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +188,13 @@ def test_revision_and_repository_that_do_not_exist(hub, tmp_path):
     assert trained is None
 
 
+IMPATIENT = """
+import time
+
+time.sleep = lambda seconds: None  # huggingface_hub tries six times, for half a minute
+"""
+
+
 @pytest.mark.parametrize('trouble', ['no network', 'offline', 'unreadable cache'])
 def test_hub_out_of_reach(shapes, trouble, tmp_path):
     (tmp_path / 'file').write_text('not a folder')
@@ -199,10 +203,10 @@ def test_hub_out_of_reach(shapes, trouble, tmp_path):
     message = 'not in the cache, and the hub cannot be reached'
     if trouble == 'unreadable cache':
         env['HF_HOME'], message = str(tmp_path / 'file/cache'), 'cannot use the cache'
-    fresh = Tools(tmp_path, env).fresh  # one run is quicker than a server and a run
-    result, trained = Hub(tmp_path, fresh, shapes).train(
-        'UPerNet', 'tiny', 'hf://owner/name', tmp_path
-    )
+    (tmp_path / 'sitecustomize.py').write_text(IMPATIENT)
+    env['PYTHONPATH'] = f'{tmp_path}{os.pathsep}{ROOT}'
+    hub = Hub(tmp_path, Tools(tmp_path, env).run, shapes)
+    result, trained = hub.train('UPerNet', 'tiny', 'hf://owner/name', tmp_path)
     assert message in result.error_line()
     assert trained is None and 'Epoch(train)' not in result.out
 

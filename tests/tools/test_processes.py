@@ -9,7 +9,6 @@ import runpy
 import shutil
 import socket
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -117,11 +116,11 @@ def images(shapes, tmp_path_factory) -> Path:
 def processes(tmp_path_factory):
     """Run ``train`` on one process or on several at the same time, and return what each of them said."""
     path = {'PYTHONPATH': os.pathsep.join([str(HELPERS), os.environ.get('PYTHONPATH', str(ROOT))])}
-    workers = [Tools(tmp_path_factory.mktemp(f'process_{rank}'), path) for rank in range(2)]
+    tools = Tools(tmp_path_factory.mktemp('processes'), path)
 
     def run(number: int, *arguments: object) -> list[Result]:
         if number == 1:
-            return [workers[0].run('train', *arguments)]
+            return [tools.run('train', *arguments)]
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             port = free.getsockname()[1]
@@ -130,21 +129,11 @@ def processes(tmp_path_factory):
             'MASTER_ADDR': '127.0.0.1',
             'MASTER_PORT': str(port),
         }
-        with ThreadPoolExecutor(number) as pool:
-            jobs = [
-                pool.submit(
-                    each.run,
-                    'train',
-                    *arguments,
-                    env={**common, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
-                )
-                for rank, each in enumerate(workers)
-            ]
-            return [job.result() for job in jobs]
+        ranks = [{'RANK': str(rank), 'LOCAL_RANK': str(rank)} for rank in range(number)]
+        forks = [tools.start('train', *arguments, env={**common, **rank}) for rank in ranks]
+        return [fork.wait() for fork in forks]
 
-    yield run
-    for each in workers:
-        each.close()
+    return run
 
 
 @pytest.fixture(scope='module')

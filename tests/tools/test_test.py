@@ -29,7 +29,7 @@ def images(data: Path) -> set[str]:
 
 def test_detection_writes_coco_results_metrics_and_pictures(tools, detection, tmp_path):
     out, show = tmp_path / 'out', tmp_path / 'show'
-    result = tools.fresh(
+    result = tools.run(
         'test',
         DETECTION,
         detection.checkpoint,

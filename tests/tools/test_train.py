@@ -7,9 +7,7 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -21,8 +19,9 @@ from tests.helpers.commands import (
     CLASSIFICATION,
     DETECTION,
     SEGMENTATION,
+    Fork,
+    Result,
     options,
-    spawn,
 )
 
 
@@ -82,34 +81,27 @@ def test_logger_whose_package_is_missing_is_said_in_one_line(tools, shapes, tmp_
     changes = options(SEGMENTATION, shapes, visualizer__vis_backends__1__type='WandbVisBackend')
     arguments = ('--work-dir', tmp_path / 'work', *changes)
     path = os.pathsep.join([str(folder.parent), os.environ.get('PYTHONPATH', '')])
-    line = tools.fresh('train', SEGMENTATION, *arguments, env={'PYTHONPATH': path}).error_line()
+    line = tools.run('train', SEGMENTATION, *arguments, env={'PYTHONPATH': path}).error_line()
     assert 'a package that the config needs is missing: ' in line and 'pip install wandb' in line
 
 
-def press_ctrl_c(process: subprocess.Popen) -> str:
+def press_ctrl_c(fork: Fork) -> Result:
     """Send what Ctrl-C does, to the loader's workers too; again if Python was busy in a destructor."""
-    while True:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            return process.communicate(timeout=20)[1]
-        except subprocess.TimeoutExpired:
-            continue
+    os.killpg(fork.pid, signal.SIGINT)
+    while not fork.ended(within=20):
+        os.killpg(fork.pid, signal.SIGINT)
+    return fork.wait()
 
 
 def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes, tmp_path):
     config, work_dir = SEGMENTATION, tmp_path / 'work'
     endless = options(config, shapes, train_cfg__max_epochs=2000, train_cfg__val_interval=100)
-    arguments = ('--work-dir', work_dir, '--resume', *endless)
-    process = spawn('train', config, *arguments, cwd=tmp_path, start_new_session=True)
-    try:
-        while not (work_dir / 'last_checkpoint').is_file() and process.poll() is None:
-            time.sleep(0.05)
-        err = press_ctrl_c(process)
-    finally:
-        process.kill()
-    assert process.returncode == 130
+    fork = tools.start('train', config, '--work-dir', work_dir, '--resume', *endless, session=True)
+    fork.until((work_dir / 'last_checkpoint').is_file)
+    stopped = press_ctrl_c(fork)
+    assert stopped.code == 130
     last = (work_dir / 'last_checkpoint').read_text()
-    assert err.splitlines() == [
+    assert stopped.err.splitlines() == [
         f'train.py: error: interrupted; add --resume to continue from {last}'
     ]
 
