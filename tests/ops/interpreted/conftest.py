@@ -6,8 +6,6 @@ started with ``TRITON_INTERPRET=1``: `tests/ops/test_interpreted.py` starts one 
 
 from __future__ import annotations
 
-import functools
-import math
 import os
 
 import pytest
@@ -57,21 +55,16 @@ def rounding():
 
 @pytest.fixture(scope='session', autouse=True)
 def quick():
-    """Spare the interpreter what takes most of its time, and computes nothing of a kernel.
+    """Let the interpreter set ``triton.language`` up once per launch for each device function.
 
-    It sets ``triton.language`` up at each call of a device function: here, once per launch. And it describes
-    the type of each value anew: here, once per type.
+    It does so at each call, which takes most of its time.
     """
     if not INTERPRETED:
         yield
         return
-    import triton.language.core as tl
-    from triton.runtime import interpreter
     from triton.runtime.interpreter import GridExecutor, InterpretedFunction, _patch_lang
 
-    launch, ready = GridExecutor.__call__, set()
-    describe, dtype_of = tl.block_type.__init__, interpreter._get_np_dtype
-    blocks, dtypes, shape_of = {}, {}, functools.lru_cache(_shape)
+    launch, call, ready = GridExecutor.__call__, InterpretedFunction.__call__, set()
 
     def quick_launch(self, *args, **kwargs):
         ready.clear()
@@ -83,36 +76,9 @@ def quick():
             _patch_lang(self.fn)
         return self.rewrite()(*args, **kwargs)
 
-    def quick_block(self, element, shape):
-        key = (str(element), *map(tl._unwrap_if_constexpr, shape))
-        if key not in blocks:
-            describe(self, element, shape)
-            blocks[key] = vars(self)
-        vars(self).update(blocks[key])
-
-    def quick_dtype(type):
-        if str(type) not in dtypes:
-            dtypes[str(type)] = dtype_of(type)
-        return dtypes[str(type)]
-
-    def quick_tensor(self, handle, type):
-        self.handle, self.type, self.dtype = handle, type, type.scalar
-        self.shape, self.numel = shape_of(tuple(type.shape) if type.is_block() else ())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GridExecutor, '__call__', quick_launch)
-        patch.setattr(InterpretedFunction, '__call__', quick_call)
-        patch.setattr(tl.block_type, '__init__', quick_block)
-        patch.setattr(tl.tensor, '__init__', quick_tensor)
-        patch.setattr(interpreter, '_get_np_dtype', quick_dtype)
-        yield
-
-
-def _shape(shape: tuple[int, ...]) -> tuple:
-    """The attributes ``shape`` and ``numel`` of a tensor of Triton."""
-    import triton.language.core as tl
-
-    return tl.tuple([tl.constexpr(size) for size in shape]), tl.constexpr(math.prod(shape))
+    GridExecutor.__call__, InterpretedFunction.__call__ = quick_launch, quick_call
+    yield
+    GridExecutor.__call__, InterpretedFunction.__call__ = launch, call
 
 
 @pytest.fixture(autouse=True)
