@@ -1,4 +1,4 @@
-"""The files of the folder ``interpreted`` in processes whose Triton interprets kernels on the CPU."""
+"""The folder ``interpreted`` in a process whose Triton interprets kernels on the CPU."""
 
 from __future__ import annotations
 
@@ -14,18 +14,11 @@ from tests.helpers import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'tests' / 'ops' / 'interpreted'
-FILES = sorted(FOLDER.glob('test_*.py'))
-CONVOLUTION = [file for file in FILES if 'depthwise_conv' in file.name]
-# half of the time each; a process takes seconds to import torch
-HALVES = {
-    'convolution': CONVOLUTION,
-    'others': [file for file in FILES if file not in CONVOLUTION],
-}
 
 
-def run(files: list[Path], report: Path) -> subprocess.CompletedProcess:
-    """Run pytest on ``files`` of one folder, with no ``conftest.py`` from above it."""
-    command = [sys.executable, '-m', 'pytest', *map(str, files), f'--confcutdir={files[0].parent}']
+def run(folder: Path, report: Path) -> subprocess.CompletedProcess:
+    """Run pytest on ``folder``, with no ``conftest.py`` from above it."""
+    command = [sys.executable, '-m', 'pytest', str(folder), f'--confcutdir={folder}']
     command += ['-q', '--tb=short', '-p', 'no:cacheprovider', f'--junitxml={report}']
     inherited = {k: v for k, v in os.environ.items() if not k.startswith('PYTEST_')}
     return subprocess.run(
@@ -47,10 +40,9 @@ def check(result: subprocess.CompletedProcess, report: Path) -> None:
 
 
 @needs.triton_internals
-@pytest.mark.parametrize('half', HALVES)
-def test_interpreted(half, tmp_path):
+def test_interpreted(tmp_path):
     report = tmp_path / 'report.xml'
-    check(run(HALVES[half], report), report)
+    check(run(FOLDER, report), report)
 
 
 OUTCOMES = {
@@ -67,7 +59,7 @@ def test_what_happens_in_the_other_process_shows(outcome, tmp_path):
     source, message = OUTCOMES[outcome]
     file, report = tmp_path / 'test_sample.py', tmp_path / 'report.xml'
     file.write_text(source)
-    result = run([file], report)
+    result = run(tmp_path, report)
     if message is None:
         check(result, report)
     else:

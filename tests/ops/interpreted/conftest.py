@@ -1,7 +1,7 @@
 """Tests that run the Triton kernels: interpreted on the CPU, or compiled where there is a GPU.
 
 Triton reads ``TRITON_INTERPRET`` when it is imported, so the tests of this folder need a process that was
-started with ``TRITON_INTERPRET=1``: `tests/ops/test_interpreted.py` starts one for each file.
+started with ``TRITON_INTERPRET=1``: `tests/ops/test_interpreted.py` starts one.
 """
 
 from __future__ import annotations
@@ -79,6 +79,48 @@ def quick():
     GridExecutor.__call__, InterpretedFunction.__call__ = quick_launch, quick_call
     yield
     GridExecutor.__call__, InterpretedFunction.__call__ = launch, call
+
+
+@pytest.fixture(scope='session', autouse=True)
+def light():
+    """Spare the interpreter what takes half of its time, with no effect on these small maps.
+
+    It adds and multiplies integers again, in int64, to see that they fit; it makes a table of all types to
+    look one up; and it writes the type of each shape as text.
+    """
+    if not INTERPRETED:
+        yield
+        return
+    from triton.language import core
+    from triton.runtime import interpreter
+
+    original, tables = interpreter._get_np_dtype, {}
+
+    def numpy_type(kind):
+        if kind.scalar.name not in tables:
+            tables[kind.scalar.name] = original(kind.scalar)
+        return tables[kind.scalar.name]
+
+    write, read = core.tuple.__init__, core.tuple.__getattr__
+
+    def init(self, args, type=None):
+        self.values = list(args)
+        if type is not None:
+            write(self, args, type)
+
+    def late(self, name):
+        if name == 'type':
+            self.type = core._type_for_tuple_values(self.values)
+            return self.type
+        return read(self, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        options = interpreter.InterpreterOptions(sanitize_overflow=False)
+        patch.setattr(interpreter.interpreter_builder, 'options', options)
+        patch.setattr(interpreter, '_get_np_dtype', numpy_type)
+        patch.setattr(core.tuple, '__init__', init)
+        patch.setattr(core.tuple, '__getattr__', late)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -17,11 +17,11 @@ SHAPES = [
     (1, 1, 7, 1),
     (3, 5, 1, 20),
     (1, 9, 17, 20),
-    (5, 3, 2, 4),
+    (3, 3, 2, 4),
     (1, 2, 3, 96),
     (1, 3, 4, 112),
     (1, 1, 2, 384),
-    (4, 1, 513, 1),
+    (2, 1, 513, 1),
 ]
 
 
@@ -48,7 +48,7 @@ def test_one_kernel_per_image_with_residual(shape, dtype, device):
 
 
 @pytest.mark.parametrize(
-    'shape', [(3, 5, 1, 20), (5, 3, 2, 4), (1, 2, 3, 96), (4, 1, 513, 1)], ids=str
+    'shape', [(3, 5, 1, 20), (3, 3, 2, 4), (1, 2, 3, 96), (2, 1, 513, 1)], ids=str
 )
 def test_one_kernel_for_all_images(shape, device):
     args = arguments(shape, 1, dtype=torch.bfloat16, parameters=torch.float32, device=device)
@@ -87,17 +87,18 @@ def test_half_precision_rounds_once(dtype, device):
 
 
 @pytest.mark.parametrize('images', [1, 2])
-def test_every_run_gives_the_same_bits(images, device):
-    args = arguments((2, 10, 3, 4), images, 3, torch.bfloat16, torch.float32, device)
+def test_every_run_gives_the_same_bits(images, monkeypatch, device):
+    monkeypatch.setattr(triton, 'FEWEST_ROWS', 1)  # several strips of each image
+    args = arguments((2, 2, 3, 4), images, 3, torch.bfloat16, torch.float32, device)
     function = functools.partial(ops.depthwise_conv, backend='triton')
     first = accuracy.run(function, args)
     assert all(map(torch.equal, first, accuracy.run(function, args)))
 
 
 def test_a_strip_of_any_length(monkeypatch, device):
-    args = arguments((1, 11, 3, 4), 1, device=device)
+    args = arguments((1, 3, 3, 4), 1, device=device)
     expected = accuracy.run(functools.partial(ops.depthwise_conv, backend='torch'), args)
-    for rows in (1, 11, 64):
+    for rows in (1, 3, 64):
         monkeypatch.setattr(triton, 'FEWEST_ROWS', rows)
         results = accuracy.run(functools.partial(ops.depthwise_conv, backend='triton'), args)
         for result, reference in zip(results, expected):
@@ -133,9 +134,9 @@ LAYOUTS = {
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_layout_of_the_inputs(layout, device):
-    x, kernel, bias = arguments((3, 4, 5, 6), 3, device=device)
+    x, kernel, bias = arguments((2, 2, 3, 6), 2, device=device)
     x = LAYOUTS[layout](x)
-    kernel, bias = kernel[:1].expand(3, -1, -1, -1, -1), bias[:1].expand(6)
+    kernel, bias = kernel[:1].expand(2, -1, -1, -1, -1), bias[:1].expand(6)
     upstream = LAYOUTS[layout](torch.randn_like(x))
     args = [arg.requires_grad_() for arg in (x.detach(), kernel, bias)]
     copies = [arg.detach().contiguous().requires_grad_() for arg in args]
@@ -152,7 +153,7 @@ def test_layout_of_the_inputs(layout, device):
 
 @pytest.mark.parametrize('needed', range(3))
 def test_only_the_gradients_that_are_needed(needed, monkeypatch, device):
-    args = arguments((2, 4, 5, 6), 2, device=device)
+    args = arguments((2, 2, 3, 4), 2, device=device)
     expected = accuracy.run(functools.partial(ops.depthwise_conv, backend='triton'), args)
     args[needed].requires_grad_()
     out = ops.depthwise_conv(*args, backend='triton')

@@ -66,7 +66,7 @@ def test_cells_are_those_of_pytorch(size, height, device):
 
 
 def test_every_run_gives_the_same_bits(device):
-    arguments = adaptive_arguments((2, 13, 14, 20, 3), torch.bfloat16, device)
+    arguments = adaptive_arguments((2, 5, 4, 20, 3), torch.bfloat16, device)
     update = functools.partial(adaptive(3), backend='triton')
     first, second = (accuracy.run(update, arguments) for _ in range(2))
     assert all(map(torch.equal, first, second))
@@ -84,8 +84,8 @@ def test_no_image(device):
 
 @needs.custom_operators
 def test_the_operator_keeps_the_rules_of_pytorch(device):
-    x = torch.randn(2, 5, 6, 4, device=device).half().requires_grad_()
-    torch.library.opcheck(torch.ops.weightformer_mm.pool_grid.default, (x, 3))
+    x = torch.randn(2, 5, 3, 4, device=device).half().requires_grad_()
+    torch.library.opcheck(torch.ops.weightformer_mm.pool_grid.default, (x, 2))
 
 
 def test_what_the_kernels_cannot_do_is_said(device, monkeypatch):
