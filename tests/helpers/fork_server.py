@@ -42,7 +42,7 @@ def main() -> None:
     from mmengine.config import Config
     from yapf.yapflib import yapf_api
 
-    import weightformer_mm.apis.inference  # noqa: F401
+    import weightformer_mm.apis.inferencer  # noqa: F401
     import weightformer_mm.apis.test  # noqa: F401
 
     # yapf would take most of a short run; what it leaves alone is Python as well
