@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
     add_config(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of exactly that model')
     parser.add_argument('source', metavar='IMAGE_OR_FOLDER')
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures')
+    parser.add_argument('--out', required=True, metavar='DIR', help='pictures and predictions.json')
     parser.add_argument('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add_score_threshold(parser)
     add_config_options(parser)
@@ -20,17 +20,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.apis.inference import infer
+    from weightformer_mm.apis import Inferencer
 
-    infer(
-        args.config,
-        args.checkpoint,
-        args.source,
-        args.out,
-        args.device,
-        args.score_thr,
-        args.cfg_options,
-    )
+    inferencer = Inferencer(args.config, args.checkpoint, args.device, args.cfg_options)
+    inferencer(args.source, args.out, args.score_thr)
 
 
 if __name__ == '__main__':

@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from weightformer_mm.apis.train import train
+    from weightformer_mm.apis.training import train
 
     train(
         args.config,

@@ -84,7 +84,7 @@ def import_libraries() -> None:
     from mmengine.config import Config
     from yapf.yapflib import yapf_api
 
-    import weightformer_mm.apis.inference  # noqa: F401
+    import weightformer_mm.apis.inferencer  # noqa: F401
     import weightformer_mm.apis.test  # noqa: F401
 
     for library in ('mmdet', 'mmseg', 'mmpretrain'):

@@ -18,9 +18,9 @@ import torch
 import weightformer_mm.timm_models  # noqa: F401
 from tests.helpers.commands import options
 from weightformer_mm.apis.convert import Conversion, convert_checkpoint
-from weightformer_mm.apis.inference import infer
+from weightformer_mm.apis.inferencer import Inferencer
 from weightformer_mm.apis.test import evaluate
-from weightformer_mm.apis.train import train
+from weightformer_mm.apis.training import train
 from weightformer_mm.checkpoints.schemes import use_safe_loading
 
 READERS = [
@@ -72,7 +72,7 @@ def run_tools(config: str, path: str, data: Path, folder: Path) -> None:
     flexible.write_text(f"_base_ = {config!r}\nrunner_type = 'FlexibleRunner'\n")
     train(str(flexible), str(folder / 'b'), resume=path, options=changed(**more))
     evaluate(config, path, str(folder / 'd'), options=changed())
-    infer(config, path, image, str(folder / 'e'))
+    Inferencer(config, path)(image, folder / 'e')
     backbone = convert_checkpoint(path, folder / 'backbone.pth', Conversion(backbone_only=True))
     init = f"dict(_delete_=True, type='Pretrained', checkpoint={str(backbone)!r})"
     pretrained = folder / 'pretrained.py'

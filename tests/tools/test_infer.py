@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
@@ -14,6 +15,8 @@ import pytest
 from mmengine.config import Config
 
 from tests.helpers.commands import CLASSIFICATION, ROOT, SEGMENTATION, Result
+
+CLASSES = ('background', 'disk', 'ring', 'triangle', 'square', 'star', 'cross')
 
 
 @pytest.fixture
@@ -29,7 +32,9 @@ def folder(shapes, tmp_path) -> Path:
 
 
 def pictures(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
+    """All files but the predictions."""
+    files = {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
+    return files - {'predictions.json'}
 
 
 def test_folder(tools, task_run, folder, tmp_path):
@@ -43,6 +48,10 @@ def test_folder(tools, task_run, folder, tmp_path):
     assert drawn.shape == ((224, 313, 3) if task_run.config == CLASSIFICATION else (50, 70, 3))
     image = cv2.resize(cv2.imread(str(folder / 'a.png')), drawn.shape[1::-1])
     assert (drawn != image).any()
+    found = json.loads((out / 'predictions.json').read_text())
+    names = ('a.png', 'b.bmp', 'more/a.png')
+    assert [entry['image'] for entry in found] == [str(folder / name) for name in names]
+    assert all(set(entry['names']) <= {*CLASSES} for entry in found)
 
 
 def test_image_in_a_new_process_and_in_any_folder(tools, segmentation, shapes):

@@ -26,7 +26,7 @@ from ..datasets.guards.images import image_problem
 from ..errors import UserError
 from ..utils.tables import markdown_table
 from ..utils.writing import refuse_inside, refuse_replacing, written_whole
-from .inference import find_images
+from .inferencer import find_images
 
 BEFORE, AFTER = 'before training', 'after training'
 AS_IN_CONFIG = 'config'

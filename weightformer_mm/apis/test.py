@@ -27,7 +27,7 @@ from ..evaluation.predictions import DumpClasses, WriteLabelsHook
 from ..evaluation.tta import use_tta
 from ..utils.writing import make_folder, refuse_replacing, staged
 from ..visualization.drawing import DrawPredictionsHook, use_visualizer
-from .train import default_work_dir
+from .training import default_work_dir
 
 # the argument that makes each evaluator write its predictions, and the file name to give it
 _PREDICTIONS = {

@@ -6,6 +6,7 @@ A Python config is a program. YAML and JSON only name what to build, and it must
 from __future__ import annotations
 
 import ast
+import copy
 import os
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from mmengine.fileio import register_handler
 from mmengine.fileio.handlers import PickleHandler, YamlHandler
 
 from ..errors import UserError
-from ..utils.translate import require_libraries
+from ..utils.translate import explain, require_libraries
 from .options import apply_options, use_data_root
 from .types import check_types
 
@@ -26,15 +27,27 @@ _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
 def load_config(
-    path: str | os.PathLike, options: Sequence[str] = (), data_root: str | os.PathLike | None = None
+    config: str | os.PathLike | Config, options: Sequence[str] = (), data_root: Any = None
 ) -> Config:
     """Read a config, apply ``KEY=VALUE`` options, then point its data to ``data_root``.
+
+    Of a `Config`, a copy is changed; one that was read from no file is called ``config.py``.
 
     Raises:
         UserError: the file or one of its bases is missing or wrong, an option does not fit, or there is no
             ``data_root`` to replace.
     """
-    path = Path(path).expanduser()
+    is_read = isinstance(config, Config)
+    cfg = copy.deepcopy(config) if is_read else _read(Path(config).expanduser())
+    object.__setattr__(cfg, '_filename', cfg.filename or 'config.py')
+    if options:
+        apply_options(cfg, options)
+    if data_root is not None:
+        use_data_root(cfg, data_root)
+    return cfg
+
+
+def _read(path: Path) -> Config:
     if not path.is_file():
         raise UserError(f'config not found: {path}')
     if path.suffix not in _SUFFIXES:
@@ -50,10 +63,6 @@ def load_config(
         raise problem from error
     if path.suffix != '.py':
         check_types(cfg, path)
-    if options:
-        apply_options(cfg, options)
-    if data_root is not None:
-        use_data_root(cfg, data_root)
     return cfg
 
 
@@ -148,9 +157,8 @@ def _explain(path: Path, files: list[Path], error: Exception) -> UserError | Non
             cause = cause.__cause__ or cause.__context__
         if not isinstance(cause, ModuleNotFoundError):
             return None
-        return UserError(
-            f'{path}: custom_imports: {cause}; install that package or put its folder on PYTHONPATH'
-        )
+        advice = f'custom_imports: {cause}; install that package or put its folder on PYTHONPATH'
+        return UserError(f'{path}: {explain(cause) or advice}')
     own = {os.path.abspath(file) for file in files}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if os.path.abspath(frame.filename) in own:

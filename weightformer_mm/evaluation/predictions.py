@@ -106,3 +106,34 @@ class WriteLabelsHook(OutputHook):
         if sample.get('reduce_zero_label', False):
             labels = labels + 1
         Image.fromarray(labels.astype(np.uint8)).save(path)
+
+
+def as_plain(sample: Any, classes: Sequence[str] | None = None) -> dict[str, list]:
+    """A prediction as values that JSON has: an entry per object, or per class in the image.
+
+    ``labels`` are numbers of classes, ``names`` their names. A detector adds ``scores``, ``bboxes`` (x1, y1,
+    x2, y2 in pixels) and ``masks``, a segmentor ``pixels`` (how many) and ``masks``, a classifier the
+    ``scores`` of all classes, best first. Masks are in COCO's uncompressed format.
+    """
+    masks: Any = ()
+    if 'pred_instances' in sample:
+        objects = sample.pred_instances.cpu().numpy()
+        plain = {key: objects[key].tolist() for key in ('labels', 'scores', 'bboxes')}
+        masks = objects.get('masks', ())
+    elif 'pred_sem_seg' in sample:
+        pixels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()  # (H, W)
+        labels, counts = np.unique(pixels, return_counts=True)
+        plain = {'labels': labels.tolist(), 'pixels': counts.tolist()}
+        masks = [pixels == label for label in labels]
+    else:
+        scores, labels = sample.pred_score.sort(descending=True)
+        plain = {'labels': labels.tolist(), 'scores': scores.tolist()}
+    names = [classes[label] if classes else None for label in plain['labels']]
+    return {**plain, 'names': names, 'masks': [_run_lengths(mask) for mask in masks]}
+
+
+def _run_lengths(mask: np.ndarray) -> dict[str, list[int]]:
+    """Lengths of the runs down the columns of a mask ``(H, W)``; the first run is outside."""
+    changes = np.flatnonzero(np.diff(mask.ravel(order='F'), prepend=False))
+    counts = np.diff(changes, prepend=0, append=mask.size)
+    return {'size': list(mask.shape), 'counts': counts.tolist()}

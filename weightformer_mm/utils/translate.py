@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from ..errors import RunFailed, UserError
 
-_LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
+_LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'pycocotools')
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 # how this package's errors word a wrong argument
 _WRONG_ARGUMENT = re.compile(r'expected .+, got |unknown .+; choose |\w+ needs images of at least ')
@@ -31,12 +31,12 @@ def explain(error: Exception) -> UserError | None:
         match = re.search(rf'^{re.escape(name)}: (.*)', str(error), re.M | re.S)
         return type(error)(match[1].strip()) if match else error
     if isinstance(error, ImportError):
-        name = error.name or ''
+        name = error.name or text.partition(' is not installed')[0]  # mmengine's own gives no name
         if name.startswith('mmcv._ext'):
             return _no_operators(error)
         if name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
             return UserError(f'{name} is not installed; {_install_hint(name)}')
-        if not name and text.startswith('Please'):  # mmengine's visualizer backends
+        if text.startswith('Please'):  # mmengine's visualizer backends
             return UserError(f'a package that the config needs is missing: {error}')
     if isinstance(error, (KeyError, RuntimeError)) and (match := _UNKNOWN_TYPE.match(text)):
         return UserError(

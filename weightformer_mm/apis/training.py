@@ -30,7 +30,7 @@ RESUME_LAST = 'last'
 
 
 def train(
-    config: str,
+    config: str | Config,
     work_dir: str | None = None,
     resume: str | None = None,
     amp: bool = False,

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 import weightformer_mm
 from tests.helpers.commands import DETECTION, SEGMENTATION
-from weightformer_mm.apis import train as api
+from weightformer_mm.apis import training as api
 
 PACKAGE = Path(weightformer_mm.__file__).parent
 OF_THE_MODEL = {'ops', 'layers', 'backbones', 'necks'}
@@ -58,3 +59,20 @@ def test_few_files_lie_between_a_config_and_its_runner(
     passed = {file for file in files if file.parts[0] not in OF_THE_MODEL}
     assert Path('engine/runner/runner.py') in passed
     assert len(passed) <= MOST_FILES, sorted(map(str, passed))
+
+
+def test_a_config_changed_in_python(shapes, tmp_path, monkeypatch):
+    cfg = Config.fromfile(SEGMENTATION)
+    cfg.train_cfg.max_epochs = 7
+    built = []
+
+    def stop(cfg):
+        built.append(cfg)
+        raise Built
+
+    monkeypatch.setattr(api, 'build_runner', stop)
+    with pytest.raises(Built):
+        weightformer_mm.apis.train(cfg, tmp_path / 'work', data_root=shapes)
+    assert built[0].train_cfg.max_epochs == 7
+    assert built[0].train_dataloader.dataset.data_root == f'{shapes}/'
+    assert cfg.train_dataloader.dataset.data_root == 'data/shapes/'
