@@ -6,12 +6,10 @@ import atexit
 import json
 import os
 import select
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -71,27 +69,22 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 @cache
-def fork_server() -> str:
-    """Path of the socket of this process's fork server, which is started first."""
-    folder = tempfile.mkdtemp()
-    path = f'{folder}/socket'
-    server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name('fork_server.py')), path],
-        env=environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def end() -> None:
-        server.communicate()
-        shutil.rmtree(folder)
-
-    atexit.register(end)
-    while not os.path.exists(path):
-        assert server.poll() is None, 'the fork server ended'
-        time.sleep(0.01)
-    return path
+def fork_server() -> bytes:
+    """Address of this process's fork server, which is started first; an abstract one, which is no file."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind('')
+        listener.listen()
+        number = listener.fileno()
+        server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name('fork_server.py')), str(number)],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[number],
+        )
+        atexit.register(server.communicate)
+        return listener.getsockname()
 
 
 class Fork:

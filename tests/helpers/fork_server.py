@@ -18,6 +18,7 @@ import runpy
 import select
 import signal
 import socket
+import struct
 import sys
 import traceback
 from contextlib import suppress
@@ -95,6 +96,14 @@ def import_libraries() -> None:
     Config({'warm': 'up'}).pretty_text  # noqa: B018
 
 
+def is_own(connection: socket.socket) -> bool:
+    """Whether this user asks."""
+    _, user, _ = struct.unpack(
+        '3i', connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    )
+    return user == os.getuid()
+
+
 def serve(listener: socket.socket) -> None:
     running: dict[int, socket.socket] = {}
     woken, wakes = os.pipe()
@@ -115,15 +124,15 @@ def serve(listener: socket.socket) -> None:
                 os.kill(child, signal.SIGKILL)
         if listener in ready:
             connection, _ = listener.accept()
-            running[start(connection)] = connection
+            if is_own(connection):
+                running[start(connection)] = connection
 
 
-def main(path: str) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(path)
-        listener.listen()
-        import_libraries()
-        gc.freeze()
+def main(number: str) -> None:
+    """``number`` is that of a socket that listens."""
+    import_libraries()
+    gc.freeze()
+    with socket.socket(fileno=int(number)) as listener:
         serve(listener)
 
 
