@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.helpers import golden
 from tests.helpers.contract import ARCH_IDS, ARCHS, build, multiply_adds
@@ -18,6 +19,15 @@ PYRAMID = {
 }
 
 
+SIZES = [(32, 32), (512, 512), (800, 1280)]
+
+
+def unweighted(backbone, arch):
+    """Without values, which would take longer to draw than everything here to count."""
+    with torch.device('meta'):
+        return build(backbone, arch)
+
+
 def count_parameters(model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -29,22 +39,21 @@ def test_every_pyramid_arch_has_a_design_figure():
 @pytest.mark.parametrize('arch', PYRAMID)
 def test_pyramid_parameters_and_multiply_adds(arch):
     parameters, cost = PYRAMID[arch]
-    model = build(PyramidWeightFormer, arch)
+    model = unweighted(PyramidWeightFormer, arch)
     assert count_parameters(model) / 1e6 == pytest.approx(parameters, rel=0.01)
     assert multiply_adds(model, 800, 1280) / 1e9 == pytest.approx(cost, rel=0.02)
 
 
 @pytest.mark.parametrize('arch', WeightFormer.arch_settings)
 def test_released_parameter_count(arch):
-    model = build(WeightFormer, arch)
+    model = unweighted(WeightFormer, arch)
     width = model.out_channels[0]
     assert count_parameters(model) + 1000 * width + 1000 == golden.released_shapes()[arch]['params']
 
 
-@pytest.mark.parametrize('size', [(32, 32), (512, 512), (800, 1280)], ids=str)
 @pytest.mark.parametrize(('backbone', 'arch'), ARCHS, ids=ARCH_IDS)
-def test_cost_is_linear_in_the_pixels(backbone, arch, size):
-    model = build(backbone, arch)
-    height, width = size
-    ratio = multiply_adds(model, 2 * height, 2 * width) / multiply_adds(model, height, width)
-    assert 1 < ratio <= 4.05
+def test_cost_is_linear_in_the_pixels(backbone, arch):
+    model = unweighted(backbone, arch)
+    for height, width in SIZES:
+        ratio = multiply_adds(model, 2 * height, 2 * width) / multiply_adds(model, height, width)
+        assert 1 < ratio <= 4.05, (height, width)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
-import subprocess
-import sys
+import multiprocessing
 from importlib import import_module
 from pathlib import Path
 
@@ -326,6 +324,7 @@ def test_wrapped_for_distributed_training(detector, one_process):
 
 def shard(rank: int, results: str) -> None:
     """One of two processes that hold a half of every parameter each."""
+    torch.set_num_threads(1)  # a fork has none of its parent's threads
     store = torch.distributed.FileStore(f'{results}/store', 2)
     torch.distributed.init_process_group('gloo', store=store, rank=rank, world_size=2)
     backbone = dict(detector_cfg()['backbone'], out_indices=(1,))
@@ -347,16 +346,13 @@ def shard(rank: int, results: str) -> None:
 @needs.sharding_on_cpu
 def test_sharded(tmp_path):
     """Under FSDP every parameter has one dimension, and its name the wrappers' in it."""
-    root = Path(__file__).parents[3]
-    path = os.pathsep.join([str(root), *sys.path])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(tmp_path)],
-            env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
-        )
-        for rank in (0, 1)
-    ]
-    assert [process.wait() for process in processes] == [0, 0]
+    context = multiprocessing.get_context('fork')
+    processes = [context.Process(target=shard, args=(rank, str(tmp_path))) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
     backbone = ('backbone.stages', 'backbone.norm1')
     expected = {n: list(value) for n, value in EXPECTED.items() if n.startswith(backbone)}
     for rank in ('0', '1'):
@@ -569,7 +565,3 @@ def test_a_run_with_scheduler_scaled_rate_and_resume(tmp_path):
     second.train()
     assert second.iter == 2
     assert settings(second.model, second.optim_wrapper) == times(2)
-
-
-if __name__ == '__main__':
-    shard(int(sys.argv[1]), sys.argv[2])

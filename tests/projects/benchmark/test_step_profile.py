@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pytest
 import torch
 from torch import nn
@@ -37,6 +39,7 @@ def plain():
     return profile_of('plain-pyramid-micro')
 
 
+@lru_cache  # which takes seconds
 def profile_of(name):
     (contender,) = parse_contenders([name])
     return profile_step(contender, Case('train', 'float32', 1, SIZE, SIZE), torch.device('cpu'))

@@ -37,20 +37,20 @@ def memory(side: int, *options: str) -> dict[str, float]:
 
 
 def test_parameters_and_optimizer_state_are_known_exactly():
-    found = memory(256)
+    found = memory(512)
     weights = sum(p.numel() * 4 for p in WholeModel(TINY, MICRO).build().parameters()) / MEBI
     assert found['Parameter'] == pytest.approx(weights, rel=0.02)  # blocks of 512 bytes
     assert found['Optstate'] == pytest.approx(2 * weights, rel=0.02)
 
 
 def test_activations_are_proportional_to_the_pixels():
-    one, four = (memory(side)['Activation'] for side in (1024, 2048))
+    one, four = (memory(side)['Activation'] for side in (512, 1024))
     assert four / one == pytest.approx(4, rel=0.02)  # predicted weights do not grow
 
 
 def test_recomputation_saves_memory():
     kept, efficient, recomputed = (
-        memory(256, *options)['Total']
+        memory(512, *options)['Total']
         for options in (
             (),
             ('model.backbone.memory_efficient=True',),
@@ -85,7 +85,7 @@ def test_bad_input_is_one_clear_line(config, arguments, message):
 
 def test_a_real_step_keeps_what_was_worked_out():
     """The tensors that autograd saved in a real step on the CPU, each storage once, in float32."""
-    options = (*MICRO, RECOMPUTED, 'model.data_preprocessor.size=(256,256)')
+    options = (*MICRO, RECOMPUTED, 'model.data_preprocessor.size=(512,512)')
     model = WholeModel(TINY, options).build().train()
     weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     saved = {}
@@ -98,9 +98,9 @@ def test_a_real_step_keeps_what_was_worked_out():
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         data = model.data_preprocessor(
-            make_batch('mmseg', Case('train', 'float32', 1, 256, 256)), True
+            make_batch('mmseg', Case('train', 'float32', 1, 512, 512)), True
         )
         loss, _ = model.parse_losses(model(**data, mode='loss'))
-    expected = memory(256, RECOMPUTED)['Activation']
+    expected = memory(512, RECOMPUTED)['Activation']
     assert sum(saved.values()) / MEBI == pytest.approx(expected, rel=0.15)
     assert loss.requires_grad
