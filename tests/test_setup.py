@@ -362,11 +362,12 @@ def test_uv_is_told_what_pip_is_told(install, tmp_path, monkeypatch):
 
 
 HEADER = 'mmcv/ops/csrc/common/pytorch_cpp_helper.hpp'
+SOURCES = 'mmcv/ops/csrc/pytorch'
 
 
 @pytest.mark.skipif(shutil.which('g++') is None, reason='needs g++')
 def test_interrupted_compilation_goes_on_with_the_compiled_header(install, tmp_path, monkeypatch):
-    """The sources are fetched once, and g++ takes the compiled header for their files."""
+    """The sources are fetched once, the small ones joined, and g++ takes the compiled header for them."""
     monkeypatch.setattr(install.operators, 'COMPILER', ['g++'])
     titles, work = [], tmp_path / 'work'
 
@@ -375,6 +376,10 @@ def test_interrupted_compilation_goes_on_with_the_compiled_header(install, tmp_p
         if titles[-1] == 'sources':
             (tmp_path / 'onedl_mmcv-2' / HEADER).parent.mkdir(parents=True)
             (tmp_path / 'onedl_mmcv-2' / HEADER).write_text('inline int one() { return 1; }\n')
+            (tmp_path / 'onedl_mmcv-2' / SOURCES).mkdir()
+            for name in ('two', 'three', 'pybind'):
+                text = f'int {name}() {{ return one(); }}\n'
+                (tmp_path / 'onedl_mmcv-2' / SOURCES / f'{name}.cpp').write_text(text)
             work.mkdir()
             shutil.make_archive(work / 'mmcv', 'gztar', tmp_path, 'onedl_mmcv-2')
         elif 'c++-header' in command:
@@ -382,11 +387,15 @@ def test_interrupted_compilation_goes_on_with_the_compiled_header(install, tmp_p
         elif titles.count('operators') == 1:
             raise KeyboardInterrupt
         else:
-            (tmp_path / 'a.cpp').write_text('int two() { return one() + one(); }\n')
             options = [*env['CFLAGS'].split(), '-fPIC', '-std=c++17', '-Winvalid-pch', '-Werror']
-            files = ['-H', '-c', tmp_path / 'a.cpp', '-o', tmp_path / 'a.o']
-            said = subprocess.run(['g++', *options, *files], capture_output=True, text=True)
+            files = sorted((work / 'source' / SOURCES).glob('*.cpp'))
+            assert [file.name for file in files] == ['operators.cpp', 'pybind.cpp']
+            output = ['-H', '-c', files[0], '-o', tmp_path / 'a.o']
+            said = subprocess.run(['g++', *options, *output], capture_output=True, text=True)
             assert said.returncode == 0 and f'! {work}/source/{HEADER}.gch' in said.stderr
+            assert {b'two', b'three'} <= set(
+                re.findall(b'two|three|pybind', output[-1].read_bytes())
+            )
 
     python = tmp_path / 'env/bin/python'
     (tmp_path / 'env/lib/python3.11/site-packages/torch/include').mkdir(parents=True)

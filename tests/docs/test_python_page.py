@@ -18,9 +18,7 @@ def test_the_page(shapes, tmp_path):
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data/shapes').symlink_to(shapes)
-    tools = Tools(tmp_path)
-    printed = tools.run(tmp_path / 'page', env={'PYTHONPATH': str(ROOT)}).ok()
-    tools.close()
+    printed = Tools(tmp_path).run(tmp_path / 'page', env={'PYTHONPATH': str(ROOT)}).ok()
     assert 'torch.Size([1, 96, 96])' in printed
     assert ''.join(re.findall(r'^# (\(.*\n)', PAGE, re.M)) in printed
     found = json.loads((tmp_path / 'seen/predictions.json').read_text())
