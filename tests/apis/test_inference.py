@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -123,6 +124,22 @@ def test_what_is_no_image(checkpoints, tmp_path):
     with pytest.raises(UserError, match='no such image or folder'):
         Inferencer(SEGMENTATION, device='cpu')(tmp_path / 'none', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
+
+
+def test_what_is_read_is_not_replaced(checkpoints, images, tmp_path):
+    out = tmp_path / 'out'
+    out.mkdir()
+    config = out / 'predictions.json'
+    Config.fromfile(SEGMENTATION).dump(str(config))
+    checkpoint = tmp_path / 'weights.pth'
+    checkpoint.write_bytes(checkpoints['segmentation'].read_bytes())
+    before = config.read_bytes(), checkpoint.read_bytes()
+    with pytest.raises(UserError, match=r'predictions\.json: this file is read'):
+        Inferencer(config, checkpoint, 'cpu')(images[:1], out)
+    os.link(checkpoint, out / 'image.png')
+    with pytest.raises(UserError, match=r'image\.png: this file is read'):
+        Inferencer(SEGMENTATION, checkpoint, 'cpu')(images[:1], out)
+    assert (config.read_bytes(), checkpoint.read_bytes()) == before
 
 
 def test_a_config_changed_in_python(checkpoints, images):

@@ -40,6 +40,7 @@ from ..visualization.drawing import draw, picture_name, use_visualizer
 
 Image = Union[str, os.PathLike, np.ndarray]
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+PREDICTIONS = 'predictions.json'
 _SHOWN = 10  # files that a message lists
 # errors of cv2, numpy, torch and Python that one image's size or content can cause
 _OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
@@ -82,7 +83,6 @@ def init_model(
     return model.to(target).eval()
 
 
-@torch.no_grad()
 def inference(model: nn.Module, images: Image | Sequence[Image]) -> Any:
     """What a model sees in one image or several, of any sizes.
 
@@ -98,19 +98,27 @@ def inference(model: nn.Module, images: Image | Sequence[Image]) -> Any:
     Raises:
         UserError: a file or an array is no image.
     """
-    with DefaultScope.overwrite_default_scope(model.cfg.get('default_scope', 'mmengine')):
+    predict, several = _predictor(model), isinstance(images, (list, tuple))
+    return [predict(image) for image in images] if several else predict(images)
+
+
+def _predictor(model: nn.Module) -> Callable[[Image], Any]:
+    """What `inference` does with one image, by a test pipeline that is built once."""
+    scope = model.cfg.get('default_scope', 'mmengine')
+    with DefaultScope.overwrite_default_scope(scope):
         steps = copy.deepcopy(innermost_dataset(model.cfg.test_dataloader).pipeline)
         pipeline = Compose([step for step in steps if 'Annotation' not in type_name(step)])
-        transforms = [guard(transform) for transform in pipeline.transforms]
+    transforms = [guard(transform) for transform in pipeline.transforms]
 
-        def predict(image: Image) -> Any:
-            data, pipeline.transforms = _described(image), transforms
-            if 'img' in data:
-                pipeline.transforms = [t for t in transforms if not isinstance(t, NamedLoading)]
+    @torch.no_grad()
+    def predict(image: Image) -> Any:
+        data, pipeline.transforms = _described(image), transforms
+        if 'img' in data:
+            pipeline.transforms = [t for t in transforms if not isinstance(t, NamedLoading)]
+        with DefaultScope.overwrite_default_scope(scope):
             return model.test_step(pseudo_collate([pipeline(data)]))[0]
 
-        several = isinstance(images, (list, tuple))
-        return [predict(image) for image in images] if several else predict(images)
+    return predict
 
 
 def _described(image: Image) -> dict[str, Any]:
@@ -133,6 +141,8 @@ class Inferencer:
         self, config: Any, checkpoint: Any = None, device: Any = None, options: Sequence[str] = ()
     ) -> None:
         self.model = init_model(config, checkpoint, device, options)
+        self._read = [path for path in (config, checkpoint) if isinstance(path, (str, os.PathLike))]
+        self._predict_sample = _predictor(self.model)
         cfg = self.model.cfg
         use_visualizer(cfg)
         own = {'name': f'infer-{next(_numbers)}', 'vis_backends': None}
@@ -163,12 +173,12 @@ class Inferencer:
         images = [images] if isinstance(images, np.ndarray) else images
         if out is None:
             return [self._predict(image, None, score_thr) for image in images]
-        names = _name_pictures(images, folder, Path(out).expanduser())
+        names = _name_pictures(images, folder, Path(out).expanduser(), self._read)
         out = writing.make_folder(out, '--out')
         return _draw_all(images, names, out, lambda *pair: self._predict(*pair, score_thr))
 
     def _predict(self, image: Image, picture: Path | None, score_thr: float) -> dict[str, Any]:
-        sample = inference(self.model, image)
+        sample = self._predict_sample(image)
         is_array = isinstance(image, np.ndarray)
         if picture is not None:
             pixels = mmcv.bgr2rgb(image if is_array else mmcv.imread(str(image)))
@@ -201,7 +211,7 @@ def _draw_all(
             reasons.append(_printable(f'{path} ({" ".join(str(problem).split())})'))
             tqdm.write(f'not drawn: {reasons[-1]}', file=sys.stdout)
     if drawn:
-        with writing.written_whole(out_dir / 'predictions.json') as partial:
+        with writing.written_whole(out_dir / PREDICTIONS) as partial:
             partial.write_text(json.dumps(drawn) + '\n', encoding='utf-8')
         print(f'{len(drawn)} pictures in {out_dir}', flush=True)
     if reasons:
@@ -229,17 +239,21 @@ def find_images(source: Path) -> list[Path]:
     return images
 
 
-def _name_pictures(images: Sequence[Image], folder: Path | None, out: Path) -> list[Path]:
-    """Names of the pictures below ``out``; UserError if one would replace an image or lie among them."""
+def _name_pictures(
+    images: Sequence[Image], folder: Path | None, out: Path, inputs: Sequence[str | os.PathLike]
+) -> list[Path]:
+    """Names of the pictures below ``out``; UserError if a file there would replace what is read."""
     read = [Path(image) for image in images if not isinstance(image, np.ndarray)]
     in_folder = folder is not None and folder.is_dir()
     parents = [path.parent.absolute() for path in read] or [out.absolute()]
     root = folder.absolute() if in_folder else Path(os.path.commonpath(parents))
-    numbered = ((f'{i:06}.png', v) for i, v in enumerate(images))
-    sources = [root / (n if isinstance(v, np.ndarray) else Path(v).absolute()) for n, v in numbered]
+    sources = [
+        root / f'{i:06}.png' if isinstance(v, np.ndarray) else Path(v).absolute()
+        for i, v in enumerate(images)
+    ]
     names = writing.name_outputs(sources, root, picture_name)
     pictures = [out / name for name in names.values()]
-    writing.refuse_replacing('--out', pictures, read)
+    writing.refuse_replacing('--out', [*pictures, out / PREDICTIONS], [*read, *inputs])
     writing.refuse_links(out, names.values())
     if in_folder:
         writing.refuse_inside('--out', {out, *(picture.parent for picture in pictures)}, [root])
