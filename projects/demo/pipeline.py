@@ -43,10 +43,12 @@ def run_demo(repository: Path, out: Path, force: bool = False) -> str:
     for folder in folders:
         folder.claim(folder.digest(), 'the demo', force)
     left = [folder for folder in folders if not folder.sheet.is_file()]
-    steps = ((_train, 'training'), (_evaluate, 'evaluating and drawing'))
-    for step, does in steps if left else ():
-        print(f'{does}: {", ".join(folder.task.name for folder in left)}', flush=True)
-        step(repository, left)
+    if left:
+        names = ', '.join(folder.task.name for folder in left)
+        print(f'training: {names}', flush=True)
+        _train(repository, left)
+        print(f'evaluating and drawing: {names}', flush=True)
+        _evaluate(repository, left)
     minutes = (time.monotonic() - start) / 60
     return f'\n{format_table(folders)}\n\nthis run: {minutes:.1f} min; everything is in {out}'
 

@@ -162,7 +162,7 @@ class Tools:
         return self.start(tool, *args, env=env).wait()
 
 
-# a step of Muon takes seconds on one core; test_resume.py and the demo's test train with it
+# quicker than a step of Muon, with which test_resume.py and the demo's test train
 ADAMW = {
     'optim_wrapper.optimizer._delete_': True,
     'optim_wrapper.optimizer.type': 'AdamW',

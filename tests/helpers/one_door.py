@@ -57,9 +57,11 @@ def plant(checkpoint: str, folder: Path) -> Path:
 
 def run_tools(config: str, path: str, data: Path, folder: Path) -> None:
     # in this process, where it is noted; and workers of a run that is over are waited for in the next
-    alone = {f'{split}_dataloader__num_workers': 0 for split in ('train', 'val', 'test')}
-    alone |= {
-        f'{split}_dataloader__persistent_workers': False for split in ('train', 'val', 'test')
+    workers = {'num_workers': 0, 'persistent_workers': False}
+    alone = {
+        f'{split}_dataloader__{key}': value
+        for split in ('train', 'val', 'test')
+        for key, value in workers.items()
     }
 
     def changed(**changes: object) -> list[str]:

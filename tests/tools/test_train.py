@@ -87,10 +87,10 @@ def test_logger_whose_package_is_missing_is_said_in_one_line(tools, shapes, tmp_
 
 def press_ctrl_c(fork: Fork) -> Result:
     """Send what Ctrl-C does, to the loader's workers too; again if Python was busy in a destructor."""
-    os.killpg(fork.pid, signal.SIGINT)
-    while not fork.ended(within=20):
+    while True:
         os.killpg(fork.pid, signal.SIGINT)
-    return fork.wait()
+        if fork.ended(within=20):
+            return fork.wait()
 
 
 def test_interrupted_run_resumes_where_its_last_checkpoint_stands(tools, shapes, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from projects.demo.pipeline import make_sheet, run_demo
 from projects.demo.tasks import STATE_FILE, TASKS, TaskFolder
+from tests.helpers.commands import running
 from weightformer_mm.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -22,11 +23,9 @@ test_dataloader = val_dataloader
 """
 SIZE = 96  # pixels
 MAKE_SHAPES = f"""
-import runpy, sys
+import sys
 sys.argv += ['--train', '2', '--val', '8', '--size', '{SIZE}']
-sys.path.insert(0, {str(REPOSITORY / 'tools')!r})
-runpy.run_path({str(REPOSITORY / 'tools/make_shapes.py')!r}, run_name='__main__')
-"""
+{running('make_shapes')}"""
 
 
 @pytest.fixture(scope='module')
