@@ -6,6 +6,14 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
+# where mmengine and mim look for a package's recipes and scripts; links in a checkout, files in a wheel
+RECIPES = [
+    '.mim/model-index.yml',
+    *(f'.mim/configs/**/*.{suffix}' for suffix in ('py', 'yml', 'safetensors')),
+    *(f'.mim/tools/{name}.py' for name in ('train', 'test', 'command_line')),
+]
+# they need ``projects``, which a wheel does not have
+EXPERIMENTS = ['.mim/configs/context/*', '.mim/configs/_base_/datasets/shapes_context.py']
 
 
 def read_version() -> str:
@@ -26,8 +34,10 @@ setup(
     long_description=read_description(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    packages=find_packages(include=['weightformer_mm', 'weightformer_mm.*']),
-    package_data={'weightformer_mm': ['py.typed']},
+    packages=find_packages(include=['weightformer_mm', 'weightformer_mm.*', 'weightformer_mm_cli']),
+    package_data={'weightformer_mm': ['py.typed', *RECIPES]},
+    exclude_package_data={'weightformer_mm': EXPERIMENTS},
+    entry_points={'console_scripts': ['weightformer-mm = weightformer_mm_cli.main:main']},
     python_requires='>=3.9',
     # No OpenMMLab package here: installing into an existing environment must replace nothing.
     install_requires=['torch>=2.1', 'timm>=0.9', 'numpy'],
@@ -43,7 +53,12 @@ setup(
         'pretrain': ['onedl-mmpretrain>=1.3'],
         'triton': ['triton>=3.0'],
         'onnx': ['onnx', 'onnxruntime'],
-        'dev': ['pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
+        'completion': ['argcomplete'],
+        'dev': [
+            *('pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'),
+            *('nbclient', 'ipykernel', 'grad-cam'),  # for the notebooks' tests
+            'argcomplete',  # for the test of completion
+        ],
         'lint': ['codespell', 'mypy', 'types-PyYAML'],
     },
 )

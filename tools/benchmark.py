@@ -228,7 +228,7 @@ def main(args: argparse.Namespace) -> None:
         return
     choices = (args.modes, not args.no_memory, not args.no_ceilings, args.resume)
     if args.command == 'detector':
-        command.run_detectors(settings, args.configs, *choices, options=args.cfg_options)
+        command.run_detectors(settings, args.configs, *choices, options=args.options)
     elif args.profile is not None:
         command.run_profile(settings, args.contenders, args.profile)
     else:

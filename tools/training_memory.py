@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from projects.benchmark.training_memory import training_memory
 
-    parts = training_memory(args.config, args.batch, args.shape, args.cfg_options)
+    parts = training_memory(args.config, args.batch, args.shape, args.options)
     for name, mebibytes in parts.items():
         print(f'{name:<12} {mebibytes:>9.0f} MiB')
 

@@ -123,7 +123,7 @@ def _model(recipe: Recipe, cost: Cost, trained: dict[str, Any]) -> dict[str, Any
             'Batch Size': recipe.batch_size,
             'Parameters': cost.parameters,
             'FLOPs': cost.multiply_adds,  # multiply-adds, as mmdet and mmseg count them
-            'FLOPs Shape': [height, width],
+            'FLOPs Shape': f'{height}x{width}',  # mim reads no lists of numbers
         },
         'Results': trained.get('Results', []),
         'Weights': recipe.weights or trained.get('Weights', NOT_TRAINED),

@@ -33,7 +33,7 @@ def recipe_table(family: Family, metafile: dict[str, Any]) -> str:
     for model in metafile['Models']:
         metadata = model['Metadata']
         parameters, multiply_adds = _cells(_cost(model))
-        height, width = metadata['FLOPs Shape']
+        height, width = map(int, metadata['FLOPs Shape'].split('x'))
         if (height, width) != family.shape:
             multiply_adds += f' at {height}x{width}'
         name = f'[{model["Name"]}]({ROOT}{model["Config"]})'

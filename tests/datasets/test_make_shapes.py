@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ import pytest
 
 import weightformer_mm.datasets
 from tests.helpers.commands import WITHOUT_LIBRARIES, running
+from weightformer_mm_cli.make_shapes import add_arguments
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'make_shapes.py'
 PACKAGE_ROOT = Path(weightformer_mm.datasets.__file__).parents[2]
@@ -115,10 +117,10 @@ def test_help_names_every_option(run_here):
     assert [option for option in options.split() if option not in stdout] == []
 
 
-def test_defaults_are_those_of_the_config(monkeypatch):
-    monkeypatch.syspath_prepend(TOOL.parent)
-    monkeypatch.setattr(sys, 'argv', [str(TOOL)])
-    given = vars(runpy.run_path(str(TOOL))['parse_args']())
+def test_defaults_are_those_of_the_config():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = vars(parser.parse_args([]))
     config = asdict(weightformer_mm.datasets.ShapesConfig())
     assert {name: given[name] for name in config} == config
 

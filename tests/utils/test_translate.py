@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, VISBACKENDS, Registry
 
 import weightformer_mm.backbones  # noqa: F401  registers them
-from tools.command_line import run_tool
 from weightformer_mm.engine.runner.launch import use_launcher
 from weightformer_mm.errors import Interrupted, RunFailed, UserError
 from weightformer_mm.utils.translate import explain, require_libraries
+from weightformer_mm_cli.running import run_tool
 
 
 def caught(function, *args) -> Exception:

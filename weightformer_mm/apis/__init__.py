@@ -1,4 +1,4 @@
-"""What Python code calls, and what the command lines in ``tools/`` call. All raise UserError for bad input.
+"""What Python code and the commands of ``weightformer-mm`` call. All raise UserError for bad input.
 
 Arguments that mean the same in all of them:
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from ..utils.translate import explain
 
-_MODULES = dict.fromkeys(('init_model', 'inference', 'Inferencer'), 'inferencer')
-_MODULES['train'] = 'training'
+_INFERENCER = dict.fromkeys(('init_model', 'inference', 'Inferencer'), 'inferencer')
+_MODULES = {**_INFERENCER, 'train': 'training'}
 __all__ = list(_MODULES)
 
 

@@ -1,6 +1,9 @@
 """Read a config file, with errors that name the file and the line.
 
 A Python config is a program. YAML and JSON only name what to build, and it must be registered.
+
+For ``PACKAGE::FILE``, mmengine finds the packages of its table by the names of their distributions, which
+are others in the onedl builds, or of their modules. Importing this module adds this package, and the latter.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ import copy
 import os
 import traceback
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.fileio import register_handler
 from mmengine.fileio.handlers import PickleHandler, YamlHandler
 
@@ -24,6 +29,10 @@ from .options import apply_options, use_data_root
 from .types import check_types
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
+NAME = __name__.partition('.')[0]
+RECIPES = Path(__file__).resolve().parents[1] / '.mim' / 'configs'
+
+_path_and_scope = Config._get_cfg_path
 
 
 def load_config(
@@ -32,13 +41,14 @@ def load_config(
     """Read a config, apply ``KEY=VALUE`` options, then point its data to ``data_root``.
 
     Of a `Config`, a copy is changed; one that was read from no file is called ``config.py``.
+    A path may be ``PACKAGE::FILE`` (inside an installed package), or the name of a recipe of this package.
 
     Raises:
         UserError: the file or one of its bases is missing or wrong, an option does not fit, or there is no
             ``data_root`` to replace.
     """
     is_read = isinstance(config, Config)
-    cfg = copy.deepcopy(config) if is_read else _read(Path(config).expanduser())
+    cfg = copy.deepcopy(config) if is_read else _read(config)
     object.__setattr__(cfg, '_filename', cfg.filename or 'config.py')
     if options:
         apply_options(cfg, options)
@@ -47,7 +57,10 @@ def load_config(
     return cfg
 
 
-def _read(path: Path) -> Config:
+def _read(path: str | os.PathLike) -> Config:
+    path = Path(installed_config(path) if '::' in str(path) else path).expanduser()
+    if not path.suffix:
+        path = find_recipe(path.name) or path
     if not path.is_file():
         raise UserError(f'config not found: {path}')
     if path.suffix not in _SUFFIXES:
@@ -64,6 +77,34 @@ def _read(path: Path) -> Config:
     if path.suffix != '.py':
         check_types(cfg, path)
     return cfg
+
+
+def find_recipe(name: Any, suffix: str = '.py') -> Path | None:
+    """The recipe of that name, or the weights that ship with it (``.safetensors``); None without any."""
+    return next((path for path in RECIPES.glob(f'*/*{suffix}') if path.stem == name), None)
+
+
+def installed_config(name: str) -> str:
+    """Path of ``PACKAGE::FILE``; UserError if the package or the file is not there."""
+    try:
+        return Config._get_cfg_path(name, '')[0]
+    except (AssertionError, ImportError, OSError, ValueError) as error:
+        raise UserError(f'config not found: {name}: {error}') from error
+
+
+def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+    """As mmengine's; a recipe of this package has no scope of its own, but that of the library it is for."""
+    package, _, file = cfg_path.partition('::')
+    if package != NAME or not file:
+        return _path_and_scope(cfg_path, filename)
+    if not (RECIPES / file).is_file():
+        raise FileNotFoundError(f'{NAME} has no recipe {file}; see {RECIPES}')
+    return str(RECIPES / file), None
+
+
+MODULE2PACKAGE[NAME] = NAME
+MODULE2PACKAGE.update({module: module for module in filter(find_spec, MODULE2PACKAGE)})
+Config._get_cfg_path = staticmethod(_get_cfg_path)
 
 
 class SafeYamlHandler(YamlHandler):

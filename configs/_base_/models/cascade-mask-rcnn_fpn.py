@@ -45,6 +45,7 @@ stages = [
     for iou in (0.5, 0.6, 0.7)
 ]
 model = dict(
+    _scope_='mmdet',
     type='CascadeRCNN',
     rpn_head=dict(
         loss_bbox=dict(_delete_=True, type='SmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0)

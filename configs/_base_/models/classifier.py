@@ -4,6 +4,7 @@
 _base_ = '../classification.py'
 
 model = dict(
+    _scope_='mmpretrain',
     type='ImageClassifier',
     data_preprocessor=dict(
         type='ClsDataPreprocessor',

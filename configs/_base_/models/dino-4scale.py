@@ -3,6 +3,7 @@
 _base_ = '../detection.py'
 
 model = dict(
+    _scope_='mmdet',
     type='DINO',
     num_queries=900,
     with_box_refine=True,

@@ -4,6 +4,7 @@
 _base_ = '../segmentation.py'
 
 model = dict(
+    _scope_='mmseg',
     type='EncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',

@@ -3,6 +3,7 @@
 _base_ = '../detection.py'
 
 model = dict(
+    _scope_='mmdet',
     type='RetinaNet',
     data_preprocessor=dict(
         type='DetDataPreprocessor',

@@ -5,6 +5,7 @@ _base_ = '../detection.py'
 norm_cfg = dict(type='GN', num_groups=32)
 act_cfg = dict(type='SiLU', inplace=True)
 model = dict(
+    _scope_='mmdet',
     type='RTMDet',
     data_preprocessor=dict(
         type='DetDataPreprocessor',

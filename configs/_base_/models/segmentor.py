@@ -2,6 +2,7 @@
 #     --cfg-options model.test_cfg.mode=slide
 # windows of crop_size, whose neighbours overlap by a third.
 model = dict(
+    _scope_='mmseg',
     type='EncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',

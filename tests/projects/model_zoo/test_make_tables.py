@@ -93,7 +93,7 @@ def files(tree: Path) -> dict[Path, bytes]:
             'docs/model_zoo.md',
         ),
         ('configs/coco/metafile.yml', 'Epochs: 12', 'Epochs: 13', 'configs/coco/metafile.yml'),
-        ('configs/coco/metafile.yml', '- 1280', '- 1333', 'configs/coco/metafile.yml'),
+        ('configs/coco/metafile.yml', 'x1280', 'x1333', 'configs/coco/metafile.yml'),
         (
             'configs/ade20k/metafile.yml',
             'Parameters: 12345678',
@@ -198,3 +198,13 @@ def test_peers_are_complete():
             if 'flops' in peer:
                 cost = (peer['parameters'], peer['flops'])
                 assert costs.setdefault((folder, peer['backbone']), cost) == cost, where
+
+
+@pytest.mark.parametrize(
+    'path', sorted(ROOT.glob('configs/*/metafile.yml')), ids=lambda p: p.parent.name
+)
+def test_mim_reads_the_metafiles(path):
+    """It joins lists with commas, and fails on a list of numbers."""
+    for model in metafile.read(path)['Models']:
+        lists = [value for value in model['Metadata'].values() if isinstance(value, list)]
+        assert all(isinstance(entry, str) for entries in lists for entry in entries)
