@@ -110,14 +110,14 @@ def test_trains_a_step_and_predicts(path, request, classifier, tmp_path):
 @pytest.mark.parametrize('path', SHAPES_DATA, ids=lambda path: path.stem)
 def test_shapes_classes_are_the_generators(path):
     cfg = Config.fromfile(path)
-    names, palette = classes.CLASSES, classes.PALETTE
-    if 'segmentation' in path.stem:
-        names, palette = classes.SEG_CLASSES, classes.SEG_PALETTE
-    if 'context' in path.stem:
-        names, palette = classes.CONTEXT_SEG_CLASSES, classes.CONTEXT_SEG_PALETTE
-    assert tuple(cfg.metainfo.classes) == names
-    if cfg.train_dataloader.dataset.type != 'CustomDataset':  # a classifier colours nothing
-        assert [tuple(colour) for colour in cfg.metainfo.palette] == list(palette)
+    names = classes.CONTEXT_CLASSES if 'context' in path.stem else classes.CLASSES
+    segments = cfg.dataset_type == 'BaseSegDataset'
+    assert tuple(cfg.metainfo.classes) == (('background', *names) if segments else names)
+    if 'palette' in cfg.metainfo:  # a classifier colours nothing
+        colours = [tuple(colour) for colour in cfg.metainfo.palette]
+        assert len(set(colours)) == len(cfg.metainfo.classes)
+        if 'context' not in path.stem:
+            assert colours[segments:] == list(classes.PALETTE)
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)

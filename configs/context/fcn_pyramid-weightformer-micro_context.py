@@ -5,6 +5,8 @@ _base_ = [
     '../_base_/schedules/shapes.py',
 ]
 
+custom_imports = dict(imports=['weightformer_mm', 'projects.context.cue_accuracy'])
+
 # Two stages: with static strategies, an output then depends only on the 56 pixels around it, and the
 # generator keeps every object farther than that from the band.
 model = dict(

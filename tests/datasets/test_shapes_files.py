@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from weightformer_mm.datasets import ShapesConfig
 from weightformer_mm.datasets import make_shapes as make
-from weightformer_mm.datasets.shapes.classes import CLASSES, PALETTE, SEG_CLASSES, SEG_PALETTE
+from weightformer_mm.datasets.shapes.classes import CLASSES, PALETTE
 from weightformer_mm.datasets.shapes.scene import render_sample
 
 CONFIG = ShapesConfig(train=6, val=3, size=96, seed=11)
@@ -40,9 +40,7 @@ def read_labels(folder, split, name):
 
 
 def test_names_and_colours_match():
-    assert SEG_CLASSES == ('background', *CLASSES)
-    assert len(PALETTE) == len(CLASSES) and len(SEG_PALETTE) == len(SEG_CLASSES)
-    assert len(set(SEG_PALETTE)) == len(SEG_PALETTE)
+    assert len(PALETTE) == len(CLASSES) == len(set(PALETTE))
 
 
 def test_layout_of_the_folder(folder):

@@ -1,3 +1,1 @@
-"""Metrics, test-time augmentation, and predictions as files."""
-
-from . import cue_accuracy  # noqa: F401
+"""Test-time augmentation, and predictions as files."""

@@ -12,15 +12,10 @@ PALETTE = (
     (170, 70, 220),
 )
 
-SEG_CLASSES = ('background', *CLASSES)
-SEG_PALETTE = ((90, 90, 90), *PALETTE)
-
 # ContextShapes: an object's class combines its shape and the colour of a cue elsewhere in the picture.
 CONTEXT_KINDS = ('disk', 'cross')
 CUES = ('red', 'blue')
 CONTEXT_CLASSES = tuple(f'{kind}_{cue}' for kind in CONTEXT_KINDS for cue in CUES)
-CONTEXT_SEG_CLASSES = ('background', *CONTEXT_CLASSES)
-CONTEXT_SEG_PALETTE = ((90, 90, 90), (230, 60, 60), (65, 110, 230), (250, 150, 30), (60, 180, 200))
 
 # Label PNGs follow ADE20K: 0 means "other", which is never used here; reduce_zero_label=True drops it. An
 # object's label is BACKGROUND_LABEL plus its category id.

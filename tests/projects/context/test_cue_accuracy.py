@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import METRICS
 
-from weightformer_mm.evaluation.cue_accuracy import CueAccuracy, count_cues
+from projects.context.cue_accuracy import CueAccuracy, count_cues
 
 CLASSES = ('background', 'disk_red', 'disk_blue', 'cross_red', 'cross_blue')
 IGNORE = 255
