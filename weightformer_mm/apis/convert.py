@@ -35,11 +35,13 @@ class Conversion:
 
     ``backbone_only`` keeps only the backbone's weights, without the prefix ``backbone.`` in their names.
     ``publish`` leaves out optimizer, schedulers and logs, and puts the file's sha256 prefix into its name.
+    ``half`` rounds the weights to float16.
     """
 
     to: str = OURS
     backbone_only: bool = False
     publish: bool = False
+    half: bool = False
 
 
 def convert_checkpoint(
@@ -47,7 +49,7 @@ def convert_checkpoint(
 ) -> Path:
     """Convert a checkpoint and return the path of the written file.
 
-    The tensors are copied bit for bit. The file appears whole or not at all.
+    Without ``half``, the tensors are copied bit for bit. The file appears whole or not at all.
 
     Args:
         source: a path, or an ``http(s)://`` or ``hf://`` reference.
@@ -68,6 +70,8 @@ def convert_checkpoint(
     checkpoint = load_weights(source, with_config=True)
     weights = get_state_dict(checkpoint, source, CONTAINERS)
     weights = _convert_weights(weights, source, conversion)
+    if conversion.half:
+        weights = {n: v.half() if v.is_floating_point() else v for n, v in weights.items()}
     # a view would be saved with all the memory it is a part of
     weights = {n: v.clone(memory_format=torch.contiguous_format) for n, v in weights.items()}
     data: bytes | memoryview

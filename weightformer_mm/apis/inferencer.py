@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from ..checkpoints.match import check_matches, get_state_dict, some
 from ..checkpoints.schemes import use_safe_loading
-from ..checkpoints.sources import load_weights
-from ..config.read import innermost_dataset, load_config, require, type_name
+from ..checkpoints.sources import WEIGHTS, load_weights
+from ..config.read import find_recipe, innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta
 from ..datasets.guards.images import NamedLoading, guard, image_problem
 from ..errors import RunFailed, UserError
@@ -57,7 +57,8 @@ def init_model(
     """Build a detector, segmentor or classifier for `inference`, in evaluation mode.
 
     Args (the others: see `weightformer_mm.apis`):
-        checkpoint: None leaves the weights at random.
+        checkpoint: None means the weights that ship with the recipe ``config``, if it is the name of one that
+            has them; otherwise the weights stay at random.
         device: such as 'cpu' or 'cuda:0'; default: a GPU if there is one.
 
     Returns:
@@ -67,6 +68,8 @@ def init_model(
     use_safe_loading()
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader'), 'inference')
+    if checkpoint is None:
+        checkpoint = find_recipe(config, WEIGHTS)
     weights = {} if checkpoint is None else load_weights(checkpoint)
     try:
         target = torch.empty(0, device=device or get_device()).device

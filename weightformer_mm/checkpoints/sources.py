@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 import torch
 
+from ..config.read import find_recipe
 from ..errors import UserError
 from . import hub
 from .safe_load import load_checkpoint_file
 
 HTTP = ('http://', 'https://')
+WEIGHTS = '.safetensors'  # of a recipe, beside it
 
 
 def load_weights(
@@ -26,12 +28,16 @@ def load_weights(
 ) -> dict[str, Any]:
     """Read a checkpoint from a path, ``http(s)://`` or ``hf://owner/name[@revision][/file]``.
 
-    Arguments and errors as in `load_checkpoint_file`; also a UserError if the download fails.
+    The name of a recipe stands for the weights that ship with it. Arguments and errors as in
+    `load_checkpoint_file`; also a UserError if the download fails.
     """
     reference = os.fspath(reference)
     if reference.startswith(HTTP):
         return load_from_http(reference, map_location, with_config)
-    path = hub.fetch(reference) if reference.startswith(hub.SCHEME) else reference
+    if reference.startswith(hub.SCHEME):
+        path = hub.fetch(reference)
+    else:
+        path = find_recipe(reference, WEIGHTS) or reference
     return load_checkpoint_file(path, map_location, with_config)
 
 
