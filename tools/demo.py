@@ -15,18 +15,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out',
         type=Path,
-        default=REPOSITORY / 'work_dirs' / 'demo',
         metavar='DIR',
-        help='folder for checkpoints, logs and pictures (default: work_dirs/demo)',
+        help='folder for checkpoints, logs and pictures (default: work_dirs/demo, or demo_full)',
     )
+    parser.add_argument('--full', action='store_true', help="train by the recipes' own schedules")
     parser.add_argument('--force', action='store_true', help='start over instead of continuing')
+    text = 'with --full: put the weights, as float16, beside their recipes'
+    parser.add_argument('--ship', action='store_true', help=text)
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    from projects.demo import run_demo
+    from projects.demo import run_demo, ship
 
-    print(run_demo(REPOSITORY, args.out.resolve(), args.force))
+    out = args.out or REPOSITORY / 'work_dirs' / ('demo_full' if args.full else 'demo')
+    print(run_demo(REPOSITORY, out.resolve(), args.force, args.full))
+    if args.ship and args.full:
+        for path in ship(REPOSITORY, out.resolve()):
+            print(path)
 
 
 if __name__ == '__main__':

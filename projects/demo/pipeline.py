@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -10,18 +11,22 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from weightformer_mm.apis.convert import Conversion, convert_checkpoint
+from weightformer_mm.checkpoints.sources import WEIGHTS
 from weightformer_mm.utils.tables import text_table
 from weightformer_mm.visualization.contact_sheet import write_contact_sheet
 
 from ..runs import Job, newest_loss, run_together
-from .tasks import TASKS, TaskFolder
+from .report import write_report
+from .tasks import TASKS, TaskFolder, short_path
 
 SHEET_IMAGES = 8
 SHEET_COLUMNS = 2
+PICTURES = Path('projects', 'demo', 'pictures')
 
 
-def run_demo(repository: Path, out: Path, force: bool = False) -> str:
-    """Generate the data, train and evaluate both models, draw the sheets; return the table.
+def run_demo(repository: Path, out: Path, force: bool = False, full: bool = False) -> str:
+    """Draw what the weights that ship see, train and evaluate both models, write the page; return the table.
 
     After an interruption, the next run continues from the last epoch.
 
@@ -29,6 +34,7 @@ def run_demo(repository: Path, out: Path, force: bool = False) -> str:
         repository: folder with ``configs`` and ``tools``; the data goes to its ``data/shapes``.
         out: folder of checkpoints, logs and pictures.
         force: start over.
+        full: train by the schedules of the recipes, which takes longer.
 
     Raises:
         RunFailed: a step failed.
@@ -36,10 +42,11 @@ def run_demo(repository: Path, out: Path, force: bool = False) -> str:
     """
     start = time.monotonic()
     data = repository / 'data' / 'shapes'
-    print(f'data: {data}', flush=True)
-    arguments = [str(repository / 'tools' / 'make_shapes.py'), '--out', str(data)]
-    run_together([Job(arguments + ['--force'] * force, out / 'make_shapes.log')], repository)
-    folders = [TaskFolder(task, repository / task.config, out / task.name, data) for task in TASKS]
+    first = _begin(repository, out, data, force)
+    folders = [
+        TaskFolder(task, repository / (task.recipe if full else task.short), out / task.name, data)
+        for task in TASKS
+    ]
     for folder in folders:
         folder.claim(folder.digest(), 'the demo', force)
     left = [folder for folder in folders if not folder.sheet.is_file()]
@@ -49,8 +56,49 @@ def run_demo(repository: Path, out: Path, force: bool = False) -> str:
         _train(repository, left)
         print(f'evaluating and drawing: {names}', flush=True)
         _evaluate(repository, left)
+    page = write_report(folders, first, out / 'report.html')
     minutes = (time.monotonic() - start) / 60
-    return f'\n{format_table(folders)}\n\nthis run: {minutes:.1f} min; everything is in {out}'
+    return (
+        f'\n{format_table(folders)}\n\nthis run: {minutes:.1f} min; all of it on one page: {page}'
+    )
+
+
+def ship(repository: Path, out: Path) -> list[Path]:
+    """Put the weights of a full run in ``out`` beside their recipes, as float16; return the files."""
+    data = repository / 'data' / 'shapes'
+    folders = [TaskFolder(t, repository / t.recipe, out / t.name, data) for t in TASKS]
+    return [
+        convert_checkpoint(
+            str(folder.checkpoint()),
+            folder.config.with_suffix(WEIGHTS),
+            Conversion(half=True),
+            force=True,
+        )
+        for folder in folders
+    ]
+
+
+def _begin(repository: Path, out: Path, data: Path, force: bool) -> list[Path]:
+    """Generate the data, and draw sheets of what the weights that ship see in pictures that ship."""
+    arguments = [str(repository / 'tools' / 'make_shapes.py'), '--out', str(data)]
+    jobs = [Job(arguments + ['--force'] * force, out / 'make_shapes.log')]
+    images = sorted((repository / PICTURES).glob('*.png'))
+    shipped = [task for task in TASKS if (repository / task.recipe).with_suffix(WEIGHTS).is_file()]
+    sheets = [out / 'first' / f'{task.name}.png' for task in shipped]
+    for task, sheet in zip(shipped, sheets):
+        if not sheet.is_file():
+            name = ['--weights', Path(task.recipe).stem, '--score-thr', '0.5']
+            where = [str(repository / PICTURES), '--out', str(out / 'first' / task.name)]
+            tool = str(repository / 'tools' / 'infer.py')
+            jobs.append(Job([tool, *name, *where], out / 'first' / f'{task.name}.log'))
+    print(f'data: {data}', flush=True)
+    run_together(jobs, repository)
+    for task, sheet in zip(shipped, sheets):
+        if not sheet.is_file():
+            pictures = [out / 'first' / task.name / image.name for image in images]
+            make_sheet(images, pictures, sheet, ('image', 'prediction'))
+            print(f'what the weights that ship see: {sheet}', flush=True)
+    return sheets
 
 
 def format_table(folders: list[TaskFolder]) -> str:
@@ -61,18 +109,13 @@ def format_table(folders: list[TaskFolder]) -> str:
             title,
             f'{value:.3f}',
             f'{folder.read_state()["train_seconds"] / 60:.1f} min',
-            _short(folder.checkpoint()),
-            _short(folder.sheet),
+            short_path(folder.checkpoint()),
+            short_path(folder.sheet),
         )
         for folder in folders
         for title, value in folder.metric_values().items()
     ]
     return text_table(('task', 'metric', 'value', 'training', 'checkpoint', 'sheet'), rows)
-
-
-def _short(path: Path) -> str:
-    """Relative to the current folder, for a path inside it."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _train(repository: Path, folders: list[TaskFolder]) -> None:
@@ -85,11 +128,18 @@ def _train(repository: Path, folders: list[TaskFolder]) -> None:
         )
         for folder in folders
     ]
-    columns = (*Progress.get_default_columns(), TextColumn('loss {task.fields[loss]}'))
+    shown = 'loss {task.fields[loss]}  {task.fields[title]} {task.fields[metric]}'
+    columns = (*Progress.get_default_columns(), TextColumn(shown))
     start = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks = [
-            bars.add_task(folder.task.name, total=folder.total_iterations(), loss='-')
+            bars.add_task(
+                folder.task.name,
+                total=folder.total_iterations(),
+                loss='-',
+                title=next(iter(folder.task.metrics)),
+                metric='-',
+            )
             for folder in folders
         ]
 
@@ -98,6 +148,9 @@ def _train(repository: Path, folders: list[TaskFolder]) -> None:
                 iteration, loss = newest_loss(folder.root) or (0, None)
                 if loss is not None:
                     bars.update(task, completed=iteration, loss=f'{loss:.3f}')
+                metric = folder.newest_metric()
+                if metric is not None:
+                    bars.update(task, metric=f'{metric:.3f}')
 
         try:
             run_together(jobs, repository, update)
@@ -113,19 +166,25 @@ def _evaluate(repository: Path, folders: list[TaskFolder]) -> None:
         make_sheet(images, [folder.pictures / image.name for image in images], folder.sheet)
 
 
-def make_sheet(images: list[Path], pictures: list[Path], out: Path) -> None:
+def make_sheet(
+    images: list[Path],
+    pictures: list[Path],
+    out: Path,
+    parts: Sequence[str] = ('image', 'truth', 'prediction'),
+) -> None:
     """Write a sheet with ``image | truth | prediction`` for each image.
 
     Args:
         images: the images as the model sees them, all of one size.
         pictures: for each image the visualizer's ``truth | prediction``, side by side.
         out: the PNG to write.
+        parts: what each row shows; the image, then what is side by side in its picture.
     """
     groups = []
     for image, picture in zip(images, pictures):
         shown = [cv2.imread(str(path))[..., ::-1] for path in (image, picture)]
-        groups.append([shown[0], *np.hsplit(shown[1], 2)])
-    captions = [f'{image.name}: image, truth, prediction' for image in images]
+        groups.append([shown[0], *np.hsplit(shown[1], len(parts) - 1)])
+    captions = [f'{image.name}: {", ".join(parts)}' for image in images]
     write_contact_sheet(groups, captions, out, SHEET_COLUMNS, side=max(groups[0][0].shape))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..runs import RunFolder, digest_of
+from ..runs import RunFolder, digest_of, newest_scalars
 
 STATE_FILE = 'demo_state.json'
 
@@ -20,12 +20,14 @@ class Task:
 
     Attributes:
         name: name of its folder below the demo's.
-        config: path of its config, relative to the repository.
+        recipe: path of its config, relative to the repository; its trained weights ship with the package.
+        short: path of one that trains for a shorter time.
         metrics: title in the table → name in the evaluator's results, and factor to a fraction.
     """
 
     name: str
-    config: str
+    recipe: str
+    short: str
     metrics: dict[str, tuple[str, float]]
 
 
@@ -33,11 +35,13 @@ TASKS = (
     Task(
         'detection',
         'configs/shapes/mask-rcnn_pyramid-weightformer-micro_fpn_shapes.py',
+        'projects/demo/configs/detection.py',
         {'box mAP': ('coco/bbox_mAP', 1.0), 'mask mAP': ('coco/segm_mAP', 1.0)},
     ),
     Task(
         'segmentation',
         'configs/shapes/upernet_pyramid-weightformer-micro_shapes.py',
+        'projects/demo/configs/segmentation.py',
         {'mIoU': ('mIoU', 0.01)},
     ),
 )
@@ -75,8 +79,19 @@ class TaskFolder(RunFolder):
         """The last checkpoint of the training."""
         return self.root / Path((self.root / 'last_checkpoint').read_text().strip()).name
 
+    def newest_metric(self) -> float | None:
+        """The task's first metric in the last validation during the training; None before the first."""
+        name, factor = next(iter(self.task.metrics.values()))
+        values = [line[name] * factor for line in newest_scalars(self.root) if name in line]
+        return values[-1] if values else None
+
     def total_iterations(self) -> int:
         """Iterations of the whole training: epochs times batches."""
         cfg = Config.fromfile(self.config)
         images = len(list((self.data / 'images' / 'train').iterdir()))
         return cfg.train_cfg.max_epochs * math.ceil(images / cfg.train_dataloader.batch_size)
+
+
+def short_path(path: Path) -> str:
+    """Relative to the current folder, for a path inside it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

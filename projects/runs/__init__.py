@@ -2,12 +2,13 @@
 
 from .folder import RunFolder, digest_of
 from .jobs import Job, Usage, run_together
-from .scalars import newest_loss, newest_scalars
+from .scalars import all_scalars, newest_loss, newest_scalars
 
 __all__ = [
     'Job',
     'RunFolder',
     'Usage',
+    'all_scalars',
     'digest_of',
     'newest_loss',
     'newest_scalars',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,16 +11,17 @@ import pytest
 
 from projects.demo.pipeline import make_sheet, run_demo
 from projects.demo.tasks import STATE_FILE, TASKS, TaskFolder
-from tests.helpers.commands import running
+from tests.helpers.commands import running, warm_python
 from weightformer_mm.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SHORT = """
 _base_ = {config!r}
 train_cfg = dict(max_epochs=1, val_interval=1)
-train_dataloader = dict(dataset=dict(indices=2), num_workers=0, persistent_workers=False)
-val_dataloader = dict(num_workers=0, persistent_workers=False)
-test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(ns_steps=1))
+train_dataloader = dict(dataset=dict(indices=2))
+val_dataloader = dict(dataset=dict(indices=2))
+test_dataloader = dict(num_workers=0, persistent_workers=False)
 """
 SIZE = 96  # pixels
 MAKE_SHAPES = f"""
@@ -37,21 +39,21 @@ def repository(tmp_path_factory):
         (folder / 'tools' / name).symlink_to(REPOSITORY / 'tools' / name)
     (folder / 'tools/make_shapes.py').write_text(MAKE_SHAPES)
     for task in TASKS:
-        path = folder / task.config
+        path = folder / task.short
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(SHORT.format(config=str(REPOSITORY / task.config)))
+        path.write_text(SHORT.format(config=str(REPOSITORY / task.short)))
     return folder
 
 
 @pytest.mark.timeout(600)
-def test_makes_everything_once(repository, capsys):
+def test_makes_everything_once(repository, capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'executable', str(warm_python(repository)))
     out = repository / 'demo'
     table = run_demo(repository, out)
     for title in ('box mAP', 'mask mAP', 'mIoU'):
         assert title in table
     folders = [
-        TaskFolder(t, repository / t.config, out / t.name, repository / 'data/shapes')
-        for t in TASKS
+        TaskFolder(t, repository / t.short, out / t.name, repository / 'data/shapes') for t in TASKS
     ]
     for folder in folders:
         assert cv2.imread(str(folder.sheet)).shape[0] > 4 * SIZE
@@ -77,7 +79,7 @@ def test_makes_everything_once(repository, capsys):
 
 
 def test_a_folder_of_the_users_is_left_alone(repository, shapes, tmp_path):
-    folder = TaskFolder(TASKS[0], REPOSITORY / TASKS[0].config, tmp_path / 'mine', shapes)
+    folder = TaskFolder(TASKS[0], REPOSITORY / TASKS[0].short, tmp_path / 'mine', shapes)
     folder.root.mkdir()
     (folder.root / 'thesis.tex').write_text('precious')
     with pytest.raises(UserError, match='mine holds files that the demo did not write'):
