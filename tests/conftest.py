@@ -24,12 +24,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _named_by_runs() -> list[dict]:
-    """The tables in which mmengine keeps what runs share by their experiment's name."""
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """The same for what the tests of a file imported."""
+    if nextitem is None or nextitem.path != item.path:
+        pytest_collection_finish()
+
+
+def _named_by_runs() -> dict[type, dict]:
+    """The tables in which mmengine keeps what runs share by their experiment's name, by their class."""
     classes = [DefaultScope, MMLogger, MessageHub, Visualizer]
     for cls in classes:
         classes.extend(cls.__subclasses__())
-    return [cls._instance_dict for cls in classes]
+    return {cls: cls._instance_dict for cls in classes}
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +45,11 @@ def own_experiment():
     Two runs of a config within a second have one name, so the later would write into the earlier's
     folder; and the default scope of a run would decide where the next test's modules are looked up.
     """
-    before = {id(table): set(table) for table in _named_by_runs()}
+    before = {cls: set(table) for cls, table in _named_by_runs().items()}
     yield
-    for table in _named_by_runs():
-        for name in table.keys() - before.get(id(table), set()):
+    # a build in another scope puts another table in the place of the scopes' own
+    for cls, table in _named_by_runs().items():
+        for name in table.keys() - before.get(cls, set()):
             del table[name]
 
 

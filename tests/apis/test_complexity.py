@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from tests.helpers.uninitialised import Uninitialised
 from weightformer_mm.analysis.complexity import count_operations
 from weightformer_mm.apis.complexity import complexity_of_config, for_counting
 from weightformer_mm.errors import UserError
@@ -16,6 +17,13 @@ from weightformer_mm.errors import UserError
 ROOT = Path(__file__).parents[2]
 # the pretrained one has the same model
 CONFIGS = sorted((ROOT / 'configs/shapes').glob('*micro_*.py'))
+
+
+@pytest.fixture
+def undrawn():
+    """Models whose weights hold anything: nothing depends on their values."""
+    with Uninitialised():
+        yield
 
 
 def packaged(library: str, path: str, folder: Path) -> str:
@@ -67,6 +75,7 @@ def test_nothing_depends_on_having_values():
     assert sum(counts.bytes.values()) == without.total.bytes
 
 
+@pytest.mark.usefixtures('undrawn')
 @pytest.mark.parametrize(
     'path',
     ['resnet/resnet18_8xb32_in1k.py', 'convnext/convnext-tiny_32xb128_in1k.py'],
@@ -79,6 +88,7 @@ def test_classifiers_cost_what_is_published(path, tmp_path):
     assert not result.not_counted
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_segmentor_costs_what_is_published(tmp_path):
     """UPerNet with Swin-T, SyncBN heads and pretrained weights: 60 M, 945 G (arXiv 2103.14030)."""
     path = 'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
@@ -89,6 +99,7 @@ def test_segmentor_costs_what_is_published(tmp_path):
     assert not result.not_counted
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_segmentor_that_has_no_tensor_mode(tmp_path):
     path = 'mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py'
     _, (result,) = complexity_of_config(packaged('mmseg', path, tmp_path), [(64, 64)])
@@ -96,6 +107,7 @@ def test_segmentor_that_has_no_tensor_mode(tmp_path):
     assert set(result.not_counted) == {'aten::grid_sampler_2d'}
 
 
+@pytest.mark.usefixtures('undrawn')
 def test_detector_whose_queries_are_parameters(tmp_path):
     config = packaged('mmdet', 'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py', tmp_path)
     _, (result,) = complexity_of_config(config, [(64, 96)])

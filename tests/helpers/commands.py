@@ -20,9 +20,10 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
-DETECTION = ROOT / 'configs/shapes/mask-rcnn_pyramid-weightformer-micro_fpn_shapes.py'
-SEGMENTATION = ROOT / 'configs/shapes/upernet_pyramid-weightformer-micro_shapes.py'
-CLASSIFICATION = ROOT / 'configs/shapes/pyramid-weightformer-micro_shapes.py'
+# as in configs/shapes, with small networks
+DETECTION = ROOT / 'tests/configs/mask-rcnn_pyramid-weightformer-micro_fpn_shapes.py'
+SEGMENTATION = ROOT / 'tests/configs/upernet_pyramid-weightformer-micro_shapes.py'
+CLASSIFICATION = ROOT / 'tests/configs/pyramid-weightformer-micro_shapes.py'
 # a second OpenMP thread costs more than it brings on 64x64 images
 ENV = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'}
 
@@ -69,15 +70,16 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 @cache
-def fork_server() -> bytes:
+def fork_server(python: str) -> bytes:
     """Address of this process's fork server, which is started first; an abstract one, which is no file."""
+    elsewhere = {} if python == sys.executable else {'PYTHONPATH': ''}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind('')
         listener.listen()
         number = listener.fileno()
         server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name('fork_server.py')), str(number)],
-            env=environment(),
+            [python, str(Path(__file__).with_name('fork_server.py')), str(number)],
+            env=environment(**elsewhere),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -97,9 +99,10 @@ class Fork:
         env: dict[str, str],
         stdin: int | None = None,
         session: bool = False,
+        python: str = sys.executable,
     ) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.connect(fork_server())
+        self._socket.connect(fork_server(python))
         self._streams = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         job = {'argv': argv, 'cwd': str(cwd), 'env': environment(**env), 'session': session}
         with open(os.devnull) as nothing:
@@ -136,12 +139,39 @@ class Fork:
             resource.close()
 
 
-class Tools:
-    """Runs tools: :meth:`fresh` in a new Python process, the others in a fork of a warm one."""
+WARM = """#!{python} -SEs
+import json, os, socket, sys
 
-    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
+arguments = [argument for argument in sys.argv[1:] if argument != '-u']
+job = dict(argv=arguments, cwd=os.getcwd(), env=dict(os.environ), session=False)
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+    server.connect({server!r})
+    socket.send_fds(server, [json.dumps(job).encode()], [0, 1, 2])
+    server.recv(99)
+    sys.exit(int(server.recv(99)))
+"""
+
+
+def warm_python(folder: Path) -> Path:
+    """A program in ``folder`` that is called like Python, and starts forks of the warm process."""
+    path = folder / 'python'
+    path.write_text(WARM.format(python=sys.executable, server=fork_server(sys.executable)))
+    path.chmod(0o755)
+    return path
+
+
+class Tools:
+    """Runs tools: :meth:`fresh` in a new Python process, the others in a fork of a warm one.
+
+    With the ``bin`` of an environment, the latter is its Python, and runs its ``weightformer-mm``.
+    """
+
+    def __init__(
+        self, folder: Path, env: dict[str, str] | None = None, bin: Path | None = None
+    ) -> None:
         self.folder = folder
         self.env = env or {}
+        self.bin = bin
 
     def fresh(self, tool: str, *args: object, env: dict[str, str] | None = None) -> Result:
         done = subprocess.run(
@@ -156,7 +186,11 @@ class Tools:
     def start(
         self, tool: str, *args: object, env: dict[str, str] | None = None, **more: object
     ) -> Fork:
-        return Fork(command(tool, *args), self.folder, {**self.env, **(env or {})}, **more)
+        argv = command(tool, *args)
+        if self.bin:
+            argv = [str(self.bin / 'weightformer-mm'), tool, *argv[1:]]
+            more['python'] = str(self.bin / 'python')
+        return Fork(argv, self.folder, {**self.env, **(env or {})}, **more)
 
     def run(self, tool: str, *args: object, env: dict[str, str] | None = None) -> Result:
         return self.start(tool, *args, env=env).wait()

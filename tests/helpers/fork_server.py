@@ -21,6 +21,7 @@ import socket
 import struct
 import sys
 import traceback
+import weakref
 from contextlib import suppress
 
 
@@ -132,6 +133,8 @@ def main(number: str) -> None:
     """``number`` is that of a socket that listens."""
     import_libraries()
     gc.freeze()
+    for finalizer in list(weakref.finalize._registry):  # torch's of its operators take a fork 0.2 s
+        finalizer.atexit = False
     with socket.socket(fileno=int(number)) as listener:
         serve(listener)
 

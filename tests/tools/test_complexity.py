@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.helpers import formulas
-from tests.helpers.commands import DETECTION, SEGMENTATION
+from tests.helpers.commands import DETECTION, ROOT, SEGMENTATION
 from weightformer_mm.backbones import PyramidWeightFormer
 from weightformer_mm.layers.pattern import is_dynamic
 
@@ -44,11 +44,11 @@ def test_mask_rcnn_with_swin_t_costs_what_mmdet_publishes(tools, tmp_path):
     assert any(note.startswith('1000 proposals') for note in result['notes'])
 
 
-def test_bare_backbone_at_several_shapes_in_a_new_process(tools, backbone):
+def test_bare_backbone_at_several_shapes(tools, backbone):
     noise = "print('what a library may print is no part of the report')"
     backbone.write_text(f'{noise}\n{BACKBONE}')
     shapes = ('--shape', 64, 64, 64, 96, '--shape', 50)
-    out = tools.fresh('complexity', backbone, *shapes, '--format', 'json', '--depth', 1).ok()
+    out = tools.run('complexity', backbone, *shapes, '--format', 'json', '--depth', 1).ok()
     report = json.loads(out)
     assert report['model'] == 'PyramidWeightFormer (backbone.py)'
     results = report['results']
@@ -60,7 +60,8 @@ def test_bare_backbone_at_several_shapes_in_a_new_process(tools, backbone):
 
 @pytest.mark.parametrize('config', [DETECTION, SEGMENTATION], ids=['mmdet', 'mmseg'])
 def test_backbone_of_a_larger_config_by_default_shape(tools, config):
-    out = tools.run('complexity', config, '--backbone', '--format', 'json').ok()
+    recipe = ROOT / 'configs/shapes' / config.name
+    out = tools.run('complexity', recipe, '--backbone', '--format', 'json').ok()
     (result,) = json.loads(out)['results']
     assert result['shape'] == ([800, 1280] if config == DETECTION else [512, 512])
     assert result['multiply_adds'] == micro(*result['shape'])

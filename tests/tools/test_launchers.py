@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.commands import ENV, SEGMENTATION, TOOLS, fork_server, options
+from tests.helpers.commands import ENV, SEGMENTATION, TOOLS, options, warm_python
 
 SCRIPTS = sorted([*TOOLS.glob('*.sh'), *TOOLS.glob('launchers/*.sh')])
 
@@ -41,25 +41,10 @@ def environment(**changes: object) -> dict[str, str]:
     return {**kept, **ENV, 'PYTHON': sys.executable, **{k: str(v) for k, v in changes.items()}}
 
 
-WARM = """#!{python} -SEs
-import json, os, socket, sys
-
-arguments = [argument for argument in sys.argv[1:] if argument != '-u']
-job = dict(argv=arguments, cwd=os.getcwd(), env=dict(os.environ), session=False)
-with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-    server.connect({server!r})
-    socket.send_fds(server, [json.dumps(job).encode()], [0, 1, 2])
-    server.recv(99)
-    sys.exit(int(server.recv(99)))
-"""
-
-
 @pytest.fixture
 def warm(tmp_path) -> dict[str, Path]:
     """Environment in which the scripts, and torchrun, start forks of the warm process for Python."""
-    path = tmp_path / 'python'
-    path.write_text(WARM.format(python=sys.executable, server=fork_server()))
-    path.chmod(0o755)
+    path = warm_python(tmp_path)
     return dict(PYTHON=path, PYTHON_EXEC=path)
 
 
@@ -98,7 +83,8 @@ def steps(log: str) -> list[str]:
 
 def test_two_processes_train_and_test(config, blank, shapes, warm):
     arguments = ('--work-dir', blank / 'out', *two_steps(shapes))
-    log = finish(start('dist_train.sh', config, 2, *arguments, cwd=blank))
+    workers = warm['PYTHON_EXEC']  # torchrun itself runs in a new process
+    log = finish(start('dist_train.sh', config, 2, *arguments, cwd=blank, PYTHON_EXEC=workers))
     assert steps(log) == ['1/1'] and 'MMDistributedDataParallel' in log
     checkpoint = blank / 'out' / 'epoch_1.pth'
     metrics = ('--out', blank / 'results', '--work-dir', blank / 'test')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -22,6 +24,7 @@ from projects.benchmark.results import Results
 from projects.benchmark.steps import Case, backbone_step
 from projects.benchmark.subjects import Subject
 from tests.helpers import formulas
+from tests.helpers.commands import warm_python
 from weightformer_mm.errors import RunFailed
 from weightformer_mm.layers.pattern import is_dynamic
 
@@ -215,7 +218,8 @@ def test_a_process_is_stopped_before_it_takes_all_memory(monkeypatch):
     assert row['note'] == 'out of memory: stopped above 45 MiB' and row['median_ms'] == ''
 
 
-def test_a_process_that_fails_says_why(monkeypatch):
+def test_a_process_that_fails_says_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, 'executable', str(warm_python(tmp_path)))
     with pytest.raises(RunFailed, match="unknown 'nothing'"):
         peak_in_process({'backbone': 'nothing'}, case())
 

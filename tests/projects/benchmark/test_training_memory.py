@@ -15,15 +15,8 @@ from weightformer_mm.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 SHAPES = str(CONFIGS / 'shapes/upernet_pyramid-weightformer-micro_shapes.py')
-TINY, SMALL = (str(next(CONFIGS.glob(f'cityscapes/*-{size}_*.py'))) for size in ('tiny', 'small'))
-# the same recipe on a small network
-MICRO = (
-    'model.backbone.arch=micro',
-    'model.backbone.memory_efficient=False',
-    'model.decode_head.in_channels=[32,64,128,192]',
-    'model.decode_head.channels=64',
-    'model.auxiliary_head.in_channels=128',
-)
+SMALL = str(next(CONFIGS.glob('cityscapes/*-small_*.py')))
+MICRO = str(Path(__file__).parents[2] / 'configs/upernet_pyramid-weightformer-micro_cityscapes.py')
 RECOMPUTED = 'model.backbone.with_cp=True'
 SMALL_CARD = 24 * 1024  # MiB
 
@@ -33,12 +26,12 @@ pytest.importorskip('torch.distributed._tools.mem_tracker', reason='MemTracker c
 @lru_cache  # a run takes long, whatever the size
 def memory(side: int, *options: str) -> dict[str, float]:
     """That of a step on one square image with the small network."""
-    return training_memory(TINY, 1, (side, side), (*MICRO, *options))
+    return training_memory(MICRO, 1, (side, side), options)
 
 
 def test_parameters_and_optimizer_state_are_known_exactly():
     found = memory(512)
-    weights = sum(p.numel() * 4 for p in WholeModel(TINY, MICRO).build().parameters()) / MEBI
+    weights = sum(p.numel() * 4 for p in WholeModel(MICRO).build().parameters()) / MEBI
     assert found['Parameter'] == pytest.approx(weights, rel=0.02)  # blocks of 512 bytes
     assert found['Optstate'] == pytest.approx(2 * weights, rel=0.02)
 
@@ -85,8 +78,8 @@ def test_bad_input_is_one_clear_line(config, arguments, message):
 
 def test_a_real_step_keeps_what_was_worked_out():
     """The tensors that autograd saved in a real step on the CPU, each storage once, in float32."""
-    options = (*MICRO, RECOMPUTED, 'model.data_preprocessor.size=(512,512)')
-    model = WholeModel(TINY, options).build().train()
+    options = (RECOMPUTED, 'model.data_preprocessor.size=(512,512)')
+    model = WholeModel(MICRO, options).build().train()
     weights = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
     saved = {}
 
