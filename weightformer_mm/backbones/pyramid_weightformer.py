@@ -72,12 +72,12 @@ class PyramidWeightFormer(DynamicBackbone):
         out_indices: stages whose output is returned, counted from 0 or, if negative, from the end.
         drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
             see `BlockOptions`.
-        frozen_stages: -1 freezes nothing, 0 the stem, k the stem and the first k stages with their
-            output norms.
+        frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages with their output norms.
         with_cp, memory_efficient, backend, init_cfg: see `DynamicBackbone`.
 
     Attributes:
-        out_channels, out_strides: channels and stride in pixels of each output.
+        out_channels: channels of each output.
+        out_strides: stride of each output, in pixels.
 
     Raises:
         ValueError: for an unknown arch, strategy or token mixer, outputs or frozen stages that do not

@@ -29,7 +29,7 @@ def make_folder(path: str | os.PathLike, option: str) -> Path:
 
 
 def make_below(folder: Path, name: Path) -> Path:
-    """Make the folders for the file ``name`` below ``folder``; returns its path. See :func:`refuse_links`."""
+    """Make the folders for the file ``name`` below ``folder``; returns its path. See `refuse_links`."""
     refuse_links(folder, [name])
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ class DrawPredictionsHook(OutputHook):
     mmdet's own hook overwrites pictures of the same name; mmseg's hook writes to the log folder.
 
     Args:
-        out_dir, root: as in :class:`OutputHook`.
+        out_dir, root: as in `OutputHook`.
         score_thr: detections below it are not drawn.
     """
 

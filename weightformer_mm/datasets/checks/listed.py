@@ -11,7 +11,7 @@ from .report import Report
 
 
 def check_listed(report: Report, dataset: Any, everything: bool) -> None:
-    """Check images and, if the data set has any, their classes; arguments as in :func:`check_coco`."""
+    """Check images and, if the data set has any, their classes; arguments as in `check_coco`."""
     try:
         dataset.full_init()
     except (AssertionError, OSError, RuntimeError, ValueError) as error:

@@ -16,7 +16,7 @@ _PLAIN_MODES = ('1', 'L', 'P')  # of Pillow: one byte per pixel
 
 
 def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
-    """Check one of mmseg's data sets; arguments as in :func:`check_coco`."""
+    """Check one of mmseg's data sets; arguments as in `check_coco`."""
     items = dataset.load_data_list()
     report.looked('images', len(items))
     if not items:

@@ -129,7 +129,7 @@ class NamedLoading:
 
 
 def name_unreadable_images(dataset: Any) -> None:
-    """Wrap the loading transforms of a data set, and of those inside it, in :class:`NamedLoading`."""
+    """Wrap the loading transforms of a data set, and of those inside it, in `NamedLoading`."""
     for inner in inner_datasets(dataset):
         transforms = getattr(getattr(inner, 'pipeline', None), 'transforms', None)
         if isinstance(transforms, list):
@@ -146,7 +146,7 @@ def inner_datasets(dataset: Any) -> Iterator[Any]:
 
 
 def guard(transform: Any, labels: LabelRange | None = None) -> Any:
-    """``transform`` itself, wrapped in :class:`NamedLoading` if it loads files."""
+    """``transform`` itself, wrapped in `NamedLoading` if it loads files."""
     if not type(transform).__name__.startswith('Load'):
         return transform
     return NamedLoading(transform, labels if getattr(transform, 'with_seg', False) else None)

@@ -37,7 +37,8 @@ class ShapesConfig:
     """What to make.
 
     Attributes:
-        train, val: numbers of pictures.
+        train: number of training pictures.
+        val: number of validation pictures.
         size: side of a picture in pixels.
         seed: a different seed gives a different set.
         single: one object per picture.
@@ -73,7 +74,7 @@ class ShapesConfig:
 def make_shapes(
     out: str | os.PathLike, config: ShapesConfig, force: bool = False, progress: bool = True
 ) -> bool:
-    """Make the set ``config`` in the folder ``out``; see :meth:`Generator.make`."""
+    """Make the set ``config`` in the folder ``out``; see `Generator.make`."""
 
     def write_files(folder: Path) -> Iterator[None]:
         for split in SPLITS:

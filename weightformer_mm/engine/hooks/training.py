@@ -115,7 +115,7 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(value: Any) -> Any:
-    """The inverse of :func:`to_plain` for ``HistoryBuffer``, at any depth."""
+    """The inverse of `to_plain` for ``HistoryBuffer``, at any depth."""
     if isinstance(value, dict):
         if HISTORY in value:
             log, count = (value[part].cpu().numpy() for part in ('log', 'count'))

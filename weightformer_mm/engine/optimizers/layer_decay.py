@@ -44,8 +44,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     ``lr``. The groups are logged as a table.
 
     Args:
-        optim_wrapper_cfg: config of the optimizer wrapper; its ``optimizer`` needs ``lr`` and
-            ``weight_decay``.
+        optim_wrapper_cfg: config of the wrapper; its ``optimizer`` needs ``lr`` and ``weight_decay``.
         paramwise_cfg: ``layer_decay_rate``, above 0 and at most 1, is required. Optional are
 
             - ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult``: factors for the weight decay of

@@ -82,7 +82,7 @@ class PositionSampler(_Around, Sampler):
 
 @DATASETS.register_module()
 class PositionedDataset(_Around, Dataset):
-    """Seeds each sample of a data set, given itself or as a config, by its :class:`Position`."""
+    """Seeds each sample of a data set, given itself or as a config, by its `Position`."""
 
     def __init__(self, dataset: Any) -> None:
         self.inside = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset

@@ -125,7 +125,7 @@ class CheckedFlexibleRunner(_Checked, FlexibleRunner):
 
 
 def build_runner(cfg: Config, trains: bool = True) -> Runner | FlexibleRunner:
-    """The runner that ``cfg.runner_type`` names, by default :class:`CheckedRunner`.
+    """The runner that ``cfg.runner_type`` names, by default `CheckedRunner`.
 
     Args:
         trains: False for evaluation, which needs no sharding: every checkpoint holds a whole model.
