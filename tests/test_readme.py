@@ -50,6 +50,18 @@ def test_the_forward_pass_prints_what_it_shows(capsys):
     assert f'# {capsys.readouterr().out.strip()}' in block
 
 
+def test_the_model_that_ships_draws_what_it_sees(tmp_path, monkeypatch):
+    (block,) = [b for b in re.findall(r'```python\n(.*?)```', TEXT, re.S) if 'Inferencer' in b]
+    (tmp_path / 'projects').symlink_to(ROOT / 'projects')
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, 'README.md', 'exec'), {})
+    drawn = {path.name for path in (tmp_path / 'seen').iterdir()}
+    assert drawn == {
+        'predictions.json',
+        *(path.name for path in (ROOT / 'projects/demo/pictures').iterdir()),
+    }
+
+
 def test_it_is_short():
     assert len(TEXT.split()) <= 900
 

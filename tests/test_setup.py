@@ -70,7 +70,8 @@ def test_installing_brings_torch_timm_and_numpy_alone(distribution):
 
 def test_extras(distribution):
     extras = distribution.extras_require
-    assert set(extras) == {'onedl', 'openmmlab', 'pretrain', 'triton', 'onnx', 'dev', 'lint'}
+    optional = {'onedl', 'openmmlab', 'pretrain', 'triton', 'onnx', 'completion'}
+    assert set(extras) == {*optional, 'dev', 'lint'}
     assert all(Requirement(text) for texts in extras.values() for text in texts)
 
 
@@ -80,14 +81,14 @@ def test_version_is_that_of_the_package(distribution):
 
 
 def test_every_folder_with_code_is_packaged(distribution):
-    files = (ROOT / 'weightformer_mm').rglob('*.py')
+    files = [*ROOT.glob('weightformer_mm/**/*.py'), *ROOT.glob('weightformer_mm_cli/*.py')]
     folders = {'.'.join(file.parent.relative_to(ROOT).parts) for file in files}
     assert set(distribution.packages) == folders
 
 
 def test_type_hints_are_packaged(distribution):
     assert (ROOT / 'weightformer_mm/py.typed').exists()
-    assert distribution.package_data['weightformer_mm'] == ['py.typed']
+    assert distribution.package_data['weightformer_mm'][0] == 'py.typed'
 
 
 # Lock files
@@ -133,7 +134,7 @@ def test_lock_has_the_requirements_and_extras(distribution, files):
 def test_help_lists_every_target():
     rules = re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
     shown = run('make', '--no-print-directory').stdout
-    assert {'setup', 'demo', 'test', 'lint', 'clean', 'help'} <= set(rules)
+    assert {'setup', 'demo', 'test', 'lint', 'docs', 'clean', 'help'} <= set(rules)
     for rule in rules:
         assert re.search(rf'^  make {rule} +\w', shown, re.MULTILINE), rule
 
@@ -157,11 +158,18 @@ def test_make_runs_the_package_of_its_own_checkout(tmp_path):
 def test_clean_keeps_results_and_environment(tmp_path):
     shutil.copy(ROOT / 'Makefile', tmp_path)
     kept = ['data/a', 'work_dirs/a', '.venv/__pycache__/a', 'tests/a']
-    gone = ['tests/__pycache__/a', 'build/a', 'x.egg-info/a', '.ruff_cache/a', '.pytest_cache/a']
+    gone = [
+        'tests/__pycache__/a',
+        'build/a',
+        'site/a',
+        'x.egg-info/a',
+        '.ruff_cache/a',
+        '.pytest_cache/a',
+    ]
     for name in kept + gone:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text('')
-    for name in ('weightformer_mm', 'projects', 'tools', 'configs'):
+    for name in ('weightformer_mm', 'weightformer_mm_cli', 'projects', 'tools', 'configs'):
         (tmp_path / name).mkdir()
     assert run('make', 'clean', cwd=tmp_path).returncode == 0
     left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()}
