@@ -34,11 +34,9 @@ def load_weights(
     reference = os.fspath(reference)
     if reference.startswith(HTTP):
         return load_from_http(reference, map_location, with_config)
-    if reference.startswith(hub.SCHEME):
-        path = hub.fetch(reference)
-    else:
-        path = find_recipe(reference, WEIGHTS) or reference
-    return load_checkpoint_file(path, map_location, with_config)
+    on_hub = reference.startswith(hub.SCHEME)
+    path = hub.fetch(reference) if on_hub else find_recipe(reference, WEIGHTS)
+    return load_checkpoint_file(path or reference, map_location, with_config)
 
 
 def load_from_http(url: str, map_location: Any, with_config: bool = False) -> dict[str, Any]:
