@@ -246,7 +246,7 @@ for number in sys.stdin:
 
 
 def test_two_conversions_to_one_file_at_once(tmp_path):
-    times = 10
+    times = 6
     weights = {}
     for name in ('one', 'other'):
         weights[name] = dict(WeightFormer(SMALL).state_dict())

@@ -28,7 +28,7 @@ def detection(tools, shapes, trained) -> Run:
 
 @pytest.fixture(scope='session')
 def segmentation(tools, shapes, trained) -> Run:
-    return trained(tools.fresh, SEGMENTATION, shapes, 'segmentation')
+    return trained(tools.run, SEGMENTATION, shapes, 'segmentation')
 
 
 @pytest.fixture(scope='session')

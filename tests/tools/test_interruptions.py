@@ -122,12 +122,14 @@ def test_second_training_in_a_folder(tools, train, shapes, tmp_path):
     config.write_text(harmed_config(SEGMENTATION, shapes) + QUICK)
     first = tools.start('train', config, '--work-dir', tmp_path / 'work')
     first.until(lambda: 'Saving checkpoint' in first.said()[0])
+    os.kill(first.pid, signal.SIGSTOP)  # it runs, but not to its end
     for arguments in ((), ('--resume',)):
         line = train(*arguments).error_line()
         assert f'{tmp_path}/work: another training runs there (process {first.pid} on' in line
     os.kill(first.pid, signal.SIGKILL)
     assert first.wait().code == -signal.SIGKILL
-    train('--resume', '--cfg-options', 'train_cfg.max_epochs=1').ok()
+    saved = [int(path.stem[6:]) for path in (tmp_path / 'work').glob('epoch_*.pth')]
+    train('--resume', '--cfg-options', f'train_cfg.max_epochs={max(saved, default=0) + 1}').ok()
 
 
 def test_full_disk(train, small_disk, tmp_path):

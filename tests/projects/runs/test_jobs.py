@@ -74,7 +74,7 @@ def test_sigterm_takes_the_processes_of_the_demo_along(tmp_path):
         'from projects.runs.jobs import Job, run_together\n'
         f'job = Job([{str(endless)!r}], pathlib.Path({str(log)!r}))\n'
         'run_demo = lambda *args: run_together([job], pathlib.Path("."))\n'
-        'sys.modules["projects.demo"] = types.SimpleNamespace(run_demo=run_demo)\n'
+        'sys.modules["projects.demo"] = types.SimpleNamespace(run_demo=run_demo, ship=None)\n'
         f'{running("demo")}'
     )
     demo = subprocess.Popen([sys.executable, '-c', frame, '--out', str(tmp_path / 'out')])
