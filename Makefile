@@ -28,7 +28,7 @@ demo: setup  ## draw what shipped weights see, train and evaluate both tasks on 
 	@$(RUN) "$(BIN)/python" tools/demo.py $(if $(filter 1,$(FORCE)),--force) $(if $(filter 1,$(FULL)),--full)
 
 weights: setup  ## train what ships with the package (as FULL=1), and put it beside its recipes
-	@$(RUN) "$(BIN)/python" tools/demo.py --full --ship
+	@$(RUN) "$(BIN)/python" tools/demo.py --ship
 
 context: setup  ## train one network with every prediction strategy where context is needed, tabulate (under 1 h on two cores)
 	@$(RUN) "$(BIN)/python" tools/context.py $(if $(filter 1,$(FORCE)),--force)

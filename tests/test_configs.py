@@ -107,17 +107,20 @@ def test_trains_a_step_and_predicts(path, request, classifier, tmp_path):
     assert any(metric in name for name in logged for metric in ('mAP', 'mIoU', 'top1'))
 
 
+CONTEXT_PALETTE = [(230, 60, 60), (65, 110, 230), (250, 150, 30), (60, 180, 200)]
+
+
 @pytest.mark.parametrize('path', SHAPES_DATA, ids=lambda path: path.stem)
 def test_shapes_classes_are_the_generators(path):
     cfg = Config.fromfile(path)
     names = classes.CONTEXT_CLASSES if 'context' in path.stem else classes.CLASSES
     segments = cfg.dataset_type == 'BaseSegDataset'
     assert tuple(cfg.metainfo.classes) == (('background', *names) if segments else names)
-    if 'palette' in cfg.metainfo:  # a classifier colours nothing
-        colours = [tuple(colour) for colour in cfg.metainfo.palette]
-        assert len(set(colours)) == len(cfg.metainfo.classes)
-        if 'context' not in path.stem:
-            assert colours[segments:] == list(classes.PALETTE)
+    if cfg.dataset_type != 'CustomDataset':  # a classifier colours nothing
+        palette = CONTEXT_PALETTE if 'context' in path.stem else classes.PALETTE
+        expected = [(90, 90, 90), *palette] if segments else list(palette)
+        assert [tuple(colour) for colour in cfg.metainfo.palette] == expected
+        assert len(set(expected)) == len(cfg.metainfo.classes)
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)

@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--full', action='store_true', help="train by the recipes' own schedules")
     parser.add_argument('--force', action='store_true', help='start over instead of continuing')
-    text = 'with --full: put the weights, as float16, beside their recipes'
+    text = 'as --full, then put the weights, as float16, beside their recipes'
     parser.add_argument('--ship', action='store_true', help=text)
     return parser.parse_args()
 
@@ -28,9 +28,10 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from projects.demo import run_demo, ship
 
-    out = args.out or REPOSITORY / 'work_dirs' / ('demo_full' if args.full else 'demo')
-    print(run_demo(REPOSITORY, out.resolve(), args.force, args.full))
-    if args.ship and args.full:
+    full = args.full or args.ship
+    out = args.out or REPOSITORY / 'work_dirs' / ('demo_full' if full else 'demo')
+    print(run_demo(REPOSITORY, out.resolve(), args.force, full))
+    if args.ship:
         for path in ship(REPOSITORY, out.resolve()):
             print(path)
 

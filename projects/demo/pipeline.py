@@ -23,6 +23,7 @@ from .tasks import TASKS, TaskFolder, short_path
 SHEET_IMAGES = 8
 SHEET_COLUMNS = 2
 PICTURES = Path('projects', 'demo', 'pictures')
+_DATA = Path('data', 'shapes')
 
 
 def run_demo(repository: Path, out: Path, force: bool = False, full: bool = False) -> str:
@@ -41,12 +42,8 @@ def run_demo(repository: Path, out: Path, force: bool = False, full: bool = Fals
         UserError: ``out`` holds something that the demo did not write.
     """
     start = time.monotonic()
-    data = repository / 'data' / 'shapes'
-    first = _begin(repository, out, data, force)
-    folders = [
-        TaskFolder(task, repository / (task.recipe if full else task.short), out / task.name, data)
-        for task in TASKS
-    ]
+    first = _begin(repository, out, force)
+    folders = _folders(repository, out, full)
     for folder in folders:
         folder.claim(folder.digest(), 'the demo', force)
     left = [folder for folder in folders if not folder.sheet.is_file()]
@@ -65,8 +62,6 @@ def run_demo(repository: Path, out: Path, force: bool = False, full: bool = Fals
 
 def ship(repository: Path, out: Path) -> list[Path]:
     """Put the weights of a full run in ``out`` beside their recipes, as float16; return the files."""
-    data = repository / 'data' / 'shapes'
-    folders = [TaskFolder(t, repository / t.recipe, out / t.name, data) for t in TASKS]
     return [
         convert_checkpoint(
             str(folder.checkpoint()),
@@ -74,12 +69,19 @@ def ship(repository: Path, out: Path) -> list[Path]:
             Conversion(half=True),
             force=True,
         )
-        for folder in folders
+        for folder in _folders(repository, out, full=True)
     ]
 
 
-def _begin(repository: Path, out: Path, data: Path, force: bool) -> list[Path]:
+def _folders(repository: Path, out: Path, full: bool) -> list[TaskFolder]:
+    configs = [repository / (task.recipe if full else task.short) for task in TASKS]
+    data = repository / _DATA
+    return [TaskFolder(t, path, out / t.name, data) for t, path in zip(TASKS, configs)]
+
+
+def _begin(repository: Path, out: Path, force: bool) -> list[Path]:
     """Generate the data, and draw sheets of what the weights that ship see in pictures that ship."""
+    data = repository / _DATA
     arguments = [str(repository / 'tools' / 'make_shapes.py'), '--out', str(data)]
     jobs = [Job(arguments + ['--force'] * force, out / 'make_shapes.log')]
     images = sorted((repository / PICTURES).glob('*.png'))

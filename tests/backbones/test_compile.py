@@ -20,7 +20,7 @@ SQUARE_FIRST = [(160, 160), *SIZES[2:], SIZES[0]]
 MODES = {
     'inference': {},
     'training': {},
-    'memory_efficient': dict(memory_efficient=True),  # of a training
+    'memory_efficient': dict(memory_efficient=True),
     'with_cp': dict(with_cp=True),
 }
 

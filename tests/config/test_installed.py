@@ -87,6 +87,11 @@ def test_commands_take_the_name(monkeypatch, tmp_path):
     assert (cfg.model.backbone.drop_path_rate, Path(cfg.filename).name) == (0.3, Path(COCO).name)
 
 
+def test_a_path_is_no_name(tmp_path):
+    with pytest.raises(UserError, match='config not found: .*/pyramid-weightformer-micro_shapes$'):
+        load_config(tmp_path / 'pyramid-weightformer-micro_shapes')
+
+
 @pytest.mark.parametrize(
     ('name', 'words'),
     [

@@ -60,7 +60,7 @@ def load_config(
 def _read(path: str | os.PathLike) -> Config:
     path = Path(installed_config(path) if '::' in str(path) else path).expanduser()
     if not path.suffix:
-        path = find_recipe(path.name) or path
+        path = find_recipe(str(path)) or path
     if not path.is_file():
         raise UserError(f'config not found: {path}')
     if path.suffix not in _SUFFIXES:
