@@ -5,21 +5,21 @@ import signal
 import subprocess
 from pathlib import Path
 
+# no library: the process that only hands tests out to others needs none of them
 import pytest
-import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
-from yapf.yapflib import yapf_api
-
-from weightformer_mm.datasets import ShapesConfig, make_shapes
 
 # a shell ignores Ctrl-C for what it starts in the background, and so would the processes of the tests
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection() -> None:
+    """Import without collecting garbage, of which there is none."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Spare what is imported from the garbage collector, which each data set of mmengine calls."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
@@ -32,6 +32,10 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 def _named_by_runs() -> dict[type, dict]:
     """The tables in which mmengine keeps what runs share by their experiment's name, by their class."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+
     classes = [DefaultScope, MMLogger, MessageHub, Visualizer]
     for cls in classes:
         classes.extend(cls.__subclasses__())
@@ -56,30 +60,37 @@ def own_experiment():
 @pytest.fixture(autouse=True, scope='session')
 def plain_config_text():
     """A config is written several times in each run, which yapf would make the most of a test's time."""
+    from yapf.yapflib import yapf_api
+
     original, yapf_api.FormatCode = yapf_api.FormatCode, lambda text, **options: (text, True)
     yield
     yapf_api.FormatCode = original
 
 
+def _make_shapes(folder: Path, size: int, **kind: bool) -> Path:
+    from weightformer_mm.datasets import ShapesConfig, make_shapes
+
+    make_shapes(folder, ShapesConfig(train=8, val=3, size=size, **kind), progress=False)
+    return folder
+
+
 @pytest.fixture(scope='session')
 def shapes(tmp_path_factory) -> Path:
     """A small Shapes data set: 8 training and 3 validation images of 96x96 pixels."""
-    folder = tmp_path_factory.mktemp('data') / 'shapes'
-    make_shapes(folder, ShapesConfig(train=8, val=3, size=96), progress=False)
-    return folder
+    return _make_shapes(tmp_path_factory.mktemp('data') / 'shapes', 96)
 
 
 @pytest.fixture(scope='session')
 def context_shapes(tmp_path_factory) -> Path:
     """A small ContextShapes set: 8 training and 3 validation images of 100x100 pixels."""
-    folder = tmp_path_factory.mktemp('data') / 'shapes_context'
-    make_shapes(folder, ShapesConfig(train=8, val=3, size=100, context=True), progress=False)
-    return folder
+    return _make_shapes(tmp_path_factory.mktemp('data') / 'shapes_context', 100, context=True)
 
 
 @pytest.fixture
 def no_safe_globals():
     """Nothing but tensors and plain values may be read with ``weights_only=True`` in this test."""
+    import torch
+
     if not hasattr(torch.serialization, 'get_safe_globals'):  # torch < 2.4 allows nothing else
         yield
         return
@@ -92,9 +103,7 @@ def no_safe_globals():
 @pytest.fixture(scope='session')
 def single_shapes(tmp_path_factory) -> Path:
     """A small Shapes set for classification: 8 training and 3 validation images of 64x64 pixels."""
-    folder = tmp_path_factory.mktemp('data') / 'shapes_single'
-    make_shapes(folder, ShapesConfig(train=8, val=3, size=64, single=True), progress=False)
-    return folder
+    return _make_shapes(tmp_path_factory.mktemp('data') / 'shapes_single', 64, single=True)
 
 
 @pytest.fixture(scope='session')

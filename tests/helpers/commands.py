@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
+import errno
+import fcntl
 import json
 import os
 import select
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -69,24 +71,39 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **ENV, **changes}
 
 
+SERVERS: list[subprocess.Popen] = []
+
+
 @cache
-def fork_server(python: str) -> bytes:
-    """Address of this process's fork server, which is started first; an abstract one, which is no file."""
-    elsewhere = {} if python == sys.executable else {'PYTHONPATH': ''}
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind('')
+def fork_server(python: str) -> str:
+    """Address of the fork server, an abstract one, which is no file.
+
+    Whoever needs it first starts it for all workers of this run; it ends with the run.
+    """
+    run = os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()
+    address = f'\0fork-server-{run}-{zlib.crc32(python.encode())}'
+    script = Path(__file__).with_name('fork_server.py')
+    with open(script) as lock, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return address
+            raise
         listener.listen()
         number = listener.fileno()
+        elsewhere = {} if python == sys.executable else {'PYTHONPATH': ''}
         server = subprocess.Popen(
-            [python, str(Path(__file__).with_name('fork_server.py')), str(number)],
+            [python, str(script), str(number), str(run)],
             env=environment(**elsewhere),
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[number],
         )
-        atexit.register(server.communicate)
-        return listener.getsockname()
+    SERVERS.append(server)
+    return address
 
 
 class Fork:

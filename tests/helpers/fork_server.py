@@ -4,7 +4,7 @@ Each job is a process of its own, with its own exit code, streams, environment a
 the time that Python takes to import torch and the libraries, and to take itself down again, is saved.
 
 Jobs come to a Unix socket, in JSON and with their three streams; back go the number of the process and, when
-it has ended, its exit code. It is killed when whoever asked for it is gone. The server ends with its stdin.
+it has ended, its exit code. It is killed when whoever asked for it is gone. The server ends with the test run.
 """
 
 from __future__ import annotations
@@ -105,20 +105,20 @@ def is_own(connection: socket.socket) -> bool:
     return user == os.getuid()
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, run: int) -> None:
     running: dict[int, socket.socket] = {}
     woken, wakes = os.pipe()
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wakes)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     while True:
-        ready, _, _ = select.select([listener, sys.stdin, woken, *running.values()], [], [])
+        ready, _, _ = select.select([listener, run, woken, *running.values()], [], [])
         if woken in ready:
             os.read(woken, 1 << 12)
         while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             with running.pop(ended[0]) as connection, suppress(BrokenPipeError):
                 connection.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
-        if sys.stdin in ready:
+        if run in ready:
             return
         for child, connection in running.items():
             if connection in ready:  # the client is gone
@@ -129,14 +129,17 @@ def serve(listener: socket.socket) -> None:
                 running[start(connection)] = connection
 
 
-def main(number: str) -> None:
-    """``number`` is that of a socket that listens."""
+def main(number: str, run: str) -> None:
+    """Numbers of a socket that listens, and of the process of the test run."""
+    ends = os.pidfd_open(int(run))
+    gc.disable()  # imports make no garbage
     import_libraries()
+    gc.enable()
     gc.freeze()
     for finalizer in list(weakref.finalize._registry):  # torch's of its operators take a fork 0.2 s
         finalizer.atexit = False
     with socket.socket(fileno=int(number)) as listener:
-        serve(listener)
+        serve(listener, ends)
 
 
 if __name__ == '__main__':
