@@ -192,6 +192,12 @@ class Allocates(Subject):
         return None
 
 
+@pytest.fixture
+def warm(monkeypatch, tmp_path):
+    """The other process is a fork of the warm one; `tools/test_benchmark.py` has it start anew."""
+    monkeypatch.setattr(sys, 'executable', str(warm_python(tmp_path)))
+
+
 @needs_proc
 def test_peak_is_what_a_step_takes():
     threads = torch.get_num_threads()
@@ -202,7 +208,7 @@ def test_peak_is_what_a_step_takes():
 
 
 @needs_proc
-def test_memory_is_measured_in_another_process():
+def test_memory_is_measured_in_another_process(warm):
     peak = peak_in_process({'backbone': 'pyramid-micro'}, case('train', 256, 256))
     assert isinstance(peak, Peak)
     # the hidden map of the first stage alone is 4096 x 128 numbers, once per block and before GELU
@@ -218,8 +224,7 @@ def test_a_process_is_stopped_before_it_takes_all_memory(monkeypatch):
     assert row['note'] == 'out of memory: stopped above 45 MiB' and row['median_ms'] == ''
 
 
-def test_a_process_that_fails_says_why(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, 'executable', str(warm_python(tmp_path)))
+def test_a_process_that_fails_says_why(warm):
     with pytest.raises(RunFailed, match="unknown 'nothing'"):
         peak_in_process({'backbone': 'nothing'}, case())
 
