@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
-from tests.helpers.commands import DETECTION, ROOT
+from tests.helpers.commands import DETECTION, ROOT, Fork
 from weightformer_mm.utils.translate import explain
 
 CODE = """
@@ -27,10 +24,10 @@ for use in (*needy, lambda: require(load_config(sys.argv[1]), (), 'this')):
 ADVICE = "not installed; pip install 'weightformer_mm[onedl]' (maintained builds) or "
 
 
-def test_the_networks_need_mmengine_alone_and_the_rest_says_what_it_needs():
-    command = [sys.executable, '-c', CODE, str(DETECTION)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    channels, *errors = done.stdout.splitlines()
+def test_the_networks_need_mmengine_alone_and_the_rest_says_what_it_needs(tmp_path):
+    (tmp_path / 'script.py').write_text(CODE)
+    script = Fork([str(tmp_path / 'script.py'), str(DETECTION)], ROOT, {}, openmmlab=False)
+    channels, *errors = script.wait().ok().splitlines()
     assert channels == '64 128 320 512'
     assert len(errors) == 5 and all(ADVICE in error for error in errors)
     assert all(error.startswith('ModuleNotFoundError ') for error in errors[:-1])

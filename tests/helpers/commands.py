@@ -13,6 +13,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -75,39 +76,48 @@ SERVERS: list[subprocess.Popen] = []
 
 
 @cache
-def fork_server(python: str) -> str:
-    """Address of the fork server, an abstract one, which is no file.
+def fork_server(python: str, openmmlab: bool = True) -> str:
+    """Address of a warm process that runs ``python``, an abstract one, which is no file.
 
-    Whoever needs it first starts it for all workers of this run; it ends with the run.
+    Whoever needs one first starts both, with OpenMMLab's packages imported and without, for all workers of
+    this run. They end with the run.
     """
     run = os.getppid() if 'PYTEST_XDIST_WORKER' in os.environ else os.getpid()
-    address = f'\0fork-server-{run}-{zlib.crc32(python.encode())}'
+    base = f'\0fork-server-{run}-{zlib.crc32(python.encode())}-'
     script = Path(__file__).with_name('fork_server.py')
-    with open(script) as lock, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        fcntl.flock(stack.enter_context(open(script)), fcntl.LOCK_EX)
+        listeners = [
+            stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            for _ in range(2)
+        ]
         try:
-            listener.bind(address)
+            for name, listener in zip((True, False), listeners):
+                listener.bind(f'{base}{name}')
+                listener.listen()
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return address
-            raise
-        listener.listen()
-        number = listener.fileno()
-        elsewhere = {} if python == sys.executable else {'PYTHONPATH': ''}
-        server = subprocess.Popen(
-            [python, str(script), str(number), str(run)],
-            env=environment(**elsewhere),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[number],
-        )
-    SERVERS.append(server)
-    return address
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            numbers = [listener.fileno() for listener in listeners]
+            elsewhere = {} if python == sys.executable else {'PYTHONPATH': ''}
+            server = subprocess.Popen(
+                [python, str(script), str(run), *map(str, numbers)],
+                env=environment(**elsewhere),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=numbers,
+            )
+            SERVERS.append(server)
+    return f'{base}{openmmlab}'
 
 
 class Fork:
-    """A script in a fork of the warm process; it can be waited for, signalled and killed."""
+    """A script in a fork of a warm process; it can be waited for, signalled and killed.
+
+    Without ``openmmlab`` it finds only torch, torchvision and timm imported.
+    """
 
     def __init__(
         self,
@@ -117,9 +127,10 @@ class Fork:
         stdin: int | None = None,
         session: bool = False,
         python: str = sys.executable,
+        openmmlab: bool = True,
     ) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.connect(fork_server(python))
+        self._socket.connect(fork_server(python, openmmlab))
         self._streams = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         job = {'argv': argv, 'cwd': str(cwd), 'env': environment(**env), 'session': session}
         with open(os.devnull) as nothing:

@@ -4,7 +4,8 @@ Each job is a process of its own, with its own exit code, streams, environment a
 the time that Python takes to import torch and the libraries, and to take itself down again, is saved.
 
 Jobs come to a Unix socket, in JSON and with their three streams; back go the number of the process and, when
-it has ended, its exit code. It is killed when whoever asked for it is gone. The server ends with the test run.
+it has ended, its exit code. It is killed when whoever asked for it is gone. The server ends
+with the test run.
 """
 
 from __future__ import annotations
@@ -79,8 +80,14 @@ def start(connection: socket.socket) -> int:
     return child
 
 
-def import_libraries() -> None:
+def import_torch() -> None:
     import huggingface_hub.constants  # noqa: F401
+    import timm.layers  # noqa: F401
+    import torch.distributed.fsdp
+    import torch.distributed.optim  # noqa: F401
+
+
+def import_openmmlab() -> None:
     import mmcv.ops  # noqa: F401
     import setuptools  # noqa: F401
     from mmengine.config import Config
@@ -106,19 +113,25 @@ def is_own(connection: socket.socket) -> bool:
 
 
 def serve(listener: socket.socket, run: int) -> None:
+    """Take jobs until the process ``run`` has ended."""
+    gc.freeze()
+    for finalizer in list(weakref.finalize._registry):  # torch's of its operators take a fork 0.2 s
+        finalizer.atexit = False
+    ends = os.pidfd_open(run)
     running: dict[int, socket.socket] = {}
     woken, wakes = os.pipe()
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wakes)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     while True:
-        ready, _, _ = select.select([listener, run, woken, *running.values()], [], [])
+        ready, _, _ = select.select([listener, ends, woken, *running.values()], [], [])
         if woken in ready:
             os.read(woken, 1 << 12)
         while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            with running.pop(ended[0]) as connection, suppress(BrokenPipeError):
-                connection.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
-        if run in ready:
+            if ended[0] in running:  # and not the other server
+                with running.pop(ended[0]) as connection, suppress(BrokenPipeError):
+                    connection.send(str(os.waitstatus_to_exitcode(ended[1])).encode())
+        if ends in ready:
             return
         for child, connection in running.items():
             if connection in ready:  # the client is gone
@@ -129,18 +142,21 @@ def serve(listener: socket.socket, run: int) -> None:
                 running[start(connection)] = connection
 
 
-def main(number: str, run: str) -> None:
-    """Numbers of a socket that listens, and of the process of the test run."""
-    ends = os.pidfd_open(int(run))
-    gc.disable()  # imports make no garbage
-    import_libraries()
+def main(run: int, *numbers: int) -> None:
+    """Numbers of the process of the test run, and of sockets that listen: with OpenMMLab and without."""
+    gc.disable()  # imports leave no garbage
+    import_torch()
+    whole, part = (socket.socket(fileno=number) for number in numbers)
+    if os.fork() == 0:
+        whole.close()
+        listener = part
+    else:
+        part.close()
+        import_openmmlab()
+        listener = whole
     gc.enable()
-    gc.freeze()
-    for finalizer in list(weakref.finalize._registry):  # torch's of its operators take a fork 0.2 s
-        finalizer.atexit = False
-    with socket.socket(fileno=int(number)) as listener:
-        serve(listener, ends)
+    serve(listener, run)
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    main(*map(int, sys.argv[1:]))

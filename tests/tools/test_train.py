@@ -457,6 +457,7 @@ def test_missing_library_is_named(tools, shapes, tmp_path, config, module, expec
     (tmp_path / 'sitecustomize.py').write_text(HIDE.format(name=module))
     path = os.pathsep.join([str(tmp_path), *sys.path])
     settings = options(config, shapes)
-    run = tools.run if module == 'mmpretrain' else tools.fresh
-    line = run('train', config, *settings, env={'PYTHONPATH': path}).error_line()
+    arguments = ('train', config, *settings)
+    started = tools.start(*arguments, env={'PYTHONPATH': path}, openmmlab=module == 'mmpretrain')
+    line = started.wait().error_line()
     assert all(words in line for words in expected), line
