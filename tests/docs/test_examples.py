@@ -1,0 +1,135 @@
+"""The Python examples of the pages that have no test of their own, run as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS, VISBACKENDS, DefaultScope
+from torch import nn
+
+from tests.helpers import golden
+from tests.helpers.commands import ROOT, Fork
+from tests.helpers.hub_server import stand_in
+from weightformer_mm.backbones import PyramidWeightFormer
+
+# pages, and the test that runs their examples
+ELSEWHERE = {
+    'README.md': 'tests/test_readme.py',
+    'docs/custom_data.md': 'tests/docs/test_custom_data_page.py',
+    'docs/pretraining.md': 'tests/test_pretraining_page.py',
+    'docs/python.md': 'tests/docs/test_python_page.py',
+    'docs/strategies.md': 'tests/docs/test_strategies_page.py',
+    'docs/training.md': 'tests/docs/test_training_page.py',
+}
+
+
+def examples(page: str) -> list[str]:
+    return re.findall(r'^```python\n(.*?)^```$', (ROOT / page).read_text(), re.M | re.S)
+
+
+def test_every_example_is_run():
+    pages = [
+        path.relative_to(ROOT).as_posix()
+        for path in [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md')]
+    ]
+    here = set(re.findall(r"examples\('(.*)'\)", Path(__file__).read_text()))
+    assert {page for page in pages if examples(page)} == here | set(ELSEWHERE)
+    assert all(Path(page).name in (ROOT / test).read_text() for page, test in ELSEWHERE.items())
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A function that reads a config that lies beside the recipes of a folder."""
+    without_weights = shutil.ignore_patterns('*.safetensors', '__pycache__')
+    shutil.copytree(ROOT / 'configs', tmp_path / 'configs', ignore=without_weights)
+
+    def read(text: str, folder: str) -> Config:
+        path = tmp_path / 'configs' / folder / 'mine.py'
+        path.write_text(text)
+        return Config.fromfile(path)
+
+    return read
+
+
+def run(example: str, **names: object) -> dict[str, object]:
+    exec(compile(example, 'example', 'exec'), names)
+    return names
+
+
+def test_networks(tmp_path, monkeypatch):
+    config, in_timm = examples('docs/networks.md')
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        backbone = MODELS.build(run(config)['backbone'])
+    assert backbone.memory_efficient
+    repository = tmp_path / 'hub/RuizeHe/weightformer-t'
+    repository.mkdir(parents=True)
+    shapes = golden.released_shapes()['tiny']['state_dict']
+    weights = {name: torch.randn(shape) for name, shape in shapes.items()}
+    safetensors.torch.save_file(weights, repository / 'model.safetensors')
+    with stand_in(tmp_path / 'hub', tmp_path / 'cache', monkeypatch):
+        names = run(in_timm)
+    assert names['model'](torch.randn(1, 3, 64, 64)).shape == (1, 10)
+    strides = [64 // output.shape[-1] for output in names['backbone'](torch.randn(1, 3, 64, 64))]
+    assert strides == [8, 16, 32]
+
+
+def test_loading(recipe, tmp_path, monkeypatch):
+    config, released, allowing = examples('docs/loading.md')
+    model = recipe(config, 'coco').model
+    assert model.backbone.init_cfg == run(released)['init_cfg']
+    assert model.neck.type == 'SimpleFeaturePyramid' and model.roi_head.mask_head
+
+    arch = dict(embed_dims=(8, 16), depths=(1, 1))
+    weights = PyramidWeightFormer(arch, out_indices=1).state_dict()
+    (tmp_path / 'work_dirs/classifier').mkdir(parents=True)
+    torch.save(
+        {**weights, 'aux_head.weight': torch.ones(1)},
+        tmp_path / 'work_dirs/classifier/epoch_300.pth',
+    )
+    monkeypatch.chdir(tmp_path)
+    backbone = PyramidWeightFormer(arch, out_indices=(0, 1), init_cfg=run(allowing)['init_cfg'])
+    backbone.init_weights()
+    assert all(torch.equal(backbone.state_dict()[name], value) for name, value in weights.items())
+
+
+def test_complexity():
+    (example,) = examples('docs/complexity.md')
+    assert example.endswith('.total.multiply_adds\n')
+    names = run(example.replace('measure(model', 'count = measure(model'), model=nn.Conv2d(3, 2, 1))
+    assert names['count'] == 800 * 1280 * 3 * 2
+
+
+def test_cityscapes(recipe):
+    (example,) = examples('docs/cityscapes.md')
+    model = recipe(example, 'cityscapes').model
+    for head in (model.decode_head, model.auxiliary_head):
+        assert head.norm_cfg == dict(type='SyncBN', requires_grad=True)
+
+
+def test_recipes(recipe):
+    (example,) = examples('docs/recipes.md')
+    base = "_base_ = './mask-rcnn_pyramid-weightformer-tiny_fpn_1x_coco.py'\n"
+    cfg = recipe(base + example, 'coco')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        assert HOOKS.get(cfg.default_hooks.ema.type)
+        backends = [VISBACKENDS.get(backend.type) for backend in cfg.visualizer.vis_backends]
+    assert all(backends) and len(backends) == 2
+
+
+def test_installed(tmp_path):
+    config, from_python, without_import = examples('docs/installed.md')
+    for name, text in (('mine', config), ('other', without_import)):
+        (tmp_path / f'{name}.py').write_text(text)
+    assert Config.fromfile(tmp_path / 'mine.py').model.backbone.drop_path_rate == 0.2
+    names = run(from_python)
+    assert names['cfg'].model.type == type(names['model']).__name__ == 'EncoderDecoder'
+    script = "from mmengine.config import Config\nprint(Config.fromfile('other.py').model.type)\n"
+    (tmp_path / 'script.py').write_text(script)
+    read = Fork([str(tmp_path / 'script.py')], tmp_path, {}, openmmlab=False).wait()
+    assert read.ok() == 'MaskRCNN\n'
