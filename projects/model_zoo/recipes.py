@@ -43,6 +43,7 @@ FAMILIES = (
     Family('ade20k', 'ADE20K', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
     Family('cityscapes', 'Cityscapes', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
     Family('imagenet', 'ImageNet-1k', ('top-1',), None),
+    Family('shapes', 'Shapes', ('box AP', 'mask AP', 'mIoU', 'top-1'), (256, 256)),
 )
 
 
@@ -57,7 +58,7 @@ class Recipe:
         length: ``{'Epochs': 12}`` or ``{'Iterations': 160000}``.
         batch_size: images of one iteration over all processes.
         shape: height and width at which the model is counted.
-        weights: where trained weights are; None: not trained yet.
+        weights: an address, or a file relative to the repository; None: not trained yet.
     """
 
     path: Path
@@ -83,7 +84,6 @@ def read_recipe(path: Path, root: Path, family: Family) -> Recipe:
     """Read the recipe ``root / path``."""
     cfg = load_config(root / path)
     backbone = cfg.model.backbone
-    classifier = family.folder == 'imagenet'
     loop = cfg.train_cfg
     length = (
         {'Iterations': loop.max_iters} if loop.get('max_iters') else {'Epochs': loop.max_epochs}
@@ -93,9 +93,11 @@ def read_recipe(path: Path, root: Path, family: Family) -> Recipe:
         family=family,
         backbone=type_name(backbone),
         length=length,
-        batch_size=cfg.auto_scale_lr.base_batch_size,
+        batch_size=cfg.get('auto_scale_lr', {}).get(
+            'base_batch_size', cfg.train_dataloader.batch_size
+        ),
         shape=_shape(cfg, family),
-        weights=_released(root, backbone) if classifier else None,
+        weights=_weights(root, path, backbone),
     )
 
 
@@ -110,9 +112,12 @@ def _shape(cfg: Any, family: Family) -> tuple[int, int]:
     raise ValueError(f'{cfg.filename}: no RandomResizedCrop in the training pipeline')
 
 
-def _released(root: Path, backbone: Any) -> str | None:
-    """Where the authors of the paper released this classifier's weights."""
-    if type_name(backbone) != 'WeightFormer':
+def _weights(root: Path, path: Path, backbone: Any) -> str | None:
+    """The weights beside a recipe, or those that the authors of the paper released for a classifier."""
+    shipped = path.with_suffix('.safetensors')
+    if (root / shipped).is_file():
+        return shipped.as_posix()
+    if path.parent.name != 'imagenet' or type_name(backbone) != 'WeightFormer':
         return None
     released = load_config(root / 'configs/_base_/models/released.py')
     return released[f'weightformer_{backbone.arch}'].init_cfg.checkpoint

@@ -36,9 +36,9 @@ FILES = [
 CHEAP = [
     case
     for case in FILES
-    if case.values[0].folder in ('ade20k', 'cityscapes')
-    and '-tiny_' in case.id
-    and not case.id.startswith('mask2former')
+    if case.values[0].folder in ('ade20k', 'cityscapes', 'shapes')
+    and ('-tiny_' in case.id or '-micro_' in case.id)
+    and not case.id.startswith(('mask2former', 'mask-rcnn'))
 ]
 
 

@@ -25,12 +25,22 @@ RECIPES = (
     ADE20K.replace('512x512', '640x640'),
     'configs/cityscapes/upernet_pyramid-weightformer-tiny_8xb1-80k_cityscapes-1024x2048.py',
     'configs/imagenet/weightformer-tiny_8xb128_in1k.py',
+    'configs/shapes/upernet_pyramid-weightformer-micro_shapes.py',
 )
 COST = Cost(12_345_678, 98_765_432_100)
 
 
 def test_the_repository_is_up_to_date():
     make_tables(ROOT, check=True)
+
+
+def test_weights_that_ship_are_named_with_results():
+    paths = [ROOT / metafile.metafile_path(family) for family in FAMILIES]
+    models = [model for path in paths for model in metafile.read(path)['Models']]
+    named = {model['Weights']: model['Results'] for model in models}
+    shipped = {path.relative_to(ROOT).as_posix() for path in ROOT.glob('configs/*/*.safetensors')}
+    assert {name for name in named if name.startswith('configs/')} == shipped
+    assert all(named[name] for name in shipped)
 
 
 @pytest.fixture(scope='module')
