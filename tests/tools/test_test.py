@@ -60,9 +60,11 @@ def test_only_detections_from_the_threshold_on_are_drawn(tools, detection, tmp_p
         picture = cv2.imread(str(show / '000000.png'))
         return picture[:, picture.shape[1] // 2 :]
 
-    image = cv2.imread(str(detection.data / 'images/val/000000.png'))
-    assert np.array_equal(predictions(1.1), image)
-    assert not np.array_equal(predictions(0.0), image)
+    image = cv2.imread(str(detection.data / 'images/val/000000.png')).astype(int)
+    # matplotlib before 3.11 smooths the picture
+    assert (
+        np.abs(predictions(1.1) - image).mean() < 20 < 60 < np.abs(predictions(0.0) - image).mean()
+    )
 
 
 def test_segmentation_writes_labels_metrics_and_pictures(tools, segmentation, tmp_path):

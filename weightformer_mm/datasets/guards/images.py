@@ -98,7 +98,7 @@ class LabelRange:
 def histogram(labels: np.ndarray) -> np.ndarray:
     """Number of pixels of each label, from 0; ``(256,)`` for the bytes that mmseg loads."""
     if labels.dtype == np.uint8:  # several times as fast as numpy
-        return cv2.calcHist([labels], [0], None, [256], [0, 256])[:, 0]
+        return cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()  # OpenCV 5: one axis
     return np.bincount(labels.reshape(-1).astype(np.int64))
 
 
