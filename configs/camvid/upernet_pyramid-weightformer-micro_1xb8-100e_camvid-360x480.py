@@ -15,6 +15,6 @@ model = dict(
     data_preprocessor=dict(size=(360, 480), seg_pad_val=_base_.void_label),
     backbone=dict(**_base_.pyramid_weightformer_micro, init_cfg=_base_.scratch_init),
     decode_head=dict(in_channels=channels, channels=48, **heads),
-    auxiliary_head=dict(in_channels=channels[2], channels=channels[2], num_convs=0, **heads),
+    auxiliary_head=dict(in_channels=channels[2], channels=64, **heads),
     test_cfg=dict(crop_size=(360, 480), stride=(240, 320)),
 )

@@ -5,5 +5,5 @@ channels = _base_.pyramid_weightformer_tiny_channels
 model = dict(
     backbone=_base_.pyramid_weightformer_tiny,
     decode_head=dict(in_channels=channels),
-    auxiliary_head=dict(in_channels=channels[2], channels=channels[2]),
+    auxiliary_head=dict(in_channels=channels[2]),
 )

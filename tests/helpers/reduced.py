@@ -123,7 +123,7 @@ def reduce_counts(part: dict) -> None:
 def use_local_weights(cfg: Config, folder: Path) -> None:
     """Have released weights replaced by a file of the same names and shapes."""
     init_cfg = cfg.model.backbone.get('init_cfg')
-    if init_cfg is None:
+    if init_cfg is None or isinstance(init_cfg, list):  # a list says how to draw random ones
         return
     assert init_cfg.type == 'Pretrained' and init_cfg.checkpoint.startswith('hf://')
     backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
