@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 from pycocotools import mask as coco_mask
 
+from projects.model_zoo.metafile import costs_in, read
 from tests.helpers.real_layouts import VOID, make_camvid, make_nuclei
 from weightformer_mm.config.options import use_data_root
 
@@ -71,6 +72,13 @@ def test_void_counts_nowhere(path):
     assert cfg.model.data_preprocessor.seg_pad_val == VOID
     (crop,) = (step for step in cfg.train_pipeline if step.type == 'RandomCrop')
     assert crop.ignore_index == VOID
+
+
+def test_micro_is_small_enough_for_a_cpu():
+    """As the metafile states it, which another test counts."""
+    costs = costs_in(read(CONFIGS / 'camvid/metafile.yml'))
+    micro = [cost.multiply_adds for name, cost in costs.items() if '-micro_' in name]
+    assert len(micro) == 2 and max(micro) < 3e9
 
 
 @each(CAMVID)
