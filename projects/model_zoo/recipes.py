@@ -42,6 +42,8 @@ FAMILIES = (
     Family('coco', 'COCO', ('box AP', 'mask AP'), (800, 1280)),
     Family('ade20k', 'ADE20K', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
     Family('cityscapes', 'Cityscapes', ('mIoU', 'mIoU (ms+flip)'), (512, 2048)),
+    Family('camvid', 'CamVid', ('mIoU', 'mIoU (ms+flip)'), (360, 480)),
+    Family('nuclei', 'BBBC038v1', ('box AP', 'mask AP'), (256, 256)),
     Family('imagenet', 'ImageNet-1k', ('top-1',), None),
     Family('shapes', 'Shapes', ('box AP', 'mask AP', 'mIoU', 'top-1'), (256, 256)),
 )

@@ -22,6 +22,7 @@ BLOCKS = {
 }
 WITH_COMMANDS = [page for page in PAGES if BLOCKS[page]]
 PROGRAMS = ('python', 'pip', 'make', 'mim', 'weightformer-mm', 'torchrun', 'srun', 'scontrol')
+SCRIPT = r'tools/(?:dataset_converters/)?\w+\.py'
 STAND_IN = """#!/bin/bash
 IFS=$'\\x1f'
 printf '%s\\n' "${0##*/}"$'\\x1f'"$*" >> "$CALLS"
@@ -33,7 +34,7 @@ COMMAND = 'from weightformer_mm_cli.main import main\nmain()\n'
 def call_programs(tmp_path):
     """A function that runs text in a shell, and gives the programs that it calls, with their arguments."""
     (tmp_path / 'bin').mkdir()
-    for name in (*PROGRAMS, 'register-python-argcomplete'):
+    for name in (*PROGRAMS, *FETCHING, 'register-python-argcomplete'):
         (tmp_path / 'bin' / name).write_text(STAND_IN)
         (tmp_path / 'bin' / name).chmod(0o755)
     for name in ('configs', 'tools'):
@@ -79,6 +80,7 @@ def parse(tmp_path, monkeypatch):
 
 
 # what is not this project's
+FETCHING = ('git', 'curl', 'unzip')
 FOREIGN = (
     ['python', '-m', 'build'],
     ['register-python-argcomplete', 'weightformer-mm'],
@@ -89,11 +91,9 @@ FOREIGN = (
 
 def check(call: list[str], parse) -> None:
     """That the program has the options of the call, and that the recipes are there."""
-    words = [re.sub(r'.*/(?=tools/\w+\.py$)', '', word) for word in call]
-    ours = [
-        i for i, word in enumerate(words) if re.fullmatch(r'tools/\w+\.py|weightformer-mm', word)
-    ]
-    if call[:3] in FOREIGN or call in FOREIGN:
+    words = [re.sub(rf'.*/(?={SCRIPT}$)', '', word) for word in call]
+    ours = [i for i, word in enumerate(words) if re.fullmatch(rf'{SCRIPT}|weightformer-mm', word)]
+    if call[0] in FETCHING or call[:3] in FOREIGN or call in FOREIGN:
         pass
     elif ours:
         parse(words[ours[0]], call[ours[0] + 1 :])
@@ -123,10 +123,10 @@ def test_pages_have_many():
 
 def test_the_synopsis_has_the_options_of_the_tools(parse, capsys):
     (text,) = re.findall(r'^```text\n(.*?)^```$', (ROOT / 'docs/tools.md').read_text(), re.M | re.S)
-    lines = re.findall(r'^python (tools/\w+\.py)(.*)$', text, re.M)
+    lines = re.findall(rf'^python ({SCRIPT})(.*)$', text, re.M)
     assert {path for path, _ in lines} == {
-        f'tools/{path.name}'
-        for path in ROOT.glob('tools/*.py')
+        path.relative_to(ROOT).as_posix()
+        for path in [*ROOT.glob('tools/*.py'), *ROOT.glob('tools/dataset_converters/*.py')]
         if path.name not in ('command_line.py', 'demo.py', 'docs_site.py')
     }
     for path, usage in lines:

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from tests.helpers.reduced import FACTORS
 from weightformer_mm.config.read import innermost_dataset, innermost_datasets, type_name
 from weightformer_mm.evaluation.tta import use_tta
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-FILES = sorted(
-    path for name in ('coco', 'ade20k', 'cityscapes') for path in CONFIGS.glob(f'{name}/*.py')
-)
+FILES = sorted(path for name in FACTORS for path in CONFIGS.glob(f'{name}/*.py'))
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)

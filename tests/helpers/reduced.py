@@ -16,7 +16,13 @@ from weightformer_mm.config.read import as_list, innermost_dataset
 
 STEP = 32  # pixels: sizes stay multiples of it
 # of each folder the factor that brings its images to about 128 pixels, and the one for the views of TTA
-FACTORS = {'coco': (0.12, 0.12), 'ade20k': (0.1875, 0.1), 'cityscapes': (0.0625, 0.03)}
+FACTORS = {
+    'coco': (0.12, 0.12),
+    'ade20k': (0.1875, 0.1),
+    'cityscapes': (0.0625, 0.03),
+    'camvid': (0.25, 0.125),
+    'nuclei': (0.5, 0.5),
+}
 
 # the arguments of each transform that are lengths in pixels
 _LENGTHS = {
@@ -33,12 +39,14 @@ _LENGTHS = {
 _NESTED = ('RandomChoice', 'TestTimeAug')
 _WITHOUT_LENGTHS = (
     'FilterAnnotations',
+    'Invert',
     'LoadAnnotations',
     'LoadImageFromFile',
     'PackDetInputs',
     'PackSegInputs',
     'PhotoMetricDistortion',
     'RandomFlip',
+    'Rotate',
     'YOLOXHSVRandomAug',
 )
 
@@ -62,6 +70,8 @@ def reduced(path: Path, root: Path, work_dir: Path) -> Config:
     cfg.param_scheduler = None  # the first steps of a warm-up are too small to be seen
     cfg.model.backbone.drop_path_rate = 0.0  # a block that is left out learns nothing
     cfg.pop('auto_scale_lr', None)  # nor are the rates for such a small batch seen in every weight
+    if cfg.optim_wrapper.optimizer.get('opt') == 'nmuon':
+        cfg.optim_wrapper.optimizer.ns_steps = 1  # five of them take seconds on one core
     cfg.randomness = dict(seed=0)
     cfg.default_hooks.logger.interval = 1
     cfg.default_hooks.checkpoint.interval = 1
@@ -113,7 +123,7 @@ def reduce_counts(part: dict) -> None:
 def use_local_weights(cfg: Config, folder: Path) -> None:
     """Have released weights replaced by a file of the same names and shapes."""
     init_cfg = cfg.model.backbone.get('init_cfg')
-    if init_cfg is None:
+    if init_cfg is None or isinstance(init_cfg, list):  # a list says how to draw random ones
         return
     assert init_cfg.type == 'Pretrained' and init_cfg.checkpoint.startswith('hf://')
     backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})

@@ -1,0 +1,20 @@
+_base_ = [
+    '../_base_/models/upernet.py',
+    '../_base_/models/pyramid_weightformer.py',
+    '../_base_/models/from_scratch.py',
+    '../_base_/datasets/camvid.py',
+    '../_base_/schedules/camvid.py',
+]
+
+# 100 epochs * 367 images / batch 8 = 4600 iterations. Narrow heads: 2.5 G multiply-adds at 360x480 pixels.
+# GroupNorm, so that a smaller batch or more GPUs change nothing.
+channels = _base_.pyramid_weightformer_micro_channels
+norm_cfg = dict(type='GN', num_groups=8, requires_grad=True)
+heads = dict(num_classes=11, norm_cfg=norm_cfg, ignore_index=_base_.void_label)
+model = dict(
+    data_preprocessor=dict(size=(360, 480), seg_pad_val=_base_.void_label),
+    backbone=dict(**_base_.pyramid_weightformer_micro, init_cfg=_base_.scratch_init),
+    decode_head=dict(in_channels=channels, channels=48, **heads),
+    auxiliary_head=dict(in_channels=channels[2], channels=64, **heads),
+    test_cfg=dict(crop_size=(360, 480), stride=(240, 320)),
+)
