@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
 
+from tests.helpers import needs
 from weightformer_mm import ops
 from weightformer_mm.layers import (
     KERNEL_PREDICTORS,
@@ -206,7 +207,7 @@ def test_dynamic_quantisation_stays_close(kind, strategy):
     assert float((found - expected).abs().max()) <= 0.05 * float(expected.abs().max())
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, needs.float16])
 @each_part
 def test_half_precision_writes_to_no_module(kind, strategy, name, dtype):
     """Also where a module is hooked or wrapped: seen from within, all is as it was."""
