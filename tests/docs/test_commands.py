@@ -83,6 +83,7 @@ def parse(tmp_path, monkeypatch):
 FETCHING = ('git', 'curl', 'unzip')
 FOREIGN = (
     ['python', '-m', 'build'],
+    ['python', '-c', 'import mmcv.ops'],
     ['register-python-argcomplete', 'weightformer-mm'],
     *(['mim', command, 'weightformer_mm'] for command in ('search', 'train', 'test', 'download')),
     ['scontrol', 'show', 'hostnames'],
