@@ -11,10 +11,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 import weightformer_mm.backbones  # noqa: F401  registers them
+from tests.helpers.pages import blocks
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / 'docs/pretraining.md').read_text()
-DETECTOR, SEGMENTOR = re.findall(r'```python\n(.*?)```', TEXT, re.S)
+DETECTOR, SEGMENTOR = blocks('docs/pretraining.md')
 
 
 def test_every_file_it_names_is_there():

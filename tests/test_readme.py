@@ -12,9 +12,11 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 
+from tests.helpers.pages import blocks
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / 'README.md').read_text()
-CONFIGS = [block for block in re.findall(r'```python\n(.*?)```', TEXT, re.S) if '_base_' in block]
+CONFIGS = [block for block in blocks('README.md') if '_base_' in block]
 
 
 def test_there_is_a_config_for_each_library():
@@ -45,13 +47,13 @@ def test_configs_train_with_adamw():
 
 
 def test_the_forward_pass_prints_what_it_shows(capsys):
-    (block,) = [b for b in re.findall(r'```python\n(.*?)```', TEXT, re.S) if 'print(' in b]
+    (block,) = [b for b in blocks('README.md') if 'print(' in b]
     exec(compile(block, 'README.md', 'exec'), {})
     assert f'# {capsys.readouterr().out.strip()}' in block
 
 
 def test_the_model_that_ships_draws_what_it_sees(tmp_path, monkeypatch):
-    (block,) = [b for b in re.findall(r'```python\n(.*?)```', TEXT, re.S) if 'Inferencer' in b]
+    (block,) = [b for b in blocks('README.md') if 'Inferencer' in b]
     (tmp_path / 'projects').symlink_to(ROOT / 'projects')
     monkeypatch.chdir(tmp_path)
     exec(compile(block, 'README.md', 'exec'), {})

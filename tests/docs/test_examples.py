@@ -7,15 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, VISBACKENDS, DefaultScope
 from torch import nn
 
-from tests.helpers import golden
-from tests.helpers.commands import ROOT, Fork
-from tests.helpers.hub_server import stand_in
+from tests.helpers.commands import Fork
+from tests.helpers.pages import PAGES, ROOT, blocks
 from weightformer_mm.backbones import PyramidWeightFormer
 
 # pages, and the test that runs their examples
@@ -29,17 +27,9 @@ ELSEWHERE = {
 }
 
 
-def examples(page: str) -> list[str]:
-    return re.findall(r'^```python\n(.*?)^```$', (ROOT / page).read_text(), re.M | re.S)
-
-
 def test_every_example_is_run():
-    pages = [
-        path.relative_to(ROOT).as_posix()
-        for path in [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md')]
-    ]
-    here = set(re.findall(r"examples\('(.*)'\)", Path(__file__).read_text()))
-    assert {page for page in pages if examples(page)} == here | set(ELSEWHERE)
+    here = set(re.findall(r"blocks\('(.*)'\)", Path(__file__).read_text()))
+    assert {str(page.relative_to(ROOT)) for page in PAGES if blocks(page)} == here | set(ELSEWHERE)
     assert all(Path(page).name in (ROOT / test).read_text() for page, test in ELSEWHERE.items())
 
 
@@ -62,25 +52,16 @@ def run(example: str, **names: object) -> dict[str, object]:
     return names
 
 
-def test_networks(tmp_path, monkeypatch):
-    config, in_timm = examples('docs/networks.md')
+def test_networks():
+    """The other example is run where timm's models are tested."""
+    config, _ = blocks('docs/networks.md')
     with DefaultScope.overwrite_default_scope('mmengine'):
         backbone = MODELS.build(run(config)['backbone'])
     assert backbone.memory_efficient
-    repository = tmp_path / 'hub/RuizeHe/weightformer-t'
-    repository.mkdir(parents=True)
-    shapes = golden.released_shapes()['tiny']['state_dict']
-    weights = {name: torch.randn(shape) for name, shape in shapes.items()}
-    safetensors.torch.save_file(weights, repository / 'model.safetensors')
-    with stand_in(tmp_path / 'hub', tmp_path / 'cache', monkeypatch):
-        names = run(in_timm)
-    assert names['model'](torch.randn(1, 3, 64, 64)).shape == (1, 10)
-    strides = [64 // output.shape[-1] for output in names['backbone'](torch.randn(1, 3, 64, 64))]
-    assert strides == [8, 16, 32]
 
 
 def test_loading(recipe, tmp_path, monkeypatch):
-    config, released, allowing = examples('docs/loading.md')
+    config, released, allowing = blocks('docs/loading.md')
     model = recipe(config, 'coco').model
     assert model.backbone.init_cfg == run(released)['init_cfg']
     assert model.neck.type == 'SimpleFeaturePyramid' and model.roi_head.mask_head
@@ -99,21 +80,21 @@ def test_loading(recipe, tmp_path, monkeypatch):
 
 
 def test_complexity():
-    (example,) = examples('docs/complexity.md')
+    (example,) = blocks('docs/complexity.md')
     assert example.endswith('.total.multiply_adds\n')
     names = run(example.replace('measure(model', 'count = measure(model'), model=nn.Conv2d(3, 2, 1))
     assert names['count'] == 800 * 1280 * 3 * 2
 
 
 def test_cityscapes(recipe):
-    (example,) = examples('docs/cityscapes.md')
+    (example,) = blocks('docs/cityscapes.md')
     model = recipe(example, 'cityscapes').model
     for head in (model.decode_head, model.auxiliary_head):
         assert head.norm_cfg == dict(type='SyncBN', requires_grad=True)
 
 
 def test_recipes(recipe):
-    (example,) = examples('docs/recipes.md')
+    (example,) = blocks('docs/recipes.md')
     base = "_base_ = './mask-rcnn_pyramid-weightformer-tiny_fpn_1x_coco.py'\n"
     cfg = recipe(base + example, 'coco')
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -123,7 +104,7 @@ def test_recipes(recipe):
 
 
 def test_installed(tmp_path):
-    config, from_python, without_import = examples('docs/installed.md')
+    config, from_python, without_import = blocks('docs/installed.md')
     for name, text in (('mine', config), ('other', without_import)):
         (tmp_path / f'{name}.py').write_text(text)
     assert Config.fromfile(tmp_path / 'mine.py').model.backbone.drop_path_rate == 0.2

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md')])
+from tests.helpers.pages import PAGES, ROOT
+
 # the changelog tells of what was
 CURRENT = [page for page in PAGES if page.name != 'CHANGELOG.md']
 

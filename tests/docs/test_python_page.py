@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 from tests.helpers.commands import Tools
+from tests.helpers.pages import blocks
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs/python.md').read_text()
 
 
 def test_the_page(shapes, tmp_path):
-    blocks = re.findall(r'```python\n(.*?)```', PAGE, re.S)
-    (tmp_path / 'page.py').write_text(''.join(blocks))
+    (tmp_path / 'page.py').write_text(''.join(blocks('docs/python.md')))
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data/shapes').symlink_to(shapes)

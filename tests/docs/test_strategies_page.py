@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from tests.helpers.pages import blocks
 from weightformer_mm.backbones import PyramidWeightFormer
 from weightformer_mm.layers import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
 
 TEXT = (Path(__file__).parents[2] / 'docs/strategies.md').read_text()
-CONFIG, EXAMPLE = re.findall(r'```python\n(.*?)```', TEXT, re.S)
+CONFIG, EXAMPLE = blocks('docs/strategies.md')
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 import weightformer_mm  # noqa: F401  registers the constructor and the backbones
+from tests.helpers import pages
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / 'docs/training.md').read_text()
@@ -28,7 +29,7 @@ def test_every_variable_it_names_is_read():
     [('WeightFormer-tiny', 17), ('PyramidWeightFormer-tiny', 24), ('PyramidWeightFormer-base', 30)],
 )
 def test_its_rates_of_the_stem(backbone, blocks):
-    (block,) = re.findall(r'```python\n(.*?)```', TEXT, re.S)
+    (block,) = pages.blocks('docs/training.md')
     cfg = Config.fromstring(block, '.py').optim_wrapper
     del cfg.optimizer['_delete_']
     kind, arch = backbone.split('-')

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import runpy
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -14,6 +12,7 @@ import torch
 import weightformer_mm.timm_models  # noqa: F401
 from tests.helpers import golden
 from tests.helpers.hub_server import stand_in
+from tests.helpers.pages import blocks
 from tests.helpers.pickles import Call
 from weightformer_mm.checkpoints import convert_released
 from weightformer_mm.errors import UserError
@@ -187,12 +186,13 @@ def test_what_timm_saves_it_loads(tmp_path):
 
 
 def test_what_the_page_shows(hub, tmp_path):
-    text = (Path(__file__).parents[2] / 'docs/networks.md').read_text()
-    (block,) = (b for b in re.findall(r'```python\n(.*?)```', text, re.S) if 'create_model' in b)
+    (block,) = (text for text in blocks('docs/networks.md') if 'create_model' in text)
     (tmp_path / 'example.py').write_text(block)
     shown = runpy.run_path(str(tmp_path / 'example.py'))
     assert shown['model'](torch.randn(1, 3, 32, 32)).shape == (1, 10)
-    assert [x.shape[1] for x in shown['backbone'](torch.randn(1, 3, 32, 32))] == [128, 320, 512]
+    outputs = shown['backbone'](torch.randn(1, 3, 32, 32))
+    assert [x.shape[1] for x in outputs] == [128, 320, 512]
+    assert [32 // x.shape[-1] for x in outputs] == [8, 16, 32]
 
 
 def test_no_weights_of_the_pyramid_were_released():
