@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from weightformer_mm.datasets.generated import write_image
+from weightformer_mm.datasets.generated import work_folder, write_image
 from weightformer_mm.errors import UserError
 
 
@@ -61,8 +60,8 @@ def convert_nuclei(
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f'{out} is not an empty folder; choose another --out')
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f'.{out.name}.partial-', dir=out.parent) as work:
-            new = Path(work, 'new')
+        with work_folder(out) as work:
+            new = work / 'new'
             new.mkdir()
             converted = write(new, splits, progress)
             os.rename(new, out)

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from re import Pattern
@@ -76,7 +76,7 @@ class Generator:
         try:
             self._check_replaceable(out, force)
             out.parent.mkdir(parents=True, exist_ok=True)
-            with _work_folder(out) as work:
+            with work_folder(out) as work:
                 new = work / 'new'
                 new.mkdir()
                 total, name = parameters['train'] + parameters['val'], self.name.split('.')[-1]
@@ -88,8 +88,6 @@ class Generator:
                 (new / MANIFEST).write_text(f'{manifest}\n', encoding='utf-8')
                 self._check_replaceable(out, force)  # again: making the set took a while
                 _replace(out, new, work / 'old')
-        except Timeout:
-            raise UserError(f'another run is writing {out} now') from None
         except OSError as error:
             raise UserError(f'cannot write the folder {out}: {error.strerror}') from error
         return True
@@ -151,10 +149,14 @@ def _replace(out: Path, new: Path, old: Path) -> None:
 
 
 @contextmanager
-def _work_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside ``out``; a lock admits only one run at a time."""
+def work_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside ``out``; UserError if another run has one."""
     lock, prefix = out.with_name(f'.{out.name}.lock'), f'.{out.name}.partial-'
-    with FileLock(lock, timeout=0):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(lock, timeout=0))
+        except Timeout:
+            raise UserError(f'another run is writing {out} now') from None
         try:
             for left in out.parent.glob(f'{glob.escape(prefix)}*'):  # by a run that was killed
                 own = left.is_dir() and {path.name for path in left.iterdir()} <= {'new', 'old'}

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 from pycocotools.coco import COCO
 
 from projects.nuclei import convert_nuclei
@@ -171,3 +172,12 @@ def test_an_empty_folder_is_filled(source, tmp_path):
         'train.json',
         'val.json',
     }
+
+
+def test_one_run_at_a_time_and_what_a_killed_one_left_goes(source, tmp_path):
+    left = tmp_path / '.out.partial-killed'
+    (left / 'new').mkdir(parents=True)
+    with FileLock(tmp_path / '.out.lock'), pytest.raises(UserError, match='another run is writing'):
+        convert_nuclei(source, tmp_path / 'out', progress=False)
+    convert_nuclei(source, tmp_path / 'out', progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == {'source', 'out'}
