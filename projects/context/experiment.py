@@ -14,7 +14,7 @@ from rich.progress import Progress
 from weightformer_mm.backbones.strategies import ATTENTION, PUBLISHED, STATIC, compared_strategies
 from weightformer_mm.errors import UserError
 
-from ..runs import Job, newest_loss, run_together
+from ..runs import Job, newest_of, newest_scalars, run_together
 from .outcome import write_outcome
 from .training import BAND, DEFAULT_SEEDS, MARKER, Training
 
@@ -95,7 +95,8 @@ def _train(repository: Path, trainings: list[Training], at_once: int) -> None:
         bar = bars.add_task('context', total=length * len(trainings))
 
         def update() -> None:
-            steps = {each: (newest_loss(each.root) or (0, 0.0))[0] for each in trainings}
+            losses = {each: newest_of(newest_scalars(each.root), 'loss') for each in trainings}
+            steps = {each: line['step'] if line else 0 for each, line in losses.items()}
             going = [
                 f'{each.variant}/{each.seed}' for each, step in steps.items() if 0 < step < length
             ]

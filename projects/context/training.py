@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from weightformer_mm.errors import RunFailed
 
-from ..runs import Job, RunFolder, Usage, digest_of, newest_scalars
+from ..runs import Job, RunFolder, Usage, digest_of, newest_of, newest_scalars
 
 STATE_FILE = 'context_run.json'
 DEFAULT_SEEDS = (0, 1, 2)
@@ -124,10 +124,10 @@ class Training(RunFolder):
         Raises:
             RunFailed: the training logged no metrics.
         """
-        lines = [line for line in newest_scalars(self.root) if METRICS[0] in line]
-        if not lines or any(name not in lines[-1] for name in METRICS):
+        last = newest_of(newest_scalars(self.root), METRICS[0])
+        if last is None or any(name not in last for name in METRICS):
             raise RunFailed(f'{self.root}: no {", ".join(METRICS)} in its log; see {self.log}')
-        values = {name: lines[-1][name] for name in METRICS}
+        values = {name: last[name] for name in METRICS}
         metrics = {name: v if math.isfinite(v) else None for name, v in values.items()}
         self.write_state(
             variant=self.variant,

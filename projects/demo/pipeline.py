@@ -16,7 +16,7 @@ from weightformer_mm.checkpoints.sources import WEIGHTS
 from weightformer_mm.utils.tables import text_table
 from weightformer_mm.visualization.contact_sheet import write_contact_sheet
 
-from ..runs import Job, newest_loss, run_together
+from ..runs import Job, newest_of, newest_scalars, run_together
 from .report import write_report
 from .tasks import TASKS, TaskFolder, short_path
 
@@ -139,7 +139,7 @@ def _train(repository: Path, folders: list[TaskFolder]) -> None:
                 folder.task.name,
                 total=folder.total_iterations(),
                 loss='-',
-                title=next(iter(folder.task.metrics)),
+                title=folder.task.main_metric[0],
                 metric='-',
             )
             for folder in folders
@@ -147,12 +147,12 @@ def _train(repository: Path, folders: list[TaskFolder]) -> None:
 
         def update() -> None:
             for task, folder in zip(tasks, folders):
-                iteration, loss = newest_loss(folder.root) or (0, None)
-                if loss is not None:
-                    bars.update(task, completed=iteration, loss=f'{loss:.3f}')
-                metric = folder.newest_metric()
-                if metric is not None:
-                    bars.update(task, metric=f'{metric:.3f}')
+                lines = newest_scalars(folder.root)
+                if (newest := newest_of(lines, 'loss')) is not None:
+                    bars.update(task, completed=newest['step'], loss=f'{newest["loss"]:.3f}')
+                _, name, factor = folder.task.main_metric
+                if (newest := newest_of(lines, name)) is not None:
+                    bars.update(task, metric=f'{newest[name] * factor:.3f}')
 
         try:
             run_together(jobs, repository, update)

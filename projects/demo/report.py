@@ -127,7 +127,7 @@ def _figure(content: str, caption: str) -> str:
 def _curves(folder: TaskFolder) -> str:
     """Loss and metric over the iterations, as SVG that takes its colours from the page."""
     lines = all_scalars(folder.root)
-    (title, (name, factor)), *_ = folder.task.metrics.items()
+    title, name, factor = folder.task.main_metric
     losses = [(line['step'], line['loss']) for line in lines if 'loss' in line]
     # a validation is logged with the epoch as its step
     iteration, metrics = 0, []

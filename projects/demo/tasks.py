@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..runs import RunFolder, digest_of, newest_scalars
+from ..runs import RunFolder, digest_of
 
 STATE_FILE = 'demo_state.json'
 
@@ -29,6 +29,12 @@ class Task:
     recipe: str
     short: str
     metrics: dict[str, tuple[str, float]]
+
+    @property
+    def main_metric(self) -> tuple[str, str, float]:
+        """Title, name and factor of the first, which is shown during the training."""
+        title, (name, factor) = next(iter(self.metrics.items()))
+        return title, name, factor
 
 
 TASKS = (
@@ -78,12 +84,6 @@ class TaskFolder(RunFolder):
     def checkpoint(self) -> Path:
         """The last checkpoint of the training."""
         return self.root / Path((self.root / 'last_checkpoint').read_text().strip()).name
-
-    def newest_metric(self) -> float | None:
-        """The task's first metric in the last validation during the training; None before the first."""
-        name, factor = next(iter(self.task.metrics.values()))
-        values = [line[name] * factor for line in newest_scalars(self.root) if name in line]
-        return values[-1] if values else None
 
     def total_iterations(self) -> int:
         """Iterations of the whole training: epochs times batches."""

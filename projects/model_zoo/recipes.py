@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weightformer_mm.checkpoints.sources import WEIGHTS
 from weightformer_mm.config.read import load_config, type_name
 
 PAPER = dict(
@@ -116,7 +117,7 @@ def _shape(cfg: Any, family: Family) -> tuple[int, int]:
 
 def _weights(root: Path, path: Path, backbone: Any) -> str | None:
     """The weights beside a recipe, or those that the authors of the paper released for a classifier."""
-    shipped = path.with_suffix('.safetensors')
+    shipped = path.with_suffix(WEIGHTS)
     if (root / shipped).is_file():
         return shipped.as_posix()
     if path.parent.name != 'imagenet' or type_name(backbone) != 'WeightFormer':

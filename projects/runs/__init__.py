@@ -2,7 +2,7 @@
 
 from .folder import RunFolder, digest_of
 from .jobs import Job, Usage, run_together
-from .scalars import all_scalars, newest_loss, newest_scalars
+from .scalars import all_scalars, newest_of, newest_scalars
 
 __all__ = [
     'Job',
@@ -10,7 +10,7 @@ __all__ = [
     'Usage',
     'all_scalars',
     'digest_of',
-    'newest_loss',
+    'newest_of',
     'newest_scalars',
     'run_together',
 ]

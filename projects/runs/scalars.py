@@ -25,10 +25,9 @@ def all_scalars(work_dir: Path) -> list[dict]:
     return lines
 
 
-def newest_loss(work_dir: Path) -> tuple[int, float] | None:
-    """Iteration and value of the last loss that was logged; None before the first."""
-    losses = [line for line in newest_scalars(work_dir) if 'loss' in line and 'step' in line]
-    return (losses[-1]['step'], losses[-1]['loss']) if losses else None
+def newest_of(lines: list[dict], name: str) -> dict | None:
+    """The last line that has a value of that name, such as ``loss``; None before the first."""
+    return next((line for line in reversed(lines) if name in line), None)
 
 
 def _files(work_dir: Path) -> list[Path]:
