@@ -1,0 +1,52 @@
+"""Train and compare networks on street scenes and cell nuclei, and write docs/real_pictures.md.
+
+Type it again after an interruption: finished runs are kept, and the others go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from command_line import run
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--data', nargs='+', choices=('camvid', 'nuclei'), default=['camvid', 'nuclei']
+    )
+    parser.add_argument(
+        '--runs', nargs='+', metavar='NAME', help='such as camvid/published_seed0 (default: all)'
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=REPOSITORY / 'work_dirs' / 'real_pictures',
+        metavar='DIR',
+        help='folder for checkpoints and logs (default: work_dirs/real_pictures)',
+    )
+    parser.add_argument(
+        '--results',
+        type=Path,
+        metavar='DIR',
+        help='folder for the records (default: projects/real_pictures/results)',
+    )
+    parser.add_argument(
+        '--at-once', type=int, default=2, metavar='N', help='trainings at a time (default: 2)'
+    )
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from projects.real_pictures.campaign import RESULTS, run_campaign
+
+    results = (args.results or RESULTS).resolve()
+    run_campaign(REPOSITORY, args.work_dir.resolve(), results, args.data, args.runs, args.at_once)
+    print(f'all records are in {results}')
+
+
+if __name__ == '__main__':
+    run(parse_args, main)
