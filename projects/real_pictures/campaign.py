@@ -39,7 +39,8 @@ class Training(RunFolder):
         """Claim the folder; what another config left is removed, an interrupted run of this one is kept."""
         digest = hashlib.sha256(self.run.load_config().dump().encode()).hexdigest()
         self.claim(digest, COMMAND)
-        commits = self.read_state().get('commits', [])
+        is_begun = any(self.root.glob('*.pth'))
+        commits = self.read_state()['commits'] if is_begun else []
         self.write_state(commits=list(dict.fromkeys([*commits, commit])))
 
     def job(self) -> Job:

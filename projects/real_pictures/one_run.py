@@ -22,7 +22,7 @@ from weightformer_mm.checkpoints.sources import load_weights
 from weightformer_mm.utils.writing import written_whole
 
 from .clock import CPU_SECONDS, SECONDS
-from .plan import Run
+from .plan import CONFIGS, Run
 
 SHAPES = {'camvid': (360, 480), 'nuclei': (256, 256)}  # at which a network is counted
 
@@ -40,7 +40,7 @@ def main(run: Run, work_dir: Path, record: Path, commits: list[str]) -> None:
     clock = load_weights(checkpoint)['message_hub']['runtime_info']
     content = {
         **dataclasses.asdict(run),
-        'config': Path(cfg.filename).name,
+        'config': CONFIGS[run.protocol][run.data],
         'epochs': cfg.max_epochs,
         'learning_rate': cfg.optim_wrapper.optimizer.lr,
         'metrics': {

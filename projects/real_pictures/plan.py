@@ -12,7 +12,19 @@ from mmengine.config import Config
 from .networks import MAIN, PEERS, PUBLISHED, STRATEGIES, use_network
 from .recipes import ABLATIONS
 
-CONFIGS = Path(__file__).with_name('configs')
+ROOT = Path(__file__).parents[2]
+SHORT = 'short'
+# protocol → data set → config: the short one, and the recipe of each size
+CONFIGS = {
+    SHORT: {
+        'camvid': 'projects/real_pictures/configs/camvid_short.py',
+        'nuclei': 'projects/real_pictures/configs/nuclei_short.py',
+    },
+    'micro': {
+        'camvid': 'configs/camvid/upernet_pyramid-weightformer-micro_1xb8-50e_camvid-240x320.py',
+        'nuclei': 'configs/nuclei/mask-rcnn_pyramid-weightformer-micro_fpn_1xb4-24e_nuclei-256x256.py',
+    },
+}
 RATES = (0.5, 1.0, 2.0)  # of the learning rate that the recipe has
 # the metric that decides, in per cent or from 0 to 1, as the evaluator gives it
 METRICS = {'camvid': 'mIoU', 'nuclei': 'coco/nucleus_precision'}
@@ -28,6 +40,7 @@ class Run:
         network: a strategy of the pyramid, or a peer.
         rate: factor on the recipe's learning rate.
         recipe: the element of the recipe that is changed; None: as it is.
+        protocol: ``'short'``, or the size of the network for the whole recipe.
         seed: of the first weights, of the order of the images and of the augmentation.
     """
 
@@ -35,23 +48,48 @@ class Run:
     network: str = PUBLISHED
     rate: float = 1.0
     recipe: str | None = None
+    protocol: str = SHORT
     seed: int = 0
 
     @property
     def name(self) -> str:
-        """Such as ``camvid/swin_rate2_seed0``."""
-        parts = [self.network, *([f'rate{self.rate:g}'] if self.rate != 1 else [])]
+        """Such as ``camvid/swin_rate2_seed0``, or ``nuclei/micro_published_seed0`` for a whole recipe."""
+        parts = [*([self.protocol] if self.protocol != SHORT else []), self.network]
+        parts += [*([f'rate{self.rate:g}'] if self.rate != 1 else [])]
         parts += [self.recipe] if self.recipe else []
         return f'{self.data}/{"_".join(parts)}_seed{self.seed}'
 
     def load_config(self) -> Config:
-        cfg = Config.fromfile(CONFIGS / f'{self.data}.py')
+        cfg = Config.fromfile(ROOT / CONFIGS[self.protocol][self.data])
+        _keep_record(cfg, validates=self.protocol != SHORT)
         use_network(cfg, self.network)
         if self.recipe:
             ABLATIONS[self.data][self.recipe](cfg)
         cfg.optim_wrapper.optimizer.lr *= self.rate
         cfg.randomness = dict(seed=self.seed)
         return cfg
+
+
+def _keep_record(cfg: Config, validates: bool) -> None:
+    """What every run has: its time, checkpoints of each epoch, no process beside it, the validation part."""
+    cfg.custom_imports.imports += [f'{__package__}.classwise_iou', f'{__package__}.clock']
+    cfg.default_hooks.update(
+        clock=dict(type='ClockHook'),
+        checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+        logger=dict(type='LoggerHook', interval=10),
+    )
+    for name in ('train_dataloader', 'val_dataloader'):
+        cfg[name].update(num_workers=0, persistent_workers=False)
+    cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
+    if cfg.test_evaluator.type == 'IoUMetric':
+        cfg.test_evaluator.type = 'ClasswiseIoU'
+    if not validates:  # it is evaluated once, after the training
+        cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+
+
+def recipes(data: str) -> list[Run]:
+    """The whole recipes, whose weights are kept."""
+    return [Run(data, protocol=name) for name in CONFIGS if name != SHORT]
 
 
 def ablations(data: str) -> list[Run]:
@@ -90,6 +128,6 @@ def best_rate(data: str, network: str, scores: Mapping[str, float]) -> float | N
 
 def all_runs(scores: Mapping[str, float], data: tuple[str, ...] = tuple(METRICS)) -> list[Run]:
     """The runs that are known so far, without repeats, in the order in which they are made."""
-    parts = (ablations, searches, lambda name: comparisons(name, scores))
+    parts = (recipes, ablations, searches, lambda name: comparisons(name, scores))
     steps = [step for part in parts for step in zip_longest(*map(part, data))]
     return list(dict.fromkeys(run for step in steps for run in step if run is not None))

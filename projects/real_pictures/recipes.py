@@ -18,10 +18,6 @@ def no_ema(cfg: Config) -> None:
     del cfg.default_hooks.ema
 
 
-def ema(cfg: Config) -> None:
-    cfg.default_hooks.ema = dict(type='EMAHook', ema_type='MomentumAnnealingEMA', gamma=10)
-
-
 def adamw(cfg: Config) -> None:
     """AdamW with the learning rate that Muon's recipe gives the parameters that are not matrices."""
     muon = cfg.optim_wrapper.optimizer
@@ -117,7 +113,7 @@ ABLATIONS: dict[str, dict[str, Change]] = {
         'ohem': ohem,
     },
     'nuclei': {
-        'ema': ema,
+        'no-ema': no_ema,
         'one-scale': nuclei_one_scale,
         'no-turns': no_turns,
         'no-colour': no_colour,

@@ -33,7 +33,7 @@ metainfo = dict(
     ],
 )
 void_label = 11
-crop_size = (360, 480)
+crop_size = (240, 320)
 test_scale = (480, 360)
 
 train_pipeline = [

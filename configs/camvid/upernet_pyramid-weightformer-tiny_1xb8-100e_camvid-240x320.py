@@ -1,6 +1,8 @@
-_base_ = './upernet_pyramid-weightformer-micro_1xb8-100e_camvid-360x480.py'
+_base_ = './upernet_pyramid-weightformer-micro_1xb8-50e_camvid-240x320.py'
 
 # 100 epochs * 367 images / batch 8 = 4600 iterations
+max_epochs = 100
+train_cfg = dict(max_epochs=max_epochs)
 channels = _base_.pyramid_weightformer_tiny_channels
 model = dict(
     backbone=_base_.pyramid_weightformer_tiny,
