@@ -24,8 +24,8 @@ RECIPES = (
     ADE20K,
     ADE20K.replace('512x512', '640x640'),
     'configs/cityscapes/upernet_pyramid-weightformer-tiny_8xb1-80k_cityscapes-1024x2048.py',
-    'configs/camvid/segformer_pyramid-weightformer-micro_1xb8-100e_camvid-360x480.py',
-    'configs/nuclei/mask-rcnn_pyramid-weightformer-micro_fpn_1xb8-50e_nuclei-256x256.py',
+    'configs/camvid/segformer_pyramid-weightformer-micro_1xb8-100e_camvid-240x320.py',
+    'configs/nuclei/mask-rcnn_pyramid-weightformer-micro_fpn_1xb4-24e_nuclei-256x256.py',
     'configs/imagenet/weightformer-tiny_8xb128_in1k.py',
     'configs/shapes/upernet_pyramid-weightformer-micro_shapes.py',
 )
