@@ -27,7 +27,9 @@ PEERS: dict[str, dict[str, Any]] = {
         out_indices=(0, 1, 2, 3),
         gap_before_final_norm=False,
     ),
-    'resnet': dict(type='mmdet.ResNet', depth=18, base_channels=28, stem_channels=28),
+    'resnet': dict(
+        type='mmdet.ResNet', depth=18, base_channels=28, stem_channels=28, norm_eval=False
+    ),
 }
 PEER_CHANNELS = {
     'swin': [24, 48, 96, 192],
@@ -41,7 +43,6 @@ def use_network(cfg: Config, name: str) -> None:
     if name in STRATEGIES:
         cfg.model.backbone.update(STRATEGIES[name])
         return
-    cfg.custom_imports.imports.append('mmpretrain.models')
     cfg.model.backbone = PEERS[name]
     channels = PEER_CHANNELS[name]
     if 'neck' in cfg.model:

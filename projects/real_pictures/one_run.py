@@ -43,9 +43,7 @@ def main(run: Run, work_dir: Path, record: Path, commits: list[str]) -> None:
         'config': CONFIGS[run.protocol][run.data],
         'epochs': cfg.max_epochs,
         'learning_rate': cfg.optim_wrapper.optimizer.lr,
-        'metrics': {
-            name: value if math.isfinite(value) else None for name, value in metrics.items()
-        },
+        'metrics': {n: float(v) if math.isfinite(v) else None for n, v in metrics.items()},
         **_cost(cfg, SHAPES[run.data]),
         'seconds': clock[SECONDS],
         'cpu_seconds': clock[CPU_SECONDS],

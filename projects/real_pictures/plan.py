@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from .networks import MAIN, PEERS, PUBLISHED, STRATEGIES, use_network
 from .recipes import ABLATIONS
@@ -73,6 +74,7 @@ class Run:
 def _keep_record(cfg: Config, validates: bool) -> None:
     """What every run has: its time, checkpoints of each epoch, no process beside it, the validation part."""
     cfg.custom_imports.imports += [f'{__package__}.classwise_iou', f'{__package__}.clock']
+    import_modules_from_strings(**cfg.custom_imports)
     cfg.default_hooks.update(
         clock=dict(type='ClockHook'),
         checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),

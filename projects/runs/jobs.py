@@ -137,6 +137,5 @@ class _Processes:
 
 def _failure(job: Job, code: int) -> str:
     lines = job.log.read_text(errors='replace').strip().splitlines() or ['no output']
-    return (
-        f'{Path(job.arguments[0]).name} failed with code {code}: {lines[-1]} (whole log: {job.log})'
-    )
+    tool = Path(next(argument for argument in job.arguments if argument != '-m')).name
+    return f'{tool} failed with code {code}: {lines[-1]} (whole log: {job.log})'

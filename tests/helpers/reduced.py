@@ -38,6 +38,7 @@ _LENGTHS = {
 }
 _NESTED = ('RandomChoice', 'TestTimeAug')
 _WITHOUT_LENGTHS = (
+    'CopyPaste',
     'FilterAnnotations',
     'Invert',
     'LoadAnnotations',
@@ -112,7 +113,7 @@ def reduce_counts(part: dict) -> None:
             part[key] = 0.0
         elif key == 'allowed_border':
             part[key] = -1  # the anchors of coarse levels lie within large images only
-        elif key in counts:
+        elif key in counts and not isinstance(value, list):
             part[key] = min(value, counts[key])
         elif isinstance(value, (dict, list)):
             for item in value if isinstance(value, list) else [value]:

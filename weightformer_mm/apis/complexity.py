@@ -93,7 +93,7 @@ def complexity_of_config(
     model_cfg = for_counting((model_cfg.backbone if backbone else model_cfg).to_dict())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = revert_sync_batchnorm(MODELS.build(ConfigDict(model_cfg))).eval()
+        model = nn.Module.train(revert_sync_batchnorm(MODELS.build(ConfigDict(model_cfg))), False)
     channels = (model_cfg.get('backbone') or model_cfg).get('in_channels', 3)
     shapes = shapes or [_DEFAULT_SHAPES.get(scope, _DETECTION_SHAPE)]
     shown = track(shapes, 'count', console=Console(stderr=True), transient=True)

@@ -124,8 +124,8 @@ def _run(
     model: nn.Module, image: Tensor, samples: list[Any] | None, fake: FakeTensorMode | None
 ) -> tuple[Counts, list[str]]:
     """Counts, and notes on proposals; runs on tensors without values if ``fake`` is given."""
-    # a copy: modules may keep tensors without values from this pass
-    model, samples = copy.deepcopy(model).eval(), copy.deepcopy(samples)
+    # a copy: modules may keep tensors without values from this pass; Swin's own train() returns None
+    model, samples = nn.Module.train(copy.deepcopy(model), False), copy.deepcopy(samples)
     notes = _note_proposals(model)
     with torch.random.fork_rng(devices=[]), fake or nullcontext():
         torch.manual_seed(_SEED)
