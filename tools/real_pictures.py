@@ -37,15 +37,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--at-once', type=int, default=2, metavar='N', help='trainings at a time (default: 2)'
     )
+    parser.add_argument(
+        '--report-only', action='store_true', help='train nothing; write what the records say'
+    )
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    from projects.real_pictures.campaign import RESULTS, run_campaign
+    from projects.real_pictures.campaign import RESULTS, read_records, run_campaign
+    from projects.real_pictures.report import PAGE, write_report
 
     results = (args.results or RESULTS).resolve()
-    run_campaign(REPOSITORY, args.work_dir.resolve(), results, args.data, args.runs, args.at_once)
-    print(f'all records are in {results}')
+    try:
+        if not args.report_only:
+            run_campaign(
+                REPOSITORY, args.work_dir.resolve(), results, args.data, args.runs, args.at_once
+            )
+    finally:
+        write_report(REPOSITORY, read_records(results))
+    print(f'the records are in {results}, the tables in {PAGE}')
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ from .plan import METRICS, Run, all_runs
 RESULTS = Path(__file__).with_name('results')
 STATE_FILE = 'real_pictures_run.json'
 COMMAND = 'tools/real_pictures.py'
+CODE = ('weightformer_mm', 'configs', 'projects', ':(exclude)projects/real_pictures/results')
 
 
 class Training(RunFolder):
@@ -139,9 +140,11 @@ def _train(repository: Path, trainings: list[Training], commit: str, at_once: in
 
 
 def _commit(repository: Path) -> str:
-    """The commit that is checked out, with ``-dirty`` if files differ from it."""
-    command = ['git', 'describe', '--always', '--abbrev=12', '--dirty', '--exclude=*']
-    found = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
-    if found.returncode:
+    """The commit that is checked out, with ``-dirty`` if a file that a run reads differs from it."""
+    head, changes = (
+        subprocess.run(['git', *words], cwd=repository, capture_output=True, text=True, check=False)
+        for words in (['rev-parse', '--short=12', 'HEAD'], ['status', '--porcelain', '--', *CODE])
+    )
+    if head.returncode:
         raise UserError(f'{repository} is no checkout of git, so no record could name its commit')
-    return found.stdout.strip()
+    return head.stdout.strip() + ('-dirty' if changes.stdout else '')

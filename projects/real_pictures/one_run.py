@@ -22,7 +22,7 @@ from weightformer_mm.checkpoints.sources import load_weights
 from weightformer_mm.utils.writing import written_whole
 
 from .clock import CPU_SECONDS, SECONDS
-from .plan import CONFIGS, Run
+from .plan import CONFIGS, SHORT, Run
 
 SHAPES = {'camvid': (360, 480), 'nuclei': (256, 256)}  # at which a network is counted
 
@@ -36,14 +36,16 @@ def main(run: Run, work_dir: Path, record: Path, commits: list[str]) -> None:
     cfg = run.load_config()
     train(cfg, str(work_dir), RESUME_LAST)
     checkpoint = work_dir / f'epoch_{cfg.max_epochs}.pth'
-    metrics = evaluate(cfg, str(checkpoint), str(work_dir / 'test'))
+    metrics = {'metrics': _evaluate(cfg, checkpoint)}
+    if run.protocol != SHORT:
+        metrics['tta_metrics'] = _evaluate(cfg, checkpoint, tta=True)
     clock = load_weights(checkpoint)['message_hub']['runtime_info']
     content = {
         **dataclasses.asdict(run),
         'config': CONFIGS[run.protocol][run.data],
         'epochs': cfg.max_epochs,
         'learning_rate': cfg.optim_wrapper.optimizer.lr,
-        'metrics': {n: float(v) if math.isfinite(v) else None for n, v in metrics.items()},
+        **metrics,
         **_cost(cfg, SHAPES[run.data]),
         'seconds': clock[SECONDS],
         'cpu_seconds': clock[CPU_SECONDS],
@@ -56,6 +58,12 @@ def main(run: Run, work_dir: Path, record: Path, commits: list[str]) -> None:
     record.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(record) as partial:
         partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+
+
+def _evaluate(cfg: Config, checkpoint: Path, tta: bool = False) -> dict[str, float | None]:
+    work_dir = checkpoint.with_name('test_tta' if tta else 'test')
+    metrics = evaluate(cfg, str(checkpoint), str(work_dir), tta=tta)
+    return {n: float(v) if math.isfinite(v) else None for n, v in metrics.items()}
 
 
 def _cost(cfg: Config, shape: tuple[int, int]) -> dict[str, Any]:

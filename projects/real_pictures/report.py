@@ -14,7 +14,7 @@ from weightformer_mm.utils.writing import written_whole
 
 from ..model_zoo.make_tables import with_table
 from .networks import MAIN, PEERS, PUBLISHED, STRATEGIES
-from .plan import METRICS, RATES, SEEDS, Run, ablations, best_rate
+from .plan import METRICS, RATES, SEEDS, Run, ablations, best_rate, recipes
 from .recipes import ABLATIONS
 
 PAGE = Path('docs/real_pictures.md')
@@ -35,7 +35,33 @@ def write_report(root: Path, records: Records) -> None:
         text = with_table(text, name, make(records), PAGE)
     with written_whole(root / PAGE) as partial:
         partial.write_text(text, encoding='utf-8')
-    draw_plot(records, root / PLOT)
+    if plot_line(records):
+        draw_plot(records, root / PLOT)
+
+
+def whole_table(records: Records) -> str:
+    """The whole recipes, and what others published."""
+    head = ['network', 'parameters', 'multiply-adds', 'epochs', 'result', 'with flips and scales']
+    rows = []
+    for data, title in TITLES.items():
+        for run in recipes(data):
+            record = records.get(run.name)
+            if record is not None:
+                metrics = [_result(data, record[kind]) for kind in ('metrics', 'tta_metrics')]
+                name = f'{title.partition(",")[0]}: pyramid {run.protocol}, {record["shape"]}'
+                cost = (
+                    f'{record["parameters"] / 1e6:.1f} M',
+                    f'{record["multiply_adds"] / 1e9:.1f} G',
+                )
+                rows.append([name, *cost, str(record['epochs']), *metrics])
+    return markdown_table(head, rows)
+
+
+def _result(data: str, metrics: Mapping[str, float]) -> str:
+    if data == 'camvid':
+        return f'mIoU {metrics["mIoU"] / 100:.3f}'
+    precision, at_half = (metrics[f'coco/{n}'] for n in ('nucleus_precision', 'segm_mAP_50'))
+    return f'mask AP {precision:.3f}, AP50 {at_half:.3f}'
 
 
 def recipe_table(records: Records) -> str:
@@ -108,6 +134,13 @@ def strategy_table(records: Records) -> str:
     return markdown_table(['strategy', *TITLES.values()], rows)
 
 
+def plot_line(records: Records) -> str:
+    """The line that shows the plot; empty as long as no network can be compared."""
+    if not any(compared(records, data, name) for data in METRICS for name in SEEDS):
+        return ''
+    return f'![scores against multiply-adds and processor time](images/{PLOT.name})\n'
+
+
 def class_table(records: Records) -> str:
     """IoU of each class of CamVid, mean over the seeds."""
     found = {name: compared(records, 'camvid', name) for name in SEEDS}
@@ -125,7 +158,9 @@ def class_table(records: Records) -> str:
 
 
 TABLES: dict[str, Callable[[Records], str]] = {
+    'whole': whole_table,
     'networks': network_table,
+    'plot': plot_line,
     'classes': class_table,
     'strategies': strategy_table,
     'recipe': recipe_table,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
@@ -63,7 +63,7 @@ def report_complexity(
 
 
 def complexity_of_config(
-    config: str,
+    config: str | Config,
     shapes: Sequence[tuple[int, int]] = (),
     backbone: bool = False,
     options: Sequence[str] = (),
@@ -88,7 +88,7 @@ def complexity_of_config(
     model_cfg = cfg.model
     if backbone and 'backbone' not in model_cfg:
         raise UserError(
-            f'--backbone: {type_name(model_cfg)}, the model of {config}, has no backbone; is it one itself?'
+            f'--backbone: {type_name(model_cfg)}, of {cfg.filename}, has no backbone; is it one itself?'
         )
     model_cfg = for_counting((model_cfg.backbone if backbone else model_cfg).to_dict())
     with torch.random.fork_rng(devices=[]):

@@ -40,7 +40,7 @@ _OF_CLASSES = ('Accuracy', 'SingleLabelMetric')
 
 
 def evaluate(
-    config: str,
+    config: str | Config,
     checkpoint: str,
     work_dir: str | None = None,
     out: str | None = None,
@@ -69,7 +69,7 @@ def evaluate(
     weights = load_weights(checkpoint)
     check_data(cfg, ('test',))
     outputs = {'--work-dir': work_dir, '--out': out, '--show-dir': show_dir}
-    _check_outputs(cfg, (config, checkpoint), outputs)
+    _check_outputs(cfg, (cfg.filename, checkpoint), outputs)
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
     cfg.load_from, cfg.resume = str(checkpoint), False
     if tta:
