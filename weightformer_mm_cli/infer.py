@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from .options import add_checkpoint, add_config, add_config_options, add_score_threshold
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def call(
     config: str, checkpoint: str, source: str, out: str, device: Any, score_thr: float, options: Any
 ) -> None:
-    from weightformer_mm.apis import Inferencer
+    from weightformer_mm.apis.inferencer import Inferencer, find_images
 
+    find_images(Path(source).expanduser())  # what is missing shows before the weights are read
     Inferencer(config, checkpoint, device, options)(source, out, score_thr)

@@ -245,11 +245,11 @@ def test_no_two_images_share_a_picture_and_no_link_is_followed(
     ],
     ids=['missing', 'empty', 'no images'],
 )
-def test_no_images(tools, segmentation, tmp_path, make, expected):
+def test_no_images_are_seen_before_the_weights_are_read(tools, tmp_path, make, expected):
     path = tmp_path / 'source'
     make(path)
     arguments = (path, '--out', tmp_path / 'out')
-    line = tools.run('infer', SEGMENTATION, segmentation.checkpoint, *arguments).error_line()
+    line = tools.run('infer', SEGMENTATION, tmp_path / 'no.pth', *arguments).error_line()
     assert expected.format(path=path) in line
     assert not (tmp_path / 'out').exists()
 
