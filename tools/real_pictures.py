@@ -46,16 +46,22 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from projects.real_pictures.campaign import RESULTS, read_records, run_campaign
     from projects.real_pictures.report import PAGE, write_report
+    from weightformer_mm.errors import RunFailed
 
     results = (args.results or RESULTS).resolve()
-    try:
-        if not args.report_only:
-            run_campaign(
-                REPOSITORY, args.work_dir.resolve(), results, args.data, args.runs, args.at_once
-            )
-    finally:
-        write_report(REPOSITORY, read_records(results))
-    print(f'the records are in {results}, the tables in {PAGE}')
+    failure = None
+    if not args.report_only:
+        places = REPOSITORY, args.work_dir.resolve(), results
+        try:
+            run_campaign(*places, args.data, args.runs, args.at_once)
+        except RunFailed as error:
+            failure = error
+    if results == RESULTS:
+        write_report(REPOSITORY, read_records())
+        print(f'the tables are in {PAGE}')
+    print(f'the records are in {results}')
+    if failure:
+        raise failure
 
 
 if __name__ == '__main__':

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
+from weightformer_mm.config.read import innermost_dataset
+
 from .networks import MAIN, PEERS, PUBLISHED, STRATEGIES, use_network
-from .recipes import ABLATIONS
+from .recipes import CHANGES
 
 ROOT = Path(__file__).parents[2]
 SHORT = 'short'
@@ -26,10 +30,11 @@ CONFIGS = {
         'nuclei': 'configs/nuclei/mask-rcnn_pyramid-weightformer-micro_fpn_1xb4-24e_nuclei-256x256.py',
     },
 }
-RATES = (0.5, 1.0, 2.0)  # of the learning rate that the recipe has
+RATES = (0.4, 1.0, 2.5)  # of the learning rate that the recipe has
 # the metric that decides, in per cent or from 0 to 1, as the evaluator gives it
 METRICS = {'camvid': 'mIoU', 'nuclei': 'coco/nucleus_precision'}
-SEEDS = {**dict.fromkeys(MAIN, 3), **dict.fromkeys(PEERS, 2)}
+COMPARED = (*MAIN, *PEERS)
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Run:
         data: ``'camvid'`` or ``'nuclei'``.
         network: a strategy of the pyramid, or a peer.
         rate: factor on the recipe's learning rate.
-        recipe: the element of the recipe that is changed; None: as it is.
+        change: of the recipe, a name in `CHANGES`; None: as it is.
         protocol: ``'short'``, or the size of the network for the whole recipe.
         seed: of the first weights, of the order of the images and of the augmentation.
     """
@@ -48,7 +53,7 @@ class Run:
     data: str
     network: str = PUBLISHED
     rate: float = 1.0
-    recipe: str | None = None
+    change: str | None = None
     protocol: str = SHORT
     seed: int = 0
 
@@ -57,21 +62,44 @@ class Run:
         """Such as ``camvid/swin_rate2_seed0``, or ``nuclei/micro_published_seed0`` for a whole recipe."""
         parts = [*([self.protocol] if self.protocol != SHORT else []), self.network]
         parts += [*([f'rate{self.rate:g}'] if self.rate != 1 else [])]
-        parts += [self.recipe] if self.recipe else []
+        parts += [self.change] if self.change else []
         return f'{self.data}/{"_".join(parts)}_seed{self.seed}'
 
     def load_config(self) -> Config:
         cfg = Config.fromfile(ROOT / CONFIGS[self.protocol][self.data])
-        _keep_record(cfg, validates=self.protocol != SHORT)
+        _prepare(cfg, validates=self.protocol != SHORT)
         use_network(cfg, self.network)
-        if self.recipe:
-            ABLATIONS[self.data][self.recipe](cfg)
+        if self.change:
+            CHANGES[self.data][self.change](cfg)
         cfg.optim_wrapper.optimizer.lr *= self.rate
         cfg.randomness = dict(seed=self.seed)
         return cfg
 
 
-def _keep_record(cfg: Config, validates: bool) -> None:
+def digest_of(cfg: Config) -> str:
+    """Digest of a config and of the names and sizes of the files that it reads."""
+    digest = hashlib.sha256(cfg.dump().encode())
+    for path in sorted(set(_files(cfg))):
+        digest.update(f'{path.name} {path.stat().st_size}\n'.encode())
+    return digest.hexdigest()
+
+
+def _files(cfg: Config) -> Iterator[Path]:
+    for dataset in (innermost_dataset(cfg[f'{split}_dataloader']) for split in ('train', 'test')):
+        root = ROOT / dataset.data_root
+        for folder in dataset.data_prefix.values():
+            yield from (root / folder).iterdir()
+        if 'ann_file' in dataset:
+            yield root / dataset.ann_file
+
+
+def score(record: Mapping[str, Any]) -> float:
+    """The deciding metric, from 0 to 1; 0 for a training that diverged, or a network that found nothing."""
+    value = record['metrics'].get(METRICS[record['data']]) or 0.0
+    return value / 100 if record['data'] == 'camvid' else value
+
+
+def _prepare(cfg: Config, validates: bool) -> None:
     """What every run has: its time, checkpoints of each epoch, no process beside it, the validation part."""
     cfg.custom_imports.imports += [f'{__package__}.classwise_iou', f'{__package__}.clock']
     import_modules_from_strings(**cfg.custom_imports)
@@ -89,33 +117,33 @@ def _keep_record(cfg: Config, validates: bool) -> None:
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
 
 
-def recipes(data: str) -> list[Run]:
+def whole_recipes(data: str) -> list[Run]:
     """The whole recipes, whose weights are kept."""
     return [Run(data, protocol=name) for name in CONFIGS if name != SHORT]
 
 
 def ablations(data: str) -> list[Run]:
     """The recipe, and each of its changes."""
-    return [Run(data), *(Run(data, recipe=name) for name in ABLATIONS[data])]
+    return [Run(data), *(Run(data, change=name) for name in CHANGES[data])]
 
 
 def searches(data: str) -> list[Run]:
     """Every learning rate for each network that is compared with more than one seed."""
-    return [Run(data, name, rate) for name in SEEDS for rate in RATES]
+    return [Run(data, name, rate) for name in COMPARED for rate in RATES]
 
 
 def comparisons(data: str, scores: Mapping[str, float]) -> list[Run]:
     """The same networks with their best learning rates and all seeds; strategies alone have the pyramid's.
 
     Args:
-        scores: the deciding metric by the name of a run. Networks whose search is not over are left out.
+        scores: by the name of a run, as `score` gives them. Networks whose search is not over are left out.
     """
-    rates = {name: best_rate(data, name, scores) for name in SEEDS}
+    rates = {name: best_rate(data, name, scores) for name in COMPARED}
     runs = [
         Run(data, name, rate, seed=seed)
         for name, rate in rates.items()
         if rate is not None
-        for seed in range(SEEDS[name])
+        for seed in SEEDS
     ]
     alone = [name for name in STRATEGIES if name not in MAIN]
     rate = rates[PUBLISHED]
@@ -130,6 +158,6 @@ def best_rate(data: str, network: str, scores: Mapping[str, float]) -> float | N
 
 def all_runs(scores: Mapping[str, float], data: tuple[str, ...] = tuple(METRICS)) -> list[Run]:
     """The runs that are known so far, without repeats, in the order in which they are made."""
-    parts = (recipes, ablations, searches, lambda name: comparisons(name, scores))
+    parts = (whole_recipes, ablations, searches, lambda name: comparisons(name, scores))
     steps = [step for part in parts for step in zip_longest(*map(part, data))]
     return list(dict.fromkeys(run for step in steps for run in step if run is not None))

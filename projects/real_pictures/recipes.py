@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from mmengine.config import Config
 
+from . import mixing
+
 Change = Callable[[Config], None]
 
 # Pixels of each class in CamVid's training part, in per cent, void left out.
@@ -19,7 +21,7 @@ def no_ema(cfg: Config) -> None:
 
 
 def adamw(cfg: Config) -> None:
-    """AdamW with the learning rate that Muon's recipe gives the parameters that are not matrices."""
+    """AdamW with the learning rate that the recipe gives the parameters that are not Muon's; not searched."""
     muon = cfg.optim_wrapper.optimizer
     cfg.optim_wrapper.optimizer = dict(
         type='AdamW', lr=muon.lr * muon.fallback_lr_scale, weight_decay=muon.weight_decay
@@ -34,8 +36,10 @@ def published_init(cfg: Config) -> None:
     del cfg.model.backbone.init_cfg
 
 
-def camvid_one_scale(cfg: Config) -> None:
+def whole_image(cfg: Config) -> None:
+    """CamVid's images as they are, all of one size: no other scale and no crop."""
     _replace(cfg, 'RandomResize', dict(type='Resize', scale=cfg.scale, keep_ratio=True))
+    _replace(cfg, 'RandomCrop')
 
 
 def no_flip(cfg: Config) -> None:
@@ -47,23 +51,27 @@ def no_colour(cfg: Config) -> None:
 
 
 def class_weights(cfg: Config) -> None:
-    """ENet's weights, 1 / log(1.02 + share of the pixels), here with a mean of one over the pixels."""
+    """ENet's: 1 / log(1.02 + share of the pixels). The loss divides by their sum."""
     shares = np.array(CAMVID_SHARES) / sum(CAMVID_SHARES)
-    weights = 1 / np.log(1.02 + shares)
-    weights = (weights / (weights * shares).sum()).round(3).tolist()
+    weights = (1 / np.log(1.02 + shares)).round(2).tolist()
     for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
         head.loss_decode.class_weight = weights
 
 
 def ohem(cfg: Config) -> None:
-    cfg.model.decode_head.sampler = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=40_000)
+    """Pixels whose class has a probability below 0.7, at least a fifth of the image."""
+    height, width = cfg.model.data_preprocessor.size
+    # mmseg multiplies min_kept by the number of images
+    cfg.model.decode_head.sampler = dict(
+        type='OHEMPixelSampler', thresh=0.7, min_kept=height * width // 5
+    )
 
 
-def nuclei_one_scale(cfg: Config) -> None:
+def one_scale(cfg: Config) -> None:
     _replace(cfg, 'RandomChoice')
 
 
-def no_turns(cfg: Config) -> None:
+def no_flips_or_turns(cfg: Config) -> None:
     _replace(cfg, 'RandomFlip')
     _replace(cfg, 'Rotate')
 
@@ -72,55 +80,55 @@ def no_inversion(cfg: Config) -> None:
     _replace(cfg, 'Invert')
 
 
-def mosaic(cfg: Config) -> None:
-    """In half of the images, four of them at once; the crop is taken from the whole of it."""
-    pipeline = cfg.train_dataloader.dataset.pipeline
-    side = cfg.crop_size[0]
-    pipeline.insert(2, dict(type='CachedMosaic', img_scale=(side, side), prob=0.5))
-
-
 def copy_paste(cfg: Config) -> None:
-    """Nuclei of another image of the batch's size over an image, before the colours change."""
-    dataset = cfg.train_dataloader.dataset
-    pipeline = dataset.pipeline
-    cut = next(i for i, step in enumerate(pipeline) if step.type == 'FilterAnnotations')
-    dataset.pipeline = pipeline[:cut]
+    """Up to 30 nuclei of another crop are put over a crop; what they hide by more than 2 pixels goes."""
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    cut = next(i for i, step in enumerate(pipeline) if step['type'] == 'FilterAnnotations')
+    pipeline[cut].keep_empty = False  # an image without a nucleus would be mixed again, in vain
+    paste = dict(
+        type='CopyPasteWithinTheSet',
+        max_num_pasted=30,
+        bbox_occluded_thr=2,
+        mask_occluded_thr=20,
+    )
+    cfg.custom_imports.imports.append(mixing.__name__)
+    cfg.train_dataloader.dataset.pipeline = pipeline[:cut]
     cfg.train_dataloader.dataset = dict(
         type='MultiImageMixDataset',
-        dataset=dataset,
-        pipeline=[dict(type='CopyPaste', max_num_pasted=30, selected=True), *pipeline[cut:]],
+        dataset=cfg.train_dataloader.dataset,
+        pipeline=[paste, *pipeline[cut:]],
     )
 
 
 def _replace(cfg: Config, kind: str, *steps: dict) -> None:
     """Replace the step of a kind in the training pipeline; without ``steps``, leave it out."""
     pipeline = cfg.train_dataloader.dataset.pipeline
-    index = next(i for i, step in enumerate(pipeline) if step.type == kind)
+    index = next(i for i, step in enumerate(pipeline) if step['type'] == kind)
     pipeline[index : index + 1] = steps
 
 
 # name → what it does to the recipe
-ABLATIONS: dict[str, dict[str, Change]] = {
+CHANGES: dict[str, dict[str, Change]] = {
     'camvid': {
         'no-ema': no_ema,
-        'one-scale': camvid_one_scale,
-        'no-flip': no_flip,
-        'no-colour': no_colour,
         'adamw': adamw,
         'published-init': published_init,
         'drop-path': drop_path,
+        'whole-image': whole_image,
+        'no-flip': no_flip,
+        'no-colour': no_colour,
         'class-weights': class_weights,
         'ohem': ohem,
     },
     'nuclei': {
         'no-ema': no_ema,
-        'one-scale': nuclei_one_scale,
-        'no-turns': no_turns,
+        'adamw': adamw,
+        'published-init': published_init,
+        'drop-path': drop_path,
+        'one-scale': one_scale,
+        'no-flips-or-turns': no_flips_or_turns,
         'no-colour': no_colour,
         'no-inversion': no_inversion,
-        'adamw': adamw,
-        'drop-path': drop_path,
-        'mosaic': mosaic,
         'copy-paste': copy_paste,
     },
 }

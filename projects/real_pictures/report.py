@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -14,8 +14,8 @@ from weightformer_mm.utils.writing import written_whole
 
 from ..model_zoo.make_tables import with_table
 from .networks import MAIN, PEERS, PUBLISHED, STRATEGIES
-from .plan import METRICS, RATES, SEEDS, Run, ablations, best_rate, recipes
-from .recipes import ABLATIONS
+from .plan import COMPARED, METRICS, RATES, SEEDS, Run, ablations, best_rate, score, whole_recipes
+from .recipes import CHANGES
 
 PAGE = Path('docs/real_pictures.md')
 PLOT = Path('docs/images/real_pictures.png')
@@ -40,20 +40,21 @@ def write_report(root: Path, records: Records) -> None:
 
 
 def whole_table(records: Records) -> str:
-    """The whole recipes, and what others published."""
+    """What the whole recipes reach."""
     head = ['network', 'parameters', 'multiply-adds', 'epochs', 'result', 'with flips and scales']
     rows = []
     for data, title in TITLES.items():
-        for run in recipes(data):
+        for run in whole_recipes(data):
             record = records.get(run.name)
             if record is not None:
-                metrics = [_result(data, record[kind]) for kind in ('metrics', 'tta_metrics')]
-                name = f'{title.partition(",")[0]}: pyramid {run.protocol}, {record["shape"]}'
+                shape, multiply_adds = list(record['multiply_adds'].items())[-1]
+                name = f'{title.partition(",")[0]}: pyramid {run.protocol}'
                 cost = (
-                    f'{record["parameters"] / 1e6:.1f} M',
-                    f'{record["multiply_adds"] / 1e9:.1f} G',
+                    _parameters(record['parameters']),
+                    f'{_multiply_adds(multiply_adds)} at {shape}',
                 )
-                rows.append([name, *cost, str(record['epochs']), *metrics])
+                results = (_result(data, record[kind]) for kind in ('metrics', 'tta_metrics'))
+                rows.append([name, *cost, str(record['epochs']), *results])
     return markdown_table(head, rows)
 
 
@@ -64,96 +65,86 @@ def _result(data: str, metrics: Mapping[str, float]) -> str:
     return f'mask AP {precision:.3f}, AP50 {at_half:.3f}'
 
 
-def recipe_table(records: Records) -> str:
-    """What each element brought: the recipe's score, and the difference that each change makes."""
+def network_table(records: Records) -> str:
+    """The compared networks: cost of the backbone, and mean and range of the scores over the seeds."""
+    head = ['network', 'parameters', 'multiply-adds', 'learning rate']
+    head += [*TITLES.values(), *(f'{data}, CPU time of a training' for data in METRICS)]
     rows = []
-    for name in dict.fromkeys(name for table in ABLATIONS.values() for name in table):
-        runs = {data: Run(data, recipe=name) for data in METRICS if name in ABLATIONS[data]}
+    for name in COMPARED:
+        found = {data: compared(records, data, name) for data in METRICS}
+        first = next((runs[0] for runs in found.values() if runs), None)
+        parameters = '' if first is None else _parameters(first['backbone_parameters'])
+        counts = {k: v for runs in found.values() for k, v in _counts(runs).items()}
+        rates = (f'{data} x{runs[0]["rate"]:g}' for data, runs in found.items() if runs)
         rows.append(
             [
                 name,
-                *(_difference(records, runs[data]) if data in runs else '' for data in METRICS),
+                parameters,
+                ', '.join(f'{_multiply_adds(n)} at {shape}' for shape, n in counts.items()),
+                ', '.join(rates),
+                *(_spread([score(run) for run in runs]) for runs in found.values()),
+                *(_minutes(runs) for runs in found.values()),
             ]
         )
-    whole = ['the recipe', *(_number(score(records, Run(data))) for data in METRICS)]
+    return markdown_table(head, rows)
+
+
+def _counts(runs: Sequence[Mapping[str, Any]]) -> Mapping[str, int]:
+    return runs[0]['backbone_multiply_adds'] if runs else {}
+
+
+def recipe_table(records: Records) -> str:
+    """What each element brought: the recipe's score, and the difference that each change makes."""
+    rows = []
+    for name in dict.fromkeys(name for table in CHANGES.values() for name in table):
+        runs = {data: Run(data, change=name) for data in METRICS if name in CHANGES[data]}
+        differences = (_difference(records, runs[data]) if data in runs else '' for data in METRICS)
+        rows.append([name, *differences])
+    whole = ['the recipe', *(_number(score_of(records, Run(data))) for data in METRICS)]
     return markdown_table(['', *TITLES.values()], [whole, *rows])
 
 
 def rate_table(records: Records) -> str:
     """The score of each network with each learning rate, as a factor on the recipe's."""
     head = ['network', *(f'{title}, x{rate:g}' for title in TITLES.values() for rate in RATES)]
-    rows = [
-        [
-            name,
-            *(_number(score(records, Run(data, name, rate))) for data in METRICS for rate in RATES),
-        ]
-        for name in SEEDS
-    ]
-    return markdown_table(head, rows)
-
-
-def network_table(records: Records) -> str:
-    """The compared networks: cost of the backbone, and mean and range of the scores over the seeds."""
-    head = ['network', 'parameters', *(_cost_title(data) for data in METRICS)]
-    head += [*TITLES.values(), *(f'{data}, CPU time of a training' for data in METRICS)]
     rows = []
-    for name in SEEDS:
-        found = {data: compared(records, data, name) for data in METRICS}
-        rows.append(
-            [
-                name,
-                _of_first(found.values(), lambda r: f'{r["backbone_parameters"] / 1e6:.2f} M'),
-                *(
-                    _of_first([runs], lambda r: f'{r["backbone_multiply_adds"] / 1e9:.2f} G')
-                    for runs in found.values()
-                ),
-                *(_spread(data, runs) for data, runs in found.items()),
-                *(
-                    f'{mean(r["cpu_seconds"] for r in runs) / 60:.0f} min' if runs else ''
-                    for runs in found.values()
-                ),
-            ]
-        )
+    for name in COMPARED:
+        runs = (Run(data, name, rate) for data in METRICS for rate in RATES)
+        rows.append([name, *(_number(score_of(records, run)) for run in runs)])
     return markdown_table(head, rows)
 
 
 def strategy_table(records: Records) -> str:
     """Every strategy with the learning rate of the published pair, on seed 0."""
-    scores = {name: _score(record) for name, record in records.items()}
-    rates = {data: best_rate(data, PUBLISHED, scores) for data in METRICS}
-    rows = [
-        [
-            name,
-            *(
-                '' if rate is None else _number(score(records, Run(data, name, rate)))
-                for data, rate in rates.items()
-            ),
-        ]
-        for name in STRATEGIES
-    ]
+    rates = {data: best_rate(data, PUBLISHED, scores_of(records)) for data in METRICS}
+    rows = []
+    for name in STRATEGIES:
+        runs = (None if rate is None else Run(data, name, rate) for data, rate in rates.items())
+        rows.append(
+            [name, *('' if run is None else _number(score_of(records, run)) for run in runs)]
+        )
     return markdown_table(['strategy', *TITLES.values()], rows)
 
 
 def plot_line(records: Records) -> str:
     """The line that shows the plot; empty as long as no network can be compared."""
-    if not any(compared(records, data, name) for data in METRICS for name in SEEDS):
+    if not any(compared(records, data, name) for data in METRICS for name in COMPARED):
         return ''
     return f'![scores against multiply-adds and processor time](images/{PLOT.name})\n'
 
 
 def class_table(records: Records) -> str:
     """IoU of each class of CamVid, mean over the seeds."""
-    found = {name: compared(records, 'camvid', name) for name in SEEDS}
-    found = {name: runs for name, runs in found.items() if runs}
-    first = next(iter(found.values()), None)
-    metrics = [] if first is None else [m for m in first[0]['metrics'] if m.startswith('IoU.')]
-    rows = [
-        [
-            metric.partition('.')[2],
-            *(f'{mean(r["metrics"][metric] for r in runs) / 100:.3f}' for runs in found.values()),
-        ]
-        for metric in metrics
-    ]
+    found = {name: compared(records, 'camvid', name) for name in COMPARED}
+    found = {
+        name: [run['metrics'] for run in runs if run['metrics']] for name, runs in found.items()
+    }
+    found = {name: metrics for name, metrics in found.items() if metrics}
+    names = [name for name in next(iter(found.values()), [{}])[0] if name.startswith('IoU.')]
+    rows = []
+    for name in names:
+        means = (mean(metrics[name] or 0.0 for metrics in runs) / 100 for runs in found.values())
+        rows.append([name.partition('.')[2], *(f'{value:.3f}' for value in means)])
     return markdown_table(['class', *found], rows)
 
 
@@ -170,77 +161,78 @@ TABLES: dict[str, Callable[[Records], str]] = {
 
 def compared(records: Records, data: str, network: str) -> list[Mapping[str, Any]]:
     """The records of a network at its best learning rate, one for each seed; none while it is searched."""
-    rate = best_rate(data, network, {name: _score(record) for name, record in records.items()})
+    rate = best_rate(data, network, scores_of(records))
     if rate is None:
         return []
-    runs = [Run(data, network, rate, seed=seed) for seed in range(SEEDS[network])]
+    runs = [Run(data, network, rate, seed=seed) for seed in SEEDS]
     return [records[run.name] for run in runs if run.name in records]
 
 
-def score(records: Records, run: Run) -> float | None:
-    """The deciding metric of a run, from 0 to 1; None if there is no record."""
-    record = records.get(run.name)
-    return None if record is None else _score(record)
+def scores_of(records: Records) -> dict[str, float]:
+    """The scores by the name of the run."""
+    return {name: score(record) for name, record in records.items()}
 
 
-def _score(record: Mapping[str, Any]) -> float:
-    value = record['metrics'][METRICS[record['data']]]
-    return value / 100 if record['data'] == 'camvid' else value
+def score_of(records: Records, run: Run) -> float | None:
+    """The score of a run; None if there is no record."""
+    return score(records[run.name]) if run.name in records else None
 
 
 def _difference(records: Records, run: Run) -> str:
-    values = score(records, run), score(records, ablations(run.data)[0])
-    return '' if None in values else f'{values[0]:.3f} ({values[0] - values[1]:+.3f})'
+    changed, recipe = score_of(records, run), score_of(records, ablations(run.data)[0])
+    if changed is None or recipe is None:
+        return ''
+    return f'{changed:.3f} ({changed - recipe:+.3f})'
 
 
 def _number(value: float | None) -> str:
     return '' if value is None else f'{value:.3f}'
 
 
-def _spread(data: str, runs: Sequence[Mapping[str, Any]]) -> str:
-    if not runs:
+def _parameters(count: int) -> str:
+    return f'{count / 1e6:.2f} M'
+
+
+def _multiply_adds(count: int) -> str:
+    return f'{count / 1e9:.2f} G'
+
+
+def _minutes(runs: Sequence[Mapping[str, Any]]) -> str:
+    times = _times(runs)
+    return f'{mean(times):.0f} min' if times else ''
+
+
+def _times(runs: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Minutes of processor time of the trainings that came to their end."""
+    return [run['cpu_seconds'] / 60 for run in runs if 'cpu_seconds' in run]
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
         return ''
-    values = [_score(run) for run in runs]
     return f'{mean(values):.3f} ({min(values):.3f} to {max(values):.3f}, {len(values)} seeds)'
-
-
-def _of_first(
-    groups: Iterable[Sequence[Mapping[str, Any]]], show: Callable[[Mapping[str, Any]], str]
-) -> str:
-    return next((show(runs[0]) for runs in groups if runs), '')
-
-
-def _cost_title(data: str) -> str:
-    return {'camvid': 'multiply-adds at 360x480', 'nuclei': 'at 256x256'}[data]
 
 
 def draw_plot(records: Records, out: Path) -> None:
     """Write a PNG: for each data set, the scores against multiply-adds and against processor time."""
     figure = Figure(figsize=(10, 8), layout='constrained')
-    costs = {
-        'multiply-adds of the backbone, G': lambda r: r['backbone_multiply_adds'] / 1e9,
-        'processor time of a training, minutes': lambda r: r['cpu_seconds'] / 60,
-    }
-    for row, (axes_of_data, data) in enumerate(zip(figure.subplots(2, 2, sharey='row'), METRICS)):
-        for axes, (title, cost) in zip(axes_of_data, costs.items()):
-            for index, name in enumerate((*MAIN, *PEERS)):
-                runs = compared(records, data, name)
-                if not runs:
-                    continue
-                values = [_score(run) for run in runs]
-                error = [[mean(values) - min(values)], [max(values) - mean(values)]]
-                axes.errorbar(
-                    mean(map(cost, runs)),
-                    mean(values),
-                    error,
-                    fmt='osD^v<'[index],
-                    color=f'C{index}',
-                    capsize=3,
-                    label=None if row or title != next(iter(costs)) else name,
-                )
-            axes.set_xlabel(title)
-            axes.grid(alpha=0.3)
-        axes_of_data[0].set_ylabel(f'{TITLES[data]}, mean and range')
+    for row, (data, axes) in enumerate(zip(METRICS, figure.subplots(2, 2, sharey='row'))):
+        for index, name in enumerate((*MAIN, *PEERS)):
+            runs = compared(records, data, name)
+            costs = [count / 1e9 for count in list(_counts(runs).values())[:1]], _times(runs)
+            for column, cost in enumerate(costs):
+                if cost:
+                    values = [score(run) for run in runs]
+                    error = [[mean(values) - min(values)], [max(values) - mean(values)]]
+                    style = dict(fmt='osD^v<'[index], color=f'C{index}', capsize=3)
+                    label = name if (row, column) == (0, 0) else None
+                    axes[column].errorbar(mean(cost), mean(values), error, label=label, **style)
+        shape = {'camvid': '180x240', 'nuclei': '256x256'}[data]
+        axes[0].set_xlabel(f'multiply-adds of the backbone at {shape}, G')
+        axes[1].set_xlabel('processor time of a training, minutes')
+        axes[0].set_ylabel(f'{TITLES[data]}, mean and range')
+        for each in axes:
+            each.grid(alpha=0.3)
     figure.legend(loc='outside upper center', ncols=6)
     with written_whole(out) as partial:
         figure.savefig(partial, format='png', dpi=120)

@@ -38,7 +38,7 @@ _LENGTHS = {
 }
 _NESTED = ('RandomChoice', 'TestTimeAug')
 _WITHOUT_LENGTHS = (
-    'CopyPaste',
+    'CopyPasteWithinTheSet',
     'FilterAnnotations',
     'Invert',
     'LoadAnnotations',

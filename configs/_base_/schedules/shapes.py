@@ -1,5 +1,5 @@
-# Muon on the matrices and Adam on the rest, a short warm-up, cosine decay: from scratch, Muon needs less than
-# half the iterations that AdamW needs. 9 epochs * 400 images / batch 2 = 1800 iterations.
+# Muon on the matrices and NAdamW on the rest, a short warm-up, cosine decay: from scratch, Muon needs less
+# than half the iterations that AdamW needs. 9 epochs * 400 images / batch 2 = 1800 iterations.
 max_epochs = 9
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')
@@ -12,7 +12,7 @@ optim_wrapper = dict(
         lr=3e-3,
         momentum=0.9,
         weight_decay=0.05,
-        fallback_lr_scale=1 / 3,  # Adam's learning rate: 1e-3
+        fallback_lr_scale=1 / 3,  # NAdamW's learning rate: 1e-3
     ),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0),

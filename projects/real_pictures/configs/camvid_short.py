@@ -1,7 +1,7 @@
 _base_ = '../../../configs/camvid/upernet_pyramid-weightformer-micro_1xb8-50e_camvid-240x320.py'
 
-# The short protocol: half the side, 16 epochs * 367 images / batch 8 = 736 iterations. Predictions are made
-# from images of half the side and evaluated at full size.
+# The short protocol: images and crops of half CamVid's sides, 16 epochs * 367 images / batch 8 = 736
+# iterations. Predictions are made from images of half the side, enlarged, and evaluated at full size.
 size = (180, 240)
 scale = (240, 180)
 max_epochs = 16
@@ -11,7 +11,7 @@ train_pipeline[3].crop_size = size
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = scale
 
-model = dict(data_preprocessor=dict(size=size), test_cfg=dict(crop_size=size))
+model = dict(data_preprocessor=dict(size=size))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 train_cfg = dict(max_epochs=max_epochs)
