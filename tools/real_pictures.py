@@ -40,11 +40,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--report-only', action='store_true', help='train nothing; write what the records say'
     )
+    parser.add_argument(
+        '--ship', action='store_true', help='also put the weights of the whole recipes beside these'
+    )
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    from projects.real_pictures.campaign import RESULTS, read_records, run_campaign
+    from projects.real_pictures.campaign import RESULTS, read_records, run_campaign, ship
     from projects.real_pictures.report import PAGE, write_report
     from weightformer_mm.errors import RunFailed
 
@@ -60,6 +63,8 @@ def main(args: argparse.Namespace) -> None:
         write_report(REPOSITORY, read_records())
         print(f'the tables are in {PAGE}')
     print(f'the records are in {results}')
+    for path in ship(REPOSITORY, args.work_dir.resolve(), results) if args.ship else ():
+        print(path)
     if failure:
         raise failure
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from weightformer_mm.apis.convert import Conversion, convert_checkpoint
+from weightformer_mm.checkpoints.sources import WEIGHTS
 from weightformer_mm.errors import RunFailed, UserError
 
 from ..runs import run_together
-from .plan import METRICS, Run, all_runs, digest_of, score
+from .plan import CONFIGS, METRICS, Run, all_runs, digest_of, score, whole_recipes
 from .training import Training
 
 RESULTS = Path(__file__).with_name('results')
@@ -72,6 +74,16 @@ def run_campaign(
             failures.append(str(error))
     if failures:
         raise RunFailed('; '.join(failures))
+
+
+def ship(repository: Path, work_dir: Path, results: Path = RESULTS) -> list[Path]:
+    """Put the weights of the whole recipes that have a record beside these, as float16; return the files."""
+    records, files = read_records(results), []
+    for run in (run for data in METRICS for run in whole_recipes(data) if run.name in records):
+        checkpoint = work_dir / run.name / f'epoch_{records[run.name]["epochs"]}.pth'
+        out = (repository / CONFIGS[run.protocol][run.data]).with_suffix(WEIGHTS)
+        files.append(convert_checkpoint(str(checkpoint), out, Conversion(half=True), force=True))
+    return files
 
 
 def _train(repository: Path, trainings: Sequence[Training], at_once: int) -> None:
