@@ -43,11 +43,23 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--ship', action='store_true', help='also put the weights of the whole recipes beside these'
     )
+    parser.add_argument(
+        '--sheets',
+        type=Path,
+        metavar='DIR',
+        help='also draw what the published pair and the static network see in validation images',
+    )
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> None:
-    from projects.real_pictures.campaign import RESULTS, read_records, run_campaign, ship
+    from projects.real_pictures.campaign import (
+        RESULTS,
+        draw_sheets,
+        read_records,
+        run_campaign,
+        ship,
+    )
     from projects.real_pictures.report import PAGE, write_report
     from weightformer_mm.errors import RunFailed
 
@@ -63,6 +75,8 @@ def main(args: argparse.Namespace) -> None:
         write_report(REPOSITORY, read_records())
         print(f'the tables are in {PAGE}')
     print(f'the records are in {results}')
+    if args.sheets:
+        draw_sheets(args.work_dir.resolve(), results, args.sheets.resolve())
     for path in ship(REPOSITORY, args.work_dir.resolve(), results) if args.ship else ():
         print(path)
     if failure:

@@ -14,7 +14,9 @@ from weightformer_mm.checkpoints.sources import WEIGHTS
 from weightformer_mm.errors import RunFailed, UserError
 
 from ..runs import run_together
-from .plan import CONFIGS, METRICS, Run, all_runs, digest_of, score, whole_recipes
+from .networks import PUBLISHED, STATIC
+from .plan import CONFIGS, METRICS, Run, all_runs, best_rate, digest_of, score, whole_recipes
+from .sheets import write_sheet
 from .training import Training
 
 RESULTS = Path(__file__).with_name('results')
@@ -84,6 +86,23 @@ def ship(repository: Path, work_dir: Path, results: Path = RESULTS) -> list[Path
         out = (repository / CONFIGS[run.protocol][run.data]).with_suffix(WEIGHTS)
         files.append(convert_checkpoint(str(checkpoint), out, Conversion(half=True), force=True))
     return files
+
+
+def draw_sheets(work_dir: Path, results: Path, out: Path) -> None:
+    """Write ``out/<data>.png`` for each set whose learning rates are searched: published pair and static."""
+    scores = {name: score(record) for name, record in read_records(results).items()}
+    for data in METRICS:
+        rates = {name: best_rate(data, name, scores) for name in (PUBLISHED, STATIC)}
+        if None not in rates.values():
+            runs = {name: Run(data, name, rate) for name, rate in rates.items()}
+            configs = {name: run.load_config() for name, run in runs.items()}
+            networks = {
+                name: (cfg, work_dir / runs[name].name / f'epoch_{cfg.max_epochs}.pth')
+                for name, cfg in configs.items()
+            }
+            out.mkdir(parents=True, exist_ok=True)
+            write_sheet(networks, out / f'{data}.png')
+            print(out / f'{data}.png')
 
 
 def _train(repository: Path, trainings: Sequence[Training], at_once: int) -> None:
