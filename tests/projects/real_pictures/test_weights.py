@@ -1,0 +1,57 @@
+"""The weights that ship see in four real pictures what they saw when they were stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from projects.model_zoo.metafile import metafile_path, read
+from projects.model_zoo.recipes import FAMILIES
+from projects.real_pictures.campaign import read_records
+from projects.real_pictures.plan import CONFIGS, METRICS, ROOT, Run, score
+from weightformer_mm.apis import inference, init_model
+
+PICTURES = ROOT / 'tests/data/nuclei/val'
+STORED = (
+    ROOT / 'tests/data/nuclei/seen.json'
+)  # what the functions below gave, by the name of the set
+NAMES = {data: Path(CONFIGS['micro'][data]).stem for data in METRICS}
+
+
+def shares_of_classes() -> dict[str, list[float]]:
+    """The share of each class of CamVid in each picture."""
+    paths = sorted(PICTURES.glob('*.png'))
+    labels = [
+        sample.pred_sem_seg.data.numpy().ravel()
+        for sample in inference(init_model(NAMES['camvid'], device='cpu'), paths)
+    ]
+    counts = (np.bincount(each, minlength=11) / len(each) for each in labels)
+    return {path.stem: each.round(4).tolist() for path, each in zip(paths, counts)}
+
+
+def test_classes_are_those_that_were_stored():
+    """No street is in the pictures; the classes are the same all the same."""
+    stored = json.loads(STORED.read_text())['camvid']
+    found = shares_of_classes()
+    assert found.keys() == stored.keys() and len(stored) == 4
+    for name, shares in stored.items():
+        assert sum(share > 0.01 for share in shares) > 2  # one class alone would prove little
+        assert np.abs(np.subtract(found[name], shares)).max() < 0.005
+
+
+@pytest.mark.parametrize('data', METRICS)
+def test_the_metafile_has_what_was_recorded(data):
+    record = read_records().get(Run(data, protocol='micro').name)
+    if record is None:
+        pytest.skip('not recorded yet')
+    family = next(family for family in FAMILIES if family.folder == data)
+    models = {model['Name']: model for model in read(ROOT / metafile_path(family))['Models']}
+    results = models[NAMES[data]]['Results']
+    metrics = {k: v for result in results for k, v in result['Metrics'].items()}
+    name = {'camvid': 'mIoU', 'nuclei': 'mask AP'}[data]
+    assert metrics[name] == round(100 * score(record), 1)
+    if data == 'camvid':
+        assert metrics['mIoU (ms+flip)'] == round(record['tta_metrics']['mIoU'], 1)
