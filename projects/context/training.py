@@ -102,7 +102,7 @@ class Training(RunFolder):
             UserError: the folder holds something that this command did not write.
         """
         cfg = self.load_config()
-        digest = digest_of(cfg, repository / cfg.data_root)
+        digest = digest_of(cfg, (repository / cfg.data_root / 'manifest.json').read_text())
         self.claim(digest, 'make context', force)
         if not self.is_done():
             self.empty('make context')

@@ -70,7 +70,8 @@ class TaskFolder(RunFolder):
 
     def digest(self) -> str:
         """Digest of the whole config and of the data set's manifest."""
-        return digest_of(Config.fromfile(self.config), self.data)
+        manifest = (self.data / 'manifest.json').read_text()
+        return digest_of(Config.fromfile(self.config), manifest)
 
     def add_seconds(self, seconds: float) -> None:
         """Count time spent on the training, over interruptions."""

@@ -15,7 +15,7 @@ from weightformer_mm.errors import RunFailed, UserError
 
 from ..runs import run_together
 from .networks import PUBLISHED, STATIC
-from .plan import CONFIGS, METRICS, Run, all_runs, best_rate, digest_of, score, whole_recipes
+from .plan import CONFIGS, METRICS, Run, all_runs, best_rate, scores_of, whole_recipes
 from .sheets import write_sheet
 from .training import Training
 
@@ -56,7 +56,7 @@ def run_campaign(
     tried: set[Run] = set()
     failures: list[str] = []
     while True:
-        scores = {name: score(record) for name, record in read_records(results).items()}
+        scores = scores_of(read_records(results))
         runs = [run for run in all_runs(scores, tuple(data)) if run not in tried]
         if names is not None:
             unknown = sorted(set(names) - {run.name for run in (*runs, *tried)})
@@ -65,9 +65,7 @@ def run_campaign(
             runs = [run for run in runs if run.name in names]
         tried.update(runs)
         trainings = [Training(run, work_dir, results) for run in runs]
-        left = [
-            each for each in trainings if not each.is_recorded(digest_of(each.run.load_config()))
-        ]
+        left = [training for training in trainings if not training.is_recorded()]
         if not runs:
             break
         try:
@@ -90,7 +88,7 @@ def ship(repository: Path, work_dir: Path, results: Path = RESULTS) -> list[Path
 
 def draw_sheets(work_dir: Path, results: Path, out: Path) -> None:
     """Write ``out/<data>.png`` for each set whose learning rates are searched: published pair and static."""
-    scores = {name: score(record) for name, record in read_records(results).items()}
+    scores = scores_of(read_records(results))
     for data in METRICS:
         rates = {name: best_rate(data, name, scores) for name in (PUBLISHED, STATIC)}
         if None not in rates.values():

@@ -26,12 +26,11 @@ from weightformer_mm.engine.work_folder import held
 from weightformer_mm.errors import RunFailed, UserError
 from weightformer_mm.utils.writing import written_whole
 
+from ..runs import digest_of
 from .clock import CPU_SECONDS, SECONDS
-from .plan import CONFIGS, ROOT, SHORT, Run, digest_of
+from .plan import CONFIGS, ROOT, SHAPES, SHORT, Run, files_of
 from .training import Training
 
-# heights and widths at which a network is counted
-SHAPES = {'camvid': [(180, 240), (360, 480)], 'nuclei': [(256, 256)]}
 CODE = ('weightformer_mm', 'configs', 'projects', ':(exclude)projects/real_pictures/results')
 
 
@@ -42,7 +41,7 @@ def make_run(training: Training, repository: Path = ROOT) -> None:
         repository: the checkout whose commit the record names.
     """
     cfg = training.run.load_config()
-    digest = digest_of(cfg)
+    digest = digest_of(cfg, files_of(cfg))
     # a folder may be claimed, and emptied, only while nothing trains there
     is_there = training.root.is_dir()
     with held(training.root, 'none') if is_there else nullcontext():

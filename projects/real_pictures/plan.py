@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -18,6 +17,8 @@ from .networks import MAIN, PEERS, PUBLISHED, STRATEGIES, use_network
 from .recipes import CHANGES
 
 ROOT = Path(__file__).parents[2]
+# heights and widths at which a network is counted; that of the short protocol comes first
+SHAPES = {'camvid': [(180, 240), (360, 480)], 'nuclei': [(256, 256)]}
 SHORT = 'short'
 # protocol → data set → config: the short one, and the recipe of each size
 CONFIGS = {
@@ -76,12 +77,10 @@ class Run:
         return cfg
 
 
-def digest_of(cfg: Config) -> str:
-    """Digest of a config and of the names and sizes of the files that it reads."""
-    digest = hashlib.sha256(cfg.dump().encode())
-    for path in sorted(set(_files(cfg))):
-        digest.update(f'{path.name} {path.stat().st_size}\n'.encode())
-    return digest.hexdigest()
+def files_of(cfg: Config) -> str:
+    """Names and sizes of the files that a config reads, a line each."""
+    paths = sorted(set(_files(cfg)))
+    return ''.join(f'{path.name} {path.stat().st_size}\n' for path in paths)
 
 
 def _files(cfg: Config) -> Iterator[Path]:
@@ -97,6 +96,11 @@ def score(record: Mapping[str, Any]) -> float:
     """The deciding metric, from 0 to 1; 0 for a training that diverged, or a network that found nothing."""
     value = record['metrics'].get(METRICS[record['data']]) or 0.0
     return value / 100 if record['data'] == 'camvid' else value
+
+
+def scores_of(records: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The scores by the name of the run."""
+    return {name: score(record) for name, record in records.items()}
 
 
 def _prepare(cfg: Config, validates: bool) -> None:

@@ -13,8 +13,20 @@ from weightformer_mm.utils.tables import markdown_table
 from weightformer_mm.utils.writing import written_whole
 
 from ..model_zoo.make_tables import with_table
-from .networks import MAIN, PEERS, PUBLISHED, STRATEGIES
-from .plan import COMPARED, METRICS, RATES, SEEDS, Run, ablations, best_rate, score, whole_recipes
+from .networks import PUBLISHED, STRATEGIES
+from .plan import (
+    COMPARED,
+    METRICS,
+    RATES,
+    SEEDS,
+    SHAPES,
+    Run,
+    ablations,
+    best_rate,
+    score,
+    scores_of,
+    whole_recipes,
+)
 from .recipes import CHANGES
 
 PAGE = Path('docs/real_pictures.md')
@@ -168,11 +180,6 @@ def compared(records: Records, data: str, network: str) -> list[Mapping[str, Any
     return [records[run.name] for run in runs if run.name in records]
 
 
-def scores_of(records: Records) -> dict[str, float]:
-    """The scores by the name of the run."""
-    return {name: score(record) for name, record in records.items()}
-
-
 def score_of(records: Records, run: Run) -> float | None:
     """The score of a run; None if there is no record."""
     return score(records[run.name]) if run.name in records else None
@@ -217,7 +224,7 @@ def draw_plot(records: Records, out: Path) -> None:
     """Write a PNG: for each data set, the scores against multiply-adds and against processor time."""
     figure = Figure(figsize=(10, 8), layout='constrained')
     for row, (data, axes) in enumerate(zip(METRICS, figure.subplots(2, 2, sharey='row'))):
-        for index, name in enumerate((*MAIN, *PEERS)):
+        for index, name in enumerate(COMPARED):
             runs = compared(records, data, name)
             costs = [count / 1e9 for count in list(_counts(runs).values())[:1]], _times(runs)
             for column, cost in enumerate(costs):
@@ -227,8 +234,8 @@ def draw_plot(records: Records, out: Path) -> None:
                     style = dict(fmt='osD^v<'[index], color=f'C{index}', capsize=3)
                     label = name if (row, column) == (0, 0) else None
                     axes[column].errorbar(mean(cost), mean(values), error, label=label, **style)
-        shape = {'camvid': '180x240', 'nuclei': '256x256'}[data]
-        axes[0].set_xlabel(f'multiply-adds of the backbone at {shape}, G')
+        height, width = SHAPES[data][0]
+        axes[0].set_xlabel(f'multiply-adds of the backbone at {height}x{width}, G')
         axes[1].set_xlabel('processor time of a training, minutes')
         axes[0].set_ylabel(f'{TITLES[data]}, mean and range')
         for each in axes:

@@ -32,9 +32,8 @@ def write_sheet(networks: Mapping[str, tuple[Config, Path]], out: Path, number: 
         name: Inferencer(cfg, checkpoint) for name, (cfg, checkpoint) in networks.items()
     }
     for inferencer in inferencers.values():
-        inferencer.visualizer.draw_texts = (
-            _draw_nothing  # names and scores would hide small objects
-        )
+        # names and scores would hide small objects
+        inferencer.visualizer.draw_texts = _draw_nothing
     first = next(iter(inferencers.values()))
     samples = _samples(first.model.cfg, number)
     paths = [sample.img_path for sample in samples]

@@ -6,8 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from ..runs import Job, RunFolder, newest_of, newest_scalars
-from .plan import Run
+from ..runs import Job, RunFolder, digest_of, newest_of, newest_scalars
+from .plan import Run, files_of
 
 STATE_FILE = 'real_pictures_run.json'
 COMMAND = 'tools/real_pictures.py'
@@ -35,10 +35,12 @@ class Training(RunFolder):
         commits = self.read_state().get('commits', []) if is_begun else []
         self.write_state(commits=list(dict.fromkeys([*commits, commit])))
 
-    def is_recorded(self, digest: str) -> bool:
-        """Whether there is a record of this config and data."""
+    def is_recorded(self) -> bool:
+        """Whether there is a record of the present config and data."""
         if not self.record.is_file():
             return False
+        cfg = self.run.load_config()
+        digest = digest_of(cfg, files_of(cfg))
         return json.loads(self.record.read_text(encoding='utf-8')).get('digest') == digest
 
     def job(self) -> Job:

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 
-def digest_of(cfg: Config, data: Path) -> str:
-    """Digest of a whole config and of a data set's manifest."""
-    text = cfg.dump() + (data / 'manifest.json').read_text()
-    return hashlib.sha256(text.encode()).hexdigest()
+def digest_of(cfg: Config, data: str) -> str:
+    """Digest of a whole config and of a text that tells its data from others, such as a manifest."""
+    return hashlib.sha256((cfg.dump() + data).encode()).hexdigest()
 
 
 class RunFolder:

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from projects.real_pictures import campaign
+from projects.real_pictures import training
 from projects.real_pictures.campaign import read_records, run_campaign
 from projects.real_pictures.one_run import commit_of
 from projects.real_pictures.plan import CONFIGS, ROOT, Run, score
@@ -117,7 +117,7 @@ def repository(tmp_path, monkeypatch):
     for folder in (package, package.parent):
         (folder / '__init__.py').touch()
     (package / 'training.py').touch()
-    monkeypatch.setattr(campaign, 'digest_of', lambda cfg: 'same')
+    monkeypatch.setattr(training, 'digest_of', lambda *parts: 'same')
     return tmp_path
 
 
@@ -133,7 +133,7 @@ def test_records_what_succeeds_and_does_nothing_twice(repository, monkeypatch):
     before = record.stat().st_mtime_ns
     run_campaign(repository, work, results, ['camvid'], NAMES[:1])
     assert record.stat().st_mtime_ns == before
-    monkeypatch.setattr(campaign, 'digest_of', lambda cfg: 'another')
+    monkeypatch.setattr(training, 'digest_of', lambda *parts: 'another')
     run_campaign(repository, work, results, ['camvid'], NAMES[:1])
     assert record.stat().st_mtime_ns > before
 
@@ -160,14 +160,12 @@ def test_the_commit_says_whether_files_differ(tmp_path):
 
 
 def test_commits_are_those_of_the_checkpoints(tmp_path):
-    training = Training(Run('camvid'), tmp_path, tmp_path)
-    training.prepare('digest', 'a')
-    training.prepare('digest', 'b')
-    assert training.read_state()['commits'] == ['b']
-    (training.root / 'epoch_1.pth').touch()
-    training.prepare('digest', 'c')
-    assert training.read_state()['commits'] == ['b', 'c']
-    training.prepare('another', 'd')
-    assert (
-        training.read_state()['commits'] == ['d'] and not (training.root / 'epoch_1.pth').exists()
-    )
+    run = Training(Run('camvid'), tmp_path, tmp_path)
+    run.prepare('digest', 'a')
+    run.prepare('digest', 'b')
+    assert run.read_state()['commits'] == ['b']
+    (run.root / 'epoch_1.pth').touch()
+    run.prepare('digest', 'c')
+    assert run.read_state()['commits'] == ['b', 'c']
+    run.prepare('another', 'd')
+    assert run.read_state()['commits'] == ['d'] and not (run.root / 'epoch_1.pth').exists()

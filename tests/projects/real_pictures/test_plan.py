@@ -23,12 +23,13 @@ from projects.real_pictures.plan import (
     all_runs,
     best_rate,
     comparisons,
-    digest_of,
+    files_of,
     score,
     searches,
     whole_recipes,
 )
 from projects.real_pictures.recipes import CHANGES
+from projects.runs import digest_of
 from tests.helpers.real_layouts import make_camvid, make_nuclei
 from tests.helpers.reduced import reduce_counts, reduce_sizes
 from weightformer_mm.apis.complexity import complexity_of_config
@@ -259,10 +260,10 @@ def test_tables_of_swin_are_not_made_orthogonal():
 
 def test_data_and_config_decide_the_digest(pictures):
     cfg = small_config(Run('nuclei'), pictures)
-    before = digest_of(cfg)
-    assert digest_of(cfg) == before
+    before = digest_of(cfg, files_of(cfg))
+    assert digest_of(cfg, files_of(cfg)) == before
     cfg.max_epochs += 1
-    changed = digest_of(cfg)
+    changed = digest_of(cfg, files_of(cfg))
     (pictures / 'nuclei/train/more.png').touch()
-    assert len({before, changed, digest_of(cfg)}) == 3
+    assert len({before, changed, digest_of(cfg, files_of(cfg))}) == 3
     (pictures / 'nuclei/train/more.png').unlink()

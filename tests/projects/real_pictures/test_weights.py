@@ -45,11 +45,12 @@ def test_classes_are_those_that_were_stored():
 @pytest.mark.parametrize('data', METRICS)
 def test_the_metafile_has_what_was_recorded(data):
     record = read_records().get(Run(data, protocol='micro').name)
-    if record is None:
-        pytest.skip('not recorded yet')
     family = next(family for family in FAMILIES if family.folder == data)
     models = {model['Name']: model for model in read(ROOT / metafile_path(family))['Models']}
     results = models[NAMES[data]]['Results']
+    if record is None:
+        assert results == []
+        return
     metrics = {k: v for result in results for k, v in result['Metrics'].items()}
     name = {'camvid': 'mIoU', 'nuclei': 'mask AP'}[data]
     assert metrics[name] == round(100 * score(record), 1)
