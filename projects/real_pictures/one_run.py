@@ -7,7 +7,6 @@ import dataclasses
 import datetime
 import json
 import math
-import platform
 import subprocess
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,6 +25,7 @@ from weightformer_mm.engine.work_folder import held
 from weightformer_mm.errors import RunFailed, UserError
 from weightformer_mm.utils.writing import written_whole
 
+from ..benchmark.machine import device_name
 from ..runs import digest_of
 from .clock import CPU_SECONDS, SECONDS
 from .plan import CONFIGS, ROOT, SHAPES, SHORT, Run, files_of
@@ -56,7 +56,7 @@ def make_run(training: Training, repository: Path = ROOT) -> None:
         **outcome,
         **_costs(cfg, SHAPES[training.run.data]),
         'threads': torch.get_num_threads(),
-        'machine': platform.processor() or platform.machine(),
+        'machine': device_name(torch.device('cpu')),
         'torch': torch.__version__,
         'commits': training.read_state()['commits'],
         'digest': digest,
