@@ -104,7 +104,7 @@ def test_options_change_the_config(tools, backbone):
         (['none.py'], 'config not found: none.py'),
         (['CONFIG', '--shape', '3', '64'], 'PyramidWeightFormer needs images of at least 4x4'),
         (['CONFIG', '--shape', '0', '64'], '--shape 0 64: expected positive numbers of pixels'),
-        (['CONFIG', '--backbone'], '--backbone: PyramidWeightFormer, the model of'),
+        (['CONFIG', '--backbone'], '--backbone: PyramidWeightFormer, of'),
         (['CONFIG', '--depth', '-1'], '--depth -1: expected'),
         (['CONFIG', '--out', 'file/out.md'], '--out file: cannot write there'),
         (['CONFIG', '--out', '.'], '--out .: a folder'),

@@ -110,13 +110,14 @@ record.write_text(json.dumps(dict(data='camvid', metrics=dict(mIoU=50.0), digest
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A checkout whose runs end at once; all configs have one digest."""
+    """A checkout whose runs end at once, without pictures; all configs have one digest."""
     package = tmp_path / 'projects/real_pictures'
     package.mkdir(parents=True)
     (package / 'one_run.py').write_text(ONE_RUN.format(digest='same'))
     for folder in (package, package.parent):
         (folder / '__init__.py').touch()
     (package / 'training.py').touch()
+    monkeypatch.setattr(training, 'files_of', lambda cfg: '')
     monkeypatch.setattr(training, 'digest_of', lambda *parts: 'same')
     return tmp_path
 
