@@ -17,6 +17,7 @@ model = dict(
         num_classes=11,
         norm_cfg=dict(_delete_=True, type='GN', num_groups=8, requires_grad=True),
         ignore_index=_base_.void_label,
+        loss_decode=dict(class_weight=_base_.class_weight),
     ),
     test_cfg=dict(crop_size=(360, 480), stride=(240, 320)),
 )

@@ -12,7 +12,12 @@ max_epochs = 50
 train_cfg = dict(max_epochs=max_epochs)
 channels = _base_.pyramid_weightformer_micro_channels
 norm_cfg = dict(type='GN', num_groups=8, requires_grad=True)
-heads = dict(num_classes=11, norm_cfg=norm_cfg, ignore_index=_base_.void_label)
+heads = dict(
+    num_classes=11,
+    norm_cfg=norm_cfg,
+    ignore_index=_base_.void_label,
+    loss_decode=dict(class_weight=_base_.class_weight),
+)
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size, seg_pad_val=_base_.void_label),
     backbone=dict(**_base_.pyramid_weightformer_micro, init_cfg=_base_.scratch_init),

@@ -33,6 +33,9 @@ metainfo = dict(
     ],
 )
 void_label = 11
+# for the loss: 1 / log(1.1 + share of the training part's pixels), after ENet, which has 1.02: three times as
+# much for the rarest class as for the most frequent one
+class_weight = [4.12, 3.4, 9.58, 2.8, 7.29, 5.46, 9.42, 9.42, 6.7, 9.84, 10.2]
 crop_size = (240, 320)
 test_scale = (480, 360)
 
