@@ -18,6 +18,7 @@ from torch import Tensor
 from ..checkpoints.match import unusable
 from ..checkpoints.resumable import check_resumable
 from ..checkpoints.sources import load_weights
+from ..config.options import nodes
 from ..errors import UserError
 from ..utils.writing import PARTIAL
 
@@ -85,8 +86,12 @@ class Resumable:
         content = load_weights(path)
         check_resumable(content, path)
         for part in ('state_dict', 'ema_state_dict', 'optimizer'):
-            for problem in _problems(content.get(part), part):
-                raise UserError(f'{path}: {problem}; the file is damaged, or the training diverged')
+            for name, value in nodes(content.get(part), part):
+                why = _problem(value) if isinstance(value, Tensor) else None
+                if why:
+                    raise UserError(
+                        f'{path}: {name} is {why}; the file is damaged, or the training diverged'
+                    )
         return cls(path, content, passed_over or [])
 
     @classmethod
@@ -141,18 +146,11 @@ def _candidates(work_dir: Path, template: str, folder: Path) -> list[Path]:
     return [*first, *(path for path in others if path not in first)]
 
 
-def _problems(value: Any, name: str) -> Iterator[str]:
-    """The tensors in ``value`` that do not hold only finite numbers, and what is wrong with them."""
-    if isinstance(value, Tensor):
-        why = unusable(value) or ('' if _is_finite(value) else 'not finite')
-        if why:
-            yield f'{name} is {why}'
-    elif isinstance(value, (dict, list, tuple)):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _problems(item, f'{name}.{key}')
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Whether all values are finite; also true of a mask of zeros and infinities, which some models keep."""
+def _problem(tensor: Tensor) -> str:
+    """Why a run cannot go on with it; '' if it can, even with a mask of zeros and infinities."""
+    why = unusable(tensor)
+    if why:
+        return why
     finite = tensor.isfinite()
-    return bool(finite.all() or (finite.any() and not tensor[finite].any()))
+    fits = finite.all() or (finite.any() and not tensor[finite].any())
+    return '' if fits else 'not finite'
