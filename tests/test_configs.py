@@ -108,7 +108,19 @@ def test_trains_a_step_and_predicts(path, request, classifier, tmp_path):
     assert any(metric in name for name in logged for metric in ('mAP', 'mIoU', 'top1'))
 
 
+PALETTE = (
+    (230, 60, 60),
+    (250, 150, 30),
+    (60, 180, 75),
+    (65, 110, 230),
+    (240, 220, 50),
+    (170, 70, 220),
+)
 CONTEXT_PALETTE = [(230, 60, 60), (65, 110, 230), (250, 150, 30), (60, 180, 200)]
+
+
+def test_names_and_colours_match():
+    assert len(PALETTE) == len(classes.CLASSES) == len(set(PALETTE))
 
 
 @pytest.mark.parametrize('path', SHAPES_DATA, ids=lambda path: path.stem)
@@ -118,7 +130,7 @@ def test_shapes_classes_are_the_generators(path):
     segments = cfg.dataset_type == 'BaseSegDataset'
     assert tuple(cfg.metainfo.classes) == (('background', *names) if segments else names)
     if cfg.dataset_type != 'CustomDataset':  # a classifier colours nothing
-        palette = CONTEXT_PALETTE if 'context' in path.stem else classes.PALETTE
+        palette = CONTEXT_PALETTE if 'context' in path.stem else PALETTE
         expected = [(90, 90, 90), *palette] if segments else list(palette)
         assert [tuple(colour) for colour in cfg.metainfo.palette] == expected
         assert len(set(expected)) == len(cfg.metainfo.classes)

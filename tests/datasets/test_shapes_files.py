@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from weightformer_mm.datasets import ShapesConfig
 from weightformer_mm.datasets import make_shapes as make
-from weightformer_mm.datasets.shapes.classes import CLASSES, PALETTE
+from weightformer_mm.datasets.shapes.classes import CLASSES
 from weightformer_mm.datasets.shapes.scene import render_sample
 
 CONFIG = ShapesConfig(train=6, val=3, size=96, seed=11)
@@ -37,10 +37,6 @@ def coco(folder, split):
 
 def read_labels(folder, split, name):
     return cv2.imread(str(folder / 'annotations' / split / name), cv2.IMREAD_UNCHANGED)
-
-
-def test_names_and_colours_match():
-    assert len(PALETTE) == len(CLASSES) == len(set(PALETTE))
 
 
 def test_layout_of_the_folder(folder):

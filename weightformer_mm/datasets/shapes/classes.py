@@ -1,16 +1,8 @@
-"""Names, colours and label values of the Shapes classes."""
+"""Names and label values of the Shapes classes."""
 
 from __future__ import annotations
 
 CLASSES = ('disk', 'ring', 'triangle', 'square', 'star', 'cross')
-PALETTE = (
-    (230, 60, 60),
-    (250, 150, 30),
-    (60, 180, 75),
-    (65, 110, 230),
-    (240, 220, 50),
-    (170, 70, 220),
-)
 
 # ContextShapes: an object's class combines its shape and the colour of a cue elsewhere in the picture.
 CONTEXT_KINDS = ('disk', 'cross')
