@@ -168,9 +168,5 @@ def _layers(backbones: list[nn.Module]) -> dict[nn.Parameter, tuple[int, int]]:
 
 def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
     """Name without wrappers, parameter, and owning module; a shared parameter once, under its first name."""
-    seen: set[nn.Parameter] = set()
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(prefix, recurse=False):
-            if parameter not in seen:
-                seen.add(parameter)
-                yield plain_name(name), parameter, module
+    for name, parameter in model.named_parameters():
+        yield plain_name(name), parameter, model.get_submodule(name.rpartition('.')[0])
