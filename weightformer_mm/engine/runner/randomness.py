@@ -30,11 +30,6 @@ class Position(int):
 
     place: tuple[int, ...]
 
-    def __new__(cls, index: int, place: tuple[int, ...] = ()) -> Position:
-        position = super().__new__(cls, index)
-        position.place = place
-        return position
-
 
 class _Around:
     """Behaves like the object inside in everything that a subclass does not define."""
@@ -63,8 +58,9 @@ class PositionSampler(_Around, Sampler):
         # mmengine's samplers deal out one sequence to the processes in turn
         rank, world_size = (getattr(self.inside, n, d) for n, d in (('rank', 0), ('world_size', 1)))
         for number, index in enumerate(self.inside, self.start):
-            place = (_SAMPLES, self.seed or 0, self.epoch, number * world_size + rank)
-            yield Position(index, place)
+            position = Position(index)
+            position.place = (_SAMPLES, self.seed or 0, self.epoch, number * world_size + rank)
+            yield position
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
