@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from weightformer_mm.engine.work_folder import Resumable, held
+from weightformer_mm.engine.work_folder import Resumable, check_resumable, held
 from weightformer_mm.errors import UserError
 
 
@@ -129,6 +129,24 @@ def test_names_and_place_as_the_hook_has_them(tmp_path):
     write(elsewhere, 3, note=False).rename(elsewhere / 'net-003-run.pth')
     found = Resumable.newest(tmp_path, 'net-{:03d}-run.pth', elsewhere)
     assert found.path == elsewhere / 'net-003-run.pth'
+
+
+def test_resuming_needs_the_state_of_a_run():
+    run = {'meta': {'epoch': 1, 'iter': 2}, 'message_hub': {}, 'optimizer': {}}
+    check_resumable(run, 'a.pth')
+    for key in run:
+        with pytest.raises(UserError, match=f'{key} missing.*load_from=a.pth'):
+            check_resumable({k: v for k, v in run.items() if k != key}, 'a.pth')
+    with pytest.raises(UserError, match='iter missing'):
+        check_resumable({**run, 'meta': {'epoch': 1}}, 'a.pth')
+
+
+@pytest.mark.parametrize('key', ['epoch', 'iter', 'seed'])
+@pytest.mark.parametrize('value', [-1, 1.5, 'x', True, 2**40])
+def test_progress_is_a_number(key, value):
+    run = {'meta': {'epoch': 1, 'iter': 2, key: value}, 'message_hub': {}, 'optimizer': {}}
+    with pytest.raises(UserError, match=f'meta.{key} is'):
+        check_resumable(run, 'a.pth')
 
 
 @contextmanager

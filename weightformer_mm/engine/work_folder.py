@@ -10,13 +10,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TextIO
 
 from torch import Tensor
 
 from ..checkpoints.match import unusable
-from ..checkpoints.resumable import check_resumable
 from ..checkpoints.sources import load_weights
 from ..config.options import nodes
 from ..errors import UserError
@@ -122,6 +122,28 @@ class Resumable:
         raise UserError(
             f'--resume: no checkpoint of {work_dir} can be continued from: {"; ".join(failures)}'
         )
+
+
+def check_resumable(checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
+    """Raise UserError unless the checkpoint holds the state of a run, not only weights."""
+    meta: Any = checkpoint.get('meta')
+    parts = ('meta', 'message_hub', 'optimizer')
+    missing = [key for key in parts if not isinstance(checkpoint.get(key), dict)]
+    missing += [key for key in ('epoch', 'iter') if isinstance(meta, dict) and key not in meta]
+    if missing:
+        raise UserError(
+            f'--resume {path}: it holds weights but not the state of a run ({", ".join(missing)} missing); '
+            f'to start from these weights: --cfg-options load_from={path}'
+        )
+    for key in ('epoch', 'iter', 'seed'):
+        value: Any = meta.get(key)
+        if (key != 'seed' or value is not None) and not (is_count(value) and value < 2**32):
+            raise UserError(f'--resume {path} is damaged: meta.{key} is {str(value)[:40]!r}')
+
+
+def is_count(value: Any) -> bool:
+    """Whether ``value`` is an integer >= 0."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
 
 
 def checkpoint_pattern(template: str, before: str = '') -> re.Pattern[str]:

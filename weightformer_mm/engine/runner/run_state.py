@@ -18,10 +18,10 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import Tensor, nn
 
 from ...checkpoints.match import compare, get_state_dict, unusable, unwrapped
-from ...checkpoints.resumable import check_resumable, is_count
 from ...errors import UserError
 from ..hooks.training import from_plain, to_plain
 from ..optimizers.layer_decay import plain_name
+from ..work_folder import check_resumable, is_count
 
 _MANY = 8  # among this many parameters, none should have state that no other has
 _MISSING = object()
