@@ -58,35 +58,41 @@ def _split(x: Tensor, block_w: int, block_c: int) -> tuple[int, int]:
     return rows, batch * columns * cdiv(height, rows)
 
 
-def _tiles(x: Tensor) -> tuple[int, int, int, dict[str, int]]:
-    """For the convolution alone: rows of a strip, tiles, programs, and the blocks of a program."""
-    block_c = min(BLOCK_C, next_power_of_two(x.shape[3]))
-    block_w = TILE // block_c
+def _tiles(x: Tensor, norm: bool = False) -> tuple[int, int, int, dict[str, int]]:
+    """Rows of a strip, tiles, programs, and the blocks of a program; with ``norm`` it has all channels."""
+    channels = next_power_of_two(x.shape[3])
+    block_c = channels if norm else min(BLOCK_C, channels)
+    block_w = max(NORM_COLUMNS, NORM_TILE // block_c) if norm else TILE // block_c
     rows, tiles = _split(x, block_w, block_c)
-    blocks = {'BLOCK_W': block_w, 'BLOCK_C': block_c, 'num_warps': WARPS}
+    warps = WARPS * block_w * block_c // TILE
+    blocks = {'BLOCK_W': block_w, 'BLOCK_C': block_c, 'num_warps': warps}
     return rows, tiles, tiles * cdiv(x.shape[3], block_c), blocks
 
 
-def _image_stride(kernel: Tensor) -> int:
-    return kernel[0].numel() if kernel.shape[0] > 1 else 0
-
-
 def _launch_conv(
-    x: Tensor, kernel: Tensor, bias: Tensor | None, residual: bool, flip: bool
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    residual: bool,
+    flip: bool = False,
+    norm: tuple[object, ...] = (),
 ) -> Tensor:
+    """Write ``out`` and return it; ``norm``: what the LayerNorm writes and reads, if there is one."""
     from . import kernels
 
-    x, kernel, out = x.contiguous(), kernel.contiguous(), _like(x)
+    x, kernel = x.contiguous(), kernel.contiguous()
     bias = None if bias is None else bias.contiguous()
-    rows, _, programs, blocks = _tiles(x)
+    image_stride = kernel[0].numel() if kernel.shape[0] > 1 else 0
+    rows, _, programs, blocks = _tiles(x, norm=bool(norm))
     launch(
         kernels.conv3x3_kernel,
         (programs,),
-        *(x, kernel, bias, out, *x.shape[1:], rows, _image_stride(kernel), *[None] * 6),
+        *(x, kernel, bias, out, *x.shape[1:], rows, image_stride, *(norm or [None] * 6)),
         HAS_BIAS=bias is not None,
         FLIP=flip,
         RESIDUAL=residual,
-        NORM=False,
+        NORM=bool(norm),
         **blocks,
     )
     return out
@@ -95,7 +101,7 @@ def _launch_conv(
 @operator('depthwise_conv_input_grad(Tensor grad, Tensor kernel, bool residual) -> Tensor', _like)
 def input_grad(grad: Tensor, kernel: Tensor, residual: bool) -> Tensor:
     """The convolution of the gradient with each kernel rotated by 180 degrees."""
-    return _launch_conv(grad, kernel, None, residual, flip=True)
+    return _launch_conv(grad, kernel, None, _like(grad), residual, flip=True)
 
 
 def _fake_kernel_grad(x, grad, images, size):
@@ -144,7 +150,7 @@ def _conv_gradient(needed, arguments, kept, grad):
     reference.depthwise_conv,
 )
 def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> Tensor:
-    return _launch_conv(x, kernel, bias, residual, flip=False)
+    return _launch_conv(x, kernel, bias, _like(x), residual)
 
 
 def _fake_norm_grad(grad_normed, grad_out, out, mean, rstd, weight):
@@ -213,26 +219,9 @@ def conv_norm(
     x, kernel, bias, norm_weight, norm_bias, eps, residual
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The convolution, its LayerNorm, and each position's mean and ``1 / sqrt(variance + eps)``, float32."""
-    from . import kernels
-
-    x, kernel, bias = x.contiguous(), kernel.contiguous(), bias.contiguous()
     out, normed, mean, rstd = _conv_norm_outputs(x)
-    block_c = next_power_of_two(x.shape[3])
-    block_w = max(NORM_COLUMNS, NORM_TILE // block_c)
-    rows, tiles = _split(x, block_w, block_c)
-    launch(
-        kernels.conv3x3_kernel,
-        (tiles,),
-        *(x, kernel, bias, out, *x.shape[1:], rows, _image_stride(kernel)),
-        *(normed, mean, rstd, norm_weight.contiguous(), norm_bias.contiguous(), eps),
-        HAS_BIAS=True,
-        FLIP=False,
-        RESIDUAL=residual,
-        NORM=True,
-        BLOCK_W=block_w,
-        BLOCK_C=block_c,
-        num_warps=WARPS * block_w * block_c // TILE,
-    )
+    norm = (normed, mean, rstd, norm_weight.contiguous(), norm_bias.contiguous(), eps)
+    _launch_conv(x, kernel, bias, out, residual, norm=norm)
     return out, normed, mean, rstd
 
 
