@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from mmengine.hooks import Hook
 from ..checkpoints.match import check_matches
 from ..checkpoints.schemes import use_safe_loading
 from ..checkpoints.sources import load_weights
-from ..config.read import as_list, innermost_datasets, load_config, require, type_name
+from ..config.read import as_list, load_config, require, type_name
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data, refuse_data
 from ..engine.runner.launch import use_launcher
@@ -81,11 +80,11 @@ def evaluate(
             out_dir = make_folder(out, '--out')
             stage = stack.enter_context(staged(out_dir))
             if _write_predictions(cfg, stage):
-                hooks.append(WriteLabelsHook(stage, _image_root(cfg), out_dir))
+                hooks.append(WriteLabelsHook(stage, out_dir))
         if show_dir is not None:
             use_visualizer(cfg)
             pictures = make_folder(show_dir, '--show-dir')
-            hooks.append(DrawPredictionsHook(pictures, _image_root(cfg), score_thr))
+            hooks.append(DrawPredictionsHook(pictures, score_thr))
         runner = build_runner(cfg, trains=False)
         check_classes(cfg, runner.model, ('test',))
         check_matches(runner.model, weights, checkpoint)
@@ -140,16 +139,3 @@ def _write_predictions(cfg: Config, folder: Path) -> bool:
         kept.append({'type': DumpClasses.__name__, 'path': str(folder / 'classes.json')})
     cfg.test_evaluator = kept
     return has_labels
-
-
-def _image_root(cfg: Config) -> Path | None:
-    """Absolute path of the folder that contains all test images; None if it is unknown."""
-    roots = []
-    for _, dataset in innermost_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'):
-        prefix = dataset.get('data_prefix') or {}
-        if isinstance(prefix, str):
-            prefix = {'img_path': prefix}
-        folder = prefix.get('img') or prefix.get('img_path') or ''
-        root = os.path.abspath(Path(dataset.get('data_root') or '', folder))
-        roots += [root] if os.path.isdir(root) else []
-    return Path(os.path.commonpath(roots)) if roots else None

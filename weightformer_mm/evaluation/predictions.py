@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import METRICS
 from PIL import Image
 
+from ..datasets.guards.images import inner_datasets
 from ..utils.writing import make_below, name_outputs, refuse_links, refuse_replacing
 
 
@@ -53,13 +54,11 @@ class OutputHook(Hook):
 
     Args:
         out_dir: folder of the files.
-        root: absolute path of the image folder; if it is None, or an image lies elsewhere, the folder that
-            all images have in common.
         final: where the files are moved to afterwards, if not ``out_dir``.
     """
 
-    def __init__(self, out_dir: Path, root: Path | None, final: Path | None = None) -> None:
-        self.out_dir, self.root, self.final = out_dir, root, final or out_dir
+    def __init__(self, out_dir: Path, final: Path | None = None) -> None:
+        self.out_dir, self.final = out_dir, final or out_dir
         self.names: dict[Path, Path] = {}
 
     def before_test(self, runner: Any) -> None:
@@ -74,8 +73,8 @@ class OutputHook(Hook):
         images = {os.path.abspath(info['img_path']) for info in infos if info.get('img_path')}
         if not images:
             return
-        roots = [self.root] if self.root else []
-        root = os.path.commonpath([*roots, *map(os.path.dirname, images)])
+        # an image may lie elsewhere
+        root = os.path.commonpath([*_image_folders(dataset), *map(os.path.dirname, images)])
         self.names = name_outputs(images, root, self.rename)
         files = (value for info in infos for key, value in info.items() if key.endswith('_path'))
         targets = [self.final / name for name in self.names.values()]
@@ -89,6 +88,14 @@ class OutputHook(Hook):
             path = Path(os.path.abspath(sample.img_path))
             name = self.names.get(path) or self.rename(Path(path.name))
             self.write(runner, sample, make_below(self.out_dir, name))
+
+
+def _image_folders(dataset: Any) -> list[str]:
+    """Absolute paths of the image folders of a built data set, as far as they are on this file system."""
+    parts = [part for part in inner_datasets(dataset) if hasattr(part, 'data_prefix')]
+    folders = [p.data_prefix.get('img') or p.data_prefix.get('img_path') for p in parts]
+    places = [os.path.abspath(f or p.data_root or '') for f, p in zip(folders, parts)]
+    return [place for place in places if os.path.isdir(place)]
 
 
 class WriteLabelsHook(OutputHook):

@@ -88,14 +88,14 @@ class DrawPredictionsHook(OutputHook):
     mmdet's own hook overwrites pictures of the same name; mmseg's hook writes to the log folder.
 
     Args:
-        out_dir, root: as in `OutputHook`.
+        out_dir: as in `OutputHook`.
         score_thr: detections below it are not drawn.
     """
 
     rename = staticmethod(picture_name)
 
-    def __init__(self, out_dir: Path, root: Path | None = None, score_thr: float = 0.3) -> None:
-        super().__init__(out_dir, root)
+    def __init__(self, out_dir: Path, score_thr: float = 0.3) -> None:
+        super().__init__(out_dir)
         self.score_thr = score_thr
 
     def write(self, runner: Any, sample: Any, path: Path) -> None:
