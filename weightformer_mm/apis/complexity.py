@@ -19,6 +19,7 @@ from rich.progress import track
 from torch import nn
 
 from ..analysis.complexity import Complexity, measure, render
+from ..config.options import nodes
 from ..config.read import as_list, load_config, require, type_name
 from ..errors import UserError
 from ..utils.translate import explain
@@ -102,21 +103,16 @@ def complexity_of_config(
 
 def for_counting(node: Any) -> Any:
     """A copy of a config that needs neither pretrained weights nor other processes; the cost is the same."""
-    if isinstance(node, (list, tuple)):
-        return type(node)(for_counting(item) for item in node)
-    if not isinstance(node, dict):
-        return copy.deepcopy(node)
-    kept = {}
-    for key, value in node.items():
-        if key == 'init_cfg' and any('checkpoint' in entry for entry in as_list(value)):
-            kept[key] = None
-        elif key == 'type' and value == 'MMSyncBN':
-            kept[key] = 'SyncBN'  # mmcv's cannot be built without a process group
-        elif key == 'pretrained':
-            kept[key] = False if isinstance(value, bool) else None
-        else:
-            kept[key] = for_counting(value)
-    return kept
+    node = copy.deepcopy(node)
+    for _, part in nodes(node, ''):
+        if isinstance(part, dict):
+            if any('checkpoint' in entry for entry in as_list(part.get('init_cfg'))):
+                part['init_cfg'] = None
+            if part.get('type') == 'MMSyncBN':
+                part['type'] = 'SyncBN'  # mmcv's cannot be built without a process group
+            if 'pretrained' in part:
+                part['pretrained'] = False if isinstance(part['pretrained'], bool) else None
+    return node
 
 
 def _measure(model: nn.Module, shape: tuple[int, int], in_channels: int) -> Complexity:
