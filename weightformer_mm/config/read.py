@@ -58,7 +58,12 @@ def load_config(
 
 
 def _read(path: str | os.PathLike) -> Config:
-    path = Path(installed_config(path) if '::' in str(path) else path).expanduser()
+    if '::' in str(path):
+        try:
+            path = Config._get_cfg_path(path, '')[0]
+        except (AssertionError, ImportError, OSError, ValueError) as error:
+            raise UserError(f'config not found: {path}: {error}') from error
+    path = Path(path).expanduser()
     if not path.suffix:
         path = find_recipe(str(path)) or path
     if not path.is_file():
@@ -82,14 +87,6 @@ def _read(path: str | os.PathLike) -> Config:
 def find_recipe(name: Any, suffix: str = '.py') -> Path | None:
     """The recipe of that name, or the weights that ship with it (``.safetensors``); None without any."""
     return next((path for path in RECIPES.glob(f'*/*{suffix}') if path.stem == name), None)
-
-
-def installed_config(name: str) -> str:
-    """Path of ``PACKAGE::FILE``; UserError if the package or the file is not there."""
-    try:
-        return Config._get_cfg_path(name, '')[0]
-    except (AssertionError, ImportError, OSError, ValueError) as error:
-        raise UserError(f'config not found: {name}: {error}') from error
 
 
 def _get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
