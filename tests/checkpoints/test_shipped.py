@@ -20,12 +20,13 @@ FILES = sorted(RECIPES.glob(f'*/*{WEIGHTS}'))
 DETECTOR = 'mask-rcnn_pyramid-weightformer-micro_fpn_shapes'
 SEGMENTOR = 'upernet_pyramid-weightformer-micro_shapes'
 STREETS = 'upernet_pyramid-weightformer-micro_1xb8-50e_camvid-240x320'
+NUCLEI = 'mask-rcnn_pyramid-weightformer-micro_fpn_1xb4-24e_nuclei-256x256'
 MOST_BYTES = 8_000_000
 PICTURES = ROOT / 'projects/demo/pictures'
 
 
 def test_there_are_those_of_the_demo_and_of_real_pictures():
-    assert {path.stem for path in FILES} == {DETECTOR, SEGMENTOR, STREETS}
+    assert {path.stem for path in FILES} == {DETECTOR, SEGMENTOR, STREETS, NUCLEI}
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)

@@ -21,7 +21,7 @@ def write_contact_sheet(
     columns: int,
     side: int,
 ) -> None:
-    """Write a sheet; each picture is scaled to fit a square.
+    """Write a sheet; each picture is scaled to fit a square, and a row is as high as its pictures.
 
     Args:
         groups: the pictures to put side by side, the same number in each group; ``(H, W, 3)`` uint8, RGB.
@@ -30,17 +30,24 @@ def write_contact_sheet(
         columns: number of groups in a row.
         side: side of the square, in pixels.
     """
-    columns = min(columns, len(groups))
-    rows = -(-len(groups) // columns)
-    width, height = len(groups[0]) * (side + 2) + _GAP, side + _CAPTION + _GAP
-    sheet = Image.new('RGB', (columns * width, rows * height), 'white')
+    fitted = [
+        [ImageOps.contain(Image.fromarray(picture), (side, side)) for picture in pictures]
+        for pictures in groups
+    ]
+    rows = [range(first, len(groups))[:columns] for first in range(0, len(groups), columns)]
+    heights = [max(picture.height for i in row for picture in fitted[i]) for row in rows]
+    width = len(groups[0]) * (side + 2) + _GAP
+    size = len(rows[0]) * width, sum(heights) + len(rows) * (_CAPTION + _GAP)
+    sheet = Image.new('RGB', size, 'white')
     pen = ImageDraw.Draw(sheet)
-    for index, (pictures, caption) in enumerate(zip(groups, captions)):
-        x, y = index % columns * width, index // columns * height
-        text = caption.encode('ascii', 'replace').decode()  # the font may lack other letters
-        pen.text((x, y + side + 2), text[-(width // _LETTER) :], 'black')
-        for picture in pictures:
-            sheet.paste(ImageOps.contain(Image.fromarray(picture), (side, side)), (x, y))
-            x += side + 2
+    y = 0
+    for row, height in zip(rows, heights):
+        for column, index in enumerate(row):
+            # the font may lack other letters
+            text = captions[index].encode('ascii', 'replace').decode()
+            pen.text((column * width, y + height + 2), text[-(width // _LETTER) :], 'black')
+            for place, picture in enumerate(fitted[index]):
+                sheet.paste(picture, (column * width + place * (side + 2), y))
+        y += height + _CAPTION + _GAP
     with written_whole(out) as partial:
         sheet.save(partial, quality=95)

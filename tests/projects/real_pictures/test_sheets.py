@@ -29,9 +29,9 @@ def test_a_row_for_each_image(tmp_path, data):
         networks[name] = cfg, checkpoint
     write_sheet(networks, tmp_path / 'sheet.png', number=2)
     sheet = cv2.imread(str(tmp_path / 'sheet.png'))
-    # two rows of four squares of 320 pixels
+    # two rows of four pictures of 240x320 pixels, each with a caption
     height, width = sheet.shape[0] // 2, 322
-    assert width * 4 < sheet.shape[1] < width * 5 and 320 < height < 360
+    assert width * 4 < sheet.shape[1] < width * 5 and 240 < height < 280
     middles = sheet[[height // 3, height // 3 + height]][
         :, [width // 2 + i * width for i in range(4)]
     ]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torchvision.ops import box_iou
 
 from projects.model_zoo.metafile import metafile_path, read
 from projects.model_zoo.recipes import FAMILIES
@@ -40,6 +42,50 @@ def test_classes_are_those_that_were_stored():
     for name, shares in stored.items():
         assert sum(share > 0.01 for share in shares) > 2  # one class alone would prove little
         assert np.abs(np.subtract(found[name], shares)).max() < 0.005
+
+
+def found_nuclei() -> dict[str, list[list[float]]]:
+    """Box, score and area of the mask of each detection with a score of more than a half."""
+    paths = sorted(PICTURES.glob('*.png'))
+    found = {}
+    for path, sample in zip(paths, inference(init_model(NAMES['nuclei'], device='cpu'), paths)):
+        nuclei = sample.pred_instances[sample.pred_instances.scores > 0.5]
+        areas = nuclei.masks.sum((1, 2)).float()
+        rows = torch.cat([nuclei.bboxes, nuclei.scores[:, None], areas[:, None]], 1)
+        found[path.stem] = [[round(value, 3) for value in row] for row in rows.tolist()]
+    return found
+
+
+@pytest.fixture(scope='module')
+def nuclei() -> dict[str, torch.Tensor]:
+    return {name: torch.tensor(rows) for name, rows in found_nuclei().items()}
+
+
+def test_nuclei_are_those_that_were_stored(nuclei):
+    stored = json.loads(STORED.read_text())['nuclei']
+    assert nuclei.keys() == stored.keys() and len(stored) == 4
+    for name, rows in stored.items():
+        for one, other in ((torch.tensor(rows), nuclei[name]), (nuclei[name], torch.tensor(rows))):
+            sure = one[one[:, 4] > 0.55]  # those near a half may be on one side only
+            overlaps, nearest = box_iou(sure[:, :4], other[:, :4]).max(1)
+            assert len(sure) > 5 and overlaps.min() > 0.95
+            matched = other[nearest]
+            assert (sure[:, 4] - matched[:, 4]).abs().max() < 0.01
+            assert ((sure[:, 5] - matched[:, 5]).abs() < 2 + 0.05 * sure[:, 5]).all()
+
+
+def test_most_annotated_nuclei_are_found(nuclei):
+    truth = json.loads((PICTURES.parent / 'val.json').read_text())
+    overlaps = []
+    for image in truth['images']:
+        boxes = [a['bbox'] for a in truth['annotations'] if a['image_id'] == image['id']]
+        x, y, width, height = torch.tensor(boxes).T
+        boxes = torch.stack([x, y, x + width, y + height], 1)
+        found = nuclei[Path(image['file_name']).stem]
+        overlaps.append(box_iou(boxes, found[:, :4]).amax(1))
+    overlaps = torch.cat(overlaps)
+    assert len(overlaps) > 100
+    assert (overlaps > 0.5).float().mean() > 0.7
 
 
 @pytest.mark.parametrize('data', METRICS)
