@@ -227,8 +227,8 @@ def test_class_weights_are_those_of_the_shares():
     for run, offset in ((Run('camvid'), 1.1), (Run('camvid', change='enets-class-weights'), 1.02)):
         for head in ('decode_head', 'auxiliary_head'):
             weights = config_of(run).model[head].loss_decode.class_weight
-            # rounded to two digits; those of the recipe give back shares that are as exact
-            np.testing.assert_allclose(weights, 1 / np.log(offset + shares), rtol=0.01)
+            # two digits of 2.8 are exact to 0.2 %; ENet's are computed from such, and rounded again
+            np.testing.assert_allclose(weights, 1 / np.log(offset + shares), rtol=0.004)
 
 
 def test_pasted_nuclei_have_boxes_and_masks(pictures):

@@ -17,9 +17,8 @@ from projects.real_pictures.plan import CONFIGS, METRICS, ROOT, Run, score
 from weightformer_mm.apis import inference, init_model
 
 PICTURES = ROOT / 'tests/data/nuclei/val'
-STORED = (
-    ROOT / 'tests/data/nuclei/seen.json'
-)  # what the functions below gave, by the name of the set
+# what the functions below gave, by the name of the set
+STORED = ROOT / 'tests/data/nuclei/seen.json'
 NAMES = {data: Path(CONFIGS['micro'][data]).stem for data in METRICS}
 
 
