@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import functools
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +18,65 @@ from ..ops._shared.compat import is_compiling
 from ..ops._shared.dispatch import is_traced, is_transformed
 from .arch import resolve_out_indices
 from .fixed_size import fixed_size
+
+Sizes = Sequence[tuple[int, int]]
+Forward = Callable[..., tuple[Tensor, ...]]
+_SIZES = 'image_sizes'  # attribute of a batch
+
+
+def set_image_sizes(images: Tensor, sizes: Sizes) -> None:
+    """Note the size of each image within a padded batch, for `at_own_sizes`.
+
+    Args:
+        images: ``(B, C, H, W)``; the padding is on the right and at the bottom.
+        sizes: ``(height, width)`` of each image, in pixels.
+    """
+    setattr(images, _SIZES, [(int(height), int(width)) for height, width in sizes])
+
+
+def get_image_sizes(images: Tensor) -> Sizes | None:
+    """What `set_image_sizes` noted; None: the images are as large as the batch."""
+    return getattr(images, _SIZES, None)
+
+
+def at_own_sizes(forward: Forward) -> Forward:
+    """Run a network on each image of a padded batch at its own size; images of equal size run together.
+
+    The maps of each image are those of the image alone, and zero outside. A module whose ``forward`` is decorated
+    has ``output_sizes(size)``: the size of each output for an image of a size.
+    """
+
+    @functools.wraps(forward)
+    def run(self: Any, image: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
+        if sizes is None:
+            sizes = get_image_sizes(image)
+        groups = {} if sizes is None else _group(sizes, image.shape)
+        if list(groups) in ([], [tuple(image.shape[-2:])]):
+            return forward(self, image)
+        whole: list[Tensor] = []
+        for (height, width), indices in groups.items():
+            parts = forward(self, image[indices, :, :height, :width])
+            for index, part in enumerate(parts):
+                if index == len(whole):
+                    size = self.output_sizes(image.shape[-2:])[index]
+                    whole.append(part.new_zeros(len(image), part.shape[1], *size))
+                whole[index][indices, :, : part.shape[2], : part.shape[3]] = part
+        for maps, valid in zip(whole, zip(*map(self.output_sizes, sizes))):
+            set_image_sizes(maps, valid)
+        return tuple(whole)
+
+    return run
+
+
+def _group(sizes: Sizes, shape: Sequence[int]) -> dict[tuple[int, int], list[int]]:
+    """The images of each size, by their index in a batch of a shape."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, (height, width) in enumerate(sizes):
+        groups.setdefault((height, width), []).append(index)
+    largest = tuple(map(max, zip(*groups)))
+    if len(sizes) != shape[0] or any(map(operator.gt, largest, shape[-2:])):
+        raise ValueError(f'{len(sizes)} images of up to {largest} pixels do not fit {tuple(shape)}')
+    return groups
 
 
 class DynamicBackbone(BaseModule):
@@ -89,6 +150,11 @@ class DynamicBackbone(BaseModule):
         """Stride of each output, in pixels of the input."""
         return tuple(self.unit_strides[index] for index in self.out_indices)
 
+    def output_sizes(self, size: Sequence[int]) -> list[tuple[int, int]]:
+        """Height and width of each output for an image of a height and width."""
+        height, width = size
+        return [(-(-height // stride), -(-width // stride)) for stride in self.out_strides]
+
     def checked(self, image: Tensor) -> Tensor:
         """The image, fixed to its size if it is exported; a ValueError if it is smaller than a patch."""
         height, width = image.shape[-2:]
@@ -119,16 +185,19 @@ class DynamicBackbone(BaseModule):
         # memory as if it were NCHW: wrong features, no error.
         return output.contiguous()
 
-    def intermediates(self, image: Tensor, indices: int | Sequence[int]) -> tuple[Tensor, ...]:
+    def intermediates(
+        self, image: Tensor, indices: int | Sequence[int], sizes: Sizes | None = None
+    ) -> tuple[Tensor, ...]:
         """Like `forward`, but the maps after the given units, without norms; later units do not run.
 
         Args:
             indices: built units, counted from 0 or, if negative, from the end; in increasing order.
+            sizes: as in `forward`.
         """
         network = copy.copy(self)  # shares the modules
         network.__dict__['_modules'] = dict(self._modules)
         network.keep_units(resolve_out_indices(indices, len(self.units), 'units'))
-        return network.forward(image)
+        return network.forward(image, sizes)
 
     def keep_units(self, indices: Sequence[int]) -> None:
         """Make the maps after these units the outputs, without norms, and drop the units after the last."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..layers import BlockOptions
 from ..layers.primitives import Conv2d, LayerNorm
 from .arch import resolve_arch, resolve_out_indices
-from .base import DynamicBackbone
+from .base import DynamicBackbone, at_own_sizes
 
 
 class ConvStem(nn.Module):
@@ -136,8 +136,15 @@ class PyramidWeightFormer(DynamicBackbone):
         )
         self.finish()
 
+    @at_own_sizes
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """``(B, in_channels, H, W) -> (B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output."""
+        """``(B, in_channels, H, W) -> (B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output.
+
+        Args:
+            sizes: ``(height, width)`` of each image in a batch that is padded on the right and at the bottom;
+                by default what `set_image_sizes` noted. Each image is then computed at its own size, as if
+                it were alone, and the maps are zero beyond it.
+        """
         outputs = []
         x = self.checked(image)
         for index, stage in enumerate(self.stages):

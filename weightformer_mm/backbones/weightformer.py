@@ -11,7 +11,7 @@ from ..layers.fused import embed_patches
 from ..layers.primitives import LayerNorm
 from ..ops._shared.dispatch import is_traced
 from .arch import resolve_arch, resolve_out_indices
-from .base import DynamicBackbone
+from .base import DynamicBackbone, at_own_sizes
 
 
 class PatchEmbed(nn.Module):
@@ -101,8 +101,15 @@ class WeightFormer(DynamicBackbone):
         self.blocks = nn.ModuleList(options.build(self.unit_channels, self.num_blocks))
         self.finish()
 
+    @at_own_sizes
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """``(B, in_channels, H, W) -> (B, C, ceil(H/patch_size), ceil(W/patch_size))`` per output."""
+        """``(B, in_channels, H, W) -> (B, C, ceil(H/patch_size), ceil(W/patch_size))`` per output.
+
+        Args:
+            sizes: ``(height, width)`` of each image in a batch that is padded on the right and at the bottom;
+                by default what `set_image_sizes` noted. Each image is then computed at its own size, as if
+                it were alone, and the maps are zero beyond it.
+        """
         outputs = []
         x = self.init_norm(self.patch_embed(self.checked(image)))
         for index, block in enumerate(self.blocks):

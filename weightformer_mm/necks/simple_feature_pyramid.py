@@ -8,6 +8,8 @@ from mmengine.registry import MODELS
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from ..backbones.base import at_own_sizes
+
 # LayerNorm over the channels of (B, C, H, W), for heads: norm_cfg=dict(type='LN2d'). mmpretrain and mmdet's
 # ViTDet use the same name, each in its own registry; mmcv's 'LN' is for channels-last maps.
 MODELS.register_module('LN2d', module=LayerNorm2d)
@@ -71,8 +73,20 @@ class SimpleFeaturePyramid(BaseModule):
             raise ValueError(
                 f"SimpleFeaturePyramid takes one map, got {len(inputs)}; set the backbone's out_indices to -1"
             )
+        return self._scaled(inputs[0])
+
+    @at_own_sizes
+    def _scaled(self, x: Tensor) -> tuple[Tensor, ...]:
         # contiguous: LayerNorm2d returns a channels-last view, which mmcv's RoIAlign misreads
-        outputs = [scale(inputs[0]).contiguous() for scale in self.scales]
+        outputs = [scale(x).contiguous() for scale in self.scales]
         while len(outputs) < len(self.out_channels):
             outputs.append(F.max_pool2d(outputs[-1], kernel_size=1, stride=2))
         return tuple(outputs)
+
+    def output_sizes(self, size: Sequence[int]) -> list[tuple[int, int]]:
+        """Height and width of each output for a map of a height and width."""
+        height, width = size
+        sizes = [(scale * height, scale * width) for scale in (4, 2, 1)]
+        while len(sizes) < len(self.out_channels):
+            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+        return sizes
