@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from .version import __version__
 
 if find_spec('mmengine') is not None:
-    from . import backbones, engine, necks  # noqa: F401
+    from . import backbones, data_preprocessors, engine, necks  # noqa: F401
     from .config import read  # noqa: F401
 
 __all__ = ['__version__']

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints.pretrained import load_pretrained
-from ..layers import run_recomputed, set_backend
+from ..layers import run_in_strips, run_recomputed, set_backend
 from ..layers.primitives import LayerNorm
+from ..layers.strips import in_strips
 from ..ops._shared.compat import is_compiling
 from ..ops._shared.dispatch import is_traced, is_transformed
 from .arch import resolve_out_indices
 from .fixed_size import fixed_size
 
+MAX_TOKENS = 2**20  # those of stride 4 in an image of 4096x4096
 Sizes = Sequence[tuple[int, int]]
 Forward = Callable[..., tuple[Tensor, ...]]
 _SIZES = 'image_sizes'  # attribute of a batch
@@ -42,16 +44,18 @@ def get_image_sizes(images: Tensor) -> Sizes | None:
 def at_own_sizes(forward: Forward) -> Forward:
     """Run a network on each image of a padded batch at its own size; images of equal size run together.
 
-    The maps of each image are those of the image alone, and zero outside. A module whose ``forward`` is decorated
-    has ``output_sizes(size)``: the size of each output for an image of a size.
+    The maps of each image are those of the image alone, and zero outside. The module has
+    ``output_sizes(size)``: the size of each output for an image of a size.
     """
 
     @functools.wraps(forward)
     def run(self: Any, image: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
         if sizes is None:
             sizes = get_image_sizes(image)
-        groups = {} if sizes is None else _group(sizes, image.shape)
-        if list(groups) in ([], [tuple(image.shape[-2:])]):
+        if sizes is None:
+            return forward(self, image)
+        groups = _group(sizes, image.shape)
+        if list(groups) == [tuple(image.shape[-2:])]:
             return forward(self, image)
         whole: list[Tensor] = []
         for (height, width), indices in groups.items():
@@ -95,6 +99,8 @@ class DynamicBackbone(BaseModule):
         backend: ``'torch'``, ``'triton'``, or ``'auto'``: what ``WEIGHTFORMER_BACKEND`` says, else Triton on
             GPUs where it has been verified.
         init_cfg: mmengine's initialisation; without it, the published one applies.
+        max_tokens: at inference, maps of more tokens are computed in strips of about this many: the same
+            maps, within rounding, in less memory.
     """
 
     arch_settings: Mapping[str, Mapping[str, Any]]
@@ -113,8 +119,12 @@ class DynamicBackbone(BaseModule):
         memory_efficient: bool,
         backend: str,
         init_cfg: dict | list | None,
+        max_tokens: int,
     ):
         super().__init__(init_cfg)
+        if max_tokens < 1:
+            raise ValueError(f'expected max_tokens of at least 1, got {max_tokens}')
+        self.max_tokens = max_tokens
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
         self.memory_efficient = memory_efficient
@@ -166,8 +176,27 @@ class DynamicBackbone(BaseModule):
             )
         return fixed_size(image) if is_traced() else image
 
+    def is_in_strips(self, x: Tensor, stride: int = 1, axis: int = 1) -> bool:
+        """Whether the map that a stride makes of one with rows ``axis`` is computed in strips.
+
+        It is at inference, if it is large. A traced network keeps to its size, so it reads none here.
+        """
+        if self.training or torch.is_grad_enabled():
+            return False
+        if is_compiling() or is_traced() or is_transformed():
+            return False
+        return x.shape[axis] * x.shape[axis + 1] > self.max_tokens * stride**2
+
+    def run_downsample(self, downsample: nn.Module, x: Tensor, stride: int, axis: int) -> Tensor:
+        """Run what makes a smaller map ``(B, H, W, C)`` of an image or a map whose rows are ``axis``."""
+        if self.is_in_strips(x, stride, axis):
+            return in_strips(downsample, x, self.max_tokens, stride, axis)
+        return downsample(x)
+
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """Run a block; ``with_cp`` and ``memory_efficient`` say what it keeps for the backward pass."""
+        if self.is_in_strips(x):
+            return run_in_strips(block, x, self.max_tokens)
         # torch.func and forward-mode derivatives do not work with checkpoints
         if not torch.is_grad_enabled() or is_transformed():
             return block(x)
@@ -180,7 +209,10 @@ class DynamicBackbone(BaseModule):
 
     def output(self, index: int, x: Tensor) -> Tensor:
         """Normalise output ``index``; ``(B, H, W, C) -> (B, C, H, W)``."""
-        output = getattr(self, f'norm{index}')(x).permute(0, 3, 1, 2)
+        norm = getattr(self, f'norm{index}')
+        if self.is_in_strips(x):
+            return in_strips(lambda x: norm(x).permute(0, 3, 1, 2), x, self.max_tokens, out_axis=2)
+        output = norm(x).permute(0, 3, 1, 2)
         # A convolution passes a channels-last layout on to its output. mmcv's RoIAlign would then read the
         # memory as if it were NCHW: wrong features, no error.
         return output.contiguous()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..layers import BlockOptions
 from ..layers.primitives import Conv2d, LayerNorm
 from .arch import resolve_arch, resolve_out_indices
-from .base import DynamicBackbone, at_own_sizes
+from .base import MAX_TOKENS, DynamicBackbone, at_own_sizes
 
 
 class ConvStem(nn.Module):
@@ -73,7 +73,7 @@ class PyramidWeightFormer(DynamicBackbone):
         drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
             see `BlockOptions`.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages with their output norms.
-        with_cp, memory_efficient, backend, init_cfg: see `DynamicBackbone`.
+        with_cp, memory_efficient, backend, init_cfg, max_tokens: see `DynamicBackbone`.
 
     Attributes:
         out_channels: channels of each output.
@@ -110,8 +110,9 @@ class PyramidWeightFormer(DynamicBackbone):
         memory_efficient: bool = False,
         backend: str = 'auto',
         init_cfg: dict | list | None = None,
+        max_tokens: int = MAX_TOKENS,
     ):
-        super().__init__(frozen_stages, with_cp, memory_efficient, backend, init_cfg)
+        super().__init__(frozen_stages, with_cp, memory_efficient, backend, init_cfg, max_tokens)
         settings = resolve_arch(arch, self.arch_settings)
         widths, depths = tuple(settings['embed_dims']), tuple(settings['depths'])
         if len(widths) != len(depths):
@@ -148,7 +149,8 @@ class PyramidWeightFormer(DynamicBackbone):
         outputs = []
         x = self.checked(image)
         for index, stage in enumerate(self.stages):
-            x = stage.downsample(x)
+            stride, axis = (2, 1) if index else (4, 2)
+            x = self.run_downsample(stage.downsample, x, stride, axis)
             for block in stage.blocks:
                 x = self.run_block(block, x)
             x = stage(x)  # unchanged, for hooks

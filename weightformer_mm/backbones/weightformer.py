@@ -11,7 +11,7 @@ from ..layers.fused import embed_patches
 from ..layers.primitives import LayerNorm
 from ..ops._shared.dispatch import is_traced
 from .arch import resolve_arch, resolve_out_indices
-from .base import DynamicBackbone, at_own_sizes
+from .base import MAX_TOKENS, DynamicBackbone, at_own_sizes
 
 
 class PatchEmbed(nn.Module):
@@ -49,7 +49,7 @@ class WeightFormer(DynamicBackbone):
         drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
             see `BlockOptions`.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k blocks and output norms after them.
-        with_cp, memory_efficient, backend, init_cfg: see `DynamicBackbone`.
+        with_cp, memory_efficient, backend, init_cfg, max_tokens: see `DynamicBackbone`.
 
     Attributes:
         out_channels: channels of each output.
@@ -84,8 +84,9 @@ class WeightFormer(DynamicBackbone):
         memory_efficient: bool = False,
         backend: str = 'auto',
         init_cfg: dict | list | None = None,
+        max_tokens: int = MAX_TOKENS,
     ):
-        super().__init__(frozen_stages, with_cp, memory_efficient, backend, init_cfg)
+        super().__init__(frozen_stages, with_cp, memory_efficient, backend, init_cfg, max_tokens)
         settings = resolve_arch(arch, self.arch_settings)
         width, self.num_blocks = settings['embed_dims'], settings['depth']
         self.out_indices = resolve_out_indices(out_indices, self.num_blocks, 'blocks')
@@ -111,7 +112,8 @@ class WeightFormer(DynamicBackbone):
                 it were alone, and the maps are zero beyond it.
         """
         outputs = []
-        x = self.init_norm(self.patch_embed(self.checked(image)))
+        x = self.run_downsample(self.patch_embed, self.checked(image), self.least_size, axis=2)
+        x = self.init_norm(x)
         for index, block in enumerate(self.blocks):
             x = self.run_block(block, x)
             if index in self.out_indices:

@@ -9,7 +9,13 @@ from mmengine import registry
 from ..utils.patches import import_at_lookup
 
 _OPTIMIZERS = (registry.OPTIMIZERS, registry.OPTIM_WRAPPERS, registry.OPTIM_WRAPPER_CONSTRUCTORS)
-_RUNNER = (registry.DATA_SAMPLERS, registry.DATASETS, registry.FUNCTIONS, registry.STRATEGIES)
+_RUNNER = (
+    registry.DATA_SAMPLERS,
+    registry.DATASETS,
+    registry.FUNCTIONS,
+    registry.LOOPS,
+    registry.STRATEGIES,
+)
 
 import_at_lookup(f'{__name__}.optimizers', *_OPTIMIZERS)
 import_at_lookup(f'{__name__}.hooks', registry.HOOKS)

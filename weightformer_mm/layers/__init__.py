@@ -3,7 +3,7 @@
 from . import predictors  # noqa: F401  registers the strategies
 from .blocks import AttentionBlock, BlockOptions, DynamicBlock, SelfAttention, StaticBlock
 from .dynamic import DynamicDepthwiseConv2d, DynamicLinear
-from .fused import run_recomputed, set_backend
+from .fused import run_in_strips, run_recomputed, set_backend
 from .registry import KERNEL_PREDICTORS, WEIGHT_PREDICTORS
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     'DynamicLinear',
     'SelfAttention',
     'StaticBlock',
+    'run_in_strips',
     'run_recomputed',
     'set_backend',
 ]

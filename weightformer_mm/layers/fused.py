@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import ops
 from ..ops._shared.dispatch import BACKENDS, check_backend, choose_backend, is_traced
+from .strips import in_strips
 
 Forward = Callable[[Any, Tensor], Tensor]
 
@@ -76,14 +77,40 @@ def _run_fused(block: Any, x: Tensor) -> Tensor:
     return _add_mlp(block, x, normed)
 
 
-def _add_mlp(block: Any, x: Tensor, normed: Tensor | None = None) -> Tensor:
-    """``x + mlp(norm2(x))``; ``normed`` is ``norm2(x)`` if it is already known."""
+def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
+    """``block(x)`` at inference, of which about ``max_tokens`` tokens are computed at a time.
+
+    A prediction reads the whole map, between two passes over the strips. Attention, and a block that somebody
+    changed, run on the whole map.
+    """
+    if block.training or hasattr(block, 'attention') or not _is_fusible(block):
+        return block(x)
+    if not hasattr(block, 'norm1'):
+        return in_strips(block, x, max_tokens)
+
+    def convolve(strip: Tensor) -> Tensor:
+        return ops.depthwise_conv(strip, kernel, conv.bias, residual=True, backend=conv.backend)
+
+    conv = block.dwc
+    x = in_strips(block.norm1, x, max_tokens)
+    kernel = conv.kernel(x)
+    x = in_strips(convolve, x, max_tokens)
+    weight1 = None
+    if block.linear1.predictor is not None:
+        weight1 = block.linear1.predicted_weight(in_strips(block.norm2, x, max_tokens))
+    return in_strips(lambda strip: _add_mlp(block, strip, weight1=weight1), x, max_tokens)
+
+
+def _add_mlp(
+    block: Any, x: Tensor, normed: Tensor | None = None, weight1: Tensor | None = None
+) -> Tensor:
+    """``x + mlp(norm2(x))``; ``normed`` is ``norm2(x)``, and ``weight1`` predicted, if already known."""
     linear1, linear2, norm = block.linear1, block.linear2, block.norm2
     if isinstance(linear1, nn.Linear):
         weight1 = linear1.weight.T.unsqueeze(0)  # (1, C, 4 * C)
     elif linear1.predictor is None:
         weight1 = linear1.weight.unsqueeze(0)
-    else:
+    elif weight1 is None:
         normed = norm(x) if normed is None else normed
         weight1 = linear1.predicted_weight(normed)  # (B, C, 4 * C)
     scale = None

@@ -1,3 +1,3 @@
 """mmengine's runners, extended to resume exactly and to report an error in one line."""
 
-from . import fsdp, randomness  # noqa: F401
+from . import fsdp, loops, randomness  # noqa: F401

@@ -1,0 +1,87 @@
+"""A large map is computed in strips at inference: the same map, whatever the strips."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.helpers.contract import build
+from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
+from weightformer_mm.backbones.strategies import compared_strategies
+from weightformer_mm.layers import fused, strips
+
+NETWORKS = {
+    'pyramid': (
+        PyramidWeightFormer,
+        dict(arch=dict(embed_dims=(8, 16, 16), depths=(2, 2, 2)), out_indices=(0, 1, 2)),
+    ),
+    'isotropic': (WeightFormer, dict(arch=dict(embed_dims=8, depth=5), patch_size=4)),
+}
+STRATEGIES = compared_strategies()
+each_network = pytest.mark.parametrize('network', NETWORKS)
+
+
+def build_network(network, strategy='published', **options):
+    backbone, arguments = NETWORKS[network]
+    return build(backbone, **arguments, **STRATEGIES[strategy], **options).double().eval()
+
+
+@pytest.mark.parametrize('max_tokens', [1, 40, 100])
+@pytest.mark.parametrize('strategy', STRATEGIES)
+@each_network
+def test_strips_give_the_maps_of_the_whole_image(network, strategy, max_tokens):
+    image = torch.randn(2, 3, 51, 70, dtype=torch.float64)
+    with torch.no_grad():
+        expected = build_network(network, strategy)(image)
+        outputs = build_network(network, strategy, max_tokens=max_tokens)(image)
+    for found, whole in zip(outputs, expected):
+        assert found.is_contiguous() and found.shape == whole.shape
+        assert float((found - whole).norm()) <= 1e-12 * float(whole.norm())
+
+
+@each_network
+def test_no_operation_sees_more_than_a_strip(network, monkeypatch):
+    seen = []
+    convolve = fused.ops.depthwise_conv
+
+    def watched(x, *args, **kwargs):
+        seen.append(x.shape[1] * x.shape[2])
+        return convolve(x, *args, **kwargs)
+
+    monkeypatch.setattr(fused.ops, 'depthwise_conv', watched)
+    model = build_network(network, max_tokens=100)
+    with torch.no_grad():
+        model(torch.randn(1, 3, 96, 80, dtype=torch.float64))
+    width = 20
+    assert seen and max(seen) <= 100 + 2 * strips.HALO * width
+
+
+@each_network
+def test_training_and_small_images_need_no_strips(network, monkeypatch):
+    def refuse(*args):
+        raise AssertionError('in strips')
+
+    monkeypatch.setattr('weightformer_mm.backbones.base.run_in_strips', refuse)
+    image = torch.randn(1, 3, 32, 32, dtype=torch.float64)
+    build_network(network, max_tokens=1)(image)  # with gradients
+    with torch.no_grad():
+        build_network(network, max_tokens=1).train()(image)
+        build_network(network, max_tokens=64)(image)
+        with pytest.raises(AssertionError, match='in strips'):
+            build_network(network, max_tokens=63)(image)
+
+
+@each_network
+def test_a_changed_block_is_called_on_the_whole_map(network):
+    model = build_network(network, max_tokens=10)
+    blocks = [module for module in model.modules() if hasattr(module, 'linear2')]
+    seen = []
+    blocks[1].linear2.register_forward_hook(lambda module, args, out: seen.append(out.shape[1:3]))
+    with torch.no_grad():
+        model(torch.randn(1, 3, 32, 40, dtype=torch.float64))
+    assert seen == [(8, 10)]
+
+
+def test_max_tokens_is_checked():
+    with pytest.raises(ValueError, match='max_tokens of at least 1, got 0'):
+        build(PyramidWeightFormer, 'micro', max_tokens=0)

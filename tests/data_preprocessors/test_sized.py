@@ -1,0 +1,157 @@
+"""Images of several sizes in one batch of a real detector or segmentor: what each image gives is its own."""
+
+from __future__ import annotations
+
+import copy
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import InstanceData
+
+from tests.helpers.reduced import reduce_backbone, reduce_counts
+from weightformer_mm.backbones.base import get_image_sizes
+from weightformer_mm.engine.runner.loops import split_by_size
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+SIZES = [(64, 90), (97, 70), (64, 90), (33, 128), (128, 47)]
+DETECTORS = (
+    'mask-rcnn_pyramid-weightformer-tiny_fpn_1x',
+    'retinanet_pyramid-weightformer-tiny_fpn_1x',
+)
+
+
+def load(pattern: str, kind: str, **options) -> Config:
+    """A recipe with a small network and our preprocessor."""
+    cfg = Config.fromfile(next(CONFIGS.glob(f'*/{pattern}*.py')))
+    cfg.model.data_preprocessor.update(type=kind, **options)
+    cfg.model.backbone.drop_path_rate = 0.0
+    reduce_backbone(cfg.model)
+    return cfg
+
+
+def build(cfg: Config):
+    scope = cfg.default_scope
+    import_module(f'{scope}.models')
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(cfg.model).eval()
+
+
+def detection_batch(sizes):
+    from mmdet.structures import DetDataSample
+
+    torch.manual_seed(1)
+    metas = [
+        dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0), img_id=index)
+        for index, size in enumerate(sizes)
+    ]
+    samples = [DetDataSample(metainfo=meta) for meta in metas]
+    for sample in samples:
+        sample.gt_instances = InstanceData(bboxes=torch.zeros(0, 4))
+        sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4))
+    images = [torch.randint(256, (3, *size), dtype=torch.uint8) for size in sizes]
+    return {'inputs': images, 'data_samples': samples}
+
+
+def test_a_detector_gets_the_sizes_that_its_samples_say():
+    cfg = load(DETECTORS[0], 'SizedDetDataPreprocessor')
+    augment = dict(type='BatchResize', scale=(48, 64), pad_size_divisor=32)
+    cfg.model.data_preprocessor.batch_augments = [augment]
+    preprocessor = build(cfg).data_preprocessor
+    batch = preprocessor(detection_batch(SIZES[:2]), training=True)
+    sizes = get_image_sizes(batch['inputs'])
+    assert sizes == [sample.img_shape for sample in batch['data_samples']] != SIZES[:2]
+
+
+@pytest.mark.parametrize('divisor', [None, 1])
+def test_divisors_of_training_and_test(divisor):
+    cfg = load(DETECTORS[0], 'SizedDetDataPreprocessor', test_pad_size_divisor=divisor)
+    preprocessor = build(cfg).data_preprocessor
+    for training, side in (
+        (False, 97 if divisor else 128),
+        (True, 128),
+        (False, 97 if divisor else 128),
+    ):
+        batch = preprocessor(detection_batch(SIZES[1:2]), training)
+        assert batch['inputs'].shape[-2] == side
+        assert get_image_sizes(batch['inputs']) == SIZES[1:2]
+
+
+def test_without_samples_the_images_say_their_sizes():
+    preprocessor = build(load(DETECTORS[0], 'SizedDetDataPreprocessor')).data_preprocessor
+    batch = preprocessor({'inputs': detection_batch(SIZES)['inputs']})
+    assert get_image_sizes(batch['inputs']) == SIZES
+
+
+@pytest.mark.parametrize('pattern', DETECTORS)
+def test_features_of_a_padded_batch_are_those_of_each_image(pattern):
+    model = build(load(pattern, 'SizedDetDataPreprocessor'))
+    with torch.no_grad():
+        together = model.backbone(model.data_preprocessor(detection_batch(SIZES))['inputs'])
+        for index, image in enumerate(detection_batch(SIZES)['inputs']):
+            alone = model.backbone(model.data_preprocessor({'inputs': [image]})['inputs'])
+            sizes = model.backbone.output_sizes(SIZES[index])
+            for maps, expected, (height, width) in zip(together, alone, sizes):
+                part = maps[index, :, :height, :width]
+                torch.testing.assert_close(
+                    part, expected[0, :, :height, :width], rtol=1e-5, atol=1e-5
+                )
+
+
+@pytest.mark.parametrize('pattern', DETECTORS)
+def test_detections_are_those_of_each_image_alone(pattern):
+    cfg = load(pattern, 'SizedDetDataPreprocessor', test_pad_size_divisor=1)
+    reduce_counts(cfg.model)
+    model = build(cfg)
+    batch = detection_batch(SIZES)
+    parts = list(split_by_size(copy.deepcopy(batch)))
+    assert [len(part['inputs']) for part in parts] == [2, 1, 1, 1]
+    with torch.no_grad():
+        together = [sample for part in parts for sample in model.test_step(part)]
+        for sample in together:
+            index = sample.img_id
+            one = {name: copy.deepcopy(values[index : index + 1]) for name, values in batch.items()}
+            (alone,) = model.test_step(one)
+            found, expected = sample.pred_instances, alone.pred_instances
+            assert len(found) == len(expected) > 0
+            torch.testing.assert_close(found.bboxes, expected.bboxes, rtol=0, atol=1e-3)
+            assert torch.equal(found.labels, expected.labels)
+
+
+def test_label_maps_are_those_of_each_image_alone():
+    from mmseg.structures import SegDataSample
+
+    cfg = load(
+        'upernet_pyramid-weightformer-tiny_8xb2-160k_ade20k-512x512', 'SizedSegDataPreprocessor'
+    )
+    cfg.model.decode_head.channels = 32
+    cfg.model.data_preprocessor.test_cfg = dict(size_divisor=32)
+    model = build(cfg)
+    images = detection_batch(SIZES)['inputs']
+    samples = [SegDataSample(metainfo=dict(img_shape=size, ori_shape=size)) for size in SIZES]
+    batch = {'inputs': images, 'data_samples': samples}
+    with torch.no_grad():
+        for part in split_by_size(copy.deepcopy(batch)):
+            for sample, image in zip(model.test_step(part), part['inputs']):
+                one = {'inputs': [image], 'data_samples': [copy.deepcopy(sample)]}
+                (alone,) = model.test_step(one)
+                assert torch.equal(sample.pred_sem_seg.data, alone.pred_sem_seg.data)
+
+
+def test_views_of_an_image_stay_together():
+    images = detection_batch(SIZES)['inputs']
+    views = {
+        'inputs': [images, [image.flip(-1) for image in images]],
+        'data_samples': [list('abcde')] * 2,
+    }
+    parts = list(split_by_size(views))
+    assert [part['data_samples'] for part in parts] == [
+        [list(part)] * 2 for part in ('ac', 'b', 'd', 'e')
+    ]
+    for part in parts:
+        for image, flipped in zip(*part['inputs']):
+            assert torch.equal(image.flip(-1), flipped)
