@@ -9,7 +9,10 @@ _base_ = [
 # 100 epochs * 367 images / batch 8 = 4600 iterations. The light head: 1x1 convolutions and no pyramid
 # pooling, because every map of this backbone has seen the whole image. 1.4 G multiply-adds at 360x480 pixels.
 model = dict(
-    data_preprocessor=dict(size=_base_.crop_size, seg_pad_val=_base_.void_label),
+    # all images have one size
+    data_preprocessor=dict(
+        type='SegDataPreProcessor', size=_base_.crop_size, seg_pad_val=_base_.void_label
+    ),
     backbone=dict(**_base_.pyramid_weightformer_micro, init_cfg=_base_.scratch_init),
     decode_head=dict(
         in_channels=_base_.pyramid_weightformer_micro_channels,

@@ -19,7 +19,10 @@ heads = dict(
     loss_decode=dict(class_weight=_base_.class_weight),
 )
 model = dict(
-    data_preprocessor=dict(size=_base_.crop_size, seg_pad_val=_base_.void_label),
+    # all images have one size
+    data_preprocessor=dict(
+        type='SegDataPreProcessor', size=_base_.crop_size, seg_pad_val=_base_.void_label
+    ),
     backbone=dict(**_base_.pyramid_weightformer_micro, init_cfg=_base_.scratch_init),
     decode_head=dict(in_channels=channels, channels=48, **heads),
     auxiliary_head=dict(in_channels=channels[2], channels=64, **heads),

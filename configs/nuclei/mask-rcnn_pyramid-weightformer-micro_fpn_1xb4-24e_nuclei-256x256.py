@@ -11,6 +11,7 @@ _base_ = [
 # the 375 nuclei of the most crowded image.
 width = 48
 model = dict(
+    data_preprocessor=dict(type='DetDataPreprocessor'),  # crops of one size
     backbone=dict(**_base_.pyramid_weightformer_micro, init_cfg=_base_.scratch_init),
     neck=dict(in_channels=_base_.pyramid_weightformer_micro_channels, out_channels=width),
     rpn_head=dict(in_channels=width, feat_channels=width, anchor_generator=dict(scales=[2])),

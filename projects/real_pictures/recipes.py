@@ -108,6 +108,19 @@ def copy_paste(cfg: Config) -> None:
     )
 
 
+def whole_images(cfg: Config) -> None:
+    """Images of 256 to 1388 pixels as they are, in batches of mixed sizes, each computed at its own size."""
+    for kind in ('RandomChoice', 'RandomCrop', 'Pad', 'Rotate', 'RandomCrop'):
+        _replace(cfg, kind)
+    cfg.model.data_preprocessor.type = 'SizedDetDataPreprocessor'
+
+
+def whole_images_padded(cfg: Config) -> None:
+    """The same images, but the network sees the padding of a batch, as it does with mmdet's preprocessor."""
+    whole_images(cfg)
+    cfg.model.data_preprocessor.type = 'DetDataPreprocessor'
+
+
 def _replace(cfg: Config, kind: str, *steps: dict) -> None:
     """Replace the step of a kind in the training pipeline; without ``steps``, leave it out."""
     pipeline = cfg.train_dataloader.dataset.pipeline
@@ -139,5 +152,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         'no-colour': no_colour,
         'no-inversion': no_inversion,
         'copy-paste': copy_paste,
+        'whole-images': whole_images,
+        'whole-images-padded': whole_images_padded,
     },
 }

@@ -25,7 +25,7 @@ class Training(RunFolder):
     def __init__(self, run: Run, work_dir: Path, results: Path):
         super().__init__(work_dir / run.name, STATE_FILE)
         self.run, self.record = run, results / f'{run.name}.json'
-        self.log = self.root.with_suffix('.log')  # outside, as a folder may be emptied
+        self.log = Path(f'{self.root}.log')  # outside, as a folder may be emptied
         self._places = ['--work-dir', str(work_dir), '--results', str(results)]
 
     def prepare(self, digest: str, commit: str) -> None:

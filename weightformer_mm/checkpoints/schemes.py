@@ -12,6 +12,7 @@ from typing import Any
 
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as zoos
+from torch import Tensor
 
 from ..config.read import read_files_safely
 from ..errors import UserError
@@ -36,11 +37,18 @@ def use_safe_loading() -> None:
     _hub_logs_to_stdout()
     read_files_safely()
     for scheme in ('', *HTTP):
-        _register(scheme, load_weights)
+        _register(scheme, _load_checkpoint)
     for scheme, table in _ZOOS.items():
         _register_zoo(scheme, table)
     for scheme in _UNSAFE:
         _register(scheme, _refuse)
+
+
+def _load_checkpoint(reference: str, map_location: Any = None) -> dict[str, Any]:
+    """A file of weights alone as a checkpoint: mmengine's hooks, such as EMAHook, read its ``state_dict``."""
+    loaded = load_weights(reference, map_location)
+    is_flat = loaded and all(isinstance(value, Tensor) for value in loaded.values())
+    return {'state_dict': loaded} if is_flat else loaded
 
 
 def _register(scheme: str, loader: Callable[..., dict[str, Any]]) -> None:
@@ -79,4 +87,4 @@ def _hub_logs_to_stdout() -> None:
             handler.setStream(sys.stdout)
 
 
-_register(hub.SCHEME, load_weights)
+_register(hub.SCHEME, _load_checkpoint)

@@ -2,8 +2,8 @@
 # except that biases have no weight decay either.
 max_epochs = 12
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+val_cfg = dict(type='ValLoopByImageSize')
+test_cfg = dict(type='TestLoopByImageSize')
 # bfloat16 on a GPU, float32 on a CPU; float32 on both: --cfg-options optim_wrapper.device_types=[]
 optim_wrapper = dict(
     type='Bf16OptimWrapper',

@@ -3,8 +3,8 @@
 _base_ = '../segmentation.py'
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+val_cfg = dict(type='ValLoopByImageSize')
+test_cfg = dict(type='TestLoopByImageSize')
 # bfloat16 on a GPU, float32 on a CPU; float32 on both: --cfg-options optim_wrapper.device_types=[]
 optim_wrapper = dict(
     type='Bf16OptimWrapper',

@@ -14,6 +14,7 @@ from projects.model_zoo.metafile import metafile_path, read
 from projects.model_zoo.recipes import FAMILIES
 from projects.real_pictures.campaign import read_records
 from projects.real_pictures.plan import CONFIGS, METRICS, ROOT, Run, score
+from tests.helpers.commands import Tools
 from weightformer_mm.apis import inference, init_model
 
 PICTURES = ROOT / 'tests/data/nuclei/val'
@@ -85,6 +86,22 @@ def test_most_annotated_nuclei_are_found(nuclei):
     overlaps = torch.cat(overlaps)
     assert len(overlaps) > 100
     assert (overlaps > 0.5).float().mean() > 0.7
+
+
+def test_the_evaluator_takes_them(tmp_path):
+    """A file of weights alone, for a recipe that averages its weights."""
+    tools = Tools(tmp_path)
+    loader = ('test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False')
+    data = ('--data-root', f'{PICTURES.parent}/', '--cfg-options', *loader)
+    # the recipe's test part is not there
+    part = (
+        'test_dataloader.dataset.ann_file=val.json',
+        'test_dataloader.dataset.data_prefix.img=val/',
+        f'test_evaluator.ann_file={PICTURES.parent}/val.json',
+    )
+    tools.run('test', '--weights', NAMES['nuclei'], '--out', 'out', *data, *part).ok()
+    metrics = json.loads((tmp_path / 'out/metrics.json').read_text())
+    assert metrics['coco/segm_mAP_50'] > 0.7
 
 
 @pytest.mark.parametrize('data', METRICS)
