@@ -55,7 +55,7 @@ setup(
         'onnx': ['onnx', 'onnxruntime'],
         'completion': ['argcomplete'],
         'dev': [
-            *('pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'),
+            *('hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'),
             *('nbclient', 'ipykernel', 'grad-cam'),  # for the notebooks' tests
             'argcomplete',  # for the test of completion
         ],

@@ -134,3 +134,14 @@ def small_disk():
     yield mount
     for folder in mounted:
         subprocess.run(['umount', str(folder)], check=True)
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A group of processes with this one alone."""
+    import torch
+
+    store = torch.distributed.FileStore(str(tmp_path / 'store'), 1)
+    torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()

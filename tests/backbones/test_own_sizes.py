@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.helpers.contract import build
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
@@ -92,6 +94,28 @@ def test_gradients_are_the_sums_of_those_of_each_image(network, strategy, mode):
     assert not batch.grad.any()  # of the padding
     for name, parameter in model.named_parameters():
         compare(found[name], parameter.grad, 1e-10)
+
+
+SIDES = st.integers(4, 40)
+
+
+@settings(derandomize=True, deadline=None, max_examples=20, database=None)
+@given(
+    sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=5),
+    pad=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    seed=st.integers(0, 2**16),
+)
+@each_network
+def test_maps_of_any_sizes_in_any_company(network, sizes, pad, seed):
+    backbone, arguments = NETWORKS[network]
+    torch.manual_seed(seed)
+    model = build(backbone, **arguments).eval()
+    images, batch = draw(sizes, pad, torch.float32)
+    with torch.no_grad():
+        outputs = model(batch, sizes=sizes)
+        for index, image in enumerate(images):
+            for maps, alone in zip(outputs, model(image[None])):
+                compare(cut(maps, index, alone), alone, 1e-5)
 
 
 @each_network

@@ -142,6 +142,37 @@ def test_label_maps_are_those_of_each_image_alone():
                 assert torch.equal(sample.pred_sem_seg.data, alone.pred_sem_seg.data)
 
 
+# images of these recipes never have different sizes in a batch
+ONE_SIZE = ('camvid', 'nuclei')
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('[a-z]*/*.py')), ids=lambda path: path.stem)
+def test_recipes_note_sizes(path):
+    model = Config.fromfile(path).model
+    if model.type != 'ImageClassifier' and path.parent.name not in ONE_SIZE:
+        assert model.data_preprocessor.type.startswith('Sized')
+
+
+def test_a_wrapper_for_distributed_training_passes_the_sizes_on(one_process):
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.model import MMDistributedDataParallel
+    from mmengine.optim import OptimWrapper
+
+    cfg = load(DETECTORS[0], 'SizedDetDataPreprocessor')
+    reduce_counts(cfg.model)
+    model, seen = build(cfg).train(), []
+    model.backbone.register_forward_pre_hook(
+        lambda _, inputs: seen.append(get_image_sizes(inputs[0]))
+    )
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+    batch = detection_batch(SIZES[:2])
+    for sample in batch['data_samples']:
+        sample.gt_instances.labels = torch.zeros(0, dtype=torch.long)
+        sample.gt_instances.masks = BitmapMasks([], *sample.img_shape)
+    MMDistributedDataParallel(model).train_step(batch, optimizer)
+    assert seen == [SIZES[:2]]
+
+
 def test_views_of_an_image_stay_together():
     images = detection_batch(SIZES)['inputs']
     views = {

@@ -300,14 +300,6 @@ class Whole(BaseTTAModel):
         raise NotImplementedError
 
 
-@pytest.fixture
-def one_process(tmp_path):
-    store = torch.distributed.FileStore(str(tmp_path / 'store'), 1)
-    torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
 def test_wrapped_for_test_time_augmentation(detector):
     assert settings(detector, wrap(Whole(detector))) == EXPECTED
 
