@@ -60,6 +60,22 @@ def test_networks():
     assert backbone.memory_efficient
 
 
+def test_image_sizes(recipe, tmp_path, monkeypatch):
+    drawing, config = blocks('docs/image_sizes.md')
+    (tmp_path / 'tests').symlink_to(ROOT / 'tests')
+    monkeypatch.chdir(tmp_path)
+    names = run(drawing)
+    assert Path('padding.png').stat().st_size > 10_000
+    for one, padded, own in zip(names['alone'], *names['rows'].values()):
+        one, padded, own = (
+            maps[0, :, : one.shape[2], : one.shape[3]] for maps in (one, padded, own)
+        )
+        assert (own - one).norm() < 1e-5 * one.norm()
+        assert (padded - one).norm() > 0.05 * one.norm()
+    base = f"_base_ = './{next((ROOT / 'configs/coco').glob('mask-rcnn*_1x_*')).name}'\n"
+    assert recipe(base + config, 'coco').model.data_preprocessor.type == 'SizedDetDataPreprocessor'
+
+
 def test_loading(recipe, tmp_path, monkeypatch):
     config, released, allowing = blocks('docs/loading.md')
     model = recipe(config, 'coco').model
