@@ -102,9 +102,10 @@ def test_features_of_a_padded_batch_are_those_of_each_image(pattern):
                 )
 
 
+@pytest.mark.parametrize('divisor', [1, 32])
 @pytest.mark.parametrize('pattern', DETECTORS)
-def test_detections_are_those_of_each_image_alone(pattern):
-    cfg = load(pattern, 'SizedDetDataPreprocessor', test_pad_size_divisor=1)
+def test_detections_are_those_of_each_image_alone(pattern, divisor):
+    cfg = load(pattern, 'SizedDetDataPreprocessor', test_pad_size_divisor=divisor)
     reduce_counts(cfg.model)
     model = build(cfg)
     batch = detection_batch(SIZES)
@@ -122,14 +123,15 @@ def test_detections_are_those_of_each_image_alone(pattern):
             assert torch.equal(found.labels, expected.labels)
 
 
-def test_label_maps_are_those_of_each_image_alone():
+@pytest.mark.parametrize('divisor', [1, 32])
+def test_label_maps_are_those_of_each_image_alone(divisor):
     from mmseg.structures import SegDataSample
 
     cfg = load(
         'upernet_pyramid-weightformer-tiny_8xb2-160k_ade20k-512x512', 'SizedSegDataPreprocessor'
     )
     cfg.model.decode_head.channels = 32
-    cfg.model.data_preprocessor.test_cfg = dict(size_divisor=32)
+    cfg.model.data_preprocessor.test_cfg = dict(size_divisor=divisor)
     model = build(cfg)
     images = detection_batch(SIZES)['inputs']
     samples = [SegDataSample(metainfo=dict(img_shape=size, ori_shape=size)) for size in SIZES]
