@@ -177,6 +177,37 @@ def parse_args() -> argparse.Namespace:
     ops.add_argument('--batch', type=batch, default=1, metavar='N', help='images (default: 1)')
     add_common(ops)
 
+    trace = commands.add_parser(
+        'trace',
+        help='count launches, bytes and least times of a GPU, without one',
+        description='Count kernels, bytes and multiply-adds of a step on a GPU, on a machine without one, '
+        'and the least time that they take. The variant +triton counts the Triton kernels.',
+        epilog=CONTENDERS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    trace.add_argument('networks', nargs='+', metavar='NETWORK', help='see below')
+    trace.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        action='append',
+        metavar=('H', 'W'),
+        help='of the images; may be repeated (default: 1024 1024)',
+    )
+    trace.add_argument('--batch', type=int, default=1, metavar='N', help='images (default: 1)')
+    trace.add_argument('--train', action='store_true', help='a training step, too')
+    trace.add_argument('--dtype', choices=DTYPES, default='bfloat16', help='(default: bfloat16)')
+    trace.add_argument(
+        '--copy-tbs', type=float, default=4.3, metavar='X', help='TB/s of a copy (default: 4.3)'
+    )
+    trace.add_argument(
+        '--matmul-tflops', type=float, default=790, metavar='X', help='(default: 790)'
+    )
+    trace.add_argument(
+        '--launch-us', type=float, default=2, metavar='X', help='of each kernel (default: 2)'
+    )
+    trace.add_argument('--out', metavar='PATH', help='write PATH.csv and PATH.md')
+
     plot = commands.add_parser(
         'plot',
         help='draw time and memory against pixels',
@@ -208,6 +239,16 @@ def main(args: argparse.Namespace) -> None:
 
         plot_results(args.files, args.out, args.fit_from, args.where)
         print(args.out)
+        return
+    if args.command == 'trace':
+        from projects.benchmark.steps import Case
+        from projects.benchmark.trace_table import Limits, run_trace
+
+        shapes = args.shape or [(1024, 1024)]
+        modes = MODES if args.train else MODES[:1]
+        cases = [Case(mode, args.dtype, args.batch, *s) for s in shapes for mode in modes]
+        limits = Limits(args.copy_tbs, args.matmul_tflops, args.launch_us)
+        run_trace(args.networks, cases, limits, args.out)
         return
     from projects.benchmark import command
 

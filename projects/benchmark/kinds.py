@@ -74,7 +74,7 @@ class KindCounter(TorchDispatchMode):
         self.multiply_adds[kind] += self._work(func, args, kwargs, output)
         written = {argument.name for argument in func._schema.arguments if argument.is_out}
         inputs = {name: value for name, value in kwargs.items() if name not in written}
-        self.bytes[kind] += _moved(args, inputs, output)
+        self.bytes[kind] += moved(args, inputs, output)
         return output
 
     @contextmanager
@@ -152,7 +152,7 @@ def _kind_of_convolution(args: tuple) -> str:
     return MATMUL if max(size) == 1 else CONV
 
 
-def _moved(args: tuple, kwargs: dict, output: Any) -> int:
+def moved(args: tuple, kwargs: dict, output: Any) -> int:
     """Inputs and outputs once each; what is changed in place is both."""
     tensors = [leaf for leaf in tree_flatten((args, kwargs, output))[0] if isinstance(leaf, Tensor)]
     # an expanded tensor is read once

@@ -1,0 +1,121 @@
+"""Counted steps: against what one block must do, against what is stored, and for any network."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from projects.benchmark.contenders import parse_contenders
+from projects.benchmark.kinds import DEPTHWISE, ELEMENTWISE, GELU, MATMUL
+from projects.benchmark.steps import Case
+from projects.benchmark.trace import trace_step
+from projects.benchmark.trace_table import ALL, COLUMNS
+from tests.helpers.commands import ROOT, Tools
+from weightformer_mm.layers import StaticBlock, set_backend
+
+pytest.importorskip('triton')
+SIZE, CHANNELS = 96, 64
+CASE = Case('inference', 'bfloat16', 1, SIZE, SIZE)
+
+
+class OneBlock(nn.Module):
+    def __init__(self, backend):
+        super().__init__()
+        self.block = StaticBlock(CHANNELS)
+        set_backend(self.block, backend)
+
+    def forward(self, image):
+        x = image.new_empty(len(image), SIZE, SIZE, CHANNELS)
+        return [self.block(x.requires_grad_(torch.is_grad_enabled()))]
+
+
+def by_kind(launches, name):
+    counts = Counter()
+    for launch in launches:
+        counts[launch.kind] += getattr(launch, name)
+    return counts
+
+
+def test_a_static_block_by_hand():
+    """Under autocast: map and norm in float32; in bfloat16 the linear layers, and a map four times as wide."""
+    launches = trace_step(OneBlock('triton'), CASE)
+    # convolution with norm; casts of normed map, weights and biases; FC1, GELU, FC2, the addition
+    assert len(launches) == 1 + 5 + 4
+    numbers = SIZE**2 * CHANNELS
+    moved, weight = by_kind(launches, 'bytes'), 4 * CHANNELS**2
+    statistics, parameters = 2 * 4 * SIZE**2, 4 * (9 + 1 + 2) * CHANNELS
+    assert moved[DEPTHWISE] == (4 + 4 + 4) * numbers + statistics + parameters
+    assert moved[GELU] == (8 + 8) * numbers
+    assert moved[MATMUL] == (2 + 8 + 8 + 2) * numbers + 2 * (2 * weight + 4 * CHANNELS + CHANNELS)
+    casts = (4 + 2) * (numbers + 2 * weight + 4 * CHANNELS + CHANNELS)
+    assert moved[ELEMENTWISE] == casts + (4 + 2 + 4) * numbers
+    assert by_kind(launches, 'multiply_adds')[MATMUL] == 2 * SIZE**2 * weight
+
+
+def test_the_backward_pass_has_twice_the_products_of_the_forward_pass():
+    products = {
+        mode: by_kind(
+            trace_step(OneBlock('torch'), Case(mode, 'bfloat16', 1, 8, 8)), 'multiply_adds'
+        )
+        for mode in ('inference', 'train')
+    }
+    assert products['train'][MATMUL] == 3 * products['inference'][MATMUL] > 0
+
+
+def test_nothing_of_it_stays():
+    before = torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')
+    trace_step(OneBlock('triton'), CASE)
+    assert (torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')) == before
+    assert not torch.__future__.get_overwrite_module_params_on_conversion()
+    assert nn.Linear(2, 2).weight.device.type == 'cpu'
+
+
+@pytest.mark.parametrize(
+    'name', ['pyramid-micro+triton', 'weightformer-tiny+torch', 'swin-tiny', 'convnext_tiny']
+)
+def test_every_kind_of_network_trains(name):
+    (contender,) = parse_contenders([name])
+    case = Case('train', 'bfloat16', 2, 96, 128)
+    launches = trace_step(contender.build(), case)
+    work = sum(launch.multiply_adds for launch in launches)
+    if name == 'convnext_tiny':  # has no products that are not counted
+        assert work == pytest.approx(contender.multiply_adds(case), rel=0.05)
+    assert work > 0 and all(launch.bytes > 0 for launch in launches)
+
+
+def test_the_page_has_what_the_tool_counts(tmp_path):
+    tools = Tools(tmp_path)
+    case = ('--shape', '1024', '1024')
+    tools.run('benchmark', 'trace', 'pyramid-tiny+triton', *case, '--out', 'plan').ok()
+    with (ROOT / 'docs/benchmarks/gpu_plan.csv').open() as file:
+        stored = [row for row in csv.DictReader(file) if row['network'] == 'pyramid-tiny+triton']
+    with (tmp_path / 'plan.csv').open() as file:
+        counted = list(csv.DictReader(file))
+    assert tuple(counted[0]) == COLUMNS and counted[0]['kind'] == ALL
+    assert counted == [
+        row for row in stored if row['mode'] == 'inference' and row['height'] == '1024'
+    ]
+    page = (ROOT / 'docs/benchmarks/gpu_plan.md').read_text()
+    line = next(
+        row for row in (tmp_path / 'plan.md').read_text().splitlines() if '| pyramid-tiny' in row
+    )
+    assert line in page
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['pyramid-tiny+compile'], 'pyramid-tiny+compile: compiled code has no single operations'),
+        (
+            ['published-tiny', '--shape', '64', '96'],
+            'published-tiny at 64x96: takes square images only',
+        ),
+        (['pyramid-tiny', '--launch-us', '0'], '--launch-us 0.0: expected a positive number'),
+    ],
+)
+def test_bad_input(arguments, message, tmp_path):
+    assert message in Tools(tmp_path).run('benchmark', 'trace', *arguments).error_line()
