@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Union
 
@@ -37,6 +38,7 @@ from ..evaluation.predictions import as_plain
 from ..utils import writing
 from ..utils.translate import explain
 from ..visualization.drawing import draw, picture_name, use_visualizer
+from .strips import check_strips, predict_in_strips
 
 Image = Union[str, os.PathLike, np.ndarray]
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -86,7 +88,7 @@ def init_model(
     return model.to(target).eval()
 
 
-def inference(model: nn.Module, images: Image | Sequence[Image]) -> Any:
+def inference(model: nn.Module, images: Image | Sequence[Image], strips: bool = False) -> Any:
     """What a model sees in one image or several, of any sizes.
 
     One image runs at a time: every output sees the whole image, so the padding of a batch would change it.
@@ -94,19 +96,23 @@ def inference(model: nn.Module, images: Image | Sequence[Image]) -> Any:
     Args:
         model: of `init_model`, mmdet's ``init_detector`` or mmseg's ``init_model``.
         images: a path, an array ``(H, W, 3)`` of uint8, BGR as OpenCV reads it, or a list of these.
+        strips: label huge images strip by strip: see `predict_in_strips`.
 
     Returns:
         ``DetDataSample``, ``SegDataSample`` or mmpretrain's ``DataSample``; for a list, a list of them.
 
     Raises:
-        UserError: a file or an array is no image.
+        UserError: a file or an array is no image, or there are no strips for the model.
     """
-    predict, several = _predictor(model), isinstance(images, (list, tuple))
+    predict, several = _predictor(model, strips), isinstance(images, (list, tuple))
     return [predict(image) for image in images] if several else predict(images)
 
 
-def _predictor(model: nn.Module) -> Callable[[Image], Any]:
+def _predictor(model: nn.Module, strips: bool) -> Callable[[Image], Any]:
     """What `inference` does with one image, by a test pipeline that is built once."""
+    if strips:
+        check_strips(model)
+    step = partial(predict_in_strips, model) if strips else model.test_step
     scope = model.cfg.get('default_scope', 'mmengine')
     with DefaultScope.overwrite_default_scope(scope):
         steps = copy.deepcopy(innermost_dataset(model.cfg.test_dataloader).pipeline)
@@ -119,7 +125,7 @@ def _predictor(model: nn.Module) -> Callable[[Image], Any]:
         if 'img' in data:
             pipeline.transforms = [t for t in transforms if not isinstance(t, NamedLoading)]
         with DefaultScope.overwrite_default_scope(scope):
-            return model.test_step(pseudo_collate([pipeline(data)]))[0]
+            return step(pseudo_collate([pipeline(data)]))[0]
 
     return predict
 
@@ -137,15 +143,21 @@ def _described(image: Image) -> dict[str, Any]:
 class Inferencer:
     """A model whose predictions come as plain values and, in a folder, as pictures and JSON.
 
-    Arguments and errors are those of `init_model`; the attribute ``model`` is its model.
+    Arguments and errors are those of `init_model`; the attribute ``model`` is its model. With ``strips``, a
+    segmentor labels huge images strip by strip: see `predict_in_strips`.
     """
 
     def __init__(
-        self, config: Any, checkpoint: Any = None, device: Any = None, options: Sequence[str] = ()
+        self,
+        config: Any,
+        checkpoint: Any = None,
+        device: Any = None,
+        options: Sequence[str] = (),
+        strips: bool = False,
     ) -> None:
         self.model = init_model(config, checkpoint, device, options)
         self._read = [path for path in (config, checkpoint) if isinstance(path, (str, os.PathLike))]
-        self._predict_sample = _predictor(self.model)
+        self._predict_sample = _predictor(self.model, strips)
         cfg = self.model.cfg
         use_visualizer(cfg)
         own = {'name': f'infer-{next(_numbers)}', 'vis_backends': None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def as_plain(sample: Any, classes: Sequence[str] | None = None) -> dict[str, lis
     x2, y2 in pixels) and ``masks``, a segmentor ``pixels`` (how many) and ``masks``, a classifier the
     ``scores`` of all classes, best first. Masks are in COCO's uncompressed format.
     """
-    masks: Any = ()
+    masks: Iterable[Any] = ()
     if 'pred_instances' in sample:
         objects = sample.pred_instances.cpu().numpy()
         plain = {key: objects[key].tolist() for key in ('labels', 'scores', 'bboxes')}
@@ -130,8 +130,8 @@ def as_plain(sample: Any, classes: Sequence[str] | None = None) -> dict[str, lis
     elif 'pred_sem_seg' in sample:
         pixels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()  # (H, W)
         labels, counts = np.unique(pixels, return_counts=True)
-        plain = {'labels': labels.tolist(), 'pixels': counts.tolist()}
-        masks = [pixels == label for label in labels]
+        plain = {'labels': labels.astype(int).tolist(), 'pixels': counts.tolist()}
+        masks = (pixels == label for label in labels)  # all of them at once are large
     else:
         scores, labels = sample.pred_score.sort(descending=True)
         plain = {'labels': labels.tolist(), 'scores': scores.tolist()}

@@ -21,6 +21,9 @@ _VISUALIZERS = {
     'mmpretrain': 'UniversalVisualizer',
 }
 _LEAST_SIDE = 224  # pixels, so that class names are readable
+_MOST_PIXELS = (
+    2**24
+)  # mmseg lists the pixels of each class to place its name: gigabytes beyond 4096x4096
 # formats that OpenCV can write and everybody can open
 _WRITABLE = ('.jpg', '.jpeg', '.png')
 
@@ -44,7 +47,8 @@ def draw(
 ) -> None:
     """Write one picture; with the ground truth beside the prediction if requested and known.
 
-    A classifier's classes are written on the image, which is enlarged if it is too small.
+    A classifier's classes are written on the image, which is enlarged if it is too small. Segments of a huge
+    image get colours, but no names of classes.
 
     Args:
         image: ``(H, W, 3)`` uint8, RGB, in the size of the original file.
@@ -52,7 +56,27 @@ def draw(
     """
     shown = {'draw_gt': with_truth, 'pred_score_thr': score_thr}
     with written_whole(out_file) as partial:
+        if (
+            image.shape[0] * image.shape[1] > _MOST_PIXELS
+            and 'pred_sem_seg' in sample
+            and not with_truth
+        ):
+            mmcv.imwrite(_coloured(visualizer, image, sample), str(partial))
+            return
         _paint(visualizer, image, sample, **shown, out_file=str(partial))
+
+
+def _coloured(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
+    """The segments as mmseg colours them, without names of classes: ``(H, W, 3)`` uint8, BGR."""
+    labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()  # (H, W)
+    colours = np.zeros((int(labels.max()) + 1, 3))
+    palette = visualizer.dataset_meta['palette'][: len(colours)]
+    colours[: len(palette)] = palette
+    picture = np.empty_like(image)
+    for row, (pixels, classes) in enumerate(zip(image, labels)):
+        mixed = pixels * (1 - visualizer.alpha) + colours[classes.astype(int)] * visualizer.alpha
+        picture[row] = mixed[:, ::-1]
+    return picture
 
 
 def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
