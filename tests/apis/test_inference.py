@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
 from weightformer_mm.apis import Inferencer, inference, init_model
 from weightformer_mm.errors import UserError
+from weightformer_mm.visualization import drawing
 
 CONFIGS = {'detection': DETECTION, 'segmentation': SEGMENTATION, 'classification': CLASSIFICATION}
 NAMES = {
@@ -113,6 +114,17 @@ def test_pictures_and_json(task, checkpoints, images, tmp_path):
             assert entry['labels'][0] == sample.pred_label.item()
             assert entry['scores'] == sorted(sample.pred_score.tolist(), reverse=True)
     assert inferencer(images) == found
+
+
+def test_a_huge_picture_has_colours_and_no_names(checkpoints, images, tmp_path, monkeypatch):
+    inferencer = Inferencer(SEGMENTATION, checkpoints['segmentation'], 'cpu', strips=True)
+    monkeypatch.setattr(drawing, '_MOST_PIXELS', 0)
+    inferencer(images[1], tmp_path)
+    pixels, sample = images[1][..., ::-1], inference(inferencer.model, images[1])
+    options = dict(draw_gt=False, with_labels=False, out_file=str(tmp_path / 'expected.png'))
+    inferencer.visualizer.add_datasample('', pixels, sample, **options)
+    found, expected = (cv2.imread(str(tmp_path / f'{name}.png')) for name in ('000000', 'expected'))
+    assert np.array_equal(found, expected) and (found != images[1]).any()
 
 
 def test_what_is_no_image(checkpoints, tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from tests.helpers.commands import CLASSIFICATION, ROOT, SEGMENTATION, Result
+from tests.helpers.commands import CLASSIFICATION, DETECTION, ROOT, SEGMENTATION, Result
 
 CLASSES = ('background', 'disk', 'ring', 'triangle', 'square', 'star', 'cross')
 
@@ -59,6 +59,30 @@ def test_image_in_a_new_process_and_in_any_folder(tools, segmentation, shapes):
     log = tools.fresh('infer', SEGMENTATION, segmentation.checkpoint, *arguments).ok()
     assert f'1 pictures in {tools.folder}/here' in log
     assert pictures(tools.folder / 'here') == {'000001.png'}
+
+
+FEW_TOKENS = """
+from weightformer_mm.apis import lazy_maps
+lazy_maps.MAX_TOKENS = 100
+"""
+
+
+def test_strips(tools, segmentation, detection, folder, tmp_path):
+    config, env = with_module(tmp_path, FEW_TOKENS)
+    arguments = ('infer', config, segmentation.checkpoint, folder, '--out')
+    for out, options in (('whole', ()), ('in_strips', ['--strips'])):
+        tools.run(*arguments, tmp_path / out, *options, env=env).ok()
+    assert same(tmp_path / 'whole', tmp_path / 'in_strips')
+    arguments = (DETECTION, detection.checkpoint, folder, '--out', tmp_path / 'out', '--strips')
+    line = tools.run('infer', *arguments).error_line()
+    assert line.endswith('error: no strips for mmdet.MaskRCNN: leave out --strips')
+    assert not (tmp_path / 'out').exists()
+
+
+def same(*folders: Path) -> bool:
+    """Whether two folders have the same files."""
+    one, other = ({p.relative_to(f): p.read_bytes() for p in f.rglob('*.*')} for f in folders)
+    return one == other
 
 
 def failed(result: Result) -> str:
