@@ -14,7 +14,7 @@ from tests.helpers.commands import DETECTION, SEGMENTATION
 from weightformer_mm.apis import training as api
 
 PACKAGE = Path(weightformer_mm.__file__).parent
-OF_THE_MODEL = {'ops', 'layers', 'backbones', 'necks'}
+OF_THE_MODEL = {'ops', 'layers', 'backbones', 'necks', 'data_preprocessors'}
 MOST_FILES = 9
 
 

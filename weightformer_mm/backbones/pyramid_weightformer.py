@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..layers import BlockOptions
 from ..layers.primitives import Conv2d, LayerNorm
 from .arch import resolve_arch, resolve_out_indices
-from .base import MAX_TOKENS, DynamicBackbone, at_own_sizes
+from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
 
 
 class ConvStem(nn.Module):
@@ -137,8 +137,8 @@ class PyramidWeightFormer(DynamicBackbone):
         )
         self.finish()
 
-    @at_own_sizes
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    @at_own_sizes  # takes the sizes away
+    def forward(self, image: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
         """``(B, in_channels, H, W) -> (B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output.
 
         Args:

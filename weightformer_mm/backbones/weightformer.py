@@ -11,7 +11,7 @@ from ..layers.fused import embed_patches
 from ..layers.primitives import LayerNorm
 from ..ops._shared.dispatch import is_traced
 from .arch import resolve_arch, resolve_out_indices
-from .base import MAX_TOKENS, DynamicBackbone, at_own_sizes
+from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
 
 
 class PatchEmbed(nn.Module):
@@ -102,8 +102,8 @@ class WeightFormer(DynamicBackbone):
         self.blocks = nn.ModuleList(options.build(self.unit_channels, self.num_blocks))
         self.finish()
 
-    @at_own_sizes
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+    @at_own_sizes  # takes the sizes away
+    def forward(self, image: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
         """``(B, in_channels, H, W) -> (B, C, ceil(H/patch_size), ceil(W/patch_size))`` per output.
 
         Args:

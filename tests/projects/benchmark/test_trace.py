@@ -41,7 +41,7 @@ def by_kind(launches, name):
 
 
 def test_a_static_block_by_hand():
-    """Under autocast: map and norm in float32; in bfloat16 the linear layers, and a map four times as wide."""
+    """Under autocast: map and norm in float32; linear layers and the map within the MLP in bfloat16."""
     launches = trace_step(OneBlock('triton'), CASE)
     # convolution with norm; casts of normed map, weights and biases; FC1, GELU, FC2, the addition
     assert len(launches) == 1 + 5 + 4
