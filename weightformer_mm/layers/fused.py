@@ -80,8 +80,8 @@ def _run_fused(block: Any, x: Tensor) -> Tensor:
 def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
     """``block(x)`` at inference, of which about ``max_tokens`` tokens are computed at a time.
 
-    A prediction reads the whole map, between two passes over the strips. Attention, and a block that somebody
-    changed, run on the whole map.
+    A prediction reads the whole map, between two passes over the strips. ``x`` is overwritten. Attention, and
+    a block that somebody changed, run on the whole map.
     """
     if block.training or hasattr(block, 'attention') or not _is_fusible(block):
         return block(x)
@@ -92,13 +92,13 @@ def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
         return ops.depthwise_conv(strip, kernel, conv.bias, residual=True, backend=conv.backend)
 
     conv = block.dwc
-    x = in_strips(block.norm1, x, max_tokens)
+    x = in_strips(block.norm1, x, max_tokens, out=x)
     kernel = conv.kernel(x)
-    x = in_strips(convolve, x, max_tokens)
+    y = in_strips(convolve, x, max_tokens)
     weight1 = None
     if block.linear1.predictor is not None:
-        weight1 = block.linear1.predicted_weight(in_strips(block.norm2, x, max_tokens))
-    return in_strips(lambda strip: _add_mlp(block, strip, weight1=weight1), x, max_tokens)
+        weight1 = block.linear1.predicted_weight(in_strips(block.norm2, y, max_tokens, out=x))
+    return in_strips(lambda strip: _add_mlp(block, strip, weight1=weight1), y, max_tokens, out=y)
 
 
 def _add_mlp(

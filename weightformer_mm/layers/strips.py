@@ -16,6 +16,7 @@ def in_strips(
     stride: int = 1,
     axis: int = 1,
     out_axis: int = 1,
+    out: Tensor | None = None,
 ) -> Tensor:
     """``function(x)``, of which about ``max_tokens`` outputs of each image are computed at a time.
 
@@ -25,6 +26,7 @@ def in_strips(
         stride: of the function.
         axis: of the rows in ``x``.
         out_axis: of the rows in the result.
+        out: takes the result if it has its type; ``x`` itself only if rows do not read other rows.
     """
     whole: Tensor | None = None
     height = -(-x.shape[axis] // stride)
@@ -39,7 +41,8 @@ def in_strips(
         if whole is None:
             shape = list(strip.shape)
             shape[out_axis] = height
-            whole = strip.new_empty(shape)
+            fits = out is not None and out.dtype == strip.dtype
+            whole = out if fits else strip.new_empty(shape)
         whole.narrow(out_axis, first, count).copy_(strip)
     assert whole is not None
     return whole
