@@ -61,7 +61,7 @@ def test_networks():
 
 
 def test_image_sizes(recipe, tmp_path, monkeypatch):
-    drawing, config = blocks('docs/image_sizes.md')
+    drawing, config, tiles = blocks('docs/image_sizes.md')
     (tmp_path / 'tests').symlink_to(ROOT / 'tests')
     monkeypatch.chdir(tmp_path)
     names = run(drawing)
@@ -72,6 +72,7 @@ def test_image_sizes(recipe, tmp_path, monkeypatch):
         )
         assert (own - one).norm() < 1e-5 * one.norm()
         assert (padded - one).norm() > 0.05 * one.norm()
+    assert run(tiles)['change'].max() > 0.1 and Path('tiles.png').exists()
     base = f"_base_ = './{next((ROOT / 'configs/coco').glob('mask-rcnn*_1x_*')).name}'\n"
     assert recipe(base + config, 'coco').model.data_preprocessor.type == 'SizedDetDataPreprocessor'
 
