@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weightformer_mm.errors import UserError
+from weightformer_mm.ops._shared.compat import HAS_CUSTOM_OPS
 from weightformer_mm.utils.tables import markdown_table, text_table
 from weightformer_mm.utils.writing import make_folder, written_whole
 
@@ -16,7 +17,6 @@ from .ceilings import Ceilings
 from .contenders import Contender, parse_contenders
 from .kinds import KINDS
 from .steps import Case
-from .trace import Launch, trace_step
 
 COLUMNS = (
     *('network', 'mode', 'dtype', 'batch', 'height', 'width', 'kind'),
@@ -63,7 +63,13 @@ def run_trace(
     Raises:
         UserError: bad input, before anything is counted.
     """
+    if not HAS_CUSTOM_OPS:
+        raise UserError('trace: needs torch 2.4 or newer')
+    from .trace import trace_step
+
     limits.check()
+    if min(min(case.batch, *case.size) for case in cases) < 1:
+        raise UserError('--batch and --shape: expected positive numbers')
     contenders = parse_contenders(names)
     for contender in contenders:
         if 'compile' in contender.variants:
@@ -71,6 +77,8 @@ def run_trace(
         for case in cases:
             if reason := contender.refuses(*case.size):
                 raise UserError(f'{contender.name} at {case.height}x{case.width}: {reason}')
+    if out is not None:
+        make_folder(Path(out).expanduser().parent, '--out')
     rows = [
         row
         for case in cases
@@ -85,7 +93,7 @@ def run_trace(
 
 
 def _rows(
-    contender: Contender, case: Case, launches: Sequence[Launch], limits: Limits
+    contender: Contender, case: Case, launches: Sequence[Any], limits: Limits
 ) -> list[dict[str, Any]]:
     """One for all kernels, and one for each kind, the longest first."""
     where = (contender.name, case.mode, case.dtype, case.batch, *case.size)
@@ -118,7 +126,6 @@ def _line(row: dict[str, Any], name: str) -> list[str]:
 
 
 def _write(out: Path, rows: Sequence[dict[str, Any]], limits: Limits) -> None:
-    make_folder(out.parent, '--out')
     with (
         written_whole(out.with_name(f'{out.name}.csv')) as partial,
         partial.open('w', newline='') as file,

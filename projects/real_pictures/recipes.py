@@ -110,7 +110,7 @@ def copy_paste(cfg: Config) -> None:
 
 def whole_images(cfg: Config) -> None:
     """Images of 256 to 1388 pixels as they are, in batches of mixed sizes, each computed at its own size."""
-    for kind in ('RandomChoice', 'RandomCrop', 'Pad', 'Rotate', 'RandomCrop'):
+    for kind in ('RandomChoice', 'RandomCrop', 'Pad', 'Rotate', 'RandomCrop'):  # two crops
         _replace(cfg, kind)
     cfg.model.data_preprocessor.type = 'SizedDetDataPreprocessor'
 

@@ -191,7 +191,7 @@ def test_what_is_not_exact_is_refused(what):
     with pytest.raises(UserError) as refused:
         check_strips(model)
     line = str(refused.value)
-    assert line.startswith(f'no strips for {what}') and line.endswith(': leave out --strips')
+    assert line.startswith(f'no strips for {what}') and line.endswith(': run it without strips')
     assert '\n' not in line
 
 

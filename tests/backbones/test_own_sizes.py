@@ -134,6 +134,16 @@ def test_noted_sizes_serve_unless_others_are_given(network):
     assert get_image_sizes(part) == get_image_sizes(given[0])
 
 
+def test_padding_completes_an_image_that_is_thinner_than_a_patch():
+    model = build(WeightFormer, arch=dict(embed_dims=8, depth=2), patch_size=16).eval()
+    image = torch.zeros(1, 3, 16, 40)
+    image[:, :, :12] = torch.randn(1, 3, 12, 40)
+    batch = torch.zeros(2, 3, 48, 64)
+    batch[0, :, :16, :40] = image
+    (alone,), (maps,) = model(image), model(batch, sizes=[(12, 40), (48, 64)])
+    compare(cut(maps, 0, alone), alone, 1e-5)
+
+
 @pytest.mark.parametrize('num_outs', [4, 5])
 def test_the_neck_goes_on_with_the_sizes(num_outs):
     backbone, arguments = NETWORKS['isotropic']

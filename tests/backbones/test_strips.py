@@ -71,12 +71,21 @@ def test_training_and_small_images_need_no_strips(network, monkeypatch):
             build_network(network, max_tokens=63)(image)
 
 
+@pytest.mark.parametrize('part', ['block', 'linear2', 'norm1', 'norm', 'downsample'])
 @each_network
-def test_a_changed_block_is_called_on_the_whole_map(network):
+def test_a_changed_module_is_called_on_the_whole_map(network, part):
     model = build_network(network, max_tokens=10)
     blocks = [module for module in model.modules() if hasattr(module, 'linear2')]
+    dynamic = next(block for block in blocks if hasattr(block, 'norm1'))
+    changed = {
+        'block': blocks[1],
+        'linear2': blocks[1].linear2,
+        'norm1': dynamic.norm1,
+        'norm': getattr(model, f'norm{model.out_indices[0]}'),
+        'downsample': model.stages[0].downsample if network == 'pyramid' else model.patch_embed,
+    }[part]
     seen = []
-    blocks[1].linear2.register_forward_hook(lambda module, args, out: seen.append(out.shape[1:3]))
+    changed.register_forward_hook(lambda module, args, out: seen.append(out.shape[1:3]))
     with torch.no_grad():
         model(torch.randn(1, 3, 32, 40, dtype=torch.float64))
     assert seen == [(8, 10)]

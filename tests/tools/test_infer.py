@@ -75,7 +75,7 @@ def test_strips(tools, segmentation, detection, folder, tmp_path):
     assert same(tmp_path / 'whole', tmp_path / 'in_strips')
     arguments = (DETECTION, detection.checkpoint, folder, '--out', tmp_path / 'out', '--strips')
     line = tools.run('infer', *arguments).error_line()
-    assert line.endswith('error: no strips for mmdet.MaskRCNN: leave out --strips')
+    assert line.endswith('error: no strips for mmdet.MaskRCNN: run it without strips')
     assert not (tmp_path / 'out').exists()
 
 

@@ -71,9 +71,10 @@ def group_normalised(source: Map, norm: nn.GroupNorm) -> Map:
     def factors() -> tuple[Tensor, Tensor]:
         total: Any = 0
         for start, stop in source.strips():
-            x = source.rows(start, stop).unflatten(1, (norm.num_groups, -1)).flatten(2)
+            x = source.rows(start, stop)
+            dtype, x = x.dtype, x.unflatten(1, (norm.num_groups, -1)).flatten(2).double()
             count = x.shape[2] / (stop - start) * source.size[0]
-            sums = [values.sum(2, dtype=torch.double) / count for values in (x, x.square())]
+            sums = [values.sum(2) / count for values in (x, x.square())]
             total = total + torch.stack(sums)
         mean, square = total.unsqueeze(-1)  # (B, groups, 1)
         deviation = ((square - mean**2).clamp(min=0) + norm.eps).sqrt()
@@ -82,7 +83,7 @@ def group_normalised(source: Map, norm: nn.GroupNorm) -> Map:
         )
         scale = weight / deviation  # (B, groups, channels of one)
         shift = bias - mean * scale
-        return tuple(value.flatten(1)[..., None, None].to(x.dtype) for value in (scale, shift))
+        return tuple(value.flatten(1)[..., None, None].to(dtype) for value in (scale, shift))
 
     return each(lambda x: torch.addcmul(factors()[1], x, factors()[0]), source)
 

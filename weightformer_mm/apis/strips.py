@@ -206,4 +206,4 @@ def _expect(module: nn.Module, names: Iterable[str]) -> None:
 
 def _refuse(condition: Any, what: str) -> None:
     if condition:
-        raise UserError(f'no strips for {what}: leave out --strips')
+        raise UserError(f'no strips for {what}: run it without strips')

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_in_strips, run_recomputed, set_backend
+from ..layers.fused import as_built
 from ..layers.primitives import LayerNorm
 from ..layers.strips import in_strips
 from ..ops._shared.compat import is_compiling
@@ -54,6 +55,11 @@ def at_own_sizes(forward: Forward) -> Forward:
             sizes = get_image_sizes(image)
         if sizes is None:
             return forward(self, image)
+        least = getattr(self, 'least_size', 1)  # padding completes the only patch of a thin image
+        sizes = [
+            tuple(max(side, min(least, most)) for side, most in zip(size, image.shape[-2:]))
+            for size in sizes
+        ]
         groups = _group(sizes, image.shape)
         if list(groups) == [tuple(image.shape[-2:])]:
             return forward(self, image)
@@ -99,8 +105,8 @@ class DynamicBackbone(BaseModule):
         backend: ``'torch'``, ``'triton'``, or ``'auto'``: what ``WEIGHTFORMER_BACKEND`` says, else Triton on
             GPUs where it has been verified.
         init_cfg: mmengine's initialisation; without it, the published one applies.
-        max_tokens: at inference, maps of more tokens are computed in strips of about this many: the same
-            maps, within rounding, in less memory.
+        max_tokens: at inference, maps of more tokens per image are computed in strips of about this many: the
+            same maps, within rounding, in less memory.
     """
 
     arch_settings: Mapping[str, Mapping[str, Any]]
@@ -189,7 +195,7 @@ class DynamicBackbone(BaseModule):
 
     def run_downsample(self, downsample: nn.Module, x: Tensor, stride: int, axis: int) -> Tensor:
         """Run what makes a smaller map ``(B, H, W, C)`` of an image or a map whose rows are ``axis``."""
-        if self.is_in_strips(x, stride, axis):
+        if self.is_in_strips(x, stride, axis) and as_built(*downsample.modules()):
             return in_strips(downsample, x, self.max_tokens, stride, axis)
         return downsample(x)
 
@@ -210,7 +216,7 @@ class DynamicBackbone(BaseModule):
     def output(self, index: int, x: Tensor) -> Tensor:
         """Normalise output ``index``; ``(B, H, W, C) -> (B, C, H, W)``."""
         norm = getattr(self, f'norm{index}')
-        if self.is_in_strips(x):
+        if self.is_in_strips(x) and as_built(norm):
             return in_strips(lambda x: norm(x).permute(0, 3, 1, 2), x, self.max_tokens, out_axis=2)
         output = norm(x).permute(0, 3, 1, 2)
         # A convolution passes a channels-last layout on to its output. mmcv's RoIAlign would then read the

@@ -9,11 +9,13 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers import BlockOptions
+from ..layers.fused import built
 from ..layers.primitives import Conv2d, LayerNorm
 from .arch import resolve_arch, resolve_out_indices
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
 
 
+@built
 class ConvStem(nn.Module):
     """``(B, in_channels, H, W) -> (B, ceil(H/4), ceil(W/4), channels)``: two convolutions of stride 2."""
 
@@ -30,6 +32,7 @@ class ConvStem(nn.Module):
         return self.norm2(self.conv2(x))
 
 
+@built
 class Downsample(nn.Module):
     """``(B, H, W, in_channels) -> (B, ceil(H/2), ceil(W/2), out_channels)``, between two stages."""
 

@@ -7,13 +7,14 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers import BlockOptions
-from ..layers.fused import embed_patches
+from ..layers.fused import built, embed_patches
 from ..layers.primitives import LayerNorm
 from ..ops._shared.dispatch import is_traced
 from .arch import resolve_arch, resolve_out_indices
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
 
 
+@built
 class PatchEmbed(nn.Module):
     """``(B, in_channels, H, W) -> (B, ceil(H/patch_size), ceil(W/patch_size), channels)``.
 

@@ -46,8 +46,11 @@ def use_safe_loading() -> None:
 
 def _load_checkpoint(reference: str, map_location: Any = None) -> dict[str, Any]:
     """A file of weights alone as a checkpoint: mmengine's hooks, such as EMAHook, read its ``state_dict``."""
-    loaded = load_weights(reference, map_location)
-    is_flat = loaded and all(isinstance(value, Tensor) for value in loaded.values())
+    return _nested(load_weights(reference, map_location))
+
+
+def _nested(loaded: dict[str, Any]) -> dict[str, Any]:
+    is_flat = all(isinstance(value, Tensor) for value in loaded.values())
     return {'state_dict': loaded} if is_flat else loaded
 
 
@@ -65,7 +68,7 @@ def _register_zoo(scheme: str, table: str) -> None:
             raise UserError(f'{reference}: mmengine knows no URL for {model}')
         checkpoint = load_from_http(url, map_location)
         if scheme != 'mmcls://':
-            return checkpoint
+            return _nested(checkpoint)
         weights, part = checkpoint.get('state_dict', checkpoint), 'backbone.'
         kept = {n.removeprefix(part): weights[n] for n in weights if n.startswith(part)}
         return {'state_dict': kept}

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from mmengine.model import BaseDataPreprocessor, ImgDataPreprocessor
 from mmengine.registry import MODELS
 
 from ..backbones.base import set_image_sizes
+
+_BASES = {'mmdet': 'DetDataPreprocessor', 'mmseg': 'SegDataPreProcessor'}
 
 
 @MODELS.register_module()
@@ -20,9 +23,7 @@ def SizedDetDataPreprocessor(  # noqa: N802  the name of the class that it build
             necks that take maps of any size, as FPN does; PAFPN does not.
         options: of mmdet's class.
     """
-    from mmdet.models import DetDataPreprocessor
-
-    preprocessor = _sized(DetDataPreprocessor)(**options)
+    preprocessor = _sized('mmdet')(**options)
     preprocessor.test_pad_size_divisor = test_pad_size_divisor
     return preprocessor
 
@@ -30,32 +31,41 @@ def SizedDetDataPreprocessor(  # noqa: N802  the name of the class that it build
 @MODELS.register_module()
 def SizedSegDataPreprocessor(**options: Any) -> BaseDataPreprocessor:  # noqa: N802
     """mmseg's ``SegDataPreProcessor``, which also notes the size of each image: see `at_own_sizes`."""
-    from mmseg.models import SegDataPreProcessor
-
-    return _sized(SegDataPreProcessor)(**options)
+    return _sized('mmseg')(**options)
 
 
 @cache
-def _sized(base: type[ImgDataPreprocessor]) -> type[ImgDataPreprocessor]:
+def _sized(library: str) -> type[ImgDataPreprocessor]:
     """A subclass of a library's preprocessor, which is imported only where it is used."""
+    base = getattr(import_module(f'{library}.models'), _BASES[library])
 
     class Sized(base):
+        notes_sizes = True
         test_pad_size_divisor: int | None = None
 
         def forward(self, data: dict, training: bool = False) -> dict:
-            inputs, divisor = data['inputs'], self.pad_size_divisor
+            images, divisor = data['inputs'], self.pad_size_divisor
             if self.test_pad_size_divisor is not None and not training:
                 self.pad_size_divisor = self.test_pad_size_divisor
-            data = super().forward(data, training)
-            self.pad_size_divisor = divisor
-            # augmentation of a batch changes what the samples say
-            samples = data['data_samples'] or [None] * len(inputs)
-            sizes = [
-                image.shape[-2:] if sample is None else sample.img_shape[:2]
-                for image, sample in zip(inputs, samples)
-            ]
-            set_image_sizes(data['inputs'], sizes)
+            try:
+                data = super().forward(data, training)
+            finally:
+                self.pad_size_divisor = divisor
+            if self.notes_sizes:
+                # augmentation of a batch changes what the samples say
+                samples = data['data_samples'] or [{}] * len(images)
+                pairs = zip(images, samples)
+                sizes = [sample.get('img_shape', image.shape[-2:])[:2] for image, sample in pairs]
+                set_image_sizes(data['inputs'], sizes)
             return data
 
-    Sized.__name__ = Sized.__qualname__ = f'Sized{base.__name__}'
+    Sized.__name__ = Sized.__qualname__ = f'_sized_{library}'
     return Sized
+
+
+def __getattr__(name: str) -> type:
+    """The classes, where pickle looks for them."""
+    library = name.removeprefix('_sized_')
+    if library in _BASES and library != name:
+        return _sized(library)
+    raise AttributeError(name)

@@ -83,16 +83,18 @@ def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
     A prediction reads the whole map, between two passes over the strips. ``x`` is overwritten. Attention, and
     a block that somebody changed, run on the whole map.
     """
-    if block.training or hasattr(block, 'attention') or not _is_fusible(block):
+    norm1 = getattr(block, 'norm1', None)
+    unchanged = as_built(*filter(None, (block, norm1))) and _is_fusible(block)
+    if block.training or hasattr(block, 'attention') or not unchanged:
         return block(x)
-    if not hasattr(block, 'norm1'):
+    if norm1 is None:
         return in_strips(block, x, max_tokens)
 
     def convolve(strip: Tensor) -> Tensor:
         return ops.depthwise_conv(strip, kernel, conv.bias, residual=True, backend=conv.backend)
 
     conv = block.dwc
-    x = in_strips(block.norm1, x, max_tokens, out=x)
+    x = in_strips(norm1, x, max_tokens, out=x)
     kernel = conv.kernel(x)
     y = in_strips(convolve, x, max_tokens)
     weight1 = None

@@ -55,6 +55,7 @@ class Linear(nn.Linear):
             nn.init.zeros_(self.bias)
 
 
+@built
 class Conv2d(nn.Conv2d):
     """``nn.Conv2d`` on channels-last maps, ``(B, H, W, C) -> (B, H', W', C')``; PyTorch's initialisation."""
 

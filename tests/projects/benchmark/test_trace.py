@@ -9,12 +9,18 @@ import pytest
 import torch
 from torch import nn
 
+from weightformer_mm.ops._shared.compat import HAS_CUSTOM_OPS
+
+if not HAS_CUSTOM_OPS:
+    pytest.skip('needs torch 2.4', allow_module_level=True)
+
 from projects.benchmark.contenders import parse_contenders
 from projects.benchmark.kinds import DEPTHWISE, ELEMENTWISE, GELU, MATMUL
 from projects.benchmark.steps import Case
 from projects.benchmark.trace import trace_step
 from projects.benchmark.trace_table import ALL, COLUMNS
 from tests.helpers.commands import ROOT, Tools
+from tests.helpers.needs import locked
 from weightformer_mm.layers import StaticBlock, set_backend
 
 pytest.importorskip('triton')
@@ -87,6 +93,7 @@ def test_every_kind_of_network_trains(name):
     assert work > 0 and all(launch.bytes > 0 for launch in launches)
 
 
+@locked('torch', 'timm', 'triton')
 def test_the_page_has_what_the_tool_counts(tmp_path):
     tools = Tools(tmp_path)
     case = ('--shape', '1024', '1024')
@@ -114,6 +121,7 @@ def test_the_page_has_what_the_tool_counts(tmp_path):
             ['published-tiny', '--shape', '64', '96'],
             'published-tiny at 64x96: takes square images only',
         ),
+        (['pyramid-tiny', '--batch', '0'], '--batch and --shape: expected positive numbers'),
         (['pyramid-tiny', '--launch-us', '0'], '--launch-us 0.0: expected a positive number'),
     ],
 )

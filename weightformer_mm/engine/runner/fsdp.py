@@ -50,6 +50,10 @@ class ShardedStrategy(FSDPStrategy):
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         device = {'device_id': torch.device('cpu')} if self._is_cpu else {}  # else a GPU's number
         self.model_wrapper = {**(self.model_wrapper or {}), **device}
+        if getattr(model.data_preprocessor, 'notes_sizes', False):
+            # processes whose images have other numbers of sizes would gather parameters at different times
+            model.data_preprocessor.notes_sizes = False
+            self.logger.info('The model is sharded, so a batch is computed with its padding')
         model = super()._wrap_model(model)
         self.logger.info(f'The model is sharded in {len(FSDP.fsdp_modules(model))} units')
         return model
