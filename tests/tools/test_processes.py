@@ -318,7 +318,7 @@ def test_the_sharded_recipe_takes_steps_and_one_process_evaluates_it(processes, 
         assert result.code == 2
         assert 'EMAHook cannot average the weights of a sharded model' in result.err
     log = ''.join(result.ok() for result in processes(2, config, '--launcher', 'pytorch'))
-    assert 'sharded in 13 units' in log
+    assert 'sharded in 13 units' in log and 'a batch is computed with its padding' in log
     checkpoint = tmp_path / 'work/epoch_1.pth'
     assert torch.load(checkpoint, weights_only=True)['meta']['iter'] == 2
     evaluated = tools.run('test', config, checkpoint, '--work-dir', tmp_path / 'test')

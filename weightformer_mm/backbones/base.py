@@ -55,11 +55,9 @@ def at_own_sizes(forward: Forward) -> Forward:
             sizes = get_image_sizes(image)
         if sizes is None:
             return forward(self, image)
-        least = getattr(self, 'least_size', 1)  # padding completes the only patch of a thin image
-        sizes = [
-            tuple(max(side, min(least, most)) for side, most in zip(size, image.shape[-2:]))
-            for size in sizes
-        ]
+        # padding completes the only patch of a thin image
+        least = [min(getattr(self, 'least_size', 1), side) for side in image.shape[-2:]]
+        sizes = [(max(height, least[0]), max(width, least[1])) for height, width in sizes]
         groups = _group(sizes, image.shape)
         if list(groups) == [tuple(image.shape[-2:])]:
             return forward(self, image)

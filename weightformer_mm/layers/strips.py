@@ -41,8 +41,9 @@ def in_strips(
         if whole is None:
             shape = list(strip.shape)
             shape[out_axis] = height
-            fits = out is not None and out.dtype == strip.dtype
-            whole = out if fits else strip.new_empty(shape)
+            is_new = out is None or out.dtype != strip.dtype
+            whole = strip.new_empty(shape) if is_new else out
+        assert whole is not None
         whole.narrow(out_axis, first, count).copy_(strip)
     assert whole is not None
     return whole
