@@ -45,7 +45,7 @@ def test_mmengine_loads_from_the_hub_and_then_from_the_cache(hub, reference, mon
     use_safe_loading()
     for _ in ('online', 'offline'):
         loaded = CheckpointLoader.load_checkpoint(f'hf://owner/name{reference}')
-        assert torch.equal(loaded['a'], WEIGHTS['a'])
+        assert torch.equal(loaded['state_dict']['a'], WEIGHTS['a'])
         monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
 
 

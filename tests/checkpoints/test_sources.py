@@ -74,7 +74,7 @@ SCRIPTS = [
 ]
 KNOWN = """
 from mmengine.runner import CheckpointLoader
-assert CheckpointLoader._get_checkpoint_loader('hf://a/b').__name__ == 'load_weights'
+assert CheckpointLoader._get_checkpoint_loader('hf://a/b').__name__ == '_load_checkpoint'
 """
 
 
