@@ -1,8 +1,8 @@
 _base_ = '../../../configs/camvid/upernet_pyramid-weightformer-micro_1xb8-80e_camvid-240x320.py'
 
 # The short protocol: images and crops of half CamVid's sides, 16 epochs * 367 images / batch 8 = 736
-# iterations. Predictions are made from images of half the side, enlarged, and evaluated at full size. The loss
-# is cross-entropy alone: Lovasz-Softmax takes a fifth of the time of such a run.
+# iterations. Predictions are made from images of half the side, enlarged, and evaluated at full size. The
+# loss is cross-entropy alone: Lovasz-Softmax would take a fifth of the time of such a run.
 size = (180, 240)
 scale = (240, 180)
 max_epochs = 16
