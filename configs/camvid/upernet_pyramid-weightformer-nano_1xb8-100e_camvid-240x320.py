@@ -1,4 +1,4 @@
-_base_ = './upernet_pyramid-weightformer-micro_1xb8-50e_camvid-240x320.py'
+_base_ = './upernet_pyramid-weightformer-micro_1xb8-80e_camvid-240x320.py'
 
 # 100 epochs * 367 images / batch 8 = 4600 iterations
 max_epochs = 100

@@ -27,7 +27,7 @@ CONFIGS = {
         'nuclei': 'projects/real_pictures/configs/nuclei_short.py',
     },
     'micro': {
-        'camvid': 'configs/camvid/upernet_pyramid-weightformer-micro_1xb8-50e_camvid-240x320.py',
+        'camvid': 'configs/camvid/upernet_pyramid-weightformer-micro_1xb8-80e_camvid-240x320.py',
         'nuclei': 'configs/nuclei/mask-rcnn_pyramid-weightformer-micro_fpn_1xb4-24e_nuclei-256x256.py',
     },
 }

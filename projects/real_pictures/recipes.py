@@ -75,6 +75,12 @@ def ohem(cfg: Config) -> None:
     )
 
 
+def lovasz(cfg: Config) -> None:
+    """Lovasz-Softmax beside cross-entropy in the decode head, as the whole recipe has it."""
+    head = cfg.model.decode_head
+    head.loss_decode = [head.loss_decode, dict(type='LovaszLoss', reduction='none')]
+
+
 def one_scale(cfg: Config) -> None:
     _replace(cfg, 'RandomChoice')
 
@@ -141,6 +147,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         'no-class-weights': no_class_weights,
         'enets-class-weights': enets_class_weights,
         'ohem': ohem,
+        'lovasz': lovasz,
     },
     'nuclei': {
         'no-ema': no_ema,
