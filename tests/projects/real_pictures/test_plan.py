@@ -49,6 +49,7 @@ DIFFERENCES = {
     'no-class-weights': CLASS_WEIGHTS,
     'enets-class-weights': CLASS_WEIGHTS,
     'ohem': {'model.decode_head.sampler'},
+    'lovasz': {'model.decode_head.loss_decode'},
     'whole-images': {'model.data_preprocessor.type'},
 }
 # the kinds of steps that a change takes from the pipeline, and those that it adds
