@@ -40,7 +40,7 @@ def test_classes_are_those_that_were_stored():
     found = shares_of_classes()
     assert found.keys() == stored.keys() and len(stored) == 4
     for name, shares in stored.items():
-        assert sum(share > 0.01 for share in shares) > 2  # one class alone would prove little
+        assert sum(share > 0.01 for share in shares) > 1  # one class alone would prove little
         assert np.abs(np.subtract(found[name], shares)).max() < 0.005
 
 
