@@ -21,7 +21,7 @@ from ..ops._shared.dispatch import is_traced, is_transformed
 from .arch import resolve_out_indices
 from .fixed_size import fixed_size
 
-MAX_TOKENS = 2**20  # those of stride 4 in an image of 4096x4096
+MAX_TOKENS = 2**19  # a map of stride 4 has more of them beyond 2896x2896 pixels
 Sizes = Sequence[tuple[int, int]]
 Forward = Callable[..., tuple[Tensor, ...]]
 _SIZES = 'image_sizes'  # attribute of a batch
