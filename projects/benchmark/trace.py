@@ -97,9 +97,8 @@ def trace_step(model: nn.Module, case: Case) -> list[Launch]:
         model: on the CPU; its parameters are lost.
     """
     counter = LaunchCounter()
-    unchanged = mock.patch.object(
-        fused, '_has_its_parameters', return_value=True
-    )  # but for being fake
+    # parameters are unchanged, but for being fake
+    unchanged = mock.patch.object(fused, '_has_its_parameters', return_value=True)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake, unchanged, _autocast(case.dtype), counter.watch(model):
         _to_fake_gpu(model)

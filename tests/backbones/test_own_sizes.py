@@ -7,21 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.helpers.contract import build
+from tests.helpers.contract import MODES, NETWORKS, build
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.backbones.base import get_image_sizes, set_image_sizes
 from weightformer_mm.backbones.strategies import compared_strategies
 from weightformer_mm.necks import SimpleFeaturePyramid
 
-NETWORKS = {
-    'pyramid': (
-        PyramidWeightFormer,
-        dict(arch=dict(embed_dims=(8, 16), depths=(1, 2)), out_indices=(0, 1)),
-    ),
-    'isotropic': (WeightFormer, dict(arch=dict(embed_dims=8, depth=3), patch_size=4)),
-}
 STRATEGIES = compared_strategies()
-MODES = {'plain': {}, 'with_cp': dict(with_cp=True), 'efficient': dict(memory_efficient=True)}
 # of the images of a batch: an odd one alone, companions up to three times as large, two of equal size
 BATCHES = [
     [(13, 22)],

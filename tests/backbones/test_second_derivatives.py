@@ -7,19 +7,10 @@ import torch
 from torch.autograd import forward_ad, functional
 
 from tests.helpers import mlp_forms
-from tests.helpers.contract import build
-from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
+from tests.helpers.contract import MODES, NETWORKS, build
 from weightformer_mm.backbones.strategies import ATTENTION, compared_strategies
 
-NETWORKS = {
-    'pyramid': (
-        PyramidWeightFormer,
-        dict(arch=dict(embed_dims=(8, 16), depths=(1, 2)), out_indices=(0, 1)),
-    ),
-    'isotropic': (WeightFormer, dict(arch=dict(embed_dims=8, depth=3), patch_size=4)),
-}
 STRATEGIES = compared_strategies()
-MODES = {'plain': {}, 'with_cp': dict(with_cp=True), 'efficient': dict(memory_efficient=True)}
 each_network = pytest.mark.parametrize('network', NETWORKS)
 
 

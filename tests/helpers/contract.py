@@ -15,6 +15,15 @@ MICRO = [
     (WeightFormer, dict(embed_dims=24, depth=6)),
 ]
 MICRO_IDS = [backbone.__name__ for backbone, _ in MICRO]
+# small ones with arguments, and the ways to keep less for the backward pass
+NETWORKS = {
+    'pyramid': (
+        PyramidWeightFormer,
+        dict(arch=dict(embed_dims=(8, 16), depths=(1, 2)), out_indices=(0, 1)),
+    ),
+    'isotropic': (WeightFormer, dict(arch=dict(embed_dims=8, depth=3), patch_size=4)),
+}
+MODES = {'plain': {}, 'with_cp': dict(with_cp=True), 'efficient': dict(memory_efficient=True)}
 
 
 def build(backbone, arch, **options):

@@ -45,8 +45,9 @@ def get_image_sizes(images: Tensor) -> Sizes | None:
 def at_own_sizes(forward: Forward) -> Forward:
     """Run a network on each image of a padded batch at its own size; images of equal size run together.
 
-    The maps of each image are those of the image alone, and zero outside. The module has
-    ``output_sizes(size)``: the size of each output for an image of a size.
+    The maps of each image are those of the image alone, and zero outside. Sizes are ``(height, width)`` of
+    each image in a batch that is padded on the right and at the bottom; by default what `set_image_sizes`
+    noted. The module has ``output_sizes(size)``: the size of each output for an image of a size.
     """
 
     @functools.wraps(forward)

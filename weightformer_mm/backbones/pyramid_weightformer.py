@@ -145,9 +145,7 @@ class PyramidWeightFormer(DynamicBackbone):
         """``(B, in_channels, H, W) -> (B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output.
 
         Args:
-            sizes: ``(height, width)`` of each image in a batch that is padded on the right and at the bottom;
-                by default what `set_image_sizes` noted. Each image is then computed at its own size, as if
-                it were alone, and the maps are zero beyond it.
+            sizes: of the images in a padded batch: see `at_own_sizes`.
         """
         outputs = []
         x = self.checked(image)

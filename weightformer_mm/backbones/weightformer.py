@@ -108,9 +108,7 @@ class WeightFormer(DynamicBackbone):
         """``(B, in_channels, H, W) -> (B, C, ceil(H/patch_size), ceil(W/patch_size))`` per output.
 
         Args:
-            sizes: ``(height, width)`` of each image in a batch that is padded on the right and at the bottom;
-                by default what `set_image_sizes` noted. Each image is then computed at its own size, as if
-                it were alone, and the maps are zero beyond it.
+            sizes: of the images in a padded batch: see `at_own_sizes`.
         """
         outputs = []
         x = self.run_downsample(self.patch_embed, self.checked(image), self.least_size, axis=2)

@@ -39,6 +39,7 @@ def test_classes_are_those_that_were_stored():
     stored = json.loads(STORED.read_text())['camvid']
     found = shares_of_classes()
     assert found.keys() == stored.keys() and len(stored) == 4
+    assert (np.max(list(stored.values()), axis=0) > 0.01).sum() > 8
     for name, shares in stored.items():
         assert sum(share > 0.01 for share in shares) > 1  # one class alone would prove little
         assert np.abs(np.subtract(found[name], shares)).max() < 0.005
