@@ -37,6 +37,8 @@ _BY_NAME = {
     'gelu': GELU,
     'gelu_backward': GELU,
 }
+# word in the name of an operation of this package → its kind; without such a word, it belongs to a prediction
+_OURS = {'conv': DEPTHWISE, 'norm': NORM, 'mlp': MATMUL, 'hidden': MATMUL}
 
 
 class KindCounter(TorchDispatchMode):
@@ -111,7 +113,7 @@ class KindCounter(TorchDispatchMode):
         if self._in_predictor():
             return PREDICTION
         if namespace == NAMESPACE:
-            return DEPTHWISE if 'conv' in name else PREDICTION
+            return next((kind for word, kind in _OURS.items() if word in name), PREDICTION)
         if 'convolution' in name:
             return _kind_of_convolution(args)
         if 'attention' in name:

@@ -21,6 +21,8 @@ from .ceilings import Ceilings
 from .kinds import KindCounter, moved
 from .steps import DTYPES, Case
 
+# kernels that multiply their first argument by a matrix with N columns
+_PRODUCTS = ('linear_kernel', 'weight_grad_kernel')
 # neither launch a kernel nor move a byte
 _FREE = ('detach', 'device', 'empty', 'empty_like', 'empty_strided', 'lift_fresh', 'new_empty')
 
@@ -77,9 +79,12 @@ class LaunchCounter(KindCounter):
         from triton.runtime.jit import KernelInterface
 
         def launcher(kernel: Any, grid: Any) -> Any:
-            return lambda *args, **constants: self.launches.append(
-                Launch(kind, 0, moved(args, {}, ()))
-            )
+            def launch(*args: Any, **constants: Any) -> None:
+                factor = constants.get('N', 0) if kernel.__name__ in _PRODUCTS else 0
+                work = args[0].numel() * factor
+                self.launches.append(Launch(kind, work, moved(args, {}, ())))
+
+            return launch
 
         with mock.patch.object(KernelInterface, '__getitem__', launcher):
             yield

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_in_strips, run_recomputed, set_backend
-from ..layers.fused import as_built
+from ..layers.fused import as_built, normalise
 from ..layers.primitives import LayerNorm
 from ..layers.strips import in_strips
 from ..ops._shared.compat import is_compiling
@@ -217,10 +217,7 @@ class DynamicBackbone(BaseModule):
         norm = getattr(self, f'norm{index}')
         if self.is_in_strips(x) and as_built(norm):
             return in_strips(lambda x: norm(x).permute(0, 3, 1, 2), x, self.max_tokens, out_axis=2)
-        output = norm(x).permute(0, 3, 1, 2)
-        # A convolution passes a channels-last layout on to its output. mmcv's RoIAlign would then read the
-        # memory as if it were NCHW: wrong features, no error.
-        return output.contiguous()
+        return normalise(norm, x, channels_first=True)
 
     def intermediates(
         self, image: Tensor, indices: int | Sequence[int], sizes: Sizes | None = None

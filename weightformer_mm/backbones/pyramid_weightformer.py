@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch.nn.functional as F
+import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers import BlockOptions
-from ..layers.fused import built
+from ..layers.fused import built, normalise, with_half_copies
 from ..layers.primitives import Conv2d, LayerNorm
+from ..ops._shared.dispatch import product_dtype
 from .arch import resolve_arch, resolve_out_indices
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
 
@@ -28,8 +29,10 @@ class ConvStem(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         # made channels-last while it is still small: a convolution's output has the layout of its input
-        x = F.gelu(self.norm1(self.conv1(image.permute(0, 2, 3, 1).contiguous())))
-        return self.norm2(self.conv2(x))
+        x = image.permute(0, 2, 3, 1)
+        x = x.to(product_dtype(x), memory_format=torch.contiguous_format)
+        x = normalise(self.norm1, self.conv1(x), gelu=True)
+        return normalise(self.norm2, self.conv2(x))
 
 
 @built
@@ -42,7 +45,7 @@ class Downsample(nn.Module):
         self.norm = LayerNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
+        return normalise(self.norm, self.conv(x))
 
 
 class Stage(nn.Module):
@@ -140,6 +143,7 @@ class PyramidWeightFormer(DynamicBackbone):
         )
         self.finish()
 
+    @with_half_copies
     @at_own_sizes  # takes the sizes away
     def forward(self, image: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
         """``(B, in_channels, H, W) -> (B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output.

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..layers import BlockOptions
-from ..layers.fused import built, embed_patches
+from ..layers.fused import built, embed_patches, normalise, with_half_copies
 from ..layers.primitives import LayerNorm
 from ..ops._shared.dispatch import is_traced
 from .arch import resolve_arch, resolve_out_indices
@@ -103,6 +103,7 @@ class WeightFormer(DynamicBackbone):
         self.blocks = nn.ModuleList(options.build(self.unit_channels, self.num_blocks))
         self.finish()
 
+    @with_half_copies
     @at_own_sizes  # takes the sizes away
     def forward(self, image: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
         """``(B, in_channels, H, W) -> (B, C, ceil(H/patch_size), ceil(W/patch_size))`` per output.
@@ -112,7 +113,7 @@ class WeightFormer(DynamicBackbone):
         """
         outputs = []
         x = self.run_downsample(self.patch_embed, self.checked(image), self.least_size, axis=2)
-        x = self.init_norm(x)
+        x = normalise(self.init_norm, x)
         for index, block in enumerate(self.blocks):
             x = self.run_block(block, x)
             if index in self.out_indices:

@@ -7,7 +7,7 @@ quantisation, pruning, hooks) is not bypassed: it is called.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .. import ops
-from ..ops._shared.dispatch import BACKENDS, check_backend, choose_backend, is_traced
+from ..ops._shared.dispatch import (
+    BACKENDS,
+    HALF,
+    check_backend,
+    choose_backend,
+    is_traced,
+    product_dtype,
+)
+from ..ops._shared.half_copies import half_copies
 from .strips import in_strips
 
 Forward = Callable[[Any, Tensor], Tensor]
@@ -64,9 +72,9 @@ def _keeps_kernel(conv: nn.Module) -> bool:
 
 def _run_fused(block: Any, x: Tensor) -> Tensor:
     if hasattr(block, 'attention'):
-        return _add_mlp(block, x + block.drop_path(block.attention(block.norm1(x))))
+        return _add_mlp(block, x + block.drop_path(block.attention(normalise(block.norm1, x))))
     if hasattr(block, 'norm1'):
-        x = block.norm1(x)
+        x = normalise(block.norm1, x)
     kernel, bias, backend = block.dwc.kernel(x), block.dwc.bias, block.dwc.backend
     if choose_backend(backend, x) == 'torch' or ops.recomputes():
         return _add_mlp(block, ops.depthwise_conv(x, kernel, bias, residual=True, backend=backend))
@@ -75,6 +83,58 @@ def _run_fused(block: Any, x: Tensor) -> Tensor:
         x, kernel, bias, norm.weight, norm.bias, norm.published_eps(), backend=backend
     )
     return _add_mlp(block, x, normed)
+
+
+def normalise(
+    norm: nn.Module, x: Tensor, gelu: bool = False, channels_first: bool = False
+) -> Tensor:
+    """``norm(x)``, then GELU, as ``(B, C, H, W)`` if ``channels_first``; contiguous.
+
+    Where Triton runs, the result has the type of autocast's products; PyTorch's is float32.
+    """
+    if (
+        as_built(norm)
+        and hasattr(norm, 'published_eps')
+        and choose_backend(norm.backend, x) == 'triton'
+    ):
+        parameters = norm.weight, norm.bias, norm.published_eps()
+        return ops.layer_norm(x, *parameters, gelu, channels_first, norm.backend)
+    x = norm(x)
+    x = F.gelu(x) if gelu else x
+    # A convolution passes a channels-last layout on to its output. mmcv's RoIAlign would then read the
+    # memory as if it were NCHW: wrong features, no error.
+    return x.permute(0, 3, 1, 2).contiguous() if channels_first else x
+
+
+def with_half_copies(forward: Callable) -> Callable:
+    """Decorator for a network's ``forward``: copies the matrices of its MLPs to half precision at once.
+
+    It does so where Triton runs under autocast; ``units`` of the network are blocks, or lists of ``blocks``.
+    """
+
+    @functools.wraps(forward)
+    def run(network: Any, image: Tensor, *args: Any, **kwargs: Any) -> Any:
+        dtype = product_dtype(image)
+        used = dtype in HALF and not is_traced() and network.backend != 'torch'
+        if not used or choose_backend(network.backend, image) == 'torch':
+            return forward(network, image, *args, **kwargs)
+        with half_copies(list(_matrices(network)), dtype):
+            return forward(network, image, *args, **kwargs)
+
+    return run
+
+
+def _matrices(network: Any) -> Iterator[Tensor]:
+    """The float32 parameters that are only used in half precision."""
+    for unit in network.units:
+        modules = [block.linear2 for block in getattr(unit, 'blocks', [unit])]
+        modules += [block.linear1 for block in getattr(unit, 'blocks', [unit])]
+        for module in modules:
+            weight = getattr(module, 'weight', None)
+            # that of a dynamic layer is a summand of what it predicts
+            kept = isinstance(module, nn.Linear) and type(weight) is nn.Parameter
+            if kept and weight.dtype == torch.float32:
+                yield weight
 
 
 def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
@@ -119,7 +179,7 @@ def _add_mlp(
     if block.drop_path.training and not isinstance(block.drop_path, nn.Identity):
         scale = block.drop_path(x.new_ones(len(x), 1, 1, 1)).flatten()  # (B,)
     parameters = norm.weight, norm.bias, weight1, linear1.bias, linear2.weight, linear2.bias
-    return ops.residual_mlp(x, *parameters, scale, normed, norm.published_eps())
+    return ops.residual_mlp(x, *parameters, scale, normed, norm.published_eps(), norm.backend)
 
 
 def run_recomputed(block: nn.Module, x: Tensor) -> Tensor:

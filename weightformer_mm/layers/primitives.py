@@ -14,6 +14,8 @@ from .fused import built
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the channels with the published epsilon, whatever ``eps`` is set to later."""
 
+    backend = 'auto'
+
     def __init__(self, channels: int):
         super().__init__(channels, eps=self.published_eps())
 

@@ -3,6 +3,7 @@
 from ._shared.dispatch import predict
 from .attention import attention_as_mlp
 from .depthwise_conv import adaptive_update, depthwise_conv, depthwise_conv_norm, pool_grid
+from .layer_norm import layer_norm
 from .mlp import Stash, recomputes, residual_mlp
 from .predicted_weight import (
     bilateral_update,
@@ -19,6 +20,7 @@ __all__ = [
     'bilateral_update',
     'depthwise_conv',
     'depthwise_conv_norm',
+    'layer_norm',
     'pool_grid',
     'pool_tokens',
     'predict',

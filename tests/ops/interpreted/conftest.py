@@ -34,7 +34,10 @@ def device() -> torch.device:
 
 @pytest.fixture(scope='session', autouse=True)
 def rounding():
-    """Let the interpreter round float32 to the nearest bfloat16, as GPUs do; it cuts off, and is slow."""
+    """Let the interpreter treat bfloat16 as GPUs do.
+
+    It cuts float32 off instead of rounding it, slowly, and multiplies matrices of bfloat16 as integers.
+    """
     if not INTERPRETED:
         yield
         return
@@ -50,9 +53,22 @@ def rounding():
         rounded = torch.from_numpy(np.array(values, dtype=np.float32)).bfloat16()
         return rounded.view(torch.int16).numpy().view(np.uint16)
 
+    dot = interpreter.InterpreterBuilder.create_dot
+
+    def widened(handle):
+        if handle.dtype.scalar != tl.bfloat16:
+            return handle
+        values = original(handle.data, tl.bfloat16, tl.float32, None).view(np.float32)
+        return interpreter.TensorHandle(values, tl.float32)
+
+    def product(self, left, right, *others):
+        return dot(self, widened(left), widened(right), *others)
+
     interpreter._convert_float = convert
+    interpreter.InterpreterBuilder.create_dot = product
     yield
     interpreter._convert_float = original
+    interpreter.InterpreterBuilder.create_dot = dot
 
 
 @pytest.fixture(scope='session', autouse=True)

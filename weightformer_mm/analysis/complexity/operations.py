@@ -43,7 +43,14 @@ _FREE = re.compile(
     """,
     re.VERBOSE,
 )
-_OURS_FREE = {'pool_tokens', 'pool_tokens_whole', 'pool_grid', 'pool_grid_whole', 'bounded_update'}
+_OURS_FREE = {
+    'pool_tokens',
+    'pool_tokens_whole',
+    'pool_grid',
+    'pool_grid_whole',
+    'bounded_update',
+    'layer_norm',
+}
 # they return their input in another shape, but their schema does not say so
 _UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
 
@@ -117,6 +124,11 @@ def _correlation(z: Shape, left: int, *_: Any, **__: Any) -> int:
     return _product((z[0], left, z[1]), (z[2] - left,))
 
 
+def _mlp(x: Shape, normed: Shape, weight1: Shape, *_: Any, **__: Any) -> int:
+    """``normed (B, H, W, C)``, ``weight1 (B or 1, C, D)``: two products of the same size."""
+    return 2 * _product(normed, weight1)
+
+
 def _add_product(bias: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> int:
     return _product(left, right)
 
@@ -133,6 +145,7 @@ _RULES: list[tuple[Any, str, Callable[..., int]]] = [
     (ours, 'depthwise_conv_norm eager_conv', _depthwise_conv),
     (ours, 'depthwise_conv_kernel_grad', _kernel_grad),
     (ours, 'silu_correlation', _correlation),
+    (ours, 'residual_mlp', _mlp),
 ]
 FORMULAS = {
     getattr(library, name): rule

@@ -1,15 +1,17 @@
-"""Turn a function into a PyTorch operator: differentiable, and kept whole by ``torch.compile``."""
+"""Turn a launcher into a differentiable function, which ``torch.compile`` keeps whole as an operator."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .compat import HAS_CUSTOM_OPS
+from .compat import HAS_CUSTOM_OPS, is_compiling
 from .dispatch import is_transformed
 from .second_order import differentiable_gradients, is_differentiated
 
@@ -24,10 +26,11 @@ def operator(
     reference: Callable[..., Any] | None = None,
     keeps: Sequence[int] = (),
 ) -> Callable[[Callable], Callable]:
-    """Decorator that turns a function on tensors into the operator ``weightformer_mm::<name>``.
+    """Decorator that makes a launcher differentiable, and the operator ``weightformer_mm::<name>`` of it.
 
-    It takes only positional arguments, and autocast does not change them. torch < 2.4 has no custom
-    operators; there the function stays unchanged, and nothing calls it.
+    It takes only positional arguments, and autocast does not change them. Only compilers and counters meet
+    the operator, the attribute ``operator`` of the result: otherwise the launcher runs at once, since PyTorch
+    takes longer for an operator than a GPU for a small map. torch < 2.4 has no operators.
 
     Args:
         schema: name and types, ``'name(Tensor x, float eps) -> Tensor'``; the first argument is a tensor, and
@@ -41,30 +44,67 @@ def operator(
     name, _, signature = schema.partition('(')
 
     def register(launcher: Callable) -> Callable:
-        if not HAS_CUSTOM_OPS:
-            return launcher
-
         @functools.wraps(launcher)
-        def function(first: Tensor, *rest: Any) -> Any:
-            # happens in a compiled graph, which would silently drop the derivatives
-            if is_transformed():
-                raise RuntimeError(
-                    f'{NAMESPACE}::{name} takes part in neither torch.func nor forward-mode derivatives; '
-                    'run the network without torch.compile'
-                )
-            with torch.cuda.device_of(first):  # Triton launches on the current GPU
+        def launch(first: Tensor, *rest: Any) -> Any:
+            _refuse_transforms(
+                name
+            )  # in a compiled graph, too, which would silently drop derivatives
+            with _device_of(first):
                 return launcher(first, *rest)
 
-        made = torch.library.custom_op(
-            f'{NAMESPACE}::{name}', function, mutates_args=(), schema=f'({signature}'
-        )
-        made.register_fake(fake)
-        if gradient is not None:
-            setup_context, backward = _autograd(gradient, reference, keeps)
-            made.register_autograd(backward, setup_context=setup_context)
-        return made
+        setup_context, backward = _autograd(gradient, reference, keeps)
+        eager = _autograd_function(name, launch, setup_context, backward) if gradient else None
+
+        @functools.wraps(launcher)
+        def function(*arguments: Any) -> Any:
+            if HAS_CUSTOM_OPS and (is_compiling() or torch._C._len_torch_dispatch_stack()):
+                return function.operator(*arguments)
+            if eager is not None and torch.is_grad_enabled():
+                _refuse_transforms(name)
+                return eager.apply(*arguments)
+            return launch(*arguments)
+
+        function.operator = None
+        if HAS_CUSTOM_OPS:
+            made = torch.library.custom_op(
+                f'{NAMESPACE}::{name}', launch, mutates_args=(), schema=f'({signature}'
+            )
+            made.register_fake(fake)
+            if gradient is not None:
+                made.register_autograd(backward, setup_context=setup_context)
+            function.operator = made
+        return function
 
     return register
+
+
+def _refuse_transforms(name: str) -> None:
+    if is_transformed():
+        raise RuntimeError(
+            f'{NAMESPACE}::{name} takes part in neither torch.func nor forward-mode derivatives; '
+            'run the network without torch.compile'
+        )
+
+
+def _device_of(tensor: Tensor) -> AbstractContextManager:
+    """Triton launches on the current GPU, which is the tensor's if there is only one."""
+    if tensor.is_cuda and torch.cuda.device_count() > 1:
+        return torch.cuda.device_of(tensor)
+    return contextlib.nullcontext()
+
+
+def _autograd_function(
+    name: str, launch: Callable, setup_context: Callable, backward: Callable
+) -> type[torch.autograd.Function]:
+    """The same for code that is not compiled; here, outputs are known when the context is set up."""
+
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        outputs = launch(*arguments)
+        setup_context(ctx, arguments, outputs)
+        return outputs
+
+    methods = {'forward': staticmethod(forward), 'backward': staticmethod(backward)}
+    return type(name, (torch.autograd.Function,), methods)
 
 
 def _autograd(gradient, reference, keeps) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -1,4 +1,4 @@
-"""Triton kernels: the 3x3 convolution, alone or with a LayerNorm, their gradients, and the grid of means.
+"""Triton kernels: the 3x3 convolution, alone or with a LayerNorm, its gradients, and the grid of means.
 
 Only this module of the operation imports Triton. Maps are channels-last, ``(B, H, W, C)``; sums are float32.
 A program of the convolution owns a tile of columns and channels and walks down a strip of rows.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+from .._shared.kernels import normalised
 
 # Arguments whose values must not trigger another compilation
 RUN_TIME = ['height', 'width', 'rows']
@@ -55,8 +57,6 @@ def conv3x3_kernel(
     rows,  # of a strip
     kernel_stride,  # elements from one image's kernel to the next one's
     normed,  # (B, H, W, C); this and all below only with NORM
-    mean,  # (B, H, W)
-    rstd,  # (B, H, W)
     norm_weight,  # (C,)
     norm_bias,  # (C,)
     eps,
@@ -92,8 +92,6 @@ def conv3x3_kernel(
     out += image * height * stride
     if NORM:
         normed += image * height * stride
-        mean += image * height * width
-        rstd += image * height * width
         scale = tl.load(norm_weight + channel, mask=keep, other=0.0).to(tl.float32)[None, :]
         shift = tl.load(norm_bias + channel, mask=keep, other=0.0).to(tl.float32)[None, :]
 
@@ -119,15 +117,9 @@ def conv3x3_kernel(
         tl.store(out + target, done, mask=middle & (row > first))
         if NORM:
             done = done.to(tl.float32)  # as rounded: the gradient sees only that
-            average = tl.sum(done, axis=1) / channels
-            centred = tl.where(keep[None, :], done - average[:, None], 0.0)
-            inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=1) / channels + eps)
-            result = centred * inverse[:, None] * scale + shift
-            result = result.to(normed.dtype.element_ty)
+            result, _ = normalised(done, keep, channels, eps)
+            result = (result * scale + shift).to(normed.dtype.element_ty)
             tl.store(normed + target, result, mask=middle & (row > first))
-            position = (row - 1) * width.to(tl.int64) + column
-            tl.store(mean + position, average, mask=(column < width) & (row > first))
-            tl.store(rstd + position, inverse, mask=(column < width) & (row > first))
         a, b, c, next_b = next_a, next_b, next_c, last_b
 
 
@@ -203,53 +195,6 @@ def kernel_grad3x3_kernel(
     _store_sum(partial, s21, channel, channels, 7)
     _store_sum(partial, s22, channel, channels, 8)
     _store_sum(partial, s_bias, channel, channels, 9)
-
-
-@triton.jit(do_not_specialize=['positions', 'share'])
-def norm_grad_kernel(
-    grad_normed,  # (positions, C)
-    grad_out,  # (positions, C), or not read
-    out,  # (positions, C)
-    mean,  # (positions,)
-    rstd,  # (positions,)
-    weight,  # (C,)
-    grad,  # (positions, C)
-    partial,  # (programs, 2, C): sums for weight and bias
-    positions,
-    share,  # positions of a program, a multiple of BLOCK_N
-    channels,
-    HAS_GRAD_OUT: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_C: tl.constexpr,  # holds all channels
-):
-    program = tl.program_id(0).to(tl.int64)
-    channel = tl.arange(0, BLOCK_C)
-    keep = channel < channels
-    scale = tl.load(weight + channel, mask=keep, other=0.0).to(tl.float32)[None, :]
-    weight_sum = tl.zeros((BLOCK_N, BLOCK_C), dtype=tl.float32)
-    bias_sum = weight_sum
-    for start in range(0, share, BLOCK_N):
-        position = program * share + start + tl.arange(0, BLOCK_N)
-        inside = position < positions
-        mask = inside[:, None] & keep[None, :]
-        offset = position[:, None] * channels + channel[None, :]
-        average = tl.load(mean + position, mask=inside, other=0.0)
-        inverse = tl.load(rstd + position, mask=inside, other=0.0)[:, None]
-        upstream = tl.load(grad_normed + offset, mask=mask, other=0.0).to(tl.float32)
-        value = tl.load(out + offset, mask=mask, other=0.0).to(tl.float32)
-        normal = tl.where(mask, (value - average[:, None]) * inverse, 0.0)
-        weight_sum += upstream * normal
-        bias_sum += upstream
-        scaled = upstream * scale
-        along_mean = (tl.sum(scaled, axis=1) / channels)[:, None]
-        along_normal = (tl.sum(scaled * normal, axis=1) / channels)[:, None]
-        total = (scaled - along_mean - normal * along_normal) * inverse
-        if HAS_GRAD_OUT:
-            total += tl.load(grad_out + offset, mask=mask, other=0.0).to(tl.float32)
-        tl.store(grad + offset, total.to(grad.dtype.element_ty), mask=mask)
-    partial += program * 2 * channels
-    tl.store(partial + channel, tl.sum(weight_sum, axis=0), mask=keep)
-    tl.store(partial + channels + channel, tl.sum(bias_sum, axis=0), mask=keep)
 
 
 @triton.jit

@@ -13,6 +13,7 @@ from torch import Tensor
 from .._shared.dispatch import without_autocast
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
+from ..layer_norm.triton import norm_grad
 from . import reference
 from .torch import empty_grid
 
@@ -28,8 +29,6 @@ FEWEST_ROWS, MOST_ROWS = 8, 64
 # With the LayerNorm, a tile holds all channels of at least 4 columns. With fewer, by the count of bytes, it
 # would read more for the neighbours than it saves: one of four passes over the map.
 NORM_TILE, NORM_COLUMNS, NORM_CHANNELS = 1024, 4, 512
-# Elements of a tile, warps and programs of the LayerNorm's gradient: 8 elements per thread
-NORM_GRAD_TILE, NORM_GRAD_WARPS, NORM_GRAD_PROGRAMS = 2048, 8, 1024
 # Elements of a tile of the grid's kernels
 GRID_TILE = 2048
 
@@ -39,7 +38,7 @@ def depthwise_conv_norm(
 ) -> tuple[Tensor, Tensor]:
     """In one kernel if the channels fit into a tile; ``norm`` is weight, bias and epsilon."""
     if x.shape[-1] <= NORM_CHANNELS:
-        return conv_norm(x, kernel, bias, *norm, residual)[:2]
+        return conv_norm(x, kernel, bias, *norm, residual)
     out = depthwise_conv(x, kernel, bias, residual)
     with without_autocast(x.device.type):
         return out, reference.layer_norm(out, *norm)
@@ -88,7 +87,7 @@ def _launch_conv(
     launch(
         kernels.conv3x3_kernel,
         (programs,),
-        *(x, kernel, bias, out, *x.shape[1:], rows, image_stride, *(norm or [None] * 6)),
+        *(x, kernel, bias, out, *x.shape[1:], rows, image_stride, *(norm or [None] * 4)),
         HAS_BIAS=bias is not None,
         FLIP=flip,
         RESIDUAL=residual,
@@ -153,51 +152,17 @@ def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> T
     return _launch_conv(x, kernel, bias, _like(x), residual)
 
 
-def _fake_norm_grad(grad_normed, grad_out, out, mean, rstd, weight):
-    return (_like(out), *(out.new_empty(weight.shape, dtype=torch.float32) for _ in range(2)))
+def _conv_norm_outputs(x: Tensor, *others: object) -> tuple[Tensor, Tensor]:
+    return _like(x), _like(x)
 
 
-@operator(
-    'depthwise_conv_norm_grad(Tensor grad_normed, Tensor? grad_out, Tensor out, Tensor mean, Tensor rstd, '
-    'Tensor weight) -> (Tensor, Tensor, Tensor)',
-    _fake_norm_grad,
-)
-def norm_grad(grad_normed, grad_out, out, mean, rstd, weight) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a LayerNorm's input, with ``grad_out`` added, and of its weight and bias; no atomics."""
-    from . import kernels
-
-    grad_normed, out, weight = grad_normed.contiguous(), out.contiguous(), weight.contiguous()
-    added = grad_normed if grad_out is None else grad_out.contiguous()
-    channels, positions = out.shape[3], mean.numel()
-    block_c = next_power_of_two(channels)
-    block_n = max(1, NORM_GRAD_TILE // block_c)
-    share = cdiv(cdiv(positions, NORM_GRAD_PROGRAMS), block_n) * block_n
-    programs = cdiv(positions, share) if positions else 0
-    grad, partial = _like(out), out.new_empty((programs, 2, channels), dtype=torch.float32)
-    launch(
-        kernels.norm_grad_kernel,
-        (programs,),
-        *(grad_normed, added, out, mean, rstd, weight, grad, partial, positions, share, channels),
-        HAS_GRAD_OUT=grad_out is not None,
-        BLOCK_N=block_n,
-        BLOCK_C=block_c,
-        num_warps=NORM_GRAD_WARPS,
-    )
-    return grad, partial[:, 0].sum(0), partial[:, 1].sum(0)
-
-
-def _conv_norm_outputs(x: Tensor, *others: object) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    mean, rstd = (x.new_empty(x.shape[:3], dtype=torch.float32) for _ in range(2))
-    return _like(x), _like(x), mean, rstd
-
-
-def _conv_norm_gradient(needed, arguments, kept, grad_out, grad_normed, *_):
-    x, kernel, bias, norm_weight, norm_bias, _, residual = arguments
+def _conv_norm_gradient(needed, arguments, kept, grad_out, grad_normed):
+    x, kernel, bias, norm_weight, norm_bias, eps, residual = arguments
     weight_grad = shift_grad = None
     if grad_normed is not None:
-        grad_out, weight_grad, shift_grad = norm_grad(grad_normed, grad_out, *kept, norm_weight)
-        weight_grad = weight_grad.to(norm_weight.dtype)
-        shift_grad = shift_grad.to(norm_bias.dtype)
+        norm = (norm_weight, norm_bias, eps)
+        grad_out, sums = norm_grad(grad_normed, grad_out, *kept, *norm, False, False)
+        weight_grad, shift_grad = sums[0].to(norm_weight.dtype), sums[1].to(norm_bias.dtype)
     *grads, _ = _conv_gradient(needed, (x, kernel, bias, residual), (), grad_out)
     return (*grads, weight_grad, shift_grad, None, None)
 
@@ -209,20 +174,18 @@ def _reference_conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual)
 
 @operator(
     'depthwise_conv_norm(Tensor x, Tensor kernel, Tensor bias, Tensor norm_weight, Tensor norm_bias, '
-    'float eps, bool residual) -> (Tensor, Tensor, Tensor, Tensor)',
+    'float eps, bool residual) -> (Tensor, Tensor)',
     _conv_norm_outputs,
     _conv_norm_gradient,
     _reference_conv_norm,
-    keeps=(0, 2, 3),
+    keeps=(0,),
 )
-def conv_norm(
-    x, kernel, bias, norm_weight, norm_bias, eps, residual
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The convolution, its LayerNorm, and each position's mean and ``1 / sqrt(variance + eps)``, float32."""
-    out, normed, mean, rstd = _conv_norm_outputs(x)
-    norm = (normed, mean, rstd, norm_weight.contiguous(), norm_bias.contiguous(), eps)
+def conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual) -> tuple[Tensor, Tensor]:
+    """The convolution, and its LayerNorm."""
+    out, normed = _conv_norm_outputs(x)
+    norm = (normed, norm_weight.contiguous(), norm_bias.contiguous(), eps)
     _launch_conv(x, kernel, bias, out, residual, norm=norm)
-    return out, normed, mean, rstd
+    return out, normed
 
 
 def _float_grid(x: Tensor, size: int) -> Tensor:

@@ -9,8 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._shared.dispatch import check_map, is_traced, product_dtype, without_autocast
-from . import reference
+from .._shared.dispatch import (
+    HALF,
+    check_map,
+    choose_backend,
+    is_traced,
+    product_dtype,
+    without_autocast,
+)
+from ..layer_norm import layer_norm
+from . import reference, triton
 from .cpu.chunked import Plan, ResidualMLP
 from .cpu.plan import TABLE
 from .cpu.whole import WholeMLP
@@ -30,6 +38,7 @@ def residual_mlp(
     scale: Tensor | None = None,
     normed: Tensor | None = None,
     eps: float = 1e-6,
+    backend: str = 'auto',
 ) -> Tensor:
     """``x + scale * (GELU(LN(x) W1 + b1) W2ᵀ + b2)``.
 
@@ -44,9 +53,11 @@ def residual_mlp(
         scale: factor for each image's branch, ``(B,)``, as stochastic depth draws it; not differentiated.
         normed: ``LN(x)`` if already computed, ``(B, H, W, C)``; the form in pieces computes its own.
         eps: of the LayerNorm.
+        backend: ``'auto'``, ``'torch'`` or ``'triton'``, see `choose_backend`. Triton runs products in half
+            precision, unless the block will be recomputed.
 
     Returns:
-        ``(B, H, W, C)``.
+        ``(B, H, W, C)``, in Triton in the type of ``x``.
 
     Raises:
         ValueError: if the shapes do not match.
@@ -63,6 +74,11 @@ def residual_mlp(
     if is_traced():  # a compiler does its own fusing, and cannot read the stash
         return reference.residual_mlp(x, *parameters, normed=normed, eps=eps)
     stash, on_cpu = current.get(), x.device.type == 'cpu'
+    dtype = product_dtype(x)
+    if stash is None and dtype in HALF and choose_backend(backend, x) == 'triton':
+        if normed is None:
+            normed = layer_norm(x, norm_weight, norm_bias, eps, backend=backend)
+        return triton.mlp(x, normed.to(dtype), *parameters[2:])
     form = _form(x, parameters, checkpointed=stash is not None)
     if form == 'plain':
         return reference.residual_mlp(x, *parameters, normed=normed, eps=eps)
@@ -71,7 +87,7 @@ def residual_mlp(
         if normed is None:
             normed = F.layer_norm(x, norm_weight.shape, norm_weight, norm_bias, eps)
         return WholeMLP.apply(x, normed, weight1, bias1, weight2, bias2, scale, tokens)
-    plan = Plan(tokens, keep_hidden=form == 'kept', dtype=product_dtype(x), eps=eps)
+    plan = Plan(tokens, keep_hidden=form == 'kept', dtype=dtype, eps=eps)
     with without_autocast(x.device.type):
         return ResidualMLP.apply(x, plan, stash, *parameters)
 

@@ -1,0 +1,55 @@
+"""Whole networks on the kernels, under autocast: as exact as PyTorch alone, and all in half precision."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
+from weightformer_mm.layers import set_backend
+
+NETWORKS = {
+    'pyramid': lambda: PyramidWeightFormer(
+        dict(embed_dims=(16, 24), depths=(3, 2)), out_indices=(0, 1)
+    ),
+    'attention': lambda: PyramidWeightFormer(
+        dict(embed_dims=(32,), depths=(2,)), out_indices=0, token_mixer='attention'
+    ),
+    'isotropic': lambda: WeightFormer(dict(embed_dims=20, depth=3), 8, out_indices=(1, 2)),
+}
+
+
+def results(network, image, backend, autocast):
+    """Outputs, and gradients of all parameters."""
+    set_backend(network, backend)
+    with torch.autocast(image.device.type, torch.bfloat16, enabled=autocast):
+        outputs = network(image)
+    generator = torch.Generator().manual_seed(1)
+    upstream = [torch.randn(output.shape, generator=generator) for output in outputs]
+    upstream = [
+        grad.bfloat16().to(image.device).to(out.dtype) for grad, out in zip(upstream, outputs)
+    ]
+    torch.autograd.backward(outputs, upstream)
+    named = {f'output {index}': output.detach() for index, output in enumerate(outputs)}
+    return {**named, **{name: value.grad for name, value in network.named_parameters()}}
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_as_exact_as_pytorch(name, device):
+    torch.manual_seed(0)
+    network, image = NETWORKS[name]().to(device), torch.randn(2, 3, 37, 50).to(device)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:  # so that the prediction matters
+            torch.nn.init.normal_(parameter, std=0.1)
+    exact = results(copy.deepcopy(network).double(), image.double(), 'torch', autocast=False)
+    eager = results(copy.deepcopy(network), image, 'torch', autocast=True)
+    found = results(copy.deepcopy(network), image, 'triton', autocast=True)
+    for key, truth in exact.items():
+        assert found[key].shape == truth.shape
+        assert found[key].dtype == (torch.bfloat16 if key.startswith('output') else torch.float32)
+        error, allowed = (float((x[key].double() - truth).norm()) for x in (found, eager))
+        assert error <= 2 * allowed, (
+            f'{key}: {error / float(truth.norm()):.2e}, not twice {allowed}'
+        )

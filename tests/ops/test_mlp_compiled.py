@@ -1,0 +1,57 @@
+"""The kernels of the MLP and of the LayerNorm compile for a Hopper GPU, without spilling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.helpers import needs
+
+if needs.TRITON_INTERNALS_OBSTACLE is not None:
+    pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
+
+from tests.helpers.ahead_of_time import compile_launches  # noqa: E402
+from weightformer_mm.ops.layer_norm import triton as layer_norm  # noqa: E402
+from weightformer_mm.ops.mlp import triton  # noqa: E402
+
+HALF = [torch.bfloat16, torch.float16]
+
+
+def step(channels, dtype, batch=1):
+    """Forward and backward of a residual MLP of the usual width, with one first matrix for all images."""
+    hidden = 4 * channels
+    x = torch.zeros(batch, 128, 128, channels, dtype=dtype)
+    weight1 = torch.zeros(hidden, channels).T[None]
+    weight2 = torch.zeros(channels, hidden)
+    arguments = (x, x, weight1, torch.zeros(hidden), weight2, torch.zeros(channels), None)
+    halves = weight1.to(dtype), weight2.to(dtype)
+    out, kept = triton.residual_mlp(*arguments, *halves, True)
+    triton._gradient(None, (*arguments, *halves, True), (kept,), out, None)
+
+
+@pytest.mark.parametrize('channels', [32, 128, 320, 768])
+def test_products(channels):
+    kernels = compile_launches(step, channels, torch.bfloat16)
+    assert [kernel.name for kernel in kernels] == [
+        *['linear_kernel'] * 3,
+        *['weight_grad_kernel'] * 2,
+        'linear_kernel',
+    ]
+    for kernel in kernels:
+        assert kernel.spilled == 0 and kernel.registers <= 255
+        assert 'wgmma' in kernel.ptx  # Hopper's matrix instructions
+
+
+def norm(channels, dtype, gelu, channels_first):
+    x = torch.zeros(1, 128, 128, channels, dtype=dtype)
+    vectors = torch.zeros(2, channels)
+    out = layer_norm.norm(x, *vectors, 1e-6, dtype, gelu, channels_first)
+    layer_norm.norm_grad(out, x, x, *vectors, 1e-6, gelu, channels_first)
+
+
+@pytest.mark.parametrize('channels', [32, 320, 768])
+@pytest.mark.parametrize(('gelu', 'channels_first'), [(False, False), (True, False), (False, True)])
+def test_norms(channels, gelu, channels_first):
+    kernels = compile_launches(norm, channels, torch.bfloat16, gelu, channels_first)
+    assert [kernel.name for kernel in kernels] == ['layer_norm_kernel', 'layer_norm_grad_kernel']
+    assert all(kernel.spilled == 0 for kernel in kernels)
