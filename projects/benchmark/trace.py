@@ -23,6 +23,8 @@ from .steps import DTYPES, Case
 
 # kernels that multiply their first argument by a matrix with N columns
 _PRODUCTS = ('linear_kernel', 'weight_grad_kernel')
+# operations whose whole backward pass belongs to a prediction
+_PREDICTIONS = ('adaptive_kernel', 'bilateral_weight')
 # neither launch a kernel nor move a byte
 _FREE = ('detach', 'device', 'empty', 'empty_like', 'empty_strided', 'lift_fresh', 'new_empty')
 
@@ -92,6 +94,8 @@ class LaunchCounter(KindCounter):
     def _in_predictor(self) -> bool:
         if self._entered or self.node is None:
             return bool(self._entered)
+        if any(name in self.node.name() for name in _PREDICTIONS):
+            return True
         return any(self.node._sequence_nr() in numbers for numbers in self._predictors)
 
 

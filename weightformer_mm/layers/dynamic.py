@@ -55,16 +55,20 @@ class DynamicLinear(nn.Module):
 
     def predicted_weight(self, x: Tensor) -> Tensor:
         """``W0 + dW / (‖dW‖₂ + 1)`` of each image, ``(B, H, W, Cin) -> (B, Cin, Cout)``."""
-        assert self.predictor is not None
-        update = ops.predict(self.predictor, x)
-        return ops.with_bounded_update(
-            update, self.weight, dim=1, dtype=product_dtype(x), backend=self.backend
-        )
+        predictor: Any = self.predictor
+        dtype = product_dtype(x)
+        if isinstance(predictor, BilateralPredictor) and as_built(predictor, predictor.reduce):
+            reduce, expand = predictor.reduce, (predictor.expand_in, predictor.expand_out)
+            parameters = self.weight, reduce.weight, reduce.bias, *expand
+            return ops.bilateral_weight(x, *parameters, dtype, self.backend)
+        update = ops.predict(predictor, x)
+        return ops.with_bounded_update(update, self.weight, 1, dtype, self.backend)
 
     def extra_repr(self) -> str:
         return f'{self.in_features}, {self.out_features}, strategy={self.strategy!r}'
 
 
+@built
 class BilateralPredictor(nn.Module):
     """The published strategy for linear layers: a product of two nonlinear maps of all tokens.
 
@@ -138,6 +142,13 @@ class DynamicDepthwiseConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return ops.depthwise_conv(x, self.kernel(x), self.bias, backend=self.backend)
 
+    def grid_parameters(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """What makes a kernel of the map's means over a grid; None if the predictor does more, or was changed."""
+        predictor = self.predictor
+        if not isinstance(predictor, AdaptivePredictor) or not as_built(predictor):
+            return None
+        return predictor.parameters_as_built()
+
     def kernel(self, x: Tensor) -> Tensor:
         """The kernel of each image, ``(B, C, 1, k, k)``; ``(1, C, 1, k, k)`` if nothing is predicted."""
         if self.predictor is None:
@@ -165,23 +176,23 @@ class GridMLP(nn.Sequential):
         self.kernel_size = kernel_size
 
     def forward(self, x: Tensor) -> Tensor:
-        modules: list[Any] = list(self)
-        if not self._is_as_built(modules):
+        parameters = self.parameters_as_built()
+        if parameters is None:
             grid = ops.pool_grid(x, self.kernel_size, self.backend)
             return super().forward(grid.permute(0, 3, 1, 2))
-        hidden, _, out = modules
-        return ops.adaptive_update(
-            x, self.kernel_size, hidden.weight, hidden.bias, out.weight, self.backend
-        )
+        return ops.adaptive_update(x, self.kernel_size, *parameters, self.backend)
 
-    @staticmethod
-    def _is_as_built(modules: list[Any]) -> bool:
+    def parameters_as_built(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Weight and bias of the hidden layer and weight of the last; None if a module was changed."""
+        modules: list[Any] = list(self)
         if [type(module) for module in modules] != [nn.Conv2d, nn.GELU, nn.Conv2d]:
-            return False
+            return None
         hidden, activation, out = modules
         kept = as_built(hidden, activation) and as_built(out, bias=False)
         pointwise = has_geometry(hidden, size=1) and has_geometry(out, size=1)
-        return kept and pointwise and activation.approximate == 'none'
+        if not (kept and pointwise and activation.approximate == 'none'):
+            return None
+        return hidden.weight, hidden.bias, out.weight
 
 
 def bounded(kernel: Tensor, offset: float = 1.0) -> Tensor:
@@ -189,6 +200,7 @@ def bounded(kernel: Tensor, offset: float = 1.0) -> Tensor:
     return kernel / (torch.linalg.vector_norm(kernel, dim=(-2, -1), keepdim=True) + offset)
 
 
+@built
 class AdaptivePredictor(GridMLP):
     """The published strategy for convolutions: `GridMLP`, bounded."""
 

@@ -73,9 +73,11 @@ def _keeps_kernel(conv: nn.Module) -> bool:
 def _run_fused(block: Any, x: Tensor) -> Tensor:
     if hasattr(block, 'attention'):
         return _add_mlp(block, x + block.drop_path(block.attention(normalise(block.norm1, x))))
+    bias, backend = block.dwc.bias, block.dwc.backend
     if hasattr(block, 'norm1'):
-        x = normalise(block.norm1, x)
-    kernel, bias, backend = block.dwc.kernel(x), block.dwc.bias, block.dwc.backend
+        x, kernel = _normed_with_kernel(block.norm1, block.dwc, x)
+    else:
+        kernel = block.dwc.kernel(x)
     if choose_backend(backend, x) == 'torch' or ops.recomputes():
         return _add_mlp(block, ops.depthwise_conv(x, kernel, bias, residual=True, backend=backend))
     norm = block.norm2
@@ -85,18 +87,29 @@ def _run_fused(block: Any, x: Tensor) -> Tensor:
     return _add_mlp(block, x, normed)
 
 
-def normalise(
-    norm: nn.Module, x: Tensor, gelu: bool = False, channels_first: bool = False
-) -> Tensor:
+def _normed_with_kernel(norm: Any, conv: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``norm(x)``, and the kernel of the convolution that reads it."""
+    parameters = getattr(conv, 'grid_parameters', lambda: None)()
+    if parameters is None or not _runs_in_triton(norm, x):
+        x = normalise(norm, x)
+        return x, conv.kernel(x)
+    of_norm = norm.weight, norm.bias, norm.published_eps()
+    x, grid = ops.norm_and_grid(x, *of_norm, conv.kernel_size, norm.backend)
+    return x, ops.adaptive_kernel(grid, *parameters, conv.weight, conv.backend)
+
+
+def _runs_in_triton(norm: Any, x: Tensor) -> bool:
+    """Whether the LayerNorm is unchanged, and a kernel runs it."""
+    unchanged = as_built(norm) and hasattr(norm, 'published_eps')
+    return unchanged and choose_backend(norm.backend, x) == 'triton'
+
+
+def normalise(norm: Any, x: Tensor, gelu: bool = False, channels_first: bool = False) -> Tensor:
     """``norm(x)``, then GELU, as ``(B, C, H, W)`` if ``channels_first``; contiguous.
 
     Where Triton runs, the result has the type of autocast's products; PyTorch's is float32.
     """
-    if (
-        as_built(norm)
-        and hasattr(norm, 'published_eps')
-        and choose_backend(norm.backend, x) == 'triton'
-    ):
+    if _runs_in_triton(norm, x):
         parameters = norm.weight, norm.bias, norm.published_eps()
         return ops.layer_norm(x, *parameters, gelu, channels_first, norm.backend)
     x = norm(x)
@@ -125,16 +138,19 @@ def with_half_copies(forward: Callable) -> Callable:
 
 
 def _matrices(network: Any) -> Iterator[Tensor]:
-    """The float32 parameters that are only used in half precision."""
+    """The float32 parameters that products and convolutions read in half precision."""
     for unit in network.units:
-        modules = [block.linear2 for block in getattr(unit, 'blocks', [unit])]
-        modules += [block.linear1 for block in getattr(unit, 'blocks', [unit])]
-        for module in modules:
-            weight = getattr(module, 'weight', None)
-            # that of a dynamic layer is a summand of what it predicts
-            kept = isinstance(module, nn.Linear) and type(weight) is nn.Parameter
-            if kept and weight.dtype == torch.float32:
-                yield weight
+        for block in getattr(unit, 'blocks', [unit]):
+            # the weight of a dynamic layer is a summand of what it predicts
+            linears = [x for x in (block.linear1, block.linear2) if isinstance(x, nn.Linear)]
+            yield from (
+                x.weight for x in linears if as_built(x) and x.weight.dtype == torch.float32
+            )
+        # a convolution leaves its gradients to autograd, which has to see the conversion
+        if not torch.is_grad_enabled() and hasattr(unit, 'downsample'):
+            convs = [x for x in unit.downsample.modules() if isinstance(x, nn.Conv2d)]
+            for conv in filter(as_built, convs):
+                yield from (x for x in (conv.weight, conv.bias) if x.dtype == torch.float32)
 
 
 def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:

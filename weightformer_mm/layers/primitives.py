@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from timm import layers as timm_layers
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from ..ops._shared.half_copies import copy_of
 from .fused import built
 
 
@@ -62,7 +64,10 @@ class Conv2d(nn.Conv2d):
     """``nn.Conv2d`` on channels-last maps, ``(B, H, W, C) -> (B, H', W', C')``; PyTorch's initialisation."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        weight, bias = self.weight, self.bias
+        if bias is not None and not torch.is_grad_enabled():
+            weight, bias = copy_of(weight), copy_of(bias)
+        return self._conv_forward(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
 
 
 @built

@@ -37,7 +37,8 @@ def half_copies(parameters: Sequence[Tensor], dtype: torch.dtype) -> Iterator[No
 
 def copy_of(parameter: Tensor) -> Tensor:
     """The copy of a parameter, or of a view of a whole one, that `half_copies` made; else the parameter."""
-    copy = (_current.get() or {}).get(_key(parameter))
+    copies = _current.get()
+    copy = copies.get(_key(parameter)) if copies else None
     return parameter if copy is None else copy.as_strided(parameter.shape, parameter.stride())
 
 

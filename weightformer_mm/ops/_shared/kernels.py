@@ -40,3 +40,14 @@ def normalised(value, keep, channels, eps):
     centred = tl.where(keep[None, :], value - average[:, None], 0.0)
     inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=1) / channels + eps)
     return centred * inverse[:, None], inverse[:, None]
+
+
+@triton.jit
+def cell_start(cell, length, SIZE: tl.constexpr):
+    """First pixel of a cell, of which a side of ``length`` has ``SIZE``."""
+    return cell * length // SIZE
+
+
+@triton.jit
+def cell_end(cell, length, SIZE: tl.constexpr):
+    return ((cell + 1) * length + SIZE - 1) // SIZE

@@ -11,9 +11,19 @@ from types import ModuleType
 from torch import Tensor
 
 from .._shared.dispatch import check_map, choose_backend
-from . import torch, triton
+from ..layer_norm import layer_norm
+from ..layer_norm.triton import MOST_CHANNELS, result_dtype
+from ..predicted_weight import with_bounded_update
+from . import adaptive, torch, triton
 
-__all__ = ['adaptive_update', 'depthwise_conv', 'depthwise_conv_norm', 'pool_grid']
+__all__ = [
+    'adaptive_kernel',
+    'adaptive_update',
+    'depthwise_conv',
+    'depthwise_conv_norm',
+    'norm_and_grid',
+    'pool_grid',
+]
 
 
 def _code(backend: str, x: Tensor, kernel_size: int = 3) -> ModuleType:
@@ -57,6 +67,55 @@ def adaptive_update(
     check_map(x, channels=hidden_weight.shape[1])
     grid = _code(backend, x).pool_grid(x, size)
     return torch.update_from_grid(grid, hidden_weight, hidden_bias, out_weight)
+
+
+def norm_and_grid(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, size: int, backend: str = 'auto'
+) -> tuple[Tensor, Tensor]:
+    """A LayerNorm over the channels, and `pool_grid` of it; in one pass over the map in Triton.
+
+    Args:
+        x: ``(B, H, W, C)``.
+        weight, bias: ``(C,)``.
+        eps: added to the variance.
+        size: cells along each side, at most 4 in Triton.
+
+    Returns:
+        ``(B, H, W, C)``, as `weightformer_mm.ops.layer_norm` returns it, and ``(B, size, size, C)``.
+    """
+    check_map(x, channels=len(weight))
+    if _code(backend, x) is triton and x.shape[-1] <= MOST_CHANNELS:
+        return adaptive.norm_and_grid(x, weight, bias, eps, result_dtype(x), size)
+    normed = layer_norm(x, weight, bias, eps, backend=backend)
+    return normed, pool_grid(normed, size, backend)
+
+
+def adaptive_kernel(
+    grid: Tensor,
+    hidden_weight: Tensor,
+    hidden_bias: Tensor,
+    out_weight: Tensor,
+    weight: Tensor,
+    backend: str = 'auto',
+) -> Tensor:
+    """The kernel that the published ``adaptive`` strategy predicts: ``weight + K / (‖K‖₂ + 1)``.
+
+    ``K`` is `adaptive_update`, with the norm over the taps of each channel.
+
+    Args:
+        grid: ``(B, k, k, C)``, from `pool_grid` or `norm_and_grid`.
+        hidden_weight, out_weight: ``(C, C, 1, 1)``.
+        hidden_bias: ``(C,)``.
+        weight: ``(C, 1, k, k)``.
+
+    Returns:
+        ``(B, C, 1, k, k)``, float32 (float64 for a float64 grid), even under autocast.
+    """
+    parameters = (hidden_weight, hidden_bias, out_weight)
+    if _code(backend, grid) is triton:
+        return adaptive.adaptive_kernel(grid, *parameters, weight)[0]
+    update = torch.update_from_grid(grid, *parameters).unsqueeze(2)
+    return with_bounded_update(update, weight, dim=(-2, -1), backend='torch')
 
 
 def depthwise_conv(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .._shared.kernels import normalised
+from .._shared.kernels import cell_end, cell_start, normalised
 
 # Arguments whose values must not trigger another compilation
 RUN_TIME = ['height', 'width', 'rows']
@@ -197,16 +197,6 @@ def kernel_grad3x3_kernel(
     _store_sum(partial, s_bias, channel, channels, 9)
 
 
-@triton.jit
-def _cell_start(cell, length, SIZE: tl.constexpr):
-    return cell * length // SIZE
-
-
-@triton.jit
-def _cell_end(cell, length, SIZE: tl.constexpr):
-    return ((cell + 1) * length + SIZE - 1) // SIZE
-
-
 @triton.jit(do_not_specialize=['width'])
 def row_sums_kernel(
     x,  # (B, H, W, C)
@@ -222,7 +212,7 @@ def row_sums_kernel(
     block = tl.program_id(0) % per_row
     cell = block % SIZE
     channel = block // SIZE * BLOCK_C + tl.arange(0, BLOCK_C)
-    start, end = _cell_start(cell, width, SIZE), _cell_end(cell, width, SIZE)
+    start, end = cell_start(cell, width, SIZE), cell_end(cell, width, SIZE)
     total = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
     for first in range(start, end, BLOCK_W):
         column = first + tl.arange(0, BLOCK_W)
@@ -232,12 +222,13 @@ def row_sums_kernel(
     tl.store(out + (row * SIZE + cell) * C + channel, tl.sum(total, axis=0), mask=channel < C)
 
 
-@triton.jit(do_not_specialize=['height', 'width'])
+@triton.jit(do_not_specialize=['height', 'width', 'parts'])
 def cell_means_kernel(
-    sums,  # (B, H, SIZE, C), float32
+    sums,  # (B, H * parts, SIZE, C), float32
     out,  # (B, SIZE, SIZE, C), float32
     height,
     width,
+    parts,  # of a row
     C: tl.constexpr,
     SIZE: tl.constexpr,
     BLOCK_H: tl.constexpr,
@@ -246,13 +237,71 @@ def cell_means_kernel(
     image = tl.program_id(2).to(tl.int64)
     i, j = tl.program_id(1) // SIZE, tl.program_id(1) % SIZE
     channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
-    start, end = _cell_start(i, height, SIZE), _cell_end(i, height, SIZE)
+    rows = cell_end(i, height, SIZE) - cell_start(i, height, SIZE)
+    start = cell_start(i, height, SIZE) * parts
+    end = start + rows * parts
     total = tl.zeros((BLOCK_H, BLOCK_C), dtype=tl.float32)
     for first in range(start, end, BLOCK_H):
         row = first + tl.arange(0, BLOCK_H)
-        offset = ((image * height + row) * SIZE + j)[:, None] * C + channel[None, :]
+        offset = ((image * height * parts + row) * SIZE + j)[:, None] * C + channel[None, :]
         mask = (row < end)[:, None] & (channel < C)[None, :]
         total += tl.load(sums + offset, mask=mask, other=0.0)
-    columns = _cell_end(j, width, SIZE) - _cell_start(j, width, SIZE)
-    mean = tl.sum(total, axis=0) / ((end - start) * columns).to(tl.float32)
+    columns = cell_end(j, width, SIZE) - cell_start(j, width, SIZE)
+    mean = tl.sum(total, axis=0) / (rows * columns).to(tl.float32)
     tl.store(out + ((image * SIZE + i) * SIZE + j) * C + channel, mean, mask=channel < C)
+
+
+@triton.jit
+def bounded_taps_kernel(
+    hidden,  # (B, T, C): for each tap
+    out_weight,  # (C, C)
+    weight,  # (C, T): the static kernel
+    update,  # (B, C, T): the predicted taps, not bounded
+    kernel,  # (B, C, T): weight + update / (norm of the update + 1)
+    C: tl.constexpr,
+    T: tl.constexpr,  # taps
+    BLOCK_T: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    image = tl.program_id(1).to(tl.int64)
+    tap, channel = tl.arange(0, BLOCK_T), tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    is_tap, keep = tap < T, channel < C
+    total = tl.zeros((BLOCK_T, BLOCK_C), dtype=tl.float32)
+    for first in range(0, C, BLOCK_K):
+        k = first + tl.arange(0, BLOCK_K)
+        mask = is_tap[:, None] & (k < C)[None, :]
+        left = tl.load(hidden + (image * T + tap)[:, None] * C + k[None, :], mask=mask, other=0.0)
+        mask = (k < C)[:, None] & keep[None, :]
+        right = tl.load(out_weight + channel[None, :] * C + k[:, None], mask=mask, other=0.0)
+        total = tl.dot(left, right.to(tl.float32), total, allow_tf32=False)
+    mask = is_tap[:, None] & keep[None, :]
+    place = channel[None, :] * T + tap[:, None]
+    tl.store(update + image * C * T + place, total, mask=mask)
+    norm = tl.sqrt(tl.sum(total * total, axis=0))
+    static = tl.load(weight + place, mask=mask, other=0.0).to(tl.float32)
+    tl.store(kernel + image * C * T + place, static + total / (norm + 1.0)[None, :], mask=mask)
+
+
+@triton.jit
+def bounded_taps_grad_kernel(
+    grad,  # (B, C, T)
+    update,  # (B, C, T)
+    out,  # (B, T, C): the gradient of the update
+    C: tl.constexpr,
+    T: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    # as in the bound of a predicted weight, which see
+    image = tl.program_id(1).to(tl.int64)
+    tap, channel = tl.arange(0, BLOCK_T), tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    mask = (tap < T)[:, None] & (channel < C)[None, :]
+    place = image * C * T + channel[None, :] * T + tap[:, None]
+    upstream = tl.load(grad + place, mask=mask, other=0.0).to(tl.float32)
+    value = tl.load(update + place, mask=mask, other=0.0)
+    norm = tl.sqrt(tl.sum(value * value, axis=0))
+    scale = 1.0 / (norm + 1.0)
+    along = tl.sum(value * upstream, axis=0) / tl.where(norm > 0.0, norm, 1.0) * scale * scale
+    result = upstream * scale[None, :] - value * along[None, :]
+    tl.store(out + (image * T + tap)[:, None] * C + channel[None, :], result, mask=mask)

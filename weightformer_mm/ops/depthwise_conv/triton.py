@@ -13,8 +13,9 @@ from torch import Tensor
 from .._shared.dispatch import without_autocast
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
-from ..layer_norm.triton import norm_grad
+from ..layer_norm.triton import as_gradients, norm_grad
 from . import reference
+from .adaptive import GRID_TILE, launch_means
 from .torch import empty_grid
 
 # Elements of a tile and warps of its program: for sm_90, ptxas uses about 100 registers with 4 elements per
@@ -29,8 +30,6 @@ FEWEST_ROWS, MOST_ROWS = 8, 64
 # With the LayerNorm, a tile holds all channels of at least 4 columns. With fewer, by the count of bytes, it
 # would read more for the neighbours than it saves: one of four passes over the map.
 NORM_TILE, NORM_COLUMNS, NORM_CHANNELS = 1024, 4, 512
-# Elements of a tile of the grid's kernels
-GRID_TILE = 2048
 
 
 def depthwise_conv_norm(
@@ -161,8 +160,8 @@ def _conv_norm_gradient(needed, arguments, kept, grad_out, grad_normed):
     weight_grad = shift_grad = None
     if grad_normed is not None:
         norm = (norm_weight, norm_bias, eps)
-        grad_out, sums = norm_grad(grad_normed, grad_out, *kept, *norm, False, False)
-        weight_grad, shift_grad = sums[0].to(norm_weight.dtype), sums[1].to(norm_bias.dtype)
+        grads = norm_grad(grad_normed, grad_out, None, *kept, *norm, False, False)
+        grad_out, weight_grad, shift_grad = as_gradients(grads, norm_weight, norm_bias)
     *grads, _ = _conv_gradient(needed, (x, kernel, bias, residual), (), grad_out)
     return (*grads, weight_grad, shift_grad, None, None)
 
@@ -224,10 +223,14 @@ def pool_grid(x: Tensor, size: int) -> Tensor:
     out = _float_grid(x, size)
     sums = x.new_empty((batch, height, size, channels), dtype=torch.float32)
     block_c = channel_block(channels)
-    programs, length = cdiv(channels, block_c), GRID_TILE // block_c
-    blocks = {'C': channels, 'SIZE': size, 'BLOCK_C': block_c}
-    rows = (programs * size * height * batch,)
-    launch(kernels.row_sums_kernel, rows, x, sums, width, BLOCK_W=length, **blocks)
-    cells = (programs, size * size, batch)
-    launch(kernels.cell_means_kernel, cells, sums, out, height, width, BLOCK_H=length, **blocks)
+    launch(
+        kernels.row_sums_kernel,
+        (cdiv(channels, block_c) * size * height * batch,),
+        *(x, sums, width),
+        C=channels,
+        SIZE=size,
+        BLOCK_C=block_c,
+        BLOCK_W=GRID_TILE // block_c,
+    )
+    launch_means(sums, out, height, width, 1)
     return out

@@ -44,11 +44,11 @@ def _reference(x, weight, bias, eps, dtype, gelu, channels_first) -> Tensor:
 
 def _gradient(needed, arguments, kept, grad):
     x, weight, bias, eps, _, gelu, channels_first = arguments
-    grads = norm_grad(grad, None, x, weight, bias, eps, gelu, channels_first)
-    return (*_as_parameters(grads, weight, bias), *[None] * 4)
+    grads = norm_grad(grad, None, None, x, weight, bias, eps, gelu, channels_first)
+    return (*as_gradients(grads, weight, bias), *[None] * 4)
 
 
-def _as_parameters(grads, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def as_gradients(grads, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     grad, sums = grads
     return grad, sums[0].to(weight.dtype), sums[1].to(bias.dtype)
 
@@ -64,14 +64,13 @@ def norm(x, weight, bias, eps, dtype, gelu, channels_first) -> Tensor:
     from . import kernels
 
     out = _empty(x, weight, bias, eps, dtype, gelu, channels_first)
-    channels, positions = x.shape[3], x.shape[:3].numel()
+    channels, pixels = x.shape[3], x.shape[1] * x.shape[2]
     block_c = next_power_of_two(channels)
     block_n = max(TRANSPOSED if channels_first else 1, TILE // block_c)
     launch(
         kernels.layer_norm_kernel,
-        (cdiv(positions, block_n),),
-        *(x.contiguous(), weight.contiguous(), bias.contiguous(), out),
-        *(positions, x.shape[1] * x.shape[2], channels, eps),
+        (cdiv(pixels, block_n), len(x)),
+        *(x.contiguous(), weight.contiguous(), bias.contiguous(), out, pixels, channels, eps),
         GELU=gelu,
         EXACT=dtype == torch.float32,
         CHANNELS_FIRST=channels_first,
@@ -83,32 +82,36 @@ def norm(x, weight, bias, eps, dtype, gelu, channels_first) -> Tensor:
 
 
 @operator(
-    'layer_norm_grad(Tensor grad_normed, Tensor? grad_x, Tensor x, Tensor weight, Tensor bias, float eps, '
-    'bool gelu, bool channels_first) -> (Tensor, Tensor)',
-    lambda grad_normed, grad_x, x, weight, *others: (
+    'layer_norm_grad(Tensor grad_normed, Tensor? grad_x, Tensor? grad_grid, Tensor x, Tensor weight, '
+    'Tensor bias, float eps, bool gelu, bool channels_first) -> (Tensor, Tensor)',
+    lambda grad_normed, grad_x, grad_grid, x, weight, *others: (
         x.new_empty(x.shape),
         x.new_empty((2, *weight.shape), dtype=torch.float32),
     ),
 )
 def norm_grad(
-    grad_normed, grad_x, x, weight, bias, eps, gelu, channels_first
+    grad_normed, grad_x, grad_grid, x, weight, bias, eps, gelu=False, channels_first=False
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the input, with ``grad_x`` added, and of weight and bias, ``(2, C)``; no atomics."""
+    """Gradients of the input, with ``grad_x`` added, and of weight and bias, ``(2, C)``; no atomics.
+
+    ``grad_grid`` belongs to the means of the output over the cells of a grid.
+    """
     from . import kernels
 
-    x, grad_normed = x.contiguous(), grad_normed.contiguous()
-    channels, positions = x.shape[3], x.shape[:3].numel()
+    batch, height, width, channels = x.shape
     block_c = next_power_of_two(channels)
     block_n = max(1, GRAD_TILE // block_c)
-    share = cdiv(cdiv(positions, GRAD_PROGRAMS), block_n) * block_n
-    programs = cdiv(positions, share) if positions else 0
-    grad, partial = x.new_empty(x.shape), x.new_empty((programs, 2, channels), dtype=torch.float32)
+    pixels, most = height * width, cdiv(GRAD_PROGRAMS, max(batch, 1))
+    share = cdiv(cdiv(pixels, most), block_n) * block_n
+    programs = cdiv(pixels, share) if pixels else 0
+    grad = x.new_empty(x.shape)
+    partial = x.new_empty((batch * programs, 2, channels), dtype=torch.float32)
     launch(
         kernels.layer_norm_grad_kernel,
-        (programs,),
-        *(grad_normed, None if grad_x is None else grad_x.contiguous(), x),
-        *(weight.contiguous(), bias.contiguous(), grad, partial),
-        *(positions, x.shape[1] * x.shape[2], share, channels, eps),
+        (programs, batch),
+        *map(_contiguous, (grad_normed, grad_x, grad_grid, x, weight, bias)),
+        *(grad, partial, height, width, share, channels, eps),
+        SIZE=1 if grad_grid is None else grad_grid.shape[1],
         GELU=gelu,
         EXACT=grad_normed.dtype == torch.float32,
         CHANNELS_FIRST=channels_first,
@@ -117,3 +120,7 @@ def norm_grad(
         num_warps=GRAD_WARPS,
     )
     return grad, partial.sum(0)
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()

@@ -10,13 +10,9 @@ import torch
 from torch import Tensor
 
 from .._shared.half_copies import half
-from .._shared.launching import cdiv, launch
 from .._shared.operators import operator
+from ..linear.triton import hidden_grad, input_grad, linear, weight_grad
 from . import reference
-
-# Programs that are enough for each of a GPU's 100 to 200 multiprocessors to run one
-FEW = 264
-LEAST_SHARE = 256  # tokens of a split of a weight's gradient
 
 
 def mlp(
@@ -79,110 +75,6 @@ def residual_mlp(
     out = x.new_empty(x.shape)
     active = normed.new_empty((*normed.shape[:3], weight1.shape[2]))
     hidden = torch.empty_like(active) if learns else normed.new_empty(0)
-    _linear(normed, half1, active, bias=bias1, gelu=True, second=hidden if learns else None)
-    _linear(active, half2.T[None], out, bias=bias2, scale=scale, residual=x.contiguous())
+    linear(normed, half1, active, bias=bias1, gelu=True, second=hidden if learns else None)
+    linear(active, half2.T[None], out, bias=bias2, scale=scale, residual=x.contiguous())
     return out, hidden
-
-
-@operator(
-    'hidden_grad(Tensor grad, Tensor weight2, Tensor hidden) -> (Tensor, Tensor)',
-    lambda grad, weight2, hidden: (hidden.new_empty(hidden.shape), hidden.new_empty(hidden.shape)),
-)
-def hidden_grad(grad: Tensor, weight2: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient of the hidden layer before GELU, and the layer after it."""
-    out, active = hidden.new_empty(hidden.shape), hidden.new_empty(hidden.shape)
-    return _linear(grad, weight2[None], out, hidden=hidden, second=active), active
-
-
-@operator(
-    'hidden_input_grad(Tensor grad, Tensor weight1) -> Tensor',
-    lambda grad, weight1: grad.new_empty((*grad.shape[:3], weight1.shape[1])),
-)
-def input_grad(grad: Tensor, weight1: Tensor) -> Tensor:
-    out = grad.new_empty((*grad.shape[:3], weight1.shape[1]))
-    return _linear(grad, weight1.transpose(1, 2), out)
-
-
-def _linear(
-    x: Tensor,
-    weight: Tensor,
-    out: Tensor,
-    bias: Tensor | None = None,
-    scale: Tensor | None = None,
-    residual: Tensor | None = None,
-    hidden: Tensor | None = None,
-    second: Tensor | None = None,
-    gelu: bool = False,
-) -> Tensor:
-    """Write ``out`` and return it; ``weight`` is ``(B or 1, K, N)`` in any layout."""
-    from . import kernels
-
-    images, k, n = weight.shape
-    batch, tokens = x.shape[0], x.shape[1] * x.shape[2]
-    if images == 1 and scale is None:
-        batch, tokens = 1, batch * tokens
-    block_n = 128 if n % 128 == 0 else 64
-    block_t = 128 if cdiv(tokens, 128) * cdiv(n, block_n) * batch >= FEW else 64
-    launch(
-        kernels.linear_kernel,
-        (cdiv(tokens, block_t) * cdiv(n, block_n), batch),
-        *(x, weight, bias, scale, residual, hidden, out, second, tokens),
-        weight.stride(0) if images > 1 else 0,
-        K=k,
-        N=n,
-        STRIDE_K=weight.stride(1),
-        STRIDE_N=weight.stride(2),
-        GELU=gelu,
-        EXACT=out.dtype == torch.float32,
-        BLOCK_T=block_t,
-        BLOCK_N=block_n,
-        BLOCK_K=64 if k % 64 == 0 else 32,
-        num_warps=8 if block_t * block_n > 64 * 128 else 4,
-        num_stages=3,
-    )
-    return out
-
-
-@operator(
-    'hidden_weight_grad(Tensor left, Tensor right, Tensor weight) -> (Tensor, Tensor)',
-    lambda left, right, weight: (
-        torch.empty_strided(
-            weight.shape, weight.stride(), dtype=torch.float32, device=weight.device
-        ),
-        right.new_empty(right.shape[-1:], dtype=torch.float32),
-    ),
-)
-def weight_grad(left: Tensor, right: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``leftᵀ right`` in the layout of ``weight``, ``(B or 1, K, N)``, and the sums of ``right``; float32.
-
-    Sums over each share of the tokens, then over the shares; no atomics.
-    """
-    from . import kernels
-
-    images, k, n = weight.shape
-    batch, tokens = left.shape[0], left.shape[1] * left.shape[2]
-    if images == 1:
-        batch, tokens = 1, batch * tokens
-    block_k, block_n = (64 if k % 128 else 128), (64 if n % 128 else 128)
-    tiles = cdiv(k, block_k) * cdiv(n, block_n)
-    splits = max(1, min(FEW // max(tiles * batch, 1), cdiv(tokens, LEAST_SHARE)))
-    partial = left.new_empty((splits, batch, k * n + n), dtype=torch.float32)
-    along_k = weight.stride(2) > weight.stride(1)  # the rows are next to each other
-    launch(
-        kernels.weight_grad_kernel,
-        (tiles, splits, batch),
-        *(left, right, partial, tokens, cdiv(tokens, splits)),
-        K=k,
-        N=n,
-        STRIDE_K=1 if along_k else n,
-        STRIDE_N=k if along_k else 1,
-        BLOCK_T=64,
-        BLOCK_K=block_k,
-        BLOCK_N=block_n,
-        num_warps=8 if block_k * block_n > 64 * 128 else 4,
-        num_stages=3,
-    )
-    total = partial.sum(0) if splits > 1 else partial[0]
-    matrix, sums = total[:, : k * n], total[:, k * n :]
-    matrix = matrix.view(batch, n, k).transpose(1, 2) if along_k else matrix.view(batch, k, n)
-    return matrix, sums.sum(0) if batch > 1 else sums[0]

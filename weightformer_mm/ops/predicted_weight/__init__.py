@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from torch import Tensor
+from torch import Tensor, float32
 from torch import dtype as Dtype
 
 from .._shared.dispatch import check_map, choose_backend
-from . import reference, torch, triton
+from . import bilateral, reference, torch, triton
 
 __all__ = [
     'bilateral_update',
+    'bilateral_weight',
     'pool_tokens',
     'predicted_linear',
     'token_correlation',
@@ -82,6 +83,33 @@ def bilateral_update(
         raise ValueError(f'expected reduce_weight of shape {expected}, got {found}')
     parameters = (reduce_weight, reduce_bias, expand_in, expand_out)
     return _code(backend, x).bilateral_update(x, *parameters)
+
+
+def bilateral_weight(
+    x: Tensor,
+    weight: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_in: Tensor,
+    expand_out: Tensor,
+    dtype: Dtype | None = None,
+    backend: str = 'auto',
+) -> Tensor:
+    """The weight that the published ``bilateral`` strategy predicts: ``weight + dW / (‖dW‖₂ + 1)``.
+
+    Args:
+        x, reduce_weight, reduce_bias, expand_in, expand_out: as for `bilateral_update`, which gives ``dW``.
+        weight: ``(Cin, Cout)``.
+        dtype: data type of the result; by default at least float32.
+
+    Returns:
+        ``(B, Cin, Cout)``; computed in at least float32 and rounded once.
+    """
+    parameters = (reduce_weight, reduce_bias, expand_in, expand_out)
+    if _code(backend, x) is triton and len(expand_in) <= bilateral.MOST_HIDDEN:
+        return bilateral.predicted_weight(x, weight, *parameters, dtype or float32)
+    update = bilateral_update(x, *parameters, backend)
+    return with_bounded_update(update, weight, 1, dtype, backend)
 
 
 def with_bounded_update(

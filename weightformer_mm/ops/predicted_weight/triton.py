@@ -87,7 +87,7 @@ def _fake_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
 
 def _correlation_gradient(needed, arguments, kept, grad):
     z, left, num_tokens = arguments
-    return silu_correlation_backward(grad, z, left, num_tokens), None, None
+    return silu_correlation_backward(grad, z, left, num_tokens, 1.0), None, None
 
 
 def _reference_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
@@ -103,34 +103,48 @@ def _reference_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
 )
 def silu_correlation(z: Tensor, left: int, num_tokens: int) -> Tensor:
     """``SiLU(z[..., :left])ᵀ SiLU(z[..., left:]) / num_tokens``; ``(B, Np, P + Q) -> (B, P, Q)``."""
+    out = launch_correlation(z, left, 1.0 / num_tokens)
+    return out.sum(0) if len(out) > 1 else out[0]
+
+
+def correlation_splits(batch: int, tokens: int, left: int, right: int) -> int:
+    """Into how many parts the sum over tokens is split."""
+    tiles = cdiv(left, _block(left)) * cdiv(right, _block(right))
+    most = cdiv(_CORRELATION_PROGRAMS, max(tiles * batch, 1))
+    return min(most, cdiv(tokens, _MIN_TOKENS_PER_SPLIT))
+
+
+def launch_correlation(z: Tensor, left: int, scale: float) -> Tensor:
+    """``SiLU(z[..., :left])ᵀ SiLU(z[..., left:]) * scale`` of parts of the tokens, ``(splits, B, P, Q)``."""
     from . import kernels
 
     batch, tokens, width = z.shape
     right = width - left
     block_p, block_q = (_block(side) for side in (left, right))
-    tiles = cdiv(left, block_p) * cdiv(right, block_q)
-    splits = min(
-        cdiv(_CORRELATION_PROGRAMS, max(tiles * batch, 1)), cdiv(tokens, _MIN_TOKENS_PER_SPLIT)
-    )
+    splits = correlation_splits(batch, tokens, left, right)
     out = z.new_empty((splits, batch, left, right), dtype=torch.float32)
     launch(
         kernels.correlation_kernel,
-        (tiles, splits, batch),
-        *(z.contiguous(), out, tokens, cdiv(tokens, splits), 1.0 / num_tokens),
+        (cdiv(left, block_p) * cdiv(right, block_q), splits, batch),
+        *(z.contiguous(), out, tokens, cdiv(tokens, splits), scale),
         P=left,
         Q=right,
         BLOCK_P=block_p,
         BLOCK_Q=block_q,
         BLOCK_T=16,
     )
-    return out.sum(0) if splits > 1 else out[0]
+    return out
 
 
 @operator(
-    'silu_correlation_backward(Tensor grad, Tensor z, SymInt left, SymInt num_tokens) -> Tensor',
-    lambda grad, z, left, num_tokens: z.new_empty(z.shape),
+    'silu_correlation_backward(Tensor grad, Tensor z, SymInt left, SymInt num_tokens, float factor) -> '
+    'Tensor',
+    lambda grad, z, left, num_tokens, factor: z.new_empty(z.shape),
 )
-def silu_correlation_backward(grad: Tensor, z: Tensor, left: int, num_tokens: int) -> Tensor:
+def silu_correlation_backward(
+    grad: Tensor, z: Tensor, left: int, num_tokens: int, factor: float
+) -> Tensor:
+    """The gradient of ``z``, with ``grad`` that of ``factor`` times the correlation."""
     from . import kernels
 
     batch, tokens, width = z.shape
@@ -139,7 +153,7 @@ def silu_correlation_backward(grad: Tensor, z: Tensor, left: int, num_tokens: in
     launch(
         kernels.correlation_backward_kernel,
         (cdiv(tokens, 64) * columns, batch),
-        *(grad.contiguous(), z.contiguous(), out, tokens, 1.0 / num_tokens),
+        *(grad.contiguous(), z.contiguous(), out, tokens, factor / num_tokens),
         P=left,
         Q=width - left,
         BLOCK_T=64,

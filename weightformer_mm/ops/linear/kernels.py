@@ -1,4 +1,4 @@
-"""Triton kernels of the MLP's products; only this module of the operation imports Triton.
+"""Triton kernels of products of tokens with a matrix; only this module of the operation imports Triton.
 
 Matrices are known when a kernel is compiled, but numbers of images and tokens are not. All sums are float32.
 """

@@ -1,0 +1,86 @@
+"""Predictions in few launches give what PyTorch gives, as exactly, outputs and all gradients."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+
+from tests.helpers import accuracy
+from tests.helpers.pairs import DTYPES, pairs
+from weightformer_mm import ops
+from weightformer_mm.ops.predicted_weight import bilateral
+
+MAPS = [(1, 1, 7, 3), (2, 6, 2, 20), (3, 5, 3, 36), (1, 9, 70, 5)]
+
+
+def draw(*shapes, dtype=torch.float32, device='cpu'):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes]
+
+
+def norm_and_grid(*args, size, backend):
+    normed, grid = ops.norm_and_grid(*args, 1e-6, size, backend)
+    # PyTorch's means of a map in half precision are those of the rounded map, in float32, as ours
+    return normed, grid
+
+
+@pytest.mark.parametrize(('shape', 'dtype'), pairs(MAPS), ids=str)
+@pytest.mark.parametrize('size', [3, 2])
+def test_norm_and_grid(shape, dtype, size, device):
+    args = draw(shape, shape[-1:], shape[-1:], dtype=dtype, device=device)
+    accuracy.check(functools.partial(norm_and_grid, size=size), args)
+
+
+def test_norm_whose_grid_alone_is_used(device):
+    args = draw((2, 5, 4, 20), (20,), (20,), device=device)
+
+    def grid(*args, backend):
+        return norm_and_grid(*args, size=3, backend=backend)[1]
+
+    accuracy.check(grid, args)
+
+
+@pytest.mark.parametrize(('images', 'channels', 'size'), [(1, 3, 3), (3, 20, 3), (2, 70, 1)])
+def test_adaptive_kernel(images, channels, size, device):
+    matrix = (channels, channels, 1, 1)
+    args = draw(
+        *((images, size, size, channels), matrix, (channels,), matrix),
+        (channels, 1, size, size),
+        device=device,
+    )
+    accuracy.check(ops.adaptive_kernel, args)
+
+
+def test_an_update_of_length_zero_has_gradients(device):
+    args = draw((1, 3, 3, 4), (4, 4, 1, 1), (4,), (4, 4, 1, 1), (4, 1, 3, 3), device=device)
+    args[3].zero_()
+    accuracy.check(ops.adaptive_kernel, args)
+
+
+@pytest.mark.parametrize('parameters', DTYPES, ids=str)
+@pytest.mark.parametrize(('shape', 'dtype'), pairs(MAPS), ids=str)
+def test_bilateral_weight(shape, dtype, parameters, device):
+    channels, left, right, columns = shape[-1], 5, 9, 18
+    hidden = left + right
+    shapes = (channels, columns), (hidden, channels), (hidden,), (left, channels), (right, columns)
+    args = draw(shape, dtype=dtype, device=device) + draw(*shapes, dtype=parameters, device=device)
+
+    def run(*args, backend):
+        dtype = torch.float64 if args[0].dtype == torch.float64 else torch.bfloat16
+        return ops.bilateral_weight(*args, dtype=dtype, backend=backend)
+
+    accuracy.check(run, args)
+
+
+def test_many_parts_of_tokens_are_summed(device, monkeypatch):
+    monkeypatch.setattr('weightformer_mm.ops.predicted_weight.triton._MIN_TOKENS_PER_SPLIT', 4)
+    shapes = (1, 17, 16, 4), (4, 12), (7, 4), (7,), (3, 4), (4, 12)
+    args = draw(*shapes, device=device)
+    with torch.no_grad():
+        expected = ops.bilateral_weight(*[arg.double() for arg in args], backend='torch')
+        for most in (3, 100):  # summed before the last kernel, or in it
+            monkeypatch.setattr(bilateral, 'MOST_SPLITS', most)
+            found = ops.bilateral_weight(*args, backend='triton')
+            torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,181 @@
+"""Triton's form of the ``bilateral`` strategy, in few launches: of the map it keeps only the pooled tokens.
+
+The factor ``Cin^-1/2`` of the update is part of the core.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
+from .._shared.operators import operator
+from ..linear.triton import input_grad, weight_grad
+from . import reference
+from .triton import (
+    bounded_update_backward,
+    launch_correlation,
+    silu_correlation_backward,
+)
+
+MOST_HIDDEN = 256  # of the first side, P: a program holds whole columns of the core
+MOST_SPLITS = 8  # whose sum each program of the last kernel computes
+_UNPOOL_TILE = 2048
+
+
+def predicted_weight(
+    x: Tensor,
+    weight: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_in: Tensor,
+    expand_out: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
+    """``weight + dW / (‖dW‖₂ + 1)`` of each image in ``dtype``, with the bilateral update ``dW``."""
+    arguments = (x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype)
+    return bilateral_weight(*arguments, torch.is_grad_enabled())[0]
+
+
+def _windows(x: Tensor) -> tuple[int, int, int]:
+    """Sides of the windows that are averaged, and their number."""
+    height, width = x.shape[1:3]
+    rows, columns = reference.pooled_size(height, width)
+    return min(2, height), min(2, width), rows * columns
+
+
+def _outputs(x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns):
+    batch, left, right = len(x), len(expand_in), len(expand_out)
+    tokens = _windows(x)[2]
+    float32 = dict(dtype=torch.float32)
+    return (
+        x.new_empty((batch, *weight.shape), dtype=dtype),
+        x.new_empty((batch, tokens, x.shape[3]) if learns else (0,), **float32),
+        x.new_empty((batch, tokens, left + right), **float32),
+        x.new_empty((batch, left, right) if learns else (0,), **float32),
+        x.new_empty((batch, *weight.shape) if learns else (0,), **float32),
+    )
+
+
+def _reference(
+    x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
+) -> Tensor:
+    parameters = (value.float() for value in (reduce_weight, reduce_bias, expand_in, expand_out))
+    update = reference.bilateral_update(x.float(), *parameters)
+    return reference.with_bounded_update(update, weight.float(), dim=1).to(dtype)
+
+
+def _gradient(needed, arguments, kept, grad, *_):
+    x, weight, reduce_weight, reduce_bias, expand_in, expand_out, *_ = arguments
+    pooled, z, core, update = kept
+    factor, num_tokens = expand_in.shape[1] ** -0.5, x.shape[1] * x.shape[2]
+    grad_weight = grad[0] if len(grad) == 1 else grad.sum(0, dtype=torch.float32)
+    grad = bounded_update_backward(grad, update)  # (B, C, M)
+    left, right = expand_in.float(), expand_out.float()
+    middle = core @ right  # (B, P, M)
+    grad_left = torch.tensordot(middle, grad, dims=([0, 2], [0, 2]))  # (P, C)
+    grad = left @ grad  # (B, P, M)
+    grad_right = torch.tensordot(core, grad, dims=([0, 1], [0, 1]))  # (Q, M)
+    grad_core = grad @ right.T
+    grad_z = silu_correlation_backward(grad_core, z, len(left), num_tokens, factor)
+    grad_reduce, grad_bias = weight_grad(pooled, grad_z, reduce_weight.T[None])
+    grad_pooled = input_grad(grad_z, reduce_weight.T[None])
+    return (
+        unpool(grad_pooled, x),
+        grad_weight.to(weight.dtype),
+        grad_reduce[0].T.to(reduce_weight.dtype),
+        grad_bias.to(reduce_bias.dtype),
+        grad_left.to(expand_in.dtype),
+        grad_right.to(expand_out.dtype),
+        *(None, None),
+    )
+
+
+@operator(
+    'bilateral_weight(Tensor x, Tensor weight, Tensor reduce_weight, Tensor reduce_bias, Tensor expand_in, '
+    'Tensor expand_out, ScalarType dtype, bool learns) -> (Tensor, Tensor, Tensor, Tensor, Tensor)',
+    _outputs,
+    _gradient,
+    _reference,
+    keeps=(1, 2, 3, 4),
+)
+def bilateral_weight(
+    x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Weight of each image; and what its gradient reads, which is mostly empty unless ``learns``."""
+    x = x.contiguous()
+    out, pooled, z, core, update = _outputs(
+        x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
+    )
+    _launch_pooled_linear(x, reduce_weight, reduce_bias, z, pooled if learns else None)
+    left, num_tokens = len(expand_in), x.shape[1] * x.shape[2]
+    cores = launch_correlation(z, left, expand_in.shape[1] ** -0.5 / max(num_tokens, 1))
+    if len(cores) > 1 and (learns or len(cores) > MOST_SPLITS):
+        cores = cores.sum(0, keepdim=True)
+    _launch_weight(cores, expand_in, expand_out, weight, update if learns else None, out)
+    return out, pooled, z, cores[0] if learns else core, update
+
+
+def _launch_pooled_linear(x, weight, bias, out, pooled) -> None:
+    from . import kernels
+
+    batch, height, width, channels = x.shape
+    window_h, window_w, tokens = _windows(x)
+    block_t = min(64, max(next_power_of_two(tokens), 16))
+    launch(
+        kernels.pooled_linear_kernel,
+        (cdiv(tokens, block_t) * cdiv(len(weight), 64), batch),
+        *(x, weight.contiguous(), bias.contiguous(), out, pooled, height, width),
+        C=channels,
+        N=len(weight),
+        WINDOW_H=window_h,
+        WINDOW_W=window_w,
+        BLOCK_T=block_t,
+        BLOCK_N=64,
+        BLOCK_K=32,
+        num_warps=8,
+    )
+
+
+def _launch_weight(cores, expand_in, expand_out, weight, update, out) -> None:
+    from . import kernels
+
+    channels, columns = weight.shape
+    splits, batch, left, right = cores.shape
+    launch(
+        kernels.bilateral_weight_kernel,
+        (cdiv(columns, 16), batch),
+        *(cores, expand_in.contiguous(), expand_out.contiguous(), weight.contiguous()),
+        *(update, out, splits),
+        P=left,
+        Q=right,
+        C=channels,
+        M=columns,
+        BLOCK_P=max(next_power_of_two(left), 16),
+        BLOCK_Q=32,
+        BLOCK_C=64,
+        BLOCK_M=16,
+        num_warps=8,
+    )
+
+
+@operator('unpool_tokens(Tensor grad, Tensor x) -> Tensor', lambda grad, x: x.new_empty(x.shape))
+def unpool(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of ``x`` from that of its pooled tokens, ``(B, Np, C)``."""
+    from . import kernels
+
+    out = x.new_empty(x.shape)
+    batch, height, width, channels = x.shape
+    block_c = channel_block(channels)
+    block_t = _UNPOOL_TILE // block_c
+    launch(
+        kernels.unpool_kernel,
+        (cdiv(height * width, block_t) * cdiv(channels, block_c), batch),
+        *(grad.contiguous(), out, height, width),
+        C=channels,
+        WINDOW_H=min(2, height),
+        WINDOW_W=min(2, width),
+        BLOCK_T=block_t,
+        BLOCK_C=block_c,
+    )
+    return out
