@@ -21,8 +21,23 @@ from .ceilings import Ceilings
 from .kinds import KindCounter, moved
 from .steps import DTYPES, Case
 
-# kernels that multiply their first argument by a matrix with N columns
-_PRODUCTS = ('linear_kernel', 'weight_grad_kernel')
+# multiply-adds of a kernel, from its tensors and constants; the others have none that count
+_WORK = {
+    'linear_kernel': lambda x, *_, N, **__: x.numel() * N,
+    'mlp_kernel': lambda x, *_, D, **__: 2 * x.numel() * D,
+    'weight_grad_kernel': lambda left, right, second, *_, N, **__: (
+        left.numel() * N * (1 if second is None else 2)
+    ),
+    'conv3x3_kernel': lambda x, *_, **__: 9 * x.numel(),
+    'conv3x3_grad_kernel': lambda x, *_, **__: 18 * x.numel(),
+    'pooled_linear_kernel': lambda x, weight, bias, out, *_, C, **__: out.numel() * C,
+    'correlation_kernel': lambda z, *_, P, Q, **__: z.numel() // (P + Q) * P * Q,
+    'correlation_backward_kernel': lambda grad, z, *_, P, Q, **__: 2 * z.numel() // (P + Q) * P * Q,
+    'bilateral_weight_kernel': lambda cores, left, right, weight, update, out, *_, P, Q, C, M, **__: (
+        out.numel() // (C * M) * P * (Q + C) * M
+    ),
+    'bounded_taps_kernel': lambda hidden, *_, C, **__: hidden.numel() * C,
+}
 # operations whose whole backward pass belongs to a prediction
 _PREDICTIONS = ('adaptive_kernel', 'bilateral_weight')
 # neither launch a kernel nor move a byte
@@ -82,8 +97,8 @@ class LaunchCounter(KindCounter):
 
         def launcher(kernel: Any, grid: Any) -> Any:
             def launch(*args: Any, **constants: Any) -> None:
-                factor = constants.get('N', 0) if kernel.__name__ in _PRODUCTS else 0
-                work = args[0].numel() * factor
+                count = _WORK.get(kernel.__name__)
+                work = count(*args, **constants) if count else 0
                 self.launches.append(Launch(kind, work, moved(args, {}, ())))
 
             return launch

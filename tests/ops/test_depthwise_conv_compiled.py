@@ -11,7 +11,9 @@ if needs.TRITON_INTERNALS_OBSTACLE is not None:
     pytest.skip(needs.TRITON_INTERNALS_OBSTACLE, allow_module_level=True)
 
 from tests.helpers.ahead_of_time import compile_launches, count_compilations  # noqa: E402
-from weightformer_mm.ops.depthwise_conv import kernels, triton  # noqa: E402
+from weightformer_mm.ops.depthwise_conv import adaptive, kernels, triton  # noqa: E402
+from weightformer_mm.ops.layer_norm import kernels as norm_kernels  # noqa: E402
+from weightformer_mm.ops.layer_norm.triton import norm_grad  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -20,12 +22,15 @@ def launches(dtype, channels, shape=(2, 40, 40)):
     """All kernels that a training step with the convolution, and one with its LayerNorm, launches."""
     x = torch.zeros(*shape, channels, dtype=dtype)
     kernel = torch.zeros(shape[0], channels, 1, 3, 3)
-    vector, position = torch.zeros(channels), torch.zeros(shape)
+    vector, grid = torch.zeros(channels), torch.zeros(shape[0], 3, 3, channels)
     compiled = compile_launches(triton.depthwise_conv, x, kernel, vector, True)
-    compiled += compile_launches(triton.input_grad, x, kernel, True)
-    compiled += compile_launches(triton.kernel_grad, x, x, shape[0], 3)
+    compiled += compile_launches(triton.conv_grad, x, x, kernel, True)
     compiled += compile_launches(triton.conv_norm, x, kernel, *[vector] * 3, 1e-6, True)
-    compiled += compile_launches(triton.norm_grad, x, x, x, position, position, vector)
+    compiled += compile_launches(norm_grad, x, x, grid, x, vector, vector, 1e-6)
+    compiled += compile_launches(adaptive.norm_and_grid, x, vector, vector, 1e-6, dtype, 3)
+    kernel, matrix = kernel[0], torch.zeros(channels, channels, 1, 1)
+    compiled += compile_launches(adaptive.adaptive_kernel, grid, matrix, vector, matrix, kernel)
+    compiled += compile_launches(adaptive.bounded_taps_grad, kernel[None], kernel[None])
     return compiled
 
 
@@ -33,7 +38,7 @@ def launches(dtype, channels, shape=(2, 40, 40)):
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_nothing_spills(dtype, channels):
     compiled = launches(dtype, channels)
-    assert len(compiled) == 5
+    assert len(compiled) == 9
     for kernel in compiled:
         assert kernel.spilled == 0, f'{kernel.name}: {kernel.spilled} bytes'
 
@@ -55,8 +60,8 @@ def test_four_elements_are_loaded_and_stored_at_once(dtype, width):
 
 
 def test_no_size_and_no_number_of_images_compiles_again():
-    names = ('conv3x3_kernel', 'kernel_grad3x3_kernel', 'norm_grad_kernel')
-    functions = [getattr(kernels, name) for name in names]
+    functions = [kernels.conv3x3_kernel, kernels.conv3x3_grad_kernel, kernels.cell_means_kernel]
+    functions += [norm_kernels.layer_norm_grad_kernel, norm_kernels.norm_sums_kernel]
     counts = []
     for shape in [(2, 16, 16), (1, 1, 1), (3, 17, 100), (16, 32, 48), (2, 401, 3)]:
         launches(torch.bfloat16, 160, shape=shape)

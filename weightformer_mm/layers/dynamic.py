@@ -55,14 +55,22 @@ class DynamicLinear(nn.Module):
 
     def predicted_weight(self, x: Tensor) -> Tensor:
         """``W0 + dW / (‖dW‖₂ + 1)`` of each image, ``(B, H, W, Cin) -> (B, Cin, Cout)``."""
-        predictor: Any = self.predictor
         dtype = product_dtype(x)
-        if isinstance(predictor, BilateralPredictor) and as_built(predictor, predictor.reduce):
-            reduce, expand = predictor.reduce, (predictor.expand_in, predictor.expand_out)
-            parameters = self.weight, reduce.weight, reduce.bias, *expand
+        if (parameters := self.bilateral_parameters()) is not None:
             return ops.bilateral_weight(x, *parameters, dtype, self.backend)
-        update = ops.predict(predictor, x)
+        assert self.predictor is not None
+        update = ops.predict(self.predictor, x)
         return ops.with_bounded_update(update, self.weight, 1, dtype, self.backend)
+
+    def bilateral_parameters(self) -> tuple[Tensor, ...] | None:
+        """The static weight and the published predictor's parameters; None for another, or a changed one."""
+        predictor: Any = self.predictor
+        if not isinstance(predictor, BilateralPredictor) or not as_built(
+            predictor, predictor.reduce
+        ):
+            return None
+        reduce, expand = predictor.reduce, (predictor.expand_in, predictor.expand_out)
+        return self.weight, reduce.weight, reduce.bias, *expand
 
     def extra_repr(self) -> str:
         return f'{self.in_features}, {self.out_features}, strategy={self.strategy!r}'
@@ -143,7 +151,7 @@ class DynamicDepthwiseConv2d(nn.Module):
         return ops.depthwise_conv(x, self.kernel(x), self.bias, backend=self.backend)
 
     def grid_parameters(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """What makes a kernel of the map's means over a grid; None if the predictor does more, or was changed."""
+        """What makes a kernel of means over a grid; None if the predictor does more, or was changed."""
         predictor = self.predictor
         if not isinstance(predictor, AdaptivePredictor) or not as_built(predictor):
             return None

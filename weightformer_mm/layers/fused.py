@@ -184,16 +184,20 @@ def _add_mlp(
 ) -> Tensor:
     """``x + mlp(norm2(x))``; ``normed`` is ``norm2(x)``, and ``weight1`` predicted, if already known."""
     linear1, linear2, norm = block.linear1, block.linear2, block.norm2
+    scale = None
+    if block.drop_path.training and not isinstance(block.drop_path, nn.Identity):
+        scale = block.drop_path(x.new_ones(len(x), 1, 1, 1)).flatten()  # (B,)
     if isinstance(linear1, nn.Linear):
         weight1 = linear1.weight.T.unsqueeze(0)  # (1, C, 4 * C)
     elif linear1.predictor is None:
         weight1 = linear1.weight.unsqueeze(0)
     elif weight1 is None:
+        if normed is not None and (prediction := linear1.bilateral_parameters()) is not None:
+            rest = linear1.bias, linear2.weight, linear2.bias, scale
+            if (out := ops.bilateral_mlp(x, normed, prediction, *rest)) is not None:
+                return out
         normed = norm(x) if normed is None else normed
         weight1 = linear1.predicted_weight(normed)  # (B, C, 4 * C)
-    scale = None
-    if block.drop_path.training and not isinstance(block.drop_path, nn.Identity):
-        scale = block.drop_path(x.new_ones(len(x), 1, 1, 1)).flatten()  # (B,)
     parameters = norm.weight, norm.bias, weight1, linear1.bias, linear2.weight, linear2.bias
     return ops.residual_mlp(x, *parameters, scale, normed, norm.published_eps(), norm.backend)
 

@@ -11,7 +11,7 @@ from .depthwise_conv import (
     pool_grid,
 )
 from .layer_norm import layer_norm
-from .mlp import Stash, recomputes, residual_mlp
+from .mlp import Stash, bilateral_mlp, recomputes, residual_mlp
 from .predicted_weight import (
     bilateral_update,
     bilateral_weight,
@@ -26,6 +26,7 @@ __all__ = [
     'adaptive_kernel',
     'adaptive_update',
     'attention_as_mlp',
+    'bilateral_mlp',
     'bilateral_update',
     'bilateral_weight',
     'depthwise_conv',

@@ -38,9 +38,8 @@ def operator_calls(device):
             triton.depthwise_conv,
             (x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1), kernel, bias, True),
         ),
-        'input grad': (triton.input_grad, (grad, kernel, True)),
-        'kernel grad': (triton.kernel_grad, (x, grad, 2, 3)),
-        'kernel grad, shared': (triton.kernel_grad, (x, grad, 1, 3)),
+        'grad': (triton.conv_grad, (x, grad, kernel, True)),
+        'grad, shared kernel': (triton.conv_grad, (x, grad, kernel[:1], False)),
         'norm': (triton.conv_norm, (*learned([x, kernel, bias, weight, shift]), 1e-6, True)),
     }
 

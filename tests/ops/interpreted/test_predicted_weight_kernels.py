@@ -159,7 +159,7 @@ def operator_calls(device) -> dict[str, tuple]:
     return {
         'pool_tokens': (x, torch.float32),
         'silu_correlation': (z, 4, 28),
-        'silu_correlation_backward': (here(2, 4, 16), z.detach(), 4, 28),
+        'silu_correlation_backward': (here(2, 4, 16), z.detach(), 4, 28, 1.0),
         'bounded_update': (update, weight, torch.bfloat16),
         'bounded_update_backward': (here(2, 4, 16, dtype=torch.bfloat16), update.detach()),
     }
@@ -228,7 +228,9 @@ def test_counts_are_those_of_pytorch(device, monkeypatch):
     with count_operations(torch.nn.Identity()) as counts:
         layer(torch.zeros(2, 5, 7, 20, device=device))
     assert totals[0] == totals[1] == counts.total > 0
-    assert counts.multiply_adds['', 'weightformer_mm::silu_correlation'] == 2 * 6 * 5 * 20
+    # 6 pooled tokens: hidden layers of 5 and 20, and their correlation; then both expansions
+    expected = 2 * (6 * (25 * 20 + 5 * 20) + 5 * (20 + 20) * 80)
+    assert counts.multiply_adds['', 'weightformer_mm::bilateral_weight'] == expected
 
 
 def test_what_the_kernels_cannot_do_is_said(device):

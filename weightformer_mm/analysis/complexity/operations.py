@@ -50,6 +50,7 @@ _OURS_FREE = {
     'pool_grid_whole',
     'bounded_update',
     'layer_norm',
+    'layer_norm_and_grid',
 }
 # they return their input in another shape, but their schema does not say so
 _UNDECLARED_VIEWS = frozenset({'_unsafe_view', '_reshape_alias', 'lift_fresh', 'unsafe_split'})
@@ -115,13 +116,34 @@ def _depthwise_conv(x: Shape, kernel: Shape, *_: Any, **__: Any) -> int:
     return 2 * math.prod(x) * kernel[-1] ** 2
 
 
-def _kernel_grad(x: Shape, grad: Shape, images: int, size: int, *_: Any, **__: Any) -> int:
-    return 2 * math.prod(x) * size**2
+def _conv_grad(x: Shape, grad: Shape, kernel: Shape, *_: Any, **__: Any) -> int:
+    """The gradients of the map and of the kernel."""
+    return 2 * _depthwise_conv(x, kernel)
 
 
 def _correlation(z: Shape, left: int, *_: Any, **__: Any) -> int:
     """``(B, Np, P + Q)``: the product of the first ``P = left`` columns and the others, over the tokens."""
     return _product((z[0], left, z[1]), (z[2] - left,))
+
+
+def _bilateral(
+    x: Shape, weight: Shape, reduce: Shape, bias: Shape, left: Shape, *_: Any, **__: Any
+) -> int:
+    """The hidden layers of the pooled tokens, their correlation, and its expansion on both sides."""
+    batch, rows, columns = x[0], *(max(side // 2, 1) for side in x[1:3])
+    hidden, channels = reduce
+    first, second = left[0], hidden - left[0]
+    tokens = rows * columns * (hidden * channels + first * second)
+    return 2 * batch * (tokens + first * (second + channels) * weight[1])
+
+
+def _bilateral_mlp(x: Shape, normed: Shape, weight: Shape, *others: Any, **__: Any) -> int:
+    return _bilateral(normed, weight, *others) + _mlp(x, normed, (1, *weight))
+
+
+def _adaptive(grid: Shape, *_: Any, **__: Any) -> int:
+    """Two products with square matrices for each cell, ``(B, k, k, C)``."""
+    return 4 * math.prod(grid) * grid[-1]
 
 
 def _mlp(x: Shape, normed: Shape, weight1: Shape, *_: Any, **__: Any) -> int:
@@ -141,11 +163,13 @@ _RULES: list[tuple[Any, str, Callable[..., int]]] = [
     (aten, '_scaled_dot_product_flash_attention_for_cpu', _attention),
     (aten, '_scaled_dot_product_fused_attention_overrideable', _attention),
     (aten, '_scaled_dot_product_attention_math_for_mps', _attention),
-    (ours, 'depthwise_conv depthwise_conv_input_grad', _depthwise_conv),
-    (ours, 'depthwise_conv_norm eager_conv', _depthwise_conv),
-    (ours, 'depthwise_conv_kernel_grad', _kernel_grad),
+    (ours, 'depthwise_conv depthwise_conv_norm eager_conv', _depthwise_conv),
+    (ours, 'depthwise_conv_grad', _conv_grad),
     (ours, 'silu_correlation', _correlation),
     (ours, 'residual_mlp', _mlp),
+    (ours, 'bilateral_weight', _bilateral),
+    (ours, 'bilateral_mlp', _bilateral_mlp),
+    (ours, 'adaptive_kernel', _adaptive),
 ]
 FORMULAS = {
     getattr(library, name): rule

@@ -36,10 +36,9 @@ def _load(x, row, low, high, stride, offset, mask):
 
 
 @triton.jit
-def _tap(taps, keep, INDEX: tl.constexpr, FLIP: tl.constexpr, RESIDUAL: tl.constexpr):
+def _tap(taps, keep, INDEX: tl.constexpr, RESIDUAL: tl.constexpr):
     """Tap ``INDEX`` of each channel; ``taps`` has one pointer per channel."""
-    source: tl.constexpr = 8 - INDEX if FLIP else INDEX
-    tap = tl.load(taps + source, mask=keep, other=0.0).to(tl.float32)
+    tap = tl.load(taps + INDEX, mask=keep, other=0.0).to(tl.float32)
     if RESIDUAL and INDEX == 4:
         tap += 1.0
     return tap[None, :]
@@ -61,7 +60,6 @@ def conv3x3_kernel(
     norm_bias,  # (C,)
     eps,
     HAS_BIAS: tl.constexpr,
-    FLIP: tl.constexpr,
     RESIDUAL: tl.constexpr,
     NORM: tl.constexpr,  # BLOCK_C holds all channels
     BLOCK_W: tl.constexpr,
@@ -70,15 +68,15 @@ def conv3x3_kernel(
     image, first, column, channel = _locate(height, width, channels, rows, BLOCK_W, BLOCK_C)
     keep = channel < channels
     taps = kernel + image * kernel_stride + channel * 9
-    t00 = _tap(taps, keep, 0, FLIP, RESIDUAL)
-    t01 = _tap(taps, keep, 1, FLIP, RESIDUAL)
-    t02 = _tap(taps, keep, 2, FLIP, RESIDUAL)
-    t10 = _tap(taps, keep, 3, FLIP, RESIDUAL)
-    t11 = _tap(taps, keep, 4, FLIP, RESIDUAL)
-    t12 = _tap(taps, keep, 5, FLIP, RESIDUAL)
-    t20 = _tap(taps, keep, 6, FLIP, RESIDUAL)
-    t21 = _tap(taps, keep, 7, FLIP, RESIDUAL)
-    t22 = _tap(taps, keep, 8, FLIP, RESIDUAL)
+    t00 = _tap(taps, keep, 0, RESIDUAL)
+    t01 = _tap(taps, keep, 1, RESIDUAL)
+    t02 = _tap(taps, keep, 2, RESIDUAL)
+    t10 = _tap(taps, keep, 3, RESIDUAL)
+    t11 = _tap(taps, keep, 4, RESIDUAL)
+    t12 = _tap(taps, keep, 5, RESIDUAL)
+    t20 = _tap(taps, keep, 6, RESIDUAL)
+    t21 = _tap(taps, keep, 7, RESIDUAL)
+    t22 = _tap(taps, keep, 8, RESIDUAL)
     start = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
     if HAS_BIAS:
         start += tl.load(bias + channel, mask=keep, other=0.0).to(tl.float32)[None, :]
@@ -123,25 +121,39 @@ def conv3x3_kernel(
         a, b, c, next_b = next_a, next_b, next_c, last_b
 
 
-@triton.jit
-def _store_sum(partial, total, channel, channels, ROW: tl.constexpr):
-    tl.store(partial + ROW * channels + channel, tl.sum(total, axis=0), mask=channel < channels)
-
-
-@triton.jit(do_not_specialize=RUN_TIME)
-def kernel_grad3x3_kernel(
+@triton.jit(do_not_specialize=[*RUN_TIME, 'kernel_stride'])
+def conv3x3_grad_kernel(
     x,  # (B, H, W, C)
     grad,  # (B, H, W, C)
-    partial,  # (B * strips * blocks of columns, 10, C): sums for the nine taps and the bias
+    kernel,  # (B or 1, C, 1, 3, 3)
+    out,  # (B, H, W, C): the gradient of x
+    partial,  # (B * strips * blocks of columns, 10 * C): for C times nine taps, then for the bias
     height,
     width,
     channels,
-    rows,
+    rows,  # of a strip
+    kernel_stride,  # elements from one image's kernel to the next one's
+    RESIDUAL: tl.constexpr,
     BLOCK_W: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
     image, first, column, channel = _locate(height, width, channels, rows, BLOCK_W, BLOCK_C)
     keep = channel < channels
+    taps = kernel + image * kernel_stride + channel * 9
+    t00 = _tap(taps, keep, 0, RESIDUAL)
+    t01 = _tap(taps, keep, 1, RESIDUAL)
+    t02 = _tap(taps, keep, 2, RESIDUAL)
+    t10 = _tap(taps, keep, 3, RESIDUAL)
+    t11 = _tap(taps, keep, 4, RESIDUAL)
+    t12 = _tap(taps, keep, 5, RESIDUAL)
+    t20 = _tap(taps, keep, 6, RESIDUAL)
+    t21 = _tap(taps, keep, 7, RESIDUAL)
+    t22 = _tap(taps, keep, 8, RESIDUAL)
+    zero = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
+    s00, s01, s02, s10, s11, s12, s20, s21, s22, s_bias = (
+        zero, zero, zero, zero, zero, zero, zero, zero, zero, zero,
+    )  # fmt: skip
+
     offset = column[:, None] * channels + channel[None, :]
     left = ((column > 0) & (column <= width))[:, None] & keep[None, :]
     middle = (column < width)[:, None] & keep[None, :]
@@ -149,52 +161,64 @@ def kernel_grad3x3_kernel(
     stride = width.to(tl.int64) * channels
     x += image * height * stride
     grad += image * height * stride
+    out += image * height * stride
 
-    s00 = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
-    s01, s02, s10, s11, s12, s20, s21, s22, s_bias = s00, s00, s00, s00, s00, s00, s00, s00, s00
-    # Row `row` of x meets the rows `row + 1`, `row` and `row - 1` of the gradient under the taps of the
-    # first, second and third row.
+    # Row `row` of the gradient meets x's rows `row - 1`, `row` and `row + 1` under the taps of the first,
+    # second and third row, from right to left. Of x only the strip's own pixels count.
     end = tl.minimum(first + rows, height)
-    a = _load(x, first, 0, end, stride, offset - channels, left)
-    b = _load(x, first, 0, end, stride, offset, middle)
-    c = _load(x, first, 0, end, stride, offset + channels, right)
-    above = _load(grad, first - 1, 0, height, stride, offset, middle).to(tl.float32)
-    here = _load(grad, first, 0, height, stride, offset, middle).to(tl.float32)
-    below = _load(grad, first + 1, 0, height, stride, offset, middle)
-    for row in range(first, end):
-        next_a = _load(x, row + 1, 0, end, stride, offset - channels, left)
-        next_b = _load(x, row + 1, 0, end, stride, offset, middle)
-        next_c = _load(x, row + 1, 0, end, stride, offset + channels, right)
-        next_below = _load(grad, row + 2, 0, tl.minimum(height, end + 1), stride, offset, middle)
-        under = below.to(tl.float32)
+    low, high = (
+        tl.maximum(first - 1, 0),
+        tl.minimum(end + 1, height),
+    )  # rows of the gradient that are read
+    a = _load(grad, first - 1, low, high, stride, offset - channels, left)
+    b = _load(grad, first - 1, low, high, stride, offset, middle)
+    c = _load(grad, first - 1, low, high, stride, offset + channels, right)
+    x_above, x_here = zero, zero
+    x_below = _load(x, first, first, end, stride, offset, middle)
+    above, here = zero, zero  # sums of the output rows `row - 1` and `row`
+    for row in range(first - 1, end + 1):
+        next_a = _load(grad, row + 1, low, high, stride, offset - channels, left)
+        next_b = _load(grad, row + 1, low, high, stride, offset, middle)
+        next_c = _load(grad, row + 1, low, high, stride, offset + channels, right)
+        next_x = _load(x, row + 2, first, end, stride, offset, middle)
         a = a.to(tl.float32)
         b = b.to(tl.float32)
         c = c.to(tl.float32)
-        s00 += a * under
-        s01 += b * under
-        s02 += c * under
-        s10 += a * here
-        s11 += b * here
-        s12 += c * here
-        s20 += a * above
-        s21 += b * above
-        s22 += c * above
-        s_bias += here
-        above, here, below = here, under, next_below
+        under = x_below.to(tl.float32)
+        done = (above + a * t02 + b * t01 + c * t00).to(out.dtype.element_ty)
+        above = here + a * t12 + b * t11 + c * t10
+        here = a * t22 + b * t21 + c * t20
+        tl.store(out + (row - 1) * stride + offset, done, mask=middle & (row > first))
+        s00 += x_above * c
+        s01 += x_above * b
+        s02 += x_above * a
+        s10 += x_here * c
+        s11 += x_here * b
+        s12 += x_here * a
+        s20 += under * c
+        s21 += under * b
+        s22 += under * a
+        s_bias += tl.where((row >= first) & (row < end), b, 0.0)
+        x_above, x_here, x_below = x_here, under, next_x
         a, b, c = next_a, next_b, next_c
 
     tile = (tl.program_id(0) // tl.cdiv(channels, BLOCK_C)).to(tl.int64)
     partial += tile * 10 * channels
-    _store_sum(partial, s00, channel, channels, 0)
-    _store_sum(partial, s01, channel, channels, 1)
-    _store_sum(partial, s02, channel, channels, 2)
-    _store_sum(partial, s10, channel, channels, 3)
-    _store_sum(partial, s11, channel, channels, 4)
-    _store_sum(partial, s12, channel, channels, 5)
-    _store_sum(partial, s20, channel, channels, 6)
-    _store_sum(partial, s21, channel, channels, 7)
-    _store_sum(partial, s22, channel, channels, 8)
-    _store_sum(partial, s_bias, channel, channels, 9)
+    _store_sum(partial + channel * 9, s00, keep)
+    _store_sum(partial + channel * 9 + 1, s01, keep)
+    _store_sum(partial + channel * 9 + 2, s02, keep)
+    _store_sum(partial + channel * 9 + 3, s10, keep)
+    _store_sum(partial + channel * 9 + 4, s11, keep)
+    _store_sum(partial + channel * 9 + 5, s12, keep)
+    _store_sum(partial + channel * 9 + 6, s20, keep)
+    _store_sum(partial + channel * 9 + 7, s21, keep)
+    _store_sum(partial + channel * 9 + 8, s22, keep)
+    _store_sum(partial + channels * 9 + channel, s_bias, keep)
+
+
+@triton.jit
+def _store_sum(target, total, keep):
+    tl.store(target, tl.sum(total, axis=0), mask=keep)
 
 
 @triton.jit(do_not_specialize=['width'])

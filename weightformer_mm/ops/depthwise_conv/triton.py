@@ -73,7 +73,6 @@ def _launch_conv(
     bias: Tensor | None,
     out: Tensor,
     residual: bool,
-    flip: bool = False,
     norm: tuple[object, ...] = (),
 ) -> Tensor:
     """Write ``out`` and return it; ``norm``: what the LayerNorm writes and reads, if there is one."""
@@ -88,7 +87,6 @@ def _launch_conv(
         (programs,),
         *(x, kernel, bias, out, *x.shape[1:], rows, image_stride, *(norm or [None] * 4)),
         HAS_BIAS=bias is not None,
-        FLIP=flip,
         RESIDUAL=residual,
         NORM=bool(norm),
         **blocks,
@@ -96,49 +94,42 @@ def _launch_conv(
     return out
 
 
-@operator('depthwise_conv_input_grad(Tensor grad, Tensor kernel, bool residual) -> Tensor', _like)
-def input_grad(grad: Tensor, kernel: Tensor, residual: bool) -> Tensor:
-    """The convolution of the gradient with each kernel rotated by 180 degrees."""
-    return _launch_conv(grad, kernel, None, _like(grad), residual, flip=True)
-
-
-def _fake_kernel_grad(x, grad, images, size):
-    taps = x.new_empty((images, x.shape[3], 1, size, size), dtype=torch.float32)
-    return taps, x.new_empty(x.shape[3:], dtype=torch.float32)
+def _fake_grads(x, grad, kernel, residual):
+    return _like(x), x.new_empty((len(kernel), 10 * x.shape[3]), dtype=torch.float32)
 
 
 @operator(
-    'depthwise_conv_kernel_grad(Tensor x, Tensor grad, SymInt images, SymInt size) -> (Tensor, Tensor)',
-    _fake_kernel_grad,
+    'depthwise_conv_grad(Tensor x, Tensor grad, Tensor kernel, bool residual) -> (Tensor, Tensor)',
+    _fake_grads,
 )
-def kernel_grad(x: Tensor, grad: Tensor, images: int, size: int) -> tuple[Tensor, Tensor]:
-    """Gradients of kernel and bias, float32: sums over each tile, then over the tiles; no atomics.
+def conv_grad(x: Tensor, grad: Tensor, kernel: Tensor, residual: bool) -> tuple[Tensor, Tensor]:
+    """The map's gradient, and for each kernel those of its C times nine taps and of C biases, float32.
 
-    ``images`` is B for one kernel per image, or 1 for one that all images share; ``size`` is 3.
+    Sums over each tile, then over the tiles; no atomics.
     """
     from . import kernels
 
-    x, grad = x.contiguous(), grad.contiguous()
-    channels = x.shape[3]
+    x, grad, kernel = x.contiguous(), grad.contiguous(), kernel.contiguous()
+    out, images, channels = _like(x), len(kernel), x.shape[3]
     rows, tiles, programs, blocks = _tiles(x)
-    partial = x.new_empty((tiles, 10, channels), dtype=torch.float32)
-    arguments = (x, grad, partial, *x.shape[1:], rows)
-    launch(kernels.kernel_grad3x3_kernel, (programs,), *arguments, **blocks)
-    per_image = partial.view(images, tiles // max(images, 1), 10, channels)
-    total = per_image.sum(1)  # (images, 10, C)
-    taps = total[:, :9].transpose(1, 2).reshape(images, channels, 1, size, size)
-    return taps.contiguous(), total[:, 9].sum(0)
+    partial = x.new_empty((tiles, 10 * channels), dtype=torch.float32)
+    launch(
+        kernels.conv3x3_grad_kernel,
+        (programs,),
+        *(x, grad, kernel, out, partial, *x.shape[1:], rows),
+        kernel[0].numel() if images > 1 else 0,
+        RESIDUAL=residual,
+        **blocks,
+    )
+    return out, partial.view(images, tiles // max(images, 1), 10 * channels).sum(1)
 
 
 def _conv_gradient(needed, arguments, kept, grad):
     x, kernel, bias, residual = arguments
-    x_grad = taps_grad = bias_grad = None
-    if needed[0]:
-        x_grad = input_grad(grad, kernel, residual)
-    if any(needed[1:3]):
-        taps_grad, bias_grad = kernel_grad(x, grad, kernel.shape[0], kernel.shape[-1])
-        taps_grad, bias_grad = taps_grad.to(kernel.dtype), bias_grad.to(bias.dtype)
-    return x_grad, taps_grad, bias_grad, None
+    x_grad, sums = conv_grad(x, grad, kernel, residual)
+    taps, biases = sums.split([kernel[0].numel(), bias.numel()], dim=1)
+    bias_grad = biases[0] if len(sums) == 1 else biases.sum(0)
+    return x_grad, taps.reshape(kernel.shape).to(kernel.dtype), bias_grad.to(bias.dtype), None
 
 
 @operator(

@@ -73,25 +73,69 @@ def linear_kernel(
 def weight_grad_kernel(
     left,  # (B, tokens, K)
     right,  # (B, tokens, N)
-    partial,  # (splits, B, K * N + N), float32: leftᵀ right of a split, and the sums of right over its tokens
+    left2,  # as left, or None
+    right2,  # as right, or None
+    # (splits, B, WIDTH), float32: leftᵀ right of a split and the sums of right over its tokens; then
+    # left2ᵀ right2 and the sums of left2
+    partial,
     tokens,  # of an image
     share,  # tokens of a split
     K: tl.constexpr,
     N: tl.constexpr,
+    STRIDE_K: tl.constexpr,  # of the first product; the second is (K, N)
+    STRIDE_N: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    split, image = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
+    partial += (split * tl.num_programs(2) + image) * WIDTH
+    start = tl.program_id(1) * share
+    end = tl.minimum(start + share, tokens)
+    tiles: tl.constexpr = ((K + BLOCK_K - 1) // BLOCK_K) * ((N + BLOCK_N - 1) // BLOCK_N)
+    tile = tl.program_id(0)
+    if left2 is None:
+        _weight_grad(
+            left, right, partial, image, tile, tokens, start, end,
+            K, N, STRIDE_K, STRIDE_N, False, BLOCK_T, BLOCK_K, BLOCK_N,
+        )  # fmt: skip
+    elif tile < tiles:
+        _weight_grad(
+            left, right, partial, image, tile, tokens, start, end,
+            K, N, STRIDE_K, STRIDE_N, False, BLOCK_T, BLOCK_K, BLOCK_N,
+        )  # fmt: skip
+    else:
+        _weight_grad(
+            left2, right2, partial + K * N + N, image, tile - tiles, tokens, start, end,
+            K, N, N, 1, True, BLOCK_T, BLOCK_K, BLOCK_N,
+        )  # fmt: skip
+
+
+@triton.jit
+def _weight_grad(
+    left,
+    right,
+    out,
+    image,
+    tile,
+    tokens,
+    start,
+    end,
+    K: tl.constexpr,
+    N: tl.constexpr,
     STRIDE_K: tl.constexpr,
     STRIDE_N: tl.constexpr,
+    SUMS_OF_LEFT: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
     blocks: tl.constexpr = (N + BLOCK_N - 1) // BLOCK_N
-    split, image = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
-    k = tl.program_id(0) // blocks * BLOCK_K + tl.arange(0, BLOCK_K)
-    n = tl.program_id(0) % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
-    start = tl.program_id(1) * share
-    end = tl.minimum(start + share, tokens)
+    k = tile // blocks * BLOCK_K + tl.arange(0, BLOCK_K)
+    n = tile % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
     total = tl.zeros((BLOCK_K, BLOCK_N), dtype=tl.float32)
-    sums = tl.zeros((BLOCK_N,), dtype=tl.float32)
+    sums = tl.zeros((BLOCK_K if SUMS_OF_LEFT else BLOCK_N,), dtype=tl.float32)
     for first in range(start, end, BLOCK_T):
         token = first + tl.arange(0, BLOCK_T)
         here = token < end
@@ -103,9 +147,62 @@ def weight_grad_kernel(
             right + row[:, None] * N + n[None, :], mask=here[:, None] & (n < N)[None, :], other=0.0
         )
         total = tl.dot(one, other, total, allow_tf32=False)
-        sums += tl.sum(other.to(tl.float32), axis=0)
-    start_of_split = partial + (split * tl.num_programs(2) + image) * (K * N + N)
+        if SUMS_OF_LEFT:
+            sums += tl.sum(one.to(tl.float32), axis=1)
+        else:
+            sums += tl.sum(other.to(tl.float32), axis=0)
     offset = k[:, None] * STRIDE_K + n[None, :] * STRIDE_N
-    tl.store(start_of_split + offset, total, mask=(k < K)[:, None] & (n < N)[None, :])
-    if tl.program_id(0) // blocks == 0:
-        tl.store(start_of_split + K * N + n, sums, mask=n < N)
+    tl.store(out + offset, total, mask=(k < K)[:, None] & (n < N)[None, :])
+    if SUMS_OF_LEFT:
+        if tile % blocks == 0:
+            tl.store(out + K * N + k, sums, mask=k < K)
+    else:
+        if tile // blocks == 0:
+            tl.store(out + K * N + n, sums, mask=n < N)
+
+
+@triton.jit(do_not_specialize=['tokens', 'weight_stride'])
+def mlp_kernel(
+    x,  # (B, tokens, C)
+    normed,  # (B, tokens, C)
+    weight1,  # (B or 1, C, D), each matrix with the strides below
+    bias1,  # (D,)
+    weight2,  # (C, D)
+    bias2,  # (C,)
+    scale,  # (B,) or None
+    out,  # (B, tokens, C): x + scale * (GELU(normed weight1 + bias1) weight2ᵀ + bias2)
+    tokens,  # of an image
+    weight_stride,  # elements from one image's matrix to the next one's
+    C: tl.constexpr,
+    D: tl.constexpr,
+    STRIDE_C: tl.constexpr,
+    STRIDE_D: tl.constexpr,
+    EXACT: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_C: tl.constexpr,  # holds all channels
+    BLOCK_D: tl.constexpr,
+):
+    image = tl.program_id(1).to(tl.int64)
+    token, c = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T), tl.arange(0, BLOCK_C)
+    keep = c < C
+    mask = (token < tokens)[:, None] & keep[None, :]
+    offset = (image * tokens + token)[:, None] * C + c[None, :]
+    left = tl.load(normed + offset, mask=mask, other=0.0)
+    weight1 += image * weight_stride
+    total = tl.zeros((BLOCK_T, BLOCK_C), dtype=tl.float32)
+    for first in range(0, D, BLOCK_D):
+        d = first + tl.arange(0, BLOCK_D)
+        place = c[:, None] * STRIDE_C + d[None, :] * STRIDE_D
+        matrix = tl.load(weight1 + place, mask=keep[:, None] & (d < D)[None, :], other=0.0)
+        hidden = tl.dot(left, matrix, allow_tf32=False)
+        hidden += tl.load(bias1 + d, mask=d < D, other=0.0).to(tl.float32)[None, :]
+        # rounded as where the hidden layer is kept
+        active = gelu(hidden.to(left.dtype).to(tl.float32), EXACT).to(left.dtype)
+        place = c[None, :] * D + d[:, None]
+        matrix = tl.load(weight2 + place, mask=keep[None, :] & (d < D)[:, None], other=0.0)
+        total = tl.dot(active, matrix, total, allow_tf32=False)
+    total += tl.load(bias2 + c, mask=keep, other=0.0).to(tl.float32)[None, :]
+    if scale is not None:
+        total *= tl.load(scale + image).to(tl.float32)
+    total += tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+    tl.store(out + offset, total.to(out.dtype.element_ty), mask=mask)

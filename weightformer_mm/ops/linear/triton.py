@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._shared.dispatch import HALF
 from .._shared.launching import cdiv, launch, next_power_of_two
 from .._shared.operators import operator
 
@@ -43,7 +44,7 @@ def linear(
     batch, tokens = x.shape[0], x.shape[1:-1].numel()
     if images == 1 and scale is None:
         batch, tokens = 1, batch * tokens
-    block_n = 128 if n % 128 == 0 else 64
+    block_n = 128 if n % 128 == 0 and x.dtype in HALF else 64
     block_t = 128 if cdiv(tokens, 128) * cdiv(n, block_n) * batch >= FEW else 64
     block_t = min(block_t, max(next_power_of_two(tokens), 16))
     launch(
@@ -86,19 +87,42 @@ def input_grad(grad: Tensor, weight: Tensor) -> Tensor:
     return linear(grad, weight.transpose(1, 2), out)
 
 
+def weight_grad(left: Tensor, right: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """``leftᵀ right`` in the layout of ``weight``, ``(B or 1, K, N)``, and the sums of ``right``; float32."""
+    _, k, n = weight.shape
+    matrix, sums = summed_products(left, right, weight, None, None).split([k * n, n], dim=1)
+    return _in_layout(matrix, weight), _over_images(sums)
+
+
+def weight_grads(
+    normed: Tensor, grad_hidden: Tensor, grad: Tensor, active: Tensor, weight1: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of an MLP's matrices, ``(B or 1, C, D)`` and ``(C, D)``, each with its bias's; float32."""
+    _, k, n = weight1.shape
+    total = summed_products(normed, grad_hidden, weight1, grad, active)
+    first, bias1, second, bias2 = total.split([k * n, n, k * n, k], dim=1)
+    others = (_over_images(bias1), _over_images(second).view(k, n), _over_images(bias2))
+    return _in_layout(first, weight1), *others
+
+
+def _width(weight: Tensor, twice: bool) -> int:
+    _, k, n = weight.shape
+    return k * n + n + (k * n + k if twice else 0)
+
+
 @operator(
-    'linear_weight_grad(Tensor left, Tensor right, Tensor weight) -> (Tensor, Tensor)',
-    lambda left, right, weight: (
-        torch.empty_strided(
-            weight.shape, weight.stride(), dtype=torch.float32, device=weight.device
-        ),
-        right.new_empty(right.shape[-1:], dtype=torch.float32),
+    'linear_weight_grad(Tensor left, Tensor right, Tensor weight, Tensor? left2, Tensor? right2) -> Tensor',
+    lambda left, right, weight, left2, right2: left.new_empty(
+        (len(weight), _width(weight, left2 is not None)), dtype=torch.float32
     ),
 )
-def weight_grad(left: Tensor, right: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """``leftᵀ right`` in the layout of ``weight``, ``(B or 1, K, N)``, and the sums of ``right``; float32.
+def summed_products(
+    left: Tensor, right: Tensor, weight: Tensor, left2: Tensor | None, right2: Tensor | None
+) -> Tensor:
+    """For each matrix of ``weight (B or 1, K, N)``: ``leftᵀ right`` in its layout, and the sums of ``right``.
 
-    Sums over each share of the tokens, then over the shares; no atomics.
+    Then ``left2ᵀ right2`` and the sums of ``left2``, if given. Sums over each share of the tokens, then over
+    the shares; no atomics.
     """
     from . import kernels
 
@@ -106,26 +130,82 @@ def weight_grad(left: Tensor, right: Tensor, weight: Tensor) -> tuple[Tensor, Te
     batch, tokens = left.shape[0], left.shape[1:-1].numel()
     if images == 1:
         batch, tokens = 1, batch * tokens
-    block_k, block_n = (64 if k % 128 else 128), (64 if n % 128 else 128)
-    tiles = cdiv(k, block_k) * cdiv(n, block_n)
+    jobs, in_half = 1 if left2 is None else 2, left.dtype in HALF
+    block_k, block_n = (128 if in_half and size % 128 == 0 else 64 for size in (k, n))
+    tiles = jobs * cdiv(k, block_k) * cdiv(n, block_n)
     splits = max(1, min(FEW // max(tiles * batch, 1), cdiv(tokens, LEAST_SHARE)))
-    partial = left.new_empty((splits, batch, k * n + n), dtype=torch.float32)
-    along_k = weight.stride(2) > weight.stride(1)  # the rows are next to each other
+    width = _width(weight, left2 is not None)
+    partial = left.new_empty((splits, batch, width), dtype=torch.float32)
+    along_k = _runs_along_k(weight)
     launch(
         kernels.weight_grad_kernel,
         (tiles, splits, batch),
-        *(left, right, partial, tokens, cdiv(tokens, splits)),
+        *(left, right, left2, right2, partial, tokens, cdiv(tokens, splits)),
         K=k,
         N=n,
         STRIDE_K=1 if along_k else n,
         STRIDE_N=k if along_k else 1,
+        WIDTH=width,
         BLOCK_T=64,
         BLOCK_K=block_k,
         BLOCK_N=block_n,
         num_warps=8 if block_k * block_n > 64 * 128 else 4,
         num_stages=3,
     )
-    total = partial.sum(0) if splits > 1 else partial[0]
-    matrix, sums = total[:, : k * n], total[:, k * n :]
-    matrix = matrix.view(batch, n, k).transpose(1, 2) if along_k else matrix.view(batch, k, n)
-    return matrix, sums.sum(0) if batch > 1 else sums[0]
+    return partial.sum(0) if splits > 1 else partial[0]
+
+
+def _runs_along_k(weight: Tensor) -> bool:
+    """Whether elements along K are neighbours in ``(B or 1, K, N)``, as ``nn.Linear`` keeps its weight."""
+    return weight.stride(2) > weight.stride(1)
+
+
+def _in_layout(flat: Tensor, weight: Tensor) -> Tensor:
+    _, k, n = weight.shape
+    if _runs_along_k(weight):
+        return flat.view(len(flat), n, k).transpose(1, 2)
+    return flat.view(len(flat), k, n)
+
+
+def _over_images(values: Tensor) -> Tensor:
+    return values.sum(0) if len(values) > 1 else values[0]
+
+
+def mlp(
+    x: Tensor,
+    normed: Tensor,
+    weight1: Tensor,
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    scale: Tensor | None,
+    out: Tensor,
+) -> Tensor:
+    """Write ``out`` and return it: a residual MLP whose hidden layer never leaves the multiprocessor.
+
+    Arguments as for `weightformer_mm.ops.residual_mlp`, with matrices in half precision; C is at most 128.
+    """
+    from . import kernels
+
+    images, channels, hidden = weight1.shape
+    batch, tokens = x.shape[0], x.shape[1:-1].numel()
+    if images == 1 and scale is None:
+        batch, tokens = 1, batch * tokens
+    block_c = max(next_power_of_two(channels), 16)
+    launch(
+        kernels.mlp_kernel,
+        (cdiv(tokens, 128), batch),
+        *(x, normed, weight1, bias1, weight2, bias2, scale, out, tokens),
+        weight1.stride(0) if images > 1 else 0,
+        C=channels,
+        D=hidden,
+        STRIDE_C=weight1.stride(1),
+        STRIDE_D=weight1.stride(2),
+        EXACT=False,
+        BLOCK_T=128,
+        BLOCK_C=block_c,
+        BLOCK_D=64,
+        num_warps=8,
+        num_stages=2,
+    )
+    return out

@@ -18,13 +18,14 @@ from .._shared.dispatch import (
     without_autocast,
 )
 from ..layer_norm import layer_norm
+from ..predicted_weight.bilateral import MOST_HIDDEN
 from . import reference, triton
 from .cpu.chunked import Plan, ResidualMLP
 from .cpu.plan import TABLE
 from .cpu.whole import WholeMLP
 from .stash import Stash, current, recomputes
 
-__all__ = ['Stash', 'recomputes', 'residual_mlp']
+__all__ = ['Stash', 'bilateral_mlp', 'recomputes', 'residual_mlp']
 
 
 def residual_mlp(
@@ -90,6 +91,32 @@ def residual_mlp(
     plan = Plan(tokens, keep_hidden=form == 'kept', dtype=dtype, eps=eps)
     with without_autocast(x.device.type):
         return ResidualMLP.apply(x, plan, stash, *parameters)
+
+
+def bilateral_mlp(
+    x: Tensor,
+    normed: Tensor,
+    prediction: tuple[Tensor, ...],
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    scale: Tensor | None = None,
+) -> Tensor | None:
+    """`residual_mlp` in Triton, with the ``weight1`` that the ``bilateral`` strategy predicts.
+
+    Args:
+        normed: the LayerNorm of ``x``, ``(B, H, W, C)``.
+        prediction: what `bilateral_weight` takes after its map: the static weight and four parameters.
+        x, bias1, weight2, bias2, scale: as for `residual_mlp`.
+
+    Returns:
+        ``(B, H, W, C)``; None where another form is needed: for products in float32, a compiler, or a block
+        that will be recomputed.
+    """
+    dtype, hidden = product_dtype(x), len(prediction[3])
+    if is_traced() or current.get() is not None or dtype not in HALF or hidden > MOST_HIDDEN:
+        return None
+    return triton.bilateral_mlp(x, normed.to(dtype), prediction, bias1, weight2, bias2, scale)
 
 
 def _form(x: Tensor, parameters: tuple[Tensor | None, ...], checkpointed: bool) -> str:

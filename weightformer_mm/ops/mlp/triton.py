@@ -1,7 +1,8 @@
 """The MLP in half precision with the fewest passes over memory: products that also do what comes after them.
 
-The hidden layer is written once, and once more for the backward pass: both before and after GELU, if one
-follows. Matrices come in any layout and one per image or for all; their gradients have the same layout.
+Without gradients, the hidden layer of a narrow MLP is never written. With them it is written before and after
+GELU, kept before GELU, and computed again. Matrices come in any layout and one per image or for all; their
+gradients have the same layout.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from torch import Tensor
 
 from .._shared.half_copies import half
 from .._shared.operators import operator
-from ..linear.triton import hidden_grad, input_grad, linear, weight_grad
+from ..linear.triton import hidden_grad, input_grad, linear, weight_grads
+from ..linear.triton import mlp as narrow_mlp
+from ..predicted_weight import bilateral
 from . import reference
+
+MOST_NARROW = 128  # channels of a program that computes a whole MLP
 
 
 def mlp(
@@ -30,6 +35,40 @@ def mlp(
     return residual_mlp(*arguments, torch.is_grad_enabled())[0]
 
 
+def bilateral_mlp(
+    x: Tensor,
+    normed: Tensor,
+    prediction: tuple[Tensor, ...],
+    bias1: Tensor,
+    weight2: Tensor,
+    bias2: Tensor,
+    scale: Tensor | None,
+) -> Tensor:
+    """The same with the first matrix from `bilateral.predicted_weight` of ``normed``."""
+    half2 = half(weight2, normed.dtype)
+    arguments = (x, normed, *prediction, bias1, weight2, bias2, scale, half2)
+    return predicted_mlp(*arguments, torch.is_grad_enabled())[0]
+
+
+def _run(x, normed, half1, bias1, half2, bias2, scale, learns) -> tuple[Tensor, Tensor]:
+    """The result, and the hidden layer before GELU; without ``learns`` that is empty."""
+    x, out = x.contiguous(), x.new_empty(x.shape)
+    hidden = normed.new_empty((*normed.shape[:3], half1.shape[2]) if learns else (0,))
+    if not learns and x.shape[3] <= MOST_NARROW:
+        return narrow_mlp(x, normed, half1, bias1, half2, bias2, scale, out), hidden
+    active = normed.new_empty((*normed.shape[:3], half1.shape[2]))
+    linear(normed, half1, active, bias=bias1, gelu=True, second=hidden if learns else None)
+    return linear(active, half2.T[None], out, bias=bias2, scale=scale, residual=x), hidden
+
+
+def _gradients(grad, normed, weight1, half1, half2, scale, hidden) -> tuple[Tensor, ...]:
+    """Of what is added to ``x``: for ``normed``, both matrices and both biases; the last four float32."""
+    grad = grad if scale is None else grad * scale.to(grad.dtype)[:, None, None, None]
+    grad_hidden, active = hidden_grad(grad, half2, hidden)
+    grad_normed = input_grad(grad_hidden, half1)
+    return grad_normed, *weight_grads(normed, grad_hidden, grad, active, weight1)
+
+
 def _outputs(
     x, normed, weight1, bias1, weight2, bias2, scale, half1, half2, learns
 ) -> tuple[Tensor, Tensor]:
@@ -43,18 +82,13 @@ def _reference(x, normed, weight1, bias1, weight2, bias2, scale, half1, half2, l
 
 
 def _gradient(needed, arguments, kept, grad, _):
-    x, normed, weight1, bias1, weight2, bias2, scale, half1, half2, _ = arguments
-    (hidden,) = kept
+    _, normed, weight1, bias1, weight2, bias2, scale, half1, half2, _ = arguments
     grad = grad.contiguous()
-    scaled = grad if scale is None else grad * scale.to(grad.dtype)[:, None, None, None]
-    grad_hidden, active = hidden_grad(scaled, half2, hidden)
-    grad_weight1, grad_bias1 = weight_grad(normed, grad_hidden, weight1)
-    # the transposed product, whose right side is the gradient: its sums are the bias's gradient
-    grad_weight2, grad_bias2 = weight_grad(active, scaled, weight2.T[None])
-    grad_normed = input_grad(grad_hidden, half1)
+    found = _gradients(grad, normed, weight1, half1, half2, scale, *kept)
+    grad_normed, grad_weight1, grad_bias1, grad_weight2, grad_bias2 = found
     return (
         *(grad, grad_normed, grad_weight1.to(weight1.dtype), grad_bias1.to(bias1.dtype)),
-        *(grad_weight2[0].T.to(weight2.dtype), grad_bias2.to(bias2.dtype)),
+        *(grad_weight2.to(weight2.dtype), grad_bias2.to(bias2.dtype)),
         *[None] * 4,
     )
 
@@ -70,11 +104,51 @@ def _gradient(needed, arguments, kept, grad, _):
 def residual_mlp(
     x, normed, weight1, bias1, weight2, bias2, scale, half1, half2, learns
 ) -> tuple[Tensor, Tensor]:
-    """The result, and the hidden layer before GELU; without ``learns`` that is empty."""
+    return _run(x, normed.contiguous(), half1, bias1, half2, bias2, scale, learns)
+
+
+def _predicted_outputs(
+    x, normed, weight, reduce_weight, reduce_bias, expand_in, expand_out, bias1, weight2, *others
+) -> tuple[Tensor, ...]:
+    learns, prediction = others[-1], (weight, reduce_weight, reduce_bias, expand_in, expand_out)
+    first, *kept = bilateral.outputs(normed, *prediction, normed.dtype, learns)
+    return *_outputs(x, normed, first, *[None] * 6, learns), first, *kept
+
+
+def _predicted_reference(x, normed, *arguments) -> Tensor:
+    *prediction, bias1, weight2, bias2, scale, _, _ = arguments
+    weight1 = bilateral.reference_weight(normed, *prediction, torch.float32)
+    parameters = (weight1, bias1.float(), weight2.float(), bias2.float())
+    return x + reference.branch(normed.float(), *parameters, scale).to(x.dtype)
+
+
+def _predicted_gradient(needed, arguments, kept, grad, *_):
+    x, normed, *prediction, bias1, weight2, bias2, scale, half2, _ = arguments
+    hidden, weight1, *kept = kept
+    grad = grad.contiguous()
+    found = _gradients(grad, normed, weight1, weight1, half2, scale, hidden)
+    grad_normed, grad_weight1, grad_bias1, grad_weight2, grad_bias2 = found
+    predicted = bilateral.gradients(normed, *prediction, kept, grad_weight1, grad_normed)
+    return (
+        *(grad, *predicted, grad_bias1.to(bias1.dtype)),
+        *(grad_weight2.to(weight2.dtype), grad_bias2.to(bias2.dtype)),
+        *[None] * 3,
+    )
+
+
+@operator(
+    'bilateral_mlp(Tensor x, Tensor normed, Tensor weight, Tensor reduce_weight, Tensor reduce_bias, '
+    'Tensor expand_in, Tensor expand_out, Tensor bias1, Tensor weight2, Tensor bias2, Tensor? scale, '
+    'Tensor half2, bool learns) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)',
+    _predicted_outputs,
+    _predicted_gradient,
+    _predicted_reference,
+    keeps=(1, 2, 3, 4, 5, 6),
+)
+def predicted_mlp(x, normed, *arguments) -> tuple[Tensor, ...]:
+    """The result; the hidden layer before GELU; the predicted matrix, and what its gradient reads."""
+    *prediction, bias1, _, bias2, scale, half2, learns = arguments
     normed = normed.contiguous()
-    out = x.new_empty(x.shape)
-    active = normed.new_empty((*normed.shape[:3], weight1.shape[2]))
-    hidden = torch.empty_like(active) if learns else normed.new_empty(0)
-    linear(normed, half1, active, bias=bias1, gelu=True, second=hidden if learns else None)
-    linear(active, half2.T[None], out, bias=bias2, scale=scale, residual=x.contiguous())
-    return out, hidden
+    weight1, *kept = bilateral.run(normed, *prediction, normed.dtype, learns)
+    out, hidden = _run(x, normed, weight1, bias1, half2, bias2, scale, learns)
+    return out, hidden, weight1, *kept

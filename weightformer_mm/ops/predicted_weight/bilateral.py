@@ -5,6 +5,8 @@ The factor ``Cin^-1/2`` of the update is part of the core.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ def _windows(x: Tensor) -> tuple[int, int, int]:
     return min(2, height), min(2, width), rows * columns
 
 
-def _outputs(x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns):
+def outputs(x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns):
     batch, left, right = len(x), len(expand_in), len(expand_out)
     tokens = _windows(x)[2]
     float32 = dict(dtype=torch.float32)
@@ -57,8 +59,8 @@ def _outputs(x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype
     )
 
 
-def _reference(
-    x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
+def reference_weight(
+    x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, *learns
 ) -> Tensor:
     parameters = (value.float() for value in (reduce_weight, reduce_bias, expand_in, expand_out))
     update = reference.bilateral_update(x.float(), *parameters)
@@ -66,45 +68,70 @@ def _reference(
 
 
 def _gradient(needed, arguments, kept, grad, *_):
-    x, weight, reduce_weight, reduce_bias, expand_in, expand_out, *_ = arguments
+    *arguments, _, _ = arguments
+    return *gradients(*arguments, kept, grad), None, None
+
+
+def gradients(
+    x: Tensor,
+    weight: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_in: Tensor,
+    expand_out: Tensor,
+    kept: Sequence[Tensor],
+    grad: Tensor,
+    grad_x: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """For ``x``, with ``grad_x`` added, and for the parameters, from that of the predicted weight."""
     pooled, z, core, update = kept
     factor, num_tokens = expand_in.shape[1] ** -0.5, x.shape[1] * x.shape[2]
     grad_weight = grad[0] if len(grad) == 1 else grad.sum(0, dtype=torch.float32)
     grad = bounded_update_backward(grad, update)  # (B, C, M)
     left, right = expand_in.float(), expand_out.float()
     middle = core @ right  # (B, P, M)
-    grad_left = torch.tensordot(middle, grad, dims=([0, 2], [0, 2]))  # (P, C)
+    grad_left = _over_images(middle @ grad.transpose(1, 2))  # (P, C)
     grad = left @ grad  # (B, P, M)
-    grad_right = torch.tensordot(core, grad, dims=([0, 1], [0, 1]))  # (Q, M)
+    grad_right = _over_images(core.transpose(1, 2) @ grad)  # (Q, M)
     grad_core = grad @ right.T
     grad_z = silu_correlation_backward(grad_core, z, len(left), num_tokens, factor)
     grad_reduce, grad_bias = weight_grad(pooled, grad_z, reduce_weight.T[None])
     grad_pooled = input_grad(grad_z, reduce_weight.T[None])
     return (
-        unpool(grad_pooled, x),
+        unpool(grad_pooled, x, grad_x),
         grad_weight.to(weight.dtype),
         grad_reduce[0].T.to(reduce_weight.dtype),
         grad_bias.to(reduce_bias.dtype),
         grad_left.to(expand_in.dtype),
         grad_right.to(expand_out.dtype),
-        *(None, None),
     )
+
+
+def _over_images(values: Tensor) -> Tensor:
+    return values[0] if len(values) == 1 else values.sum(0)
 
 
 @operator(
     'bilateral_weight(Tensor x, Tensor weight, Tensor reduce_weight, Tensor reduce_bias, Tensor expand_in, '
     'Tensor expand_out, ScalarType dtype, bool learns) -> (Tensor, Tensor, Tensor, Tensor, Tensor)',
-    _outputs,
+    outputs,
     _gradient,
-    _reference,
+    reference_weight,
     keeps=(1, 2, 3, 4),
 )
 def bilateral_weight(
     x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return run(
+        x.contiguous(), weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
+    )
+
+
+def run(
+    x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Weight of each image; and what its gradient reads, which is mostly empty unless ``learns``."""
-    x = x.contiguous()
-    out, pooled, z, core, update = _outputs(
+    out, pooled, z, core, update = outputs(
         x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
     )
     _launch_pooled_linear(x, reduce_weight, reduce_bias, z, pooled if learns else None)
@@ -159,9 +186,12 @@ def _launch_weight(cores, expand_in, expand_out, weight, update, out) -> None:
     )
 
 
-@operator('unpool_tokens(Tensor grad, Tensor x) -> Tensor', lambda grad, x: x.new_empty(x.shape))
-def unpool(grad: Tensor, x: Tensor) -> Tensor:
-    """The gradient of ``x`` from that of its pooled tokens, ``(B, Np, C)``."""
+@operator(
+    'unpool_tokens(Tensor grad, Tensor x, Tensor? grad_x) -> Tensor',
+    lambda grad, x, grad_x: x.new_empty(x.shape),
+)
+def unpool(grad: Tensor, x: Tensor, grad_x: Tensor | None) -> Tensor:
+    """The gradient of ``x`` from that of its pooled tokens, ``(B, Np, C)``, with ``grad_x`` added."""
     from . import kernels
 
     out = x.new_empty(x.shape)
@@ -171,7 +201,7 @@ def unpool(grad: Tensor, x: Tensor) -> Tensor:
     launch(
         kernels.unpool_kernel,
         (cdiv(height * width, block_t) * cdiv(channels, block_c), batch),
-        *(grad.contiguous(), out, height, width),
+        *(grad.contiguous(), grad_x, out, height, width),
         C=channels,
         WINDOW_H=min(2, height),
         WINDOW_W=min(2, width),

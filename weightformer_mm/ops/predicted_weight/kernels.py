@@ -270,6 +270,7 @@ def pooled_linear_kernel(
 @triton.jit(do_not_specialize=['height', 'width'])
 def unpool_kernel(
     grad,  # (B, Np, C)
+    other,  # (B, H, W, C), added; or None
     out,  # (B, H, W, C): the share of each token in the gradient of the means
     height,
     width,
@@ -291,6 +292,8 @@ def unpool_kernel(
     value = tl.load(grad + source, mask=inside & covered, other=0.0).to(tl.float32)
     value *= 1.0 / (WINDOW_H * WINDOW_W)
     target = (image * height * width + token)[:, None] * C + channel[None, :]
+    if other is not None:
+        value += tl.load(other + target, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + target, value.to(out.dtype.element_ty), mask=inside)
 
 
