@@ -27,16 +27,16 @@ def step(channels, dtype, batch=1):
     halves = weight1.to(dtype), weight2.to(dtype)
     out, kept = triton.residual_mlp(*arguments, *halves, True)
     triton._gradient(None, (*arguments, *halves, True), (kept,), out, None)
+    if channels <= triton.MOST_NARROW:
+        triton.residual_mlp(*arguments, *halves, False)
 
 
 @pytest.mark.parametrize('channels', [32, 128, 320, 768])
 def test_products(channels):
     kernels = compile_launches(step, channels, torch.bfloat16)
-    assert [kernel.name for kernel in kernels] == [
-        *['linear_kernel'] * 3,
-        *['weight_grad_kernel'] * 2,
-        'linear_kernel',
-    ]
+    names = [*['linear_kernel'] * 4, 'weight_grad_kernel']
+    names += ['mlp_kernel'] * (channels <= triton.MOST_NARROW)
+    assert [kernel.name for kernel in kernels] == names
     for kernel in kernels:
         assert kernel.spilled == 0 and kernel.registers <= 255
         assert 'wgmma' in kernel.ptx  # Hopper's matrix instructions
@@ -46,7 +46,7 @@ def norm(channels, dtype, gelu, channels_first):
     x = torch.zeros(1, 128, 128, channels, dtype=dtype)
     vectors = torch.zeros(2, channels)
     out = layer_norm.norm(x, *vectors, 1e-6, dtype, gelu, channels_first)
-    layer_norm.norm_grad(out, x, x, *vectors, 1e-6, gelu, channels_first)
+    layer_norm.norm_grad(out, x, None, x, *vectors, 1e-6, gelu, channels_first)
 
 
 @pytest.mark.parametrize('channels', [32, 320, 768])

@@ -13,7 +13,7 @@ if needs.TRITON_INTERNALS_OBSTACLE is not None:
 from tests.helpers.ahead_of_time import compile_launches, count_compilations  # noqa: E402
 from weightformer_mm.ops.depthwise_conv import kernels as conv_kernels  # noqa: E402
 from weightformer_mm.ops.depthwise_conv.triton import pool_grid  # noqa: E402
-from weightformer_mm.ops.predicted_weight import kernels, triton  # noqa: E402
+from weightformer_mm.ops.predicted_weight import bilateral, kernels, triton  # noqa: E402
 
 HALF = torch.bfloat16
 
@@ -24,17 +24,22 @@ def launch_all(batch: int, height: int, width: int, channels: int) -> None:
     pooled = triton.pool(x, torch.float32)
     z = torch.empty(batch, pooled.shape[1], hidden + channels)
     core = triton.silu_correlation(z, hidden, height * width)
-    triton.silu_correlation_backward(core, z, hidden, height * width)
+    triton.silu_correlation_backward(core, z, hidden, height * width, 1.0)
     update = torch.empty(batch, channels, 4 * channels)
     bounded = triton.bounded_update(update, update[0], HALF)
     triton.bounded_update_backward(bounded, update)
     pool_grid(x, 3)
+    matrix = torch.empty(hidden + channels, channels), torch.empty(hidden + channels)
+    sides = torch.empty(hidden, channels), torch.empty(channels, 4 * channels)
+    arguments = (x, update[0], *matrix, *sides, HALF, True)
+    out, *kept = bilateral.bilateral_weight(*arguments)
+    bilateral.gradients(*arguments[:-2], kept, out, x)
 
 
 @pytest.mark.parametrize('channels', [20, 96, 768])
 def test_no_register_is_spilled(channels):
     compiled = compile_launches(launch_all, 2, 64, 80, channels)
-    assert len(compiled) == 7
+    assert len(compiled) == 15
     assert {kernel.name: kernel.spilled for kernel in compiled if kernel.spilled} == {}
 
 
@@ -49,7 +54,7 @@ def test_another_image_size_compiles_nothing():
     every += [conv_kernels.row_sums_kernel, conv_kernels.cell_means_kernel]
     compile_launches(launch_all, 2, 64, 80, 32)
     before = [count_compilations(kernel) for kernel in every]
-    assert len(before) == 7
+    assert len(before) == 10
     for size in [(1, 64, 80), (16, 2, 2), (3, 33, 47), (2, 100, 17), (1, 256, 1024)]:
         compile_launches(launch_all, *size, 32)
     assert [count_compilations(kernel) for kernel in every] == before

@@ -65,7 +65,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
-        if bias is not None and not torch.is_grad_enabled():
+        if bias is not None and x.dtype != weight.dtype and not torch.is_grad_enabled():
             weight, bias = copy_of(weight), copy_of(bias)
         return self._conv_forward(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
 

@@ -29,14 +29,14 @@ CASE = Case('inference', 'bfloat16', 1, SIZE, SIZE)
 
 
 class OneBlock(nn.Module):
-    def __init__(self, backend, dtype=torch.float32):
+    def __init__(self, backend, channels=CHANNELS, dtype=torch.float32):
         super().__init__()
-        self.dtype = dtype
-        self.block = StaticBlock(CHANNELS)
+        self.shape, self.dtype = (SIZE, SIZE, channels), dtype
+        self.block = StaticBlock(channels)
         set_backend(self.block, backend)
 
     def forward(self, image):
-        x = image.new_empty(len(image), SIZE, SIZE, CHANNELS, dtype=self.dtype)
+        x = image.new_empty(len(image), *self.shape, dtype=self.dtype)
         return [self.block(x.requires_grad_(torch.is_grad_enabled()))]
 
 
@@ -47,19 +47,22 @@ def by_kind(launches, name):
     return counts
 
 
-def test_a_static_block_by_hand():
+@pytest.mark.parametrize('channels', [CHANNELS, 192], ids=['whole', 'in two products'])
+def test_a_static_block_by_hand(channels):
     """Under autocast, in a network: map, norm and MLP in bfloat16, parameters in float32."""
-    launches = trace_step(OneBlock('triton', torch.bfloat16), CASE)
-    # convolution with norm; casts of two weights; FC1 with GELU, FC2 with the addition
-    assert len(launches) == 1 + 2 + 2
-    numbers = SIZE**2 * CHANNELS
-    moved, weight = by_kind(launches, 'bytes'), 4 * CHANNELS**2
-    assert moved[DEPTHWISE] == (2 + 2 + 2) * numbers + 4 * (9 + 1 + 2) * CHANNELS
-    products = (2 + 8) * numbers + (8 + 2 + 2) * numbers
-    assert moved[MATMUL] == products + 2 * 2 * weight + 4 * (4 * CHANNELS + CHANNELS)
+    launches = trace_step(OneBlock('triton', channels, torch.bfloat16), CASE)
+    # convolution with norm; casts of two weights; the MLP whole, or FC1 with GELU and FC2 with the addition
+    assert len(launches) == 1 + 2 + (1 if channels == CHANNELS else 2)
+    numbers, weight = SIZE**2 * channels, 4 * channels**2
+    moved, work = by_kind(launches, 'bytes'), by_kind(launches, 'multiply_adds')
+    assert moved[DEPTHWISE] == (2 + 2 + 2) * numbers + 4 * (9 + 1 + 2) * channels
+    products = (2 + 2 + 2) if channels == CHANNELS else (2 + 8) + (8 + 2 + 2)
+    parameters = 2 * 2 * weight + 4 * (4 * channels + channels)
+    assert moved[MATMUL] == products * numbers + parameters
     assert moved[ELEMENTWISE] == (4 + 2) * 2 * weight
     assert moved[GELU] == 0
-    assert by_kind(launches, 'multiply_adds')[MATMUL] == 2 * SIZE**2 * weight
+    assert work[MATMUL] == 2 * SIZE**2 * weight
+    assert work[DEPTHWISE] == 9 * numbers
 
 
 def test_the_backward_pass_has_twice_the_products_of_the_forward_pass():

@@ -21,7 +21,7 @@ from .triton import (
 )
 
 MOST_HIDDEN = 256  # of the first side, P: a program holds whole columns of the core
-MOST_SPLITS = 8  # whose sum each program of the last kernel computes
+MOST_SPLITS = 16  # whose sum each program of the last kernel computes
 _UNPOOL_TILE = 2048
 
 
@@ -148,16 +148,15 @@ def _launch_pooled_linear(x, weight, bias, out, pooled) -> None:
 
     batch, height, width, channels = x.shape
     window_h, window_w, tokens = _windows(x)
-    block_t = min(64, max(next_power_of_two(tokens), 16))
     launch(
         kernels.pooled_linear_kernel,
-        (cdiv(tokens, block_t) * cdiv(len(weight), 64), batch),
+        (cdiv(tokens, 64) * cdiv(len(weight), 64), batch),
         *(x, weight.contiguous(), bias.contiguous(), out, pooled, height, width),
         C=channels,
         N=len(weight),
         WINDOW_H=window_h,
         WINDOW_W=window_w,
-        BLOCK_T=block_t,
+        BLOCK_T=64,
         BLOCK_N=64,
         BLOCK_K=32,
         num_warps=8,
