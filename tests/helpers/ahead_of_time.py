@@ -18,7 +18,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-HOPPER = GPUTarget('cuda', 90, 32)
+HOPPER = 90
+# compute capability → what the assembler calls it; from Hopper on with its own matrix instructions
+ARCHITECTURES = {80: 'sm_80', HOPPER: 'sm_90a', 100: 'sm_100a'}
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,12 @@ class Kernel:
     shared: int
 
 
-def compile_launches(launcher: Callable, *args, **kwargs) -> list[Kernel]:
-    """The kernels that ``launcher(*args, **kwargs)`` launches, in order, compiled for a Hopper GPU."""
+def compile_launches(launcher: Callable, *args, capability: int = HOPPER, **kwargs) -> list[Kernel]:
+    """The kernels that ``launcher(*args, **kwargs)`` launches, in order, compiled for a GPU."""
     launches = []
-    with _watch(launches):
+    with _watch(launches, capability):
         launcher(*args, **kwargs)
-    return [_measure(compiled, grid) for compiled, grid in launches]
+    return [_measure(compiled, grid, ARCHITECTURES[capability]) for compiled, grid in launches]
 
 
 def count_compilations(kernel: JITFunction) -> int:
@@ -57,21 +59,24 @@ def count_compilations(kernel: JITFunction) -> int:
     return sum(len(caches[0]) for caches in kernel.device_caches.values())
 
 
-class _Hopper:
+@dataclass
+class _Driver:
     """What Triton asks of a driver before it compiles."""
 
+    capability: int
+
     def get_current_target(self) -> GPUTarget:
-        return HOPPER
+        return GPUTarget('cuda', self.capability, 32)
 
     def get_current_device(self) -> int:
-        return 0
+        return self.capability  # so that Triton does not take one GPU's kernel for another's
 
     def get_current_stream(self, device: int) -> int:
         return 0
 
 
 @contextmanager
-def _watch(launches: list) -> Iterator[None]:
+def _watch(launches: list, capability: int) -> Iterator[None]:
     run, active = JITFunction.run, driver._active
 
     def compile_only(self, *args, grid, warmup, **kwargs):
@@ -80,7 +85,7 @@ def _watch(launches: list) -> Iterator[None]:
         return compiled
 
     JITFunction.run = compile_only
-    driver.set_active(_Hopper())
+    driver.set_active(_Driver(capability))
     try:
         yield
     finally:
@@ -88,12 +93,14 @@ def _watch(launches: list) -> Iterator[None]:
         driver._active = active
 
 
-def _measure(compiled, grid: tuple[int, ...]) -> Kernel:
+def _measure(compiled, grid: tuple[int, ...], architecture: str) -> Kernel:
     """Assemble the kernel once more, for what the assembler has to say about it."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / 'kernel.ptx'
         source.write_text(compiled.asm['ptx'])
-        command = [knobs.nvidia.ptxas.path, '-v', '--gpu-name=sm_90a', str(source)]
+        blackwell = architecture.startswith('sm_10')
+        ptxas = knobs.nvidia.ptxas_blackwell if blackwell else knobs.nvidia.ptxas
+        command = [ptxas.path, '-v', f'--gpu-name={architecture}', str(source)]
         command += ['-o', str(Path(folder) / 'kernel.cubin')]
         log = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     spilled = re.findall(r'(\d+) bytes spill (?:stores|loads)', log)

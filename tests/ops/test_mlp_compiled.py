@@ -1,4 +1,4 @@
-"""The kernels of the MLP and of the LayerNorm compile for a Hopper GPU, without spilling."""
+"""The kernels of the MLP and of the LayerNorm compile for GPUs of three generations, without spilling."""
 
 from __future__ import annotations
 
@@ -55,3 +55,11 @@ def test_norms(channels, gelu, channels_first):
     kernels = compile_launches(norm, channels, torch.bfloat16, gelu, channels_first)
     assert [kernel.name for kernel in kernels] == ['layer_norm_kernel', 'layer_norm_grad_kernel']
     assert all(kernel.spilled == 0 for kernel in kernels)
+
+
+@pytest.mark.parametrize('capability', [80, 100])
+def test_other_gpus(capability):
+    kernels = compile_launches(step, 128, torch.bfloat16, capability=capability)
+    kernels += compile_launches(norm, 128, torch.bfloat16, True, False, capability=capability)
+    assert len(kernels) == 8
+    assert {kernel.name: kernel.spilled for kernel in kernels if kernel.spilled} == {}

@@ -36,9 +36,11 @@ def launch_all(batch: int, height: int, width: int, channels: int) -> None:
     bilateral.gradients(*arguments[:-2], kept, out, x)
 
 
-@pytest.mark.parametrize('channels', [20, 96, 768])
-def test_no_register_is_spilled(channels):
-    compiled = compile_launches(launch_all, 2, 64, 80, channels)
+@pytest.mark.parametrize(
+    ('channels', 'capability'), [(20, 90), (96, 90), (768, 90), (96, 80), (96, 100)]
+)
+def test_no_register_is_spilled(channels, capability):
+    compiled = compile_launches(launch_all, 2, 64, 80, channels, capability=capability)
     assert len(compiled) == 15
     assert {kernel.name: kernel.spilled for kernel in compiled if kernel.spilled} == {}
 

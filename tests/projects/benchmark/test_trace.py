@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from weightformer_mm.ops._shared.compat import HAS_CUSTOM_OPS
 
@@ -130,3 +132,75 @@ def test_the_page_has_what_the_tool_counts(tmp_path):
 )
 def test_bad_input(arguments, message, tmp_path):
     assert message in Tools(tmp_path).run('benchmark', 'trace', *arguments).error_line()
+
+
+BATCH = 2
+
+
+class Watcher(TorchDispatchMode):
+    """Notes float32 tensors as large as a map, and whatever makes the host wait for the GPU."""
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers, self.large, self.waits = numbers, set(), set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        outputs = function(*args, **(kwargs or {}))
+        name = function._schema.name
+        if name in ('aten::_local_scalar_dense', 'aten::nonzero', 'aten::is_nonzero'):
+            self.waits.add(name)
+        for leaf in tree_leaves((args, kwargs, outputs)):
+            if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float32:
+                if leaf.numel() >= self.numbers and leaf.shape[0] == BATCH:
+                    self.large.add((name, tuple(leaf.shape)))
+        return outputs
+
+
+@pytest.mark.parametrize('mode', ['inference', 'train'])
+def test_maps_are_in_half_precision_and_nothing_waits(mode):
+    """Under autocast, only the image and the predictions' hidden layers are large and in float32."""
+    size = 256
+    (contender,) = parse_contenders(['pyramid-micro+triton'])
+    model = contender.build()
+    watcher = Watcher(BATCH * 192 * (size // 32) ** 2)  # the smallest map
+    forward = model.forward
+
+    def watched(images):
+        with watcher:
+            return forward(images)
+
+    model.forward = watched
+    trace_step(model, Case(mode, 'bfloat16', BATCH, size, size))
+    assert watcher.waits == set()
+    maps = {shape for _, shape in watcher.large if len(shape) == 4}
+    assert maps == {(BATCH, 3, size, size), (BATCH, size, size, 3)}
+    others = {name for name, shape in watcher.large if len(shape) != 4}
+    others -= {'aten::detach', 'prim::device'}
+    # pooled tokens, their hidden layers, and the update of a weight
+    assert others == {'weightformer_mm::bilateral_mlp'}
+
+
+BOUNDS = {  # mode, side → launches, bytes, least ms
+    ('inference', 1024): (140, 1.5e9, 0.70),
+    ('inference', 2048): (140, 6.0e9, 1.5),
+    ('train', 1024): (560, 7e9, 2.2),
+    ('train', 2048): (560, 22e9, 6.0),
+}
+
+
+@pytest.mark.parametrize(('mode', 'side'), BOUNDS)
+def test_a_step_of_the_pyramid_stays_small(mode, side):
+    """What the page says, which is compared with a count above."""
+    with (ROOT / 'docs/benchmarks/gpu_plan.csv').open() as file:
+        rows = {
+            row['network']: row
+            for row in csv.DictReader(file)
+            if (row['mode'], row['height'], row['kind']) == (mode, str(side), ALL)
+        }
+    ours, limits = rows['pyramid-tiny+triton'], BOUNDS[mode, side]
+    found = int(ours['launches']), int(ours['bytes']), float(ours['least_ms'])
+    assert all(value <= limit for value, limit in zip(found, limits)), found
+    least = {name: float(row['least_ms']) for name, row in rows.items()}
+    assert least['pyramid-tiny+triton'] < min(least['convnext_tiny'], least['swin-tiny'] / 2)
+    isotropic = int(rows['weightformer-small+triton']['bytes'])
+    assert isotropic <= int(rows['published-small']['bytes']) / 2

@@ -44,9 +44,11 @@ def linear(
     batch, tokens = x.shape[0], x.shape[1:-1].numel()
     if images == 1 and scale is None:
         batch, tokens = 1, batch * tokens
-    block_n = 128 if n % 128 == 0 and x.dtype in HALF else 64
+    # registers of GPUs before Hopper do not hold a second map beside a wide tile
+    in_half = x.dtype in HALF
+    block_n = 128 if n % 128 == 0 and in_half and second is None else 64
     many = cdiv(tokens, 128) * cdiv(n, block_n) * batch >= FEW
-    block_t = 128 if many and x.dtype in HALF else 64
+    block_t = 128 if many and in_half else 64
     launch(
         kernels.linear_kernel,
         (cdiv(tokens, block_t) * cdiv(n, block_n), batch),
@@ -60,8 +62,8 @@ def linear(
         EXACT=out.dtype == torch.float32,
         BLOCK_T=block_t,
         BLOCK_N=block_n,
-        BLOCK_K=64 if k % 64 == 0 and x.dtype in HALF else 32,
-        num_warps=8 if block_t * block_n > 64 * 128 or x.dtype not in HALF else 4,
+        BLOCK_K=64 if k % 64 == 0 and in_half else 32,
+        num_warps=8 if block_t * block_n > 64 * 128 or second is not None or not in_half else 4,
         num_stages=3,
     )
     return out

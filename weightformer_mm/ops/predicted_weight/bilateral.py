@@ -179,7 +179,7 @@ def _launch_weight(cores, expand_in, expand_out, weight, update, out) -> None:
         M=columns,
         BLOCK_P=max(next_power_of_two(left), 16),
         BLOCK_Q=32,
-        BLOCK_C=64,
+        BLOCK_C=32,
         BLOCK_M=16,
         num_warps=8,
     )
