@@ -18,13 +18,17 @@ CONTENDERS = """contenders:
   published-{tiny,small}                the isotropic network in its published form; square images only
   plain-pyramid-{micro,tiny,small}      the pyramid in plain eager PyTorch, from published blocks
   swin-tiny                             Swin-T of mmdet
+  swin_tiny_patch4_window7_224          Swin-T of timm
   convnext_tiny, pvt_v2_b2, pvt_v2_b2_li, deit_small_patch16_224   from timm
 variants, any number of them, as in pyramid-tiny+memory+compile:
   +memory     memory_efficient=True
   +cp         with_cp=True
   +attention  token_mixer='attention', the quadratic baseline
   +torch, +triton   that backend
-  +compile    torch.compile(dynamic=True); for every contender
+and for every contender:
+  +compile, +compile_static   torch.compile, with dynamic=True or False
+  +graph      a CUDA graph, recorded once
+  +pure       weights and images in bfloat16 or float16 themselves, without autocast
 """
 DTYPES = ('float32', 'bfloat16', 'float16')
 MODES = ('inference', 'train')

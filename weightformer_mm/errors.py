@@ -13,6 +13,10 @@ class ArgumentError(UserError, ValueError):
     """A wrong argument, possibly from a config; Python code may catch it as a ValueError."""
 
 
+class LibraryMissing(UserError):
+    """A library that is needed is not installed, or lacks its compiled operators."""
+
+
 class RunFailed(UserError):
     """A run that began well but cannot go on (diverged, out of memory); not the exit code of bad input."""
 

@@ -10,17 +10,22 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from weightformer_mm.errors import RunFailed
 from weightformer_mm.utils.translate import explain
 
+from .results import LOST
 from .steps import Step
 
 OUT_OF_MEMORY = 'out of memory'
+_LONGEST = 300  # characters of a reason
 _COMPILER = ('torch._dynamo', 'torch._inductor')
 
 
 class CpuClock:
     """Milliseconds by the processor's clock."""
+
+    def is_usable(self) -> bool:
+        """Whether steps can run."""
+        return True
 
     def lead_in(self, step: Step) -> None:
         """What comes before a turn: nothing."""
@@ -45,6 +50,10 @@ class GpuClock:
 
     def __init__(self, device: torch.device):
         self.device = device
+
+    def is_usable(self) -> bool:
+        """Whether steps can run."""
+        return is_usable(self.device)
 
     def lead_in(self, step: Step) -> None:
         """One step that does not count: it finds the allocator's memory in another contender's pieces."""
@@ -76,15 +85,35 @@ def clock_of(device: torch.device) -> CpuClock | GpuClock:
     return GpuClock(device) if device.type == 'cuda' else CpuClock()
 
 
-def failure_of(error: Exception) -> str | None:
-    """Why a contender drops out: out of memory, or `torch.compile` failed; None for other exceptions."""
-    if isinstance(explain(error), RunFailed):
-        return OUT_OF_MEMORY
+def failure_of(error: Exception) -> str:
+    """Why a contender drops out, in one line."""
+    problem = explain(error)
+    if problem is not None:
+        text = ' '.join(str(problem).split())
+        return OUT_OF_MEMORY if text.startswith(OUT_OF_MEMORY) else text[:_LONGEST]
     kind = type(error)
-    if kind.__module__.startswith(_COMPILER):
-        first = (str(error).strip().splitlines() or [''])[0]
-        return f'torch.compile failed: {kind.__name__}: {first}'
-    return None
+    lines = str(error).strip().splitlines()
+    # a compiler says first where, and then what; Triton shows the code in between
+    text = ' '.join(
+        lines[:2] if not kind.__module__.startswith('triton') else lines[:1] + lines[-1:]
+    )
+    compiling = 'torch.compile failed: ' if kind.__module__.startswith(_COMPILER) else ''
+    return f'{compiling}{kind.__name__}: {text}'[:_LONGEST]
+
+
+def is_usable(device: torch.device) -> bool:
+    """Whether the device still computes; after some failures a GPU refuses all work of the process."""
+    if device.type != 'cuda':
+        return True
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return False
+    return True
+
+
+class _Lost(Exception):
+    """The GPU takes no more work."""
 
 
 @dataclass
@@ -112,6 +141,8 @@ def interleave(
 ) -> Samples:
     """Warm up all steps, then time them round after round, in rotating order.
 
+    A step that fails drops out. If it leaves the GPU unusable, the complete rounds count.
+
     Args:
         steps: what to time, by name.
         rounds: of timing.
@@ -119,7 +150,7 @@ def interleave(
         min_seconds: a turn lasts at least this long; the median of its steps counts.
         progress: called before each turn with the name.
     """
-    samples = Samples({name: [] for name in steps})
+    samples, lost = Samples({name: [] for name in steps}), False
 
     def turn(name: str, count: int, timed: bool = False) -> float | None:
         progress(name)
@@ -131,16 +162,18 @@ def interleave(
             return float(np.median(times))
         except Exception as error:
             reason = failure_of(error)
-            if reason is None:
-                raise
         # after the except clause: the exception holds on to the memory of the step
         steps[name].reset()
         steps[name].release()
         samples.failures[name] = reason
         del samples.times[name]
+        if not clock.is_usable():
+            raise _Lost
         return None
 
     try:
+        if not clock.is_usable():
+            raise _Lost
         counts = {}
         for name in steps:
             if warmup > 1:
@@ -155,7 +188,12 @@ def interleave(
                     samples.times[name].append(milliseconds)
     except KeyboardInterrupt:
         samples.interrupted = True
+    except _Lost:
+        lost = True
     complete = min(map(len, samples.times.values()), default=0)
+    if lost and not complete:
+        samples.failures.update(dict.fromkeys(samples.times, LOST))
+        samples.times.clear()
     samples.times = {name: times[:complete] for name, times in samples.times.items()}
     return samples
 

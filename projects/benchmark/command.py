@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from weightformer_mm.errors import Interrupted, UserError
+from weightformer_mm.errors import Interrupted, LibraryMissing, UserError
+from weightformer_mm.utils.translate import require_libraries
 from weightformer_mm.utils.writing import make_folder, written_whole
 
 from .ceilings import CeilingGauge
@@ -22,10 +23,9 @@ from .machine import describe, now, resolve_device
 from .measure import FILL, Method, measure_group
 from .operations import TABLE, check_choices, measure_operations, stages_of
 from .results import Results, render_rows
-from .step_profile import profile_step, render_profiles
+from .step_profile import profile_or_reason, render_profiles
 from .steps import DTYPES, MODES, Case
 from .subjects import Subject
-from .whole_model import WholeModel
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,9 @@ def run_detectors(
     settings: Settings, configs: Sequence[str], *choices: Any, options: Sequence[str] = ()
 ) -> Results:
     """Measure the whole models of config files; ``choices`` and errors as in `run_subjects`."""
+    require_libraries('mmengine')
+    from .whole_model import WholeModel
+
     subjects = [WholeModel(config, tuple(options)) for config in configs]
     names = [subject.name for subject in subjects]
     repeated = [name for index, name in enumerate(names) if name in names[:index]]
@@ -137,7 +140,7 @@ def run_subjects(
     results = settings.results()
     with _quiet_libraries():
         for subject in subjects:
-            subject.build()  # so that a wrong one is known before hours of work
+            _refuse_bad_input(subject)
         method = settings.method(memory, ceilings)
         cases = [
             Case(mode, settings.dtype, 1, *size, torch.get_num_threads(), settings.seed)
@@ -159,6 +162,18 @@ def run_subjects(
                     )
                 show(where, advance=1)
     return results
+
+
+def _refuse_bad_input(subject: Subject) -> None:
+    """Raise a UserError for one that is wrong, before hours of work; other failures become rows later."""
+    try:
+        subject.build()
+    except LibraryMissing:
+        return
+    except UserError:
+        raise
+    except Exception:
+        return
 
 
 def _is_known(results: Results, subjects: Sequence[Subject], case: Case, method: Method) -> bool:
@@ -197,7 +212,7 @@ def run_profile(settings: Settings, contenders: Sequence[str], out: str) -> None
         for size, subject in pairs:
             threads = torch.get_num_threads()
             case = Case('train', settings.dtype, settings.batch, *size, threads, settings.seed)
-            profiles.append(profile_step(subject, case, method.device))
+            profiles.append(profile_or_reason(subject, case, method.device))
             show(subject.name, advance=1)
     cells = method.machine
     header = (

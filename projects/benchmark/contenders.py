@@ -1,7 +1,7 @@
 """The networks that can be measured, by name: a backbone, and ``+variant`` for each change to it.
 
 None has stochastic depth or pretrained weights, and each gives all the scales it has, so that all do the same
-kind of work.
+kind of work. The library of a network is imported when the network is built.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib import import_module
 from typing import Any
 
-import timm
 import torch
-from mmengine.registry import MODELS
 from torch import nn
 
 from weightformer_mm.analysis.complexity import measure
-from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.errors import UserError
 from weightformer_mm.utils.translate import require_libraries
 
 from .baselines import PlainPyramid, PublishedWeightFormer
-from .steps import Case, Step, backbone_step
+from .graphs import in_graph
+from .steps import DTYPES, Case, Step, backbone_step
 from .subjects import Subject
 
 PYRAMID_STRIDES = (4, 8, 16, 32)
@@ -50,24 +49,35 @@ class Entry:
 
 def _swin_tiny() -> nn.Module:
     require_libraries('mmdet')
+    from mmengine.registry import MODELS
+
     with MODELS.switch_scope_and_registry('mmdet') as registry:
         # but for this, the defaults of the class are Swin-T's
         return registry.build(dict(type='SwinTransformer', drop_path_rate=0.0))
 
 
+def _lazily(module: str, name: str, *args: Any, **options: Any) -> nn.Module:
+    """Call what a module has under a name."""
+    return getattr(import_module(module), name)(*args, **options)
+
+
 def _table() -> dict[str, Entry]:
     table = {}
+    ours = partial(_lazily, 'weightformer_mm.backbones')
     for arch in ('tiny', 'small', 'base'):
-        table[f'weightformer-{arch}'] = Entry(partial(WeightFormer, arch), (16,), ours=True)
+        table[f'weightformer-{arch}'] = Entry(partial(ours, 'WeightFormer', arch), (16,), ours=True)
     for arch in ('micro', 'nano', 'tiny', 'small', 'base'):
-        table[f'pyramid-{arch}'] = Entry(partial(PyramidWeightFormer, arch), ours=True)
+        table[f'pyramid-{arch}'] = Entry(partial(ours, 'PyramidWeightFormer', arch), ours=True)
     for arch in ('tiny', 'small'):
         published = partial(PublishedWeightFormer, arch)
         table[f'published-{arch}'] = Entry(published, (16,), square=True)
     for arch in ('micro', 'tiny', 'small'):
         table[f'plain-pyramid-{arch}'] = Entry(partial(PlainPyramid, arch))
     table['swin-tiny'] = Entry(_swin_tiny)
-    features = partial(timm.create_model, pretrained=False, features_only=True)
+    features = partial(_lazily, 'timm', 'create_model', pretrained=False, features_only=True)
+    swin = 'swin_tiny_patch4_window7_224'
+    # as mmdet's, but for the norms of the outputs
+    table[swin] = Entry(partial(features, swin, feature_cls='getter', strict_img_size=False))
     for name in ('convnext_tiny', 'pvt_v2_b2', 'pvt_v2_b2_li'):
         table[name] = Entry(partial(features, name))
     deit = 'deit_small_patch16_224'
@@ -77,7 +87,7 @@ def _table() -> dict[str, Entry]:
 
 
 TABLE = _table()
-# arguments of this package's backbones; compiling is for every contender
+# arguments of this package's backbones; those without arguments are for every contender
 VARIANTS: dict[str, dict[str, Any]] = {
     'memory': dict(memory_efficient=True),
     'cp': dict(with_cp=True),
@@ -85,7 +95,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'torch': dict(backend='torch'),
     'triton': dict(backend='triton'),
     'compile': {},
+    'compile_static': {},
+    'graph': {},
+    'pure': {},
 }
+_EXCLUSIVE = (('torch', 'triton'), ('compile', 'compile_static'))
 # these change what is computed, the others only how
 _DIFFERENT_WORK = ('attention',)
 
@@ -126,12 +140,19 @@ class Contender(Subject):
 
     def build(self) -> nn.Module:
         model = self.entry.build(**self.options)
-        if 'compile' in self.variants:
-            model.compile(dynamic=True)
+        for variant, dynamic in (('compile', True), ('compile_static', False)):
+            if variant in self.variants:
+                model.compile(dynamic=dynamic)
         return model
 
     def step(self, model: nn.Module, case: Case, device: torch.device) -> Step:
-        return backbone_step(model, case, device)
+        is_pure = 'pure' in self.variants
+        if is_pure and case.dtype == 'float32':
+            raise UserError(f'{self.name}: +pure is for bfloat16 and float16; see --dtype')
+        if is_pure:
+            model.to(DTYPES[case.dtype])
+        step = backbone_step(model, case, device, is_pure)
+        return in_graph(step, device) if 'graph' in self.variants else step
 
     def multiply_adds(self, case: Case) -> int:
         factor = TRAINING_FACTOR if case.mode == 'train' else 1
@@ -178,6 +199,7 @@ def _parse(name: str) -> Contender:
             )
         if variant in variants[:index]:
             raise UserError(f'--contenders {name}: +{variant} is given twice')
-    if 'torch' in variants and 'triton' in variants:
-        raise UserError(f'--contenders {name}: +torch and +triton exclude each other')
+    for one, other in _EXCLUSIVE:
+        if one in variants and other in variants:
+            raise UserError(f'--contenders {name}: +{one} and +{other} exclude each other')
     return Contender(base, tuple(variants))

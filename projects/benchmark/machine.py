@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 
 from weightformer_mm.errors import UserError
 
+COMMIT = 'WEIGHTFORMER_COMMIT'  # environment variable
 _CGROUPS = (  # of version 2, then version 1
     ('memory.max', 'memory.current'),
     ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes'),
@@ -59,7 +61,12 @@ def now() -> str:
 
 
 def commit() -> str:
-    """Commit of this package's checkout, with ``+dirty`` if files differ from it; empty outside one."""
+    """Commit of this package's checkout, with ``+dirty`` if files differ from it.
+
+    The environment variable ``WEIGHTFORMER_COMMIT``, if it is set, counts instead; empty outside a checkout.
+    """
+    if given := os.environ.get(COMMIT):
+        return given
     here = Path(__file__).resolve()
     if not _git('ls-files', '--error-unmatch', here.name):
         return ''

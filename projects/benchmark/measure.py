@@ -14,11 +14,11 @@ from torch import nn
 from weightformer_mm.errors import Interrupted, RunFailed
 
 from .ceilings import CeilingGauge, Ceilings
-from .clock import OUT_OF_MEMORY, Samples, clock_of, failure_of, interleave
+from .clock import OUT_OF_MEMORY, Samples, clock_of, failure_of, interleave, is_usable
 from .machine import now
 from .memory import Peak, can_measure_processes, peak_in_process, peak_on_gpu
-from .results import Results
-from .steps import Case, Step
+from .results import LOST, Results
+from .steps import Case, Step, make_images
 from .subjects import Subject
 
 FILL = 'fill'
@@ -49,7 +49,9 @@ class Method:
 
     def with_new_ceilings(self) -> Method:
         """The same with the ceilings measured again."""
-        return self if self.gauge is None else replace(self, ceilings=self.gauge.measure())
+        if self.gauge is None or not is_usable(self.device):
+            return self
+        return replace(self, ceilings=self.gauge.measure())
 
     def time(
         self, steps: Mapping[str, Step], progress: Callable[[str], None] = lambda name: None
@@ -60,7 +62,8 @@ class Method:
 
     def row(self, name: str, case: Case, **cells: Any) -> dict[str, Any]:
         """A row of the CSV file."""
-        of_case = {key: getattr(case, key) for key in ('mode', 'dtype', 'batch', 'height', 'width')}
+        keys = ('mode', 'dtype', 'batch', 'height', 'width', 'seed')
+        of_case = {key: getattr(case, key) for key in keys}
         ceilings = self.ceilings.cells() if self.ceilings else {}
         return {'date': now(), **self.machine, **ceilings, 'contender': name, **of_case, **cells}
 
@@ -102,7 +105,7 @@ def measure_group(
 ) -> None:
     """Measure every subject at the size and in the mode of ``case``, and add the rows to ``results``.
 
-    A subject that does not fit into memory, compile or take such images gets a row that says so.
+    A subject that fails, whatever the reason, gets a row that says why.
 
     Args:
         batch: images per step, or `FILL`: as many as fit on a GPU, 1 on a CPU.
@@ -133,16 +136,18 @@ def _enter(subject: Subject, case: Case, batch: int | str, method: Method) -> En
     refusal = subject.refuses(case.height, case.width)
     if refusal is not None:
         return refusal
+    if not is_usable(method.device):
+        return LOST
     case = replace(case, batch=1 if batch == FILL else batch)
-    if method.device.type == 'cpu':
-        return _enter_cpu(subject, case, method)
     try:
+        if method.device.type == 'cpu':
+            return _enter_cpu(subject, case, method)
         return _enter_gpu(subject, case, batch == FILL, method)
     except Exception as error:
         reason = failure_of(error)
-        if reason is None:
-            raise
-    free_gpu()
+    # after the except clause: the exception holds on to the memory of the step
+    if method.device.type == 'cuda' and is_usable(method.device):
+        free_gpu()
     return reason
 
 
@@ -159,7 +164,9 @@ def _enter_cpu(subject: Subject, case: Case, method: Method) -> Entrant | str:
 
 def _enter_gpu(subject: Subject, case: Case, fill: bool, method: Method) -> Entrant:
     free_gpu()
-    others = torch.cuda.memory_allocated(method.device)
+    # all share the images, which count for each
+    images = make_images(case, method.device)
+    others = torch.cuda.memory_allocated(method.device) - images.nbytes
     entrant = Entrant.build(subject, case, method.device)
     if fill:
         _fill(entrant, method.device)
@@ -233,7 +240,11 @@ def _rows(
         cells['parameters'] = sum(weight.numel() for weight in entrant.model.parameters())
         if entrant.peak is not None:
             cells.update(asdict(entrant.peak))
-        work = entrant.subject.multiply_adds(entrant.case)
+        try:
+            work = entrant.subject.multiply_adds(entrant.case)
+        except Exception as error:
+            work = None
+            cells['note'] = f'multiply-adds not counted: {failure_of(error)}'
         if work is not None:
             cells.update(work_cells(work, None, cells['median_ms'], method.ceilings))
         rows.append(method.row(name, entrant.case, **cells))

@@ -42,6 +42,7 @@ def peak_on_gpu(step: Step, device: torch.device, others: int) -> Peak:
         others: bytes that the networks measured beside it had allocated before this one was built.
     """
     step.reset()
+    step.release()  # so that a graph is recorded again: a replay allocates nothing
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device) - others
@@ -66,10 +67,10 @@ def peak_in_process(subject: Mapping[str, Any], case: Case) -> Peak | str:
         subject: its `Subject.spec`.
 
     Returns:
-        The peak, or why there is none: the process is killed before it takes all memory.
+        The peak, or why there is none: an exception, or the process was killed before it took all memory.
 
     Raises:
-        RunFailed: the process failed for another reason.
+        RunFailed: the process ended without an answer.
     """
     budget = available_memory()
     paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]

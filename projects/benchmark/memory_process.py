@@ -22,7 +22,6 @@ from .contenders import parse_contenders
 from .memory import MEBI, Peak
 from .steps import Case
 from .subjects import Subject
-from .whole_model import WholeModel
 
 WARM_UP_SIZE = 64  # of the image whose step loads what the first one loads
 _RESET_PEAK = '5'  # proc(5), clear_refs
@@ -32,6 +31,8 @@ def subject_from(spec: Mapping[str, Any]) -> Subject:
     """The subject that has this `Subject.spec`."""
     if 'backbone' in spec:
         return parse_contenders([spec['backbone']])[0]
+    from .whole_model import WholeModel  # needs mmengine
+
     return WholeModel(spec['config'], tuple(spec['options']))
 
 
@@ -85,10 +86,7 @@ def main() -> None:
     try:
         answer = asdict(measure_peak(subject_from(request['subject']), Case(**request['case'])))
     except Exception as error:
-        reason = failure_of(error)
-        if reason is None:
-            raise
-        answer = {'failure': reason}
+        answer = {'failure': failure_of(error)}
     print(json.dumps(answer), flush=True)
 
 

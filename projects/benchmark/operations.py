@@ -15,12 +15,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from weightformer_mm import ops
 from weightformer_mm.analysis.complexity import count_operations
-from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
-from weightformer_mm.errors import Interrupted, UserError
+from weightformer_mm.arch import ISOTROPIC, PYRAMID
+from weightformer_mm.errors import Interrupted, RunFailed, UserError
 from weightformer_mm.ops._shared.dispatch import check_backend
 
+from .clock import failure_of, is_usable
 from .measure import Method, time_cells, work_cells
-from .results import Results
+from .results import LOST, Results
 from .steps import DTYPES, Case, Step
 
 DIRECTIONS = ('forward', 'backward')
@@ -154,14 +155,14 @@ def stages_of(arch: str, height: int, width: int, batch: int) -> list[Stage]:
         UserError: an unknown arch.
     """
     family, _, size = arch.partition('-')
-    if family == 'pyramid' and size in PyramidWeightFormer.arch_settings:
-        widths = PyramidWeightFormer.arch_settings[size]['embed_dims']
+    if family == 'pyramid' and size in PYRAMID:
+        widths = PYRAMID[size]['embed_dims']
         strides = [4 * 2**index for index in range(len(widths))]
-    elif family == 'weightformer' and size in WeightFormer.arch_settings:
-        widths, strides = [WeightFormer.arch_settings[size]['embed_dims']], [PATCH_SIZE]
+    elif family == 'weightformer' and size in ISOTROPIC:
+        widths, strides = [ISOTROPIC[size]['embed_dims']], [PATCH_SIZE]
     else:
-        known = [f'pyramid-{name}' for name in PyramidWeightFormer.arch_settings]
-        known += [f'weightformer-{name}' for name in WeightFormer.arch_settings]
+        known = [*(f'pyramid-{name}' for name in PYRAMID)]
+        known += [f'weightformer-{name}' for name in ISOTROPIC]
         raise UserError(f'--arch: unknown {arch!r}; choose from {", ".join(known)}')
     return [
         Stage(f'{arch}-stage{index}', (batch, -(-height // stride), -(-width // stride), channels))
@@ -193,10 +194,10 @@ def measure_operations(
 ) -> None:
     """Time each operation forward and backward at each stage, its backends interleaved.
 
-    An operation without a choice of backends runs once, under the name ``torch``.
+    An operation without a choice of backends runs once, under the name ``torch``. A backend that fails gets a
+    row that says why.
 
     Raises:
-        ValueError: a backend that cannot run here.
         Interrupted: by Ctrl-C; what is finished is kept.
     """
     for stage in stages:
@@ -218,15 +219,21 @@ def _measure(
 ) -> None:
     operation = TABLE[name]
     chosen = backends if operation.has_backends else ('torch',)
-    inputs = _make_inputs(operation.shapes(stage), case, method.device)
-    steps, moved = {}, 0
-    for backend in chosen:
-        label = f'{name}/{stage.name}/{backend}'
-        steps[label], moved = _step(operation, inputs, case.mode, backend)
+    labels = {backend: f'{name}/{stage.name}/{backend}' for backend in chosen}
+    inputs, steps, moved, failures = None, {}, 0, {}
+    for backend, label in labels.items():
+        try:
+            if not is_usable(method.device):
+                raise RunFailed(LOST)
+            inputs = inputs or _make_inputs(operation.shapes(stage), case, method.device)
+            steps[label], moved = _step(operation, inputs, case.mode, backend)
+        except Exception as error:
+            failures[label] = failure_of(error)
     samples = method.time(steps)
+    failures.update(samples.failures)
     work = operation.multiply_adds(stage) * (2 if case.mode == 'backward' else 1)
-    rows = [method.row(label, case, note=reason) for label, reason in samples.failures.items()]
-    first = next(iter(steps))
+    rows = [method.row(label, case, note=reason) for label, reason in failures.items()]
+    first = next(iter(labels.values()))
     for label in filter(samples.times.get, samples.times):
         cells = time_cells(samples, label, first, dict.fromkeys(steps, stage.batch))
         cells.update(work_cells(work, moved, cells['median_ms'], method.ceilings))

@@ -11,10 +11,11 @@ from weightformer_mm.errors import UserError
 from weightformer_mm.utils.tables import text_table
 from weightformer_mm.utils.writing import make_folder, written_whole
 
+LOST = 'not measured: an earlier failure left the GPU unusable'  # a note
 # column → what docs/benchmarks/README.md says of it
 COLUMNS = {
     'date': 'when it was measured, UTC',
-    'commit': 'of this package; `+dirty` if files were changed; empty outside a checkout',
+    'commit': '`WEIGHTFORMER_COMMIT`, or of this package; `+dirty` if files were changed; empty if unknown',
     'device': 'name of the GPU or the processor',
     'threads': "of PyTorch's operations on the CPU",
     'torch': 'version',
@@ -24,7 +25,7 @@ COLUMNS = {
     'contender': 'name of the network; for `ops`, `op/arch-stage/backend`',
     'parameters': 'number of parameters',
     'mode': '`inference` or `train` (forward and backward, no optimizer); for `ops`, `forward` or `backward`',
-    'dtype': 'of the computation; networks run half precision under autocast',
+    'dtype': 'of the computation; networks run half precision under autocast, unless `+pure`',
     'batch': 'images per step',
     'height': 'of the images in pixels; for `ops`, of the feature map',
     'width': 'likewise',
@@ -45,6 +46,7 @@ COLUMNS = {
     'matmul_tera_multiply_adds_per_s': 'ceiling: the fastest large matrix product in that dtype, in this run',
     'copy_gb_per_s': 'ceiling: the fastest large copy in this run, bytes read and written, 10^9 per second',
     'rounds': 'how many were timed',
+    'seed': 'of images, weights and gradients; empty where it was not noted',
     'note': 'why cells are empty',
 }
 # the columns that the terminal shows, and their titles there
@@ -107,9 +109,13 @@ class Results:
                 writer.writerows([*self.rows, *self.new])
 
     def has(self, row: Mapping[str, Any]) -> bool:
-        """Whether the file has a row of the same contender, size, mode, dtype, device and commit."""
+        """Whether the file has a row of the same contender, size, mode, dtype, device and commit.
+
+        One that an earlier failure kept from being measured does not count.
+        """
         wanted = [_cell(row[column]) for column in _IDENTITY]
-        return any([known[column] for column in _IDENTITY] == wanted for known in self.rows)
+        known = (row for row in self.rows if row['note'] != LOST)
+        return any([row[column] for column in _IDENTITY] == wanted for row in known)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

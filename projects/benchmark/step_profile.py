@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from weightformer_mm.utils.tables import markdown_table
 
 from .ceilings import Ceilings
-from .clock import clock_of
+from .clock import clock_of, failure_of
 from .kinds import ALLOCATION, KINDS, LABEL, KindCounter
 from .measure import Entrant
 from .steps import Case
@@ -55,12 +55,22 @@ class StepProfile:
         name: of the contender.
         step_ms: median of a step without the profiler.
         parts: by time, the longest first.
+        failure: why there are no times.
     """
 
     name: str
     case: Case
-    step_ms: float
-    parts: tuple[Part, ...]
+    step_ms: float = 0.0
+    parts: tuple[Part, ...] = ()
+    failure: str | None = None
+
+
+def profile_or_reason(subject: Subject, case: Case, device: torch.device) -> StepProfile:
+    """As `profile_step`; if that fails, a profile that says why."""
+    try:
+        return profile_step(subject, case, device)
+    except Exception as error:
+        return StepProfile(subject.name, case, failure=failure_of(error))
 
 
 def profile_step(subject: Subject, case: Case, device: torch.device) -> StepProfile:
@@ -155,6 +165,9 @@ _HEAD = (
 
 def _section(profile: StepProfile, ceilings: Ceilings) -> str:
     case, parts = profile.case, profile.parts
+    title = f'## {profile.name}, {case.height}x{case.width}, batch {case.batch}, {case.dtype}\n\n'
+    if profile.failure is not None:
+        return f'{title}Not measured: {profile.failure}\n'
     sums = (
         sum(getattr(part, name) for part in parts)
         for name in ('milliseconds', 'multiply_adds', 'bytes', 'calls')
@@ -166,8 +179,7 @@ def _section(profile: StepProfile, ceilings: Ceilings) -> str:
         for part, time in zip((*parts, whole), (*least, sum(least)))
     ]
     return (
-        f'## {profile.name}, {case.height}x{case.width}, batch {case.batch}, {case.dtype}\n\n'
-        f'A step takes {profile.step_ms:.4g} ms; its operations under the profiler '
+        f'{title}A step takes {profile.step_ms:.4g} ms; its operations under the profiler '
         f'{whole.milliseconds:.4g} ms.\n\n{markdown_table(_HEAD, rows, align=True)}'
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ class Case:
 
     Attributes:
         mode: one of `MODES`.
-        dtype: one of `DTYPES`; half precision runs under autocast.
+        dtype: one of `DTYPES`; half precision runs under autocast, unless the subject is in it itself.
         batch, height, width: of the images, in pixels.
         threads: of PyTorch on the CPU.
         seed: of images, weights and upstream gradients.
@@ -59,10 +61,16 @@ def autocast(device: torch.device, dtype: str) -> torch.autocast:
 
 
 def make_images(case: Case, device: torch.device) -> Tensor:
-    """``(B, 3, H, W)``, normally distributed, all images of the batch alike."""
-    generator = torch.Generator().manual_seed(case.seed)
-    image = torch.randn(1, 3, case.height, case.width, generator=generator).to(device)
-    return image.expand(case.batch, -1, -1, -1).contiguous()
+    """``(B, 3, H, W)``, normally distributed, all images alike; the same tensor for all subjects."""
+    return _images(case.batch, *case.size, case.seed, device)
+
+
+@lru_cache(maxsize=1)
+def _images(batch: int, height: int, width: int, seed: int, device: torch.device) -> Tensor:
+    generator = torch.Generator(device).manual_seed(seed)
+    with torch.inference_mode(False):  # for training, too
+        image = torch.randn(1, 3, height, width, generator=generator, device=device)
+        return image.expand(batch, -1, -1, -1).contiguous()
 
 
 def forget_gradients(model: nn.Module) -> None:
@@ -70,11 +78,14 @@ def forget_gradients(model: nn.Module) -> None:
         parameter.grad = None
 
 
-def backbone_step(model: nn.Module, case: Case, device: torch.device) -> Step:
+def backbone_step(
+    model: nn.Module, case: Case, device: torch.device, is_pure: bool = False
+) -> Step:
     """Forward, and for training backward from a fixed random gradient of every output.
 
     Args:
         model: on ``device``; it is set to the mode of ``case``.
+        is_pure: the model is in the type of ``case`` itself: so are the images, and there is no autocast.
     """
     model.train(case.mode == 'train')  # returns None for some networks
     images: list[Tensor] = []  # one tensor, once it is made
@@ -82,8 +93,9 @@ def backbone_step(model: nn.Module, case: Case, device: torch.device) -> Step:
 
     def forward() -> list[Tensor]:
         if not images:
-            images.append(make_images(case, device))
-        with autocast(device, case.dtype):
+            made = make_images(case, device)
+            images.append(made.to(DTYPES[case.dtype]) if is_pure else made)
+        with nullcontext() if is_pure else autocast(device, case.dtype):
             return list(model(images[0]))
 
     def infer() -> None:

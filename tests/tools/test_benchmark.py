@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from projects.benchmark.results import read_rows
-from tests.helpers.commands import SEGMENTATION
+from tests.helpers.commands import SEGMENTATION, Fork, running
 
 QUICK = ('--rounds', 1, '--warmup', 1, '--threads', 1, '--no-memory', '--no-ceilings')
 
@@ -43,6 +43,36 @@ def test_memory_and_ceilings_are_in_the_rows(tools, tmp_path):
     (row,) = read_rows(out)
     cells = ('peak_mib', 'baseline_mib', 'share_of_matmul', 'copy_gb_per_s', 'multiply_adds')
     assert all(float(row[cell]) > 0 for cell in cells)
+
+
+OPENMMLAB = ('mmengine', 'mmcv', 'mmdet', 'mmseg')
+WITHOUT = f'import sys\nfor name in {OPENMMLAB}:\n    sys.modules[name] = None\n'
+
+
+def without_openmmlab(folder, *arguments):
+    """Run the tool where none of OpenMMLab's libraries can be imported."""
+    script = folder / 'script.py'
+    script.write_text(WITHOUT + running('benchmark'))
+    return Fork([str(script), *map(str, arguments)], folder, {}, openmmlab=False).wait()
+
+
+def test_what_needs_no_openmmlab_runs_without_it(tmp_path):
+    out, shared = tmp_path / 'a.csv', ('--sizes', 64, '--rounds', 1, '--warmup', 1)
+    names = ('plain-pyramid-micro', 'swin_tiny_patch4_window7_224', 'swin-tiny', 'pyramid-micro')
+    command = ('backbone', '--contenders', *names, '--modes', 'inference', *shared, '--out', out)
+    without_openmmlab(tmp_path, *command).ok()
+    rows = {row['contender']: row for row in read_rows(out)}
+    assert set(rows) == set(names)
+    assert all(rows[name]['peak_mib'] and rows[name]['multiply_adds'] for name in names[:2])
+    assert rows['swin-tiny']['note'].startswith('mmdet, which the config needs, is not installed')
+    assert rows['pyramid-micro']['note'].startswith('mmengine is not installed')
+    operations = ('ops', '--arch', 'weightformer-tiny', '--ops', 'gelu', *shared, '--out', out)
+    without_openmmlab(tmp_path, *operations).ok()
+    picture = tmp_path / 'a.png'
+    without_openmmlab(tmp_path, 'plot', out, '--where', 'mode=inference', '--out', picture).ok()
+    assert picture.is_file()
+    line = without_openmmlab(tmp_path, 'detector', SEGMENTATION).error_line()
+    assert 'mmengine, which the config needs, is not installed' in line
 
 
 def test_a_detector_is_measured(tools, tmp_path):

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule, PretrainedInit, initialize, update_init_i
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..arch import resolve_out_indices
 from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_in_strips, run_recomputed, set_backend
 from ..layers.fused import as_built, normalise
@@ -18,7 +19,6 @@ from ..layers.primitives import LayerNorm
 from ..layers.strips import in_strips
 from ..ops._shared.compat import is_compiling
 from ..ops._shared.dispatch import is_traced, is_transformed
-from .arch import resolve_out_indices
 from .fixed_size import fixed_size
 
 MAX_TOKENS = 2**19  # a map of stride 4 has more of them beyond 2896x2896 pixels

@@ -8,11 +8,11 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..arch import PYRAMID, resolve_arch, resolve_out_indices
 from ..layers import BlockOptions
 from ..layers.fused import built, normalise, with_half_copies
 from ..layers.primitives import Conv2d, LayerNorm
 from ..ops._shared.dispatch import product_dtype
-from .arch import resolve_arch, resolve_out_indices
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
 
 
@@ -91,13 +91,7 @@ class PyramidWeightFormer(DynamicBackbone):
     """
 
     unit_name = 'stages'
-    arch_settings = {
-        'micro': dict(embed_dims=(32, 64, 128, 192), depths=(3, 3, 3, 3)),
-        'nano': dict(embed_dims=(32, 64, 160, 256), depths=(3, 3, 15, 3)),
-        'tiny': dict(embed_dims=(64, 128, 320, 512), depths=(3, 3, 15, 3)),
-        'small': dict(embed_dims=(96, 192, 384, 640), depths=(3, 3, 21, 3)),
-        'base': dict(embed_dims=(128, 256, 512, 768), depths=(3, 3, 21, 3)),
-    }
+    arch_settings = PYRAMID
     least_size = 4
 
     def __init__(

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..arch import ISOTROPIC, resolve_arch, resolve_out_indices
 from ..layers import BlockOptions
 from ..layers.fused import built, embed_patches, normalise, with_half_copies
 from ..layers.primitives import LayerNorm
 from ..ops._shared.dispatch import is_traced
-from .arch import resolve_arch, resolve_out_indices
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
 
 
@@ -62,11 +62,7 @@ class WeightFormer(DynamicBackbone):
     """
 
     unit_name = 'blocks'
-    arch_settings = {
-        'tiny': dict(embed_dims=192, depth=17),
-        'small': dict(embed_dims=384, depth=17),
-        'base': dict(embed_dims=384, depth=17),
-    }
+    arch_settings = ISOTROPIC
 
     def __init__(
         self,

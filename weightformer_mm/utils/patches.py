@@ -23,12 +23,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from mmengine.optim import OptimWrapper
-from mmengine.registry import Registry
 from torch import nn
+
+if TYPE_CHECKING:  # a cost is counted without mmengine
+    from mmengine.optim import OptimWrapper
+    from mmengine.registry import Registry
 
 
 def import_at_lookup(module: str, *registries: Registry) -> None:

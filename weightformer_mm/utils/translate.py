@@ -10,7 +10,7 @@ import re
 from importlib import import_module
 from importlib.util import find_spec
 
-from ..errors import RunFailed, UserError
+from ..errors import LibraryMissing, RunFailed, UserError
 
 _LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'pycocotools')
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
@@ -35,7 +35,7 @@ def explain(error: Exception) -> UserError | None:
         if name.startswith('mmcv._ext'):
             return _no_operators(error)
         if name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
-            return UserError(f'{name} is not installed; {_install_hint(name)}')
+            return LibraryMissing(f'{name} is not installed; {_install_hint(name)}')
         if text.startswith('Please'):  # mmengine's visualizer backends
             return UserError(f'a package that the config needs is missing: {error}')
     if isinstance(error, (KeyError, RuntimeError)) and (match := _UNKNOWN_TYPE.match(text)):
@@ -64,9 +64,9 @@ def explain(error: Exception) -> UserError | None:
 
 
 def require_libraries(scope: str) -> None:
-    """Raise UserError unless ``scope`` and mmcv's operators, which only batches need, are installed."""
+    """Raise LibraryMissing unless ``scope`` and mmcv's operators, which only batches need, are installed."""
     if find_spec(scope) is None:
-        raise UserError(
+        raise LibraryMissing(
             f'{scope}, which the config needs, is not installed; {_install_hint(scope)}'
         )
     if scope in ('mmdet', 'mmseg'):
@@ -76,8 +76,8 @@ def require_libraries(scope: str) -> None:
             raise _no_operators(error) from error
 
 
-def _no_operators(error: ImportError) -> UserError:
-    return UserError(
+def _no_operators(error: ImportError) -> LibraryMissing:
+    return LibraryMissing(
         f'mmcv has no compiled operators ({error}); mmcv-lite is not enough: install mmcv or onedl-mmcv '
         'after torch (pip install --no-build-isolation onedl-mmcv)'
     )

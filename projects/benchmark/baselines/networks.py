@@ -7,8 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
-from weightformer_mm.backbones.arch import resolve_arch
+from weightformer_mm.arch import ISOTROPIC, PYRAMID, resolve_arch
 from weightformer_mm.layers.pattern import is_dynamic
 
 from .layers import Block, LayerNorm, to_map, to_tokens
@@ -38,7 +37,7 @@ class PublishedWeightFormer(nn.Module):
 
     def __init__(self, arch: str | dict = 'tiny'):
         super().__init__()
-        settings = resolve_arch(arch, WeightFormer.arch_settings)
+        settings = resolve_arch(arch, ISOTROPIC)
         width, depth = settings['embed_dims'], settings['depth']
         self.patch_embed = PatchEmbed(width)
         self.init_norm = LayerNorm(width)
@@ -109,7 +108,7 @@ class PlainPyramid(nn.Module):
 
     def __init__(self, arch: str | dict = 'tiny'):
         super().__init__()
-        settings = resolve_arch(arch, PyramidWeightFormer.arch_settings)
+        settings = resolve_arch(arch, PYRAMID)
         widths, depths = settings['embed_dims'], settings['depths']
         self.out_strides = tuple(4 * 2**index for index in range(len(widths)))
         self.stages = nn.ModuleList()

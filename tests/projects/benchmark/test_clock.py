@@ -6,18 +6,25 @@ import pytest
 import torch
 
 from projects.benchmark.clock import interleave, rotated
+from projects.benchmark.results import LOST
 from projects.benchmark.steps import Step
 
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError('CUDA out of memory')
 
 
 class FakeClock:
-    """Each step of contender x takes as many milliseconds as ``speeds`` says; order is noted."""
+    """Each step of contender x takes as many milliseconds as ``speeds`` says; order is noted.
 
-    def __init__(self, speeds, fail=None, stop_after=None, error=OUT_OF_MEMORY):
+    With ``fatal``, nothing runs after a failure.
+    """
+
+    def __init__(self, speeds, fail=None, stop_after=None, error=OUT_OF_MEMORY, fatal=False):
         self.speeds, self.fail, self.stop_after = speeds, fail or {}, stop_after
-        self.error = error
+        self.error, self.fatal, self.lost = error, fatal, False
         self.turns = []
+
+    def is_usable(self):
+        return not self.lost
 
     def step(self, name):
         return Step(lambda: name)
@@ -34,6 +41,7 @@ class FakeClock:
             raise KeyboardInterrupt
         self.turns.append((name, count))
         if self.fail.get(name, 10**9) <= sum(turn[0] == name for turn in self.turns):
+            self.lost = self.fatal
             raise self.error
         return [self.speeds[name]] * count
 
@@ -65,9 +73,30 @@ def test_a_contender_out_of_memory_drops_out_alone(turn):
     assert samples.times == {'a': [1.0] * 3}
 
 
-def test_other_errors_are_raised():
-    with pytest.raises(IndexError):
-        run(FakeClock({'a': 1.0}, fail={'a': 2}, error=IndexError()))
+def test_any_other_failure_drops_out_alone():
+    samples = run(FakeClock({'a': 1.0, 'b': 2.0}, fail={'b': 2}, error=IndexError('no such row')))
+    assert samples.failures == {'b': 'IndexError: no such row'}
+    assert samples.times == {'a': [1.0] * 3}
+
+
+@pytest.mark.parametrize(
+    ('turn', 'times', 'others'),
+    [(1, {}, {'a': LOST, 'c': LOST}), (3, {'a': [1.0], 'c': [3.0]}, {})],
+    ids=['at once', 'in the second round'],
+)
+def test_rounds_end_with_the_gpu_and_complete_ones_count(turn, times, others):
+    error = RuntimeError('CUDA error: an illegal memory access was encountered')
+    clock = FakeClock({'a': 1.0, 'b': 2.0, 'c': 3.0}, fail={'b': turn}, error=error, fatal=True)
+    samples = run(clock)
+    assert clock.turns[-1][0] == 'b'
+    assert samples.failures == {'b': f'RuntimeError: {error}', **others}
+    assert samples.times == times
+
+
+def test_nothing_is_timed_on_a_gpu_that_is_lost():
+    clock = FakeClock({'a': 1.0})
+    clock.lost = True
+    assert run(clock).failures == {'a': LOST} and not clock.turns
 
 
 def test_complete_rounds_survive_an_interrupt():

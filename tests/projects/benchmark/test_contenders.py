@@ -28,7 +28,14 @@ def test_the_table_has_what_is_compared():
         *(f'pyramid-{arch}' for arch in ('micro', 'nano', 'tiny', 'small', 'base')),
         *('published-tiny', 'published-small'),
         *(f'plain-pyramid-{arch}' for arch in ('micro', 'tiny', 'small')),
-        *('swin-tiny', 'convnext_tiny', 'pvt_v2_b2', 'pvt_v2_b2_li', 'deit_small_patch16_224'),
+        *(
+            'swin-tiny',
+            'swin_tiny_patch4_window7_224',
+            'convnext_tiny',
+            'pvt_v2_b2',
+            'pvt_v2_b2_li',
+            'deit_small_patch16_224',
+        ),
     }
 
 
@@ -81,8 +88,9 @@ def test_variants_combine_and_only_different_work_is_counted_apart():
     assert contender.work.name == 'pyramid-tiny+attention'
 
 
+@pytest.mark.parametrize(('variant', 'dynamic'), [('compile', True), ('compile_static', False)])
 @pytest.mark.parametrize('mode', ['inference', 'train'])
-def test_compile_compiles_what_the_step_calls(mode, monkeypatch):
+def test_compile_compiles_what_the_step_calls(mode, variant, dynamic, monkeypatch):
     calls = []
 
     def compiled(call, dynamic):
@@ -90,10 +98,20 @@ def test_compile_compiles_what_the_step_calls(mode, monkeypatch):
 
     monkeypatch.setattr(torch, 'compile', compiled)
     case = Case(mode, 'float32', 1, 32, 32)
-    for name in ('pyramid-micro', 'pyramid-micro+compile'):
+    for name in ('pyramid-micro', f'pyramid-micro+{variant}'):
         (contender,) = parse_contenders([name])
         contender.step(contender.build(), case, torch.device('cpu')).run()
-    assert calls == [True]
+    assert calls == [dynamic]
+
+
+@pytest.mark.parametrize(
+    ('variant', 'dtype', 'expected'),
+    [('graph', 'float32', 'need a GPU'), ('pure', 'float32', '--dtype')],
+)
+def test_what_a_variant_cannot_do_is_said(variant, dtype, expected):
+    (contender,) = parse_contenders([f'pyramid-micro+{variant}'])
+    with pytest.raises(UserError, match=expected):
+        contender.step(contender.build(), Case('train', dtype, 1, 32, 32), torch.device('cpu'))
 
 
 def test_published_form_takes_squares_only():
@@ -112,6 +130,7 @@ def test_published_form_takes_squares_only():
         (['pyramid-tiny+cp+cp'], 'given twice'),
         (['pyramid-tiny', 'pyramid-tiny'], 'given twice'),
         (['pyramid-tiny+torch+triton'], 'exclude each other'),
+        (['swin-tiny+compile+compile_static'], 'exclude each other'),
     ],
 )
 def test_wrong_names(names, expected):

@@ -20,6 +20,7 @@ def test_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
     file.parent.mkdir()
     file.write_text('one\n')
     monkeypatch.setattr(machine, '__file__', str(file))
+    monkeypatch.delenv(machine.COMMIT, raising=False)
     monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
     assert machine.commit() == ''
     git(tmp_path, 'init', '-q')
@@ -35,6 +36,8 @@ def test_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
     assert machine.commit() == head
     file.write_text('two\n')
     assert machine.commit() == f'{head}+dirty'
+    monkeypatch.setenv('WEIGHTFORMER_COMMIT', 'abc')
+    assert machine.commit() == 'abc'
 
 
 def test_description_names_device_and_versions():

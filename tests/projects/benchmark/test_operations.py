@@ -85,6 +85,21 @@ def test_backends_are_compared_where_there_is_a_choice(monkeypatch):
     assert set(calls) == {'torch', 'auto'}
 
 
+def test_a_backend_that_fails_is_a_row(monkeypatch):
+    def function(x, backend='auto'):
+        if backend == 'triton':
+            raise ValueError('needs a GPU')
+        return x * 2
+
+    chosen = Operation(lambda stage: [stage.shape], function)
+    monkeypatch.setattr(operations, 'TABLE', {'double': chosen})
+    results = Results()
+    measure_operations(['double'], [STAGE], ['triton', 'torch'], 'float32', 0, METHOD, results)
+    failed, done = results.new[:2]
+    assert failed['contender'].endswith('/triton') and failed['note'] == 'ValueError: needs a GPU'
+    assert done['contender'].endswith('/torch') and done['median_ms'] and not done['ratio_to']
+
+
 @pytest.mark.parametrize(
     ('names', 'backends', 'expected'),
     [(['nothing'], ['auto'], 'depthwise_conv'), (['gelu'], ['cuda'], 'auto, torch, triton')],

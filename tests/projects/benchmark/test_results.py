@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from projects.benchmark.results import COLUMNS, Results, read_rows
+from projects.benchmark.results import COLUMNS, LOST, Results, read_rows
 from weightformer_mm.errors import UserError
 
 ROW = dict(
@@ -50,6 +50,12 @@ def test_a_row_is_known_by_contender_size_mode_and_machine(tmp_path):
     assert results.has(ROW) and results.has({**ROW, 'median_ms': 1.0})
     for change in ({'width': 64}, {'commit': 'b'}, {'mode': 'inference'}, {'contender': 'x'}):
         assert not results.has({**ROW, **change})
+
+
+def test_a_row_that_another_kept_from_being_measured_is_not_known(tmp_path):
+    path = tmp_path / 'a.csv'
+    Results(path).add([{**ROW, 'note': LOST}])
+    assert not Results(path).has(ROW)
 
 
 def test_an_unknown_cell_is_an_error():

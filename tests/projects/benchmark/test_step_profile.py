@@ -20,7 +20,7 @@ from projects.benchmark.kinds import (
     KindCounter,
     flop_formulas,
 )
-from projects.benchmark.step_profile import profile_step, render_profiles
+from projects.benchmark.step_profile import profile_or_reason, profile_step, render_profiles
 from projects.benchmark.steps import Case
 from weightformer_mm.layers import DynamicBlock, DynamicLinear, StaticBlock
 from weightformer_mm.layers.fused import as_built
@@ -143,6 +143,14 @@ def test_markdown_has_a_row_per_kind_and_the_sum(plain):
     assert len(rows) == len(plain.parts) + 3
     assert len({row.count('|') for row in rows}) == 1
     assert rows[-1].startswith('| all |') and '100.0%' in rows[-1]
+
+
+def test_what_cannot_be_profiled_says_why_beside_the_others(plain):
+    (contender,) = parse_contenders(['pyramid-micro+graph'])
+    case = Case('train', 'float32', 1, SIZE, SIZE)
+    failed = profile_or_reason(contender, case, torch.device('cpu'))
+    text = render_profiles([failed, plain], Ceilings(1e12, 1e10), 'A machine.')
+    assert "Not measured: CUDA graphs need a GPU; this is 'cpu'" in text and '| all |' in text
 
 
 def test_formulas_take_tensors():

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -108,6 +107,8 @@ def _make_input(
     size = (in_channels, *shape)
     if getattr(model, 'data_preprocessor', None) is None:
         return torch.randn(1, *size, generator=generator), None
+    from mmengine.structures import BaseDataElement  # a backbone of another library needs none
+
     pixels = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
     sizes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
     metainfo: dict[str, Any] = dict.fromkeys(sizes, tuple(shape))
