@@ -52,21 +52,22 @@ WITHOUT = f'import sys\nfor name in {OPENMMLAB}:\n    sys.modules[name] = None\n
 def without_openmmlab(folder, *arguments):
     """Run the tool where none of OpenMMLab's libraries can be imported."""
     script = folder / 'script.py'
-    script.write_text(WITHOUT + running('benchmark'))
+    script.write_text(WITHOUT + 'import projects.benchmark.memory_process\n' + running('benchmark'))
     return Fork([str(script), *map(str, arguments)], folder, {}, openmmlab=False).wait()
 
 
 def test_what_needs_no_openmmlab_runs_without_it(tmp_path):
-    out, shared = tmp_path / 'a.csv', ('--sizes', 64, '--rounds', 1, '--warmup', 1)
+    out = tmp_path / 'a.csv'
     names = ('plain-pyramid-micro', 'swin_tiny_patch4_window7_224', 'swin-tiny', 'pyramid-micro')
-    command = ('backbone', '--contenders', *names, '--modes', 'inference', *shared, '--out', out)
-    without_openmmlab(tmp_path, *command).ok()
+    command = ('backbone', '--contenders', *names, '--modes', 'inference', *QUICK, '--sizes', 32)
+    without_openmmlab(tmp_path, *command, '--out', out).ok()
     rows = {row['contender']: row for row in read_rows(out)}
     assert set(rows) == set(names)
-    assert all(rows[name]['peak_mib'] and rows[name]['multiply_adds'] for name in names[:2])
+    assert all(rows[name]['median_ms'] and rows[name]['multiply_adds'] for name in names[:2])
     assert rows['swin-tiny']['note'].startswith('mmdet, which the config needs, is not installed')
     assert rows['pyramid-micro']['note'].startswith('mmengine is not installed')
-    operations = ('ops', '--arch', 'weightformer-tiny', '--ops', 'gelu', *shared, '--out', out)
+    options = ('--ops', 'gelu', '--sizes', 32, '--rounds', 1)
+    operations = ('ops', '--arch', 'weightformer-tiny', *options, '--out', out)
     without_openmmlab(tmp_path, *operations).ok()
     picture = tmp_path / 'a.png'
     without_openmmlab(tmp_path, 'plot', out, '--where', 'mode=inference', '--out', picture).ok()
