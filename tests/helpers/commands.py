@@ -170,6 +170,8 @@ class Fork:
 WARM = """#!{python} -SEs
 import json, os, socket, sys
 
+if os.environ.get('TRITON_INTERPRET'):  # which Triton reads when it is imported
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 arguments = [argument for argument in sys.argv[1:] if argument != '-u']
 job = dict(argv=arguments, cwd=os.getcwd(), env=dict(os.environ), session=False)
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
