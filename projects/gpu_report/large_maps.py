@@ -1,7 +1,7 @@
 """The part that runs the kernels on maps of more than 2^31 elements, where 32 bits no longer count them.
 
-Two images form such a map; each alone is smaller. What an operation gives for both must be what it gives for
-each: the maps and their gradients exactly, sums over positions within rounding.
+Several images form such a map; each alone is smaller. What an operation, or a whole network, gives for all
+must be what it gives for each, within rounding.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from torch import Tensor
 
 from ..benchmark.clock import failure_of
 from ..benchmark.operations import TABLE, Operation, Stage
+from ..benchmark.steps import autocast
 from .findings import FAILED, OK, SEED
+from .networks import Subject, largest_error, small_pyramid
 from .options import PartOptions, part_options
 
 LARGE = (2, 4097, 4096, 64)
 TINY = (2, 3, 5, 8)
+# a batch whose first map is as large
+NETWORK = Subject('PyramidWeightFormer', 'tiny', (33, 3, 4096, 4096))
+# sums in another order, rounded to bfloat16 in every block; a wrong index gives about 1
+NETWORK_TOLERANCE = 0.05
 # a float32 sum of millions of terms in another order, and one rounding to bfloat16
 TOLERANCE = 2 * torch.finfo(torch.bfloat16).eps
 
@@ -37,6 +43,25 @@ def main() -> None:
                 options.findings.add(name, FAILED, detail=failure_of(error))
             if options.device.type == 'cuda':
                 torch.cuda.empty_cache()
+    subject = small_pyramid() if options.rehearse else NETWORK
+    try:
+        _compare_network(subject, options)
+    except Exception as error:
+        options.findings.add(subject.name, FAILED, detail=failure_of(error))
+
+
+def _compare_network(subject: Subject, options: PartOptions) -> None:
+    """The last image of a batch against the same image alone, without strips."""
+    model = subject.build('triton', max_tokens=subject.shape[-1] ** 4).to(options.device).eval()
+    model.load_state_dict(subject.state())
+    generator = torch.Generator(options.device).manual_seed(SEED)
+    images = torch.randn(subject.shape, device=options.device, generator=generator)
+    with torch.inference_mode(), autocast(options.device, 'bfloat16'):
+        whole = [output[-1:].double().cpu() for output in model(images)]
+        alone = [output.double().cpu() for output in model(images[-1:])]
+    worst = largest_error(whole, alone)
+    verdict = OK if worst <= NETWORK_TOLERANCE else FAILED
+    options.findings.add(subject.name, verdict, worst, detail='relative distance to one image')
 
 
 def _compare(name: str, operation: Operation, stage: Stage, options: PartOptions) -> None:

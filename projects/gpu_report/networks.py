@@ -45,8 +45,8 @@ class Subject:
         batch, _, height, width = self.shape
         return f'{self.kind}-{arch} {height}x{width} batch {batch}'
 
-    def build(self, backend: str) -> nn.Module:
-        return getattr(backbones, self.kind)(arch=self.arch, backend=backend)
+    def build(self, backend: str, **options: Any) -> nn.Module:
+        return getattr(backbones, self.kind)(arch=self.arch, backend=backend, **options)
 
     def state(self) -> dict[str, Tensor]:
         """Random weights."""
@@ -64,10 +64,20 @@ FULL = (
     Subject('PyramidWeightFormer', 'micro', (1, 3, 33, 2048)),
     Subject('PyramidWeightFormer', 'small', (1, 3, 512, 512)),
 )
-# no map is one pixel wide: PyTorch 2.11 leaves parts of the gradient of a strided bfloat16 convolution on a CPU
-# unwritten there
+
+
+def small_pyramid() -> Subject:
+    """For the interpreter.
+
+    No map is one pixel wide: there, on a CPU, PyTorch 2.11 leaves parts of a gradient unwritten, that of the
+    weights of a strided convolution in bfloat16.
+    """
+    arch = dict(embed_dims=(8,) * 4, depths=(1,) * 4)
+    return Subject('PyramidWeightFormer', arch, (2, 3, 9, 33))
+
+
 TINY = (
-    Subject('PyramidWeightFormer', dict(embed_dims=(8,) * 4, depths=(1,) * 4), (2, 3, 9, 33)),
+    small_pyramid(),
     Subject('WeightFormer', dict(embed_dims=8, depth=2), (2, 3, 33, 48)),
 )
 

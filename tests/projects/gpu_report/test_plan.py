@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from projects.benchmark.contenders import parse_contenders
 from projects.gpu_report import counters, plan
 from projects.gpu_report.__main__ import DATA, ROOT, parse_args
 from projects.gpu_report.plan import REST, Plan
+from tests.helpers.commands import LIBRARIES
 
 PLANS = {name: Plan(ROOT, Path('out'), DATA, name == 'rehearsal') for name in ('full', 'rehearsal')}
 
@@ -62,6 +65,14 @@ def test_watched_kernels_exist():
     ]
     for kernel in counters.KERNELS:
         assert any(hasattr(module, kernel) for module in modules), kernel
+
+
+def test_the_command_itself_needs_no_library(tmp_path):
+    text = 'import projects.gpu_report.__main__ as m; m.parse_args([])'
+    script = (
+        f'import sys\nfor name in {("numpy", *LIBRARIES)}:\n    sys.modules[name] = None\n{text}'
+    )
+    subprocess.run([sys.executable, '-c', script], cwd=ROOT, check=True)
 
 
 def test_options(monkeypatch, capsys):
