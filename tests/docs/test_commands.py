@@ -15,11 +15,22 @@ from pathlib import Path
 
 import pytest
 
+from projects.gpu_report.__main__ import parse_args as parse_report
 from tests.helpers.pages import PAGES, ROOT, blocks
 
 BLOCKS = {page: blocks(page, 'bash') for page in PAGES}
 WITH_COMMANDS = [page for page in PAGES if BLOCKS[page]]
-PROGRAMS = ('python', 'pip', 'make', 'mim', 'weightformer-mm', 'torchrun', 'srun', 'scontrol')
+PROGRAMS = (
+    'python',
+    'python3',
+    'pip',
+    'make',
+    'mim',
+    'weightformer-mm',
+    'torchrun',
+    'srun',
+    'scontrol',
+)
 FETCHING = ('git', 'curl', 'unzip')
 SCRIPT = r'tools/(?:dataset_converters/)?\w+\.py'
 STAND_IN = """#!/bin/bash
@@ -78,6 +89,7 @@ def parse(tmp_path, monkeypatch):
     return parse
 
 
+REPORT = ['python3', '-m', 'projects.gpu_report']  # what tools/gpu_report.sh calls
 # what is not this project's
 FOREIGN = (
     ['python', '-m', 'build'],
@@ -94,6 +106,9 @@ def check(call: list[str], parse) -> None:
     ours = [i for i, word in enumerate(words) if re.fullmatch(rf'{SCRIPT}|weightformer-mm', word)]
     if call[0] in FETCHING or call[:3] in FOREIGN:
         pass
+    elif call[:3] == REPORT:
+        with pytest.raises(Parsed):
+            parse_report(call[3:])
     elif ours:
         parse(words[ours[0]], call[ours[0] + 1 :])
     elif call[0] == 'make':
