@@ -46,9 +46,15 @@ def _line(row: dict[str, str]) -> str:
 
 
 def _reasons(measured: Sequence[dict[str, str]]) -> list[str]:
-    """Why rows of the benchmark are empty, each reason once for a contender."""
-    notes = [f'{row["contender"]}  {row["note"]}'[:_WIDTH] for row in measured if row['note']]
-    return list(dict.fromkeys(notes))
+    """Why rows of the benchmark are empty, each reason once."""
+    names: dict[str, dict[str, None]] = {}
+    for row in measured:
+        if row['note']:
+            names.setdefault(row['note'], {})[row['contender']] = None
+    return [
+        f'{next(iter(who))}{f" and {len(who) - 1} more" if len(who) > 1 else ""}  {note}'[:_WIDTH]
+        for note, who in names.items()
+    ]
 
 
 def _times(measured: Sequence[dict[str, str]]) -> Iterable[str]:
