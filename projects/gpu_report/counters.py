@@ -39,6 +39,8 @@ def main() -> None:
     options = part_options('counters')
     if options.set:
         _step(options)
+    elif options.device.type != 'cuda':
+        options.findings.add('ncu', NOT_RUN, detail='Nsight Compute (ncu) reads counters of a GPU')
     elif shutil.which('ncu') is None:
         options.findings.add('ncu', NOT_RUN, detail='Nsight Compute (ncu) is not installed')
     else:

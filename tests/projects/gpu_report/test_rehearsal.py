@@ -33,15 +33,12 @@ def test_every_part_runs_on_a_cpu(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('signal.signal', lambda number, handler: None)
     words = [
         '--rehearse',
-        '--out',
-        tmp_path / 'out',
-        '--data',
-        tmp_path / 'data',
-        '--deadline',
-        800,
+        '--deadline=800',
+        f'--out={tmp_path / "out"}',
+        f'--data={tmp_path / "data"}',
     ]
     with pytest.raises(SystemExit) as ended:
-        command.report(command.parse_args([*map(str, words)]))
+        command.report(command.parse_args(words))
     assert ended.value.code == 0
     found = read(tmp_path / 'out')
     log = (tmp_path / 'out' / 'report.log').read_text()
