@@ -23,7 +23,7 @@ from projects.benchmark.memory_process import measure_peak, subject_from
 from projects.benchmark.results import Results
 from projects.benchmark.steps import Case, backbone_step, make_images
 from projects.benchmark.subjects import Subject
-from tests.helpers import formulas
+from tests.helpers import formulas, needs
 from tests.helpers.commands import warm_python
 from weightformer_mm.errors import RunFailed, UserError
 from weightformer_mm.layers.pattern import is_dynamic
@@ -187,13 +187,18 @@ def test_images_are_made_once_per_size_and_for_both_modes():
     assert make_images(case(height=48), CPU).shape == (1, 3, 48, 48)
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+@pytest.mark.parametrize('dtype', ['bfloat16', pytest.param('float16', marks=needs.float16.marks)])
 @pytest.mark.parametrize('mode', ['inference', 'train'])
 def test_pure_half_precision_is_that_of_weights_images_and_maps(dtype, mode):
     (pure,) = subjects('plain-pyramid-micro+pure')
     model = pure.build()
     seen = set()
-    model.register_forward_hook(lambda module, args, maps: seen.update(x.dtype for x in maps))
+
+    def see(module, args, maps):
+        assert not torch.is_autocast_cpu_enabled()
+        seen.update(x.dtype for x in maps)
+
+    model.register_forward_hook(see)
     model.register_forward_pre_hook(lambda module, args: seen.add(args[0].dtype))
     pure.step(model, Case(mode, dtype, 1, 32, 32), CPU).run()
     seen |= {parameter.dtype for parameter in model.parameters()}
