@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.config import Config
@@ -11,10 +12,14 @@ from mmengine.registry import MODELS, init_default_scope
 from ..config.read import as_list, innermost_datasets, load_config, require
 from ..datasets.checks.classes import build_unloaded, class_problems, heads_of
 from ..datasets.checks.coco import check_coco
+from ..datasets.checks.learning import NO_OBJECT
 from ..datasets.checks.listed import check_listed
 from ..datasets.checks.presence import check_data, missing_data
+from ..datasets.checks.readable import reading_problem
 from ..datasets.checks.report import ERROR, WARNING, BadData, Report, quantity
 from ..datasets.checks.segmentation import check_segmentation
+from ..datasets.checks.wrappers import wrapper_findings
+from ..datasets.guards.images import is_coco
 from ..errors import UserError
 
 SPLITS = ('train', 'val', 'test')
@@ -50,9 +55,11 @@ def check_dataset(
     files = {split: Report(f'{split}: files') for split in dict(missing)}
     for split, text in missing:
         files[split].error('layout', 'missing', text)
-    reports = [_heads(cfg, splits), *files.values()]
-    for places, node, evaluators in _distinct(cfg, present):
-        reports.append(_check(', '.join(places), node, evaluators, everything))
+    reports = [_heads(cfg, splits), *files.values(), *_wrappers(cfg, splits)]
+    reports += [_check(found, everything) for found in _distinct(cfg, present)]
+    trained = [report for report in reports if report.objects is not None]
+    if trained and not any(report.objects or report.count(ERROR) for report in trained):
+        trained[0].error('annotations', NO_OBJECT, 'in no data set')
     for report in reports:
         report.show()
         print()
@@ -71,25 +78,51 @@ def _heads(cfg: Config, splits: Sequence[str]) -> Report:
     return report
 
 
-def _distinct(cfg: Config, splits: Sequence[str]) -> Iterable[tuple[list[str], Any, list[Any]]]:
-    """Each data set once, with its places in the config and the evaluators that use it."""
-    found: dict[str, tuple[list[str], Any, list[Any]]] = {}
+def _wrappers(cfg: Config, splits: Sequence[str]) -> Iterator[Report]:
+    for split in splits:
+        found = list(wrapper_findings(cfg[f'{split}_dataloader'].get('dataset'), split))
+        if found:
+            report = Report(f'{split}: pipelines and wrappers')
+            report.add(found)
+            yield report
+
+
+@dataclass
+class _Found:
+    """A data set of the config, which several places may name."""
+
+    node: Any
+    evaluators: list[Any]
+    alone: bool  # in its loader
+    places: list[str] = field(default_factory=list)
+
+
+def _distinct(cfg: Config, splits: Sequence[str]) -> Iterable[_Found]:
+    found: dict[str, _Found] = {}
     for split in splits:
         loader, evaluators = cfg[f'{split}_dataloader'], as_list(cfg.get(f'{split}_evaluator'))
-        for place, node in innermost_datasets(loader.get('dataset'), split):
-            found.setdefault(repr(node), ([], node, evaluators))[0].append(place)
+        nodes = list(innermost_datasets(loader.get('dataset'), split))
+        for place, node in nodes:
+            new = _Found(node, evaluators, len(nodes) == 1)
+            found.setdefault(repr(node), new).places.append(place)
     return found.values()
 
 
-def _check(places: str, node: Any, evaluators: list[Any], everything: bool) -> Report:
-    dataset = build_unloaded(node)
+def _check(found: _Found, everything: bool) -> Report:
+    dataset = build_unloaded(found.node)
     kind = type(dataset)
     source = getattr(dataset, 'ann_file', '') or getattr(dataset, 'data_root', '')
-    report = Report(f'{places}: {kind.__name__} {source}'.rstrip())
-    if hasattr(kind, 'COCOAPI') and 'Panoptic' not in kind.__name__:
-        check_coco(report, dataset, evaluators, everything)
-    elif hasattr(kind, 'get_label_map') and hasattr(dataset, 'seg_map_suffix'):
-        check_segmentation(report, dataset, everything)
-    else:
-        check_listed(report, dataset, everything)
+    report = Report(f'{", ".join(found.places)}: {kind.__name__} {source}'.rstrip())
+    try:
+        if is_coco(dataset):
+            check_coco(report, dataset, found.evaluators, everything, found.alone)
+        elif hasattr(kind, 'get_label_map') and hasattr(dataset, 'seg_map_suffix'):
+            check_segmentation(report, dataset, everything)
+        else:
+            check_listed(report, dataset, everything)
+    except Exception as error:
+        problem = reading_problem(error, found.node)
+        if problem is None:
+            raise
+        report.error('list of images', ' '.join(problem.split()))
     return report

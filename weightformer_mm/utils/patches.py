@@ -4,8 +4,8 @@ Subclasses, hooks and registries are preferred; none of them reaches these place
 place: `import_at_lookup`, `return_float32`, `clip_over_processes` and `orthogonalize_in_float32`. `replaced`
 applies the others and undoes them. While COCO annotations are read:
 
-- ``COCO.__init__`` and ``COCO.createIndex`` of pycocotools, to check and name a file that is parsed once.
-  mmdet's data sets and metrics build the class themselves.
+- ``COCO.__init__`` of pycocotools, to check and name a file that is parsed once. mmdet's data sets and
+  metrics build the class themselves.
 
 While a cost is counted, on a copy of the model:
 

@@ -22,13 +22,19 @@ def twice(content):
 CHANGES = {
     'nothing': (lambda content: None, None),
     'image id': (twice, 'id twice in images: 3'),
-    'images alone, as in test-dev': (lambda content: content.pop('annotations'), None),
+    'images alone': (
+        lambda content: content.pop('annotations'),
+        'no list of annotations to train on',
+    ),
     'annotation id': (
         lambda content: content['annotations'].append(dict(content['annotations'][0])),
         'id twice in annotations: ',
     ),
     'key': (lambda content: content['annotations'][0].pop('area'), "annotations without 'area'"),
-    'category': (lambda content: content['categories'].pop(2), 'has 5 of the 6 classes'),
+    'category': (
+        lambda content: content['categories'].pop(2),
+        "not among the categories of the file: 'triangle'",
+    ),
 }
 
 

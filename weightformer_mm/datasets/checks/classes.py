@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, Registry
 from torch import nn
 
 from ...checkpoints.match import unwrapped
@@ -16,6 +16,7 @@ from ...config.read import innermost_datasets
 from ...errors import UserError
 
 _PALETTES = ('coco', 'voc', 'citys', 'random')  # what mmdet knows by name
+NO_NAMES = 'the data set has no class names; set metainfo=dict(classes=...)'
 # parts of a model that have classes of their own
 _OTHER_CLASSES = {'backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher'}
 
@@ -63,21 +64,30 @@ def build_unloaded(node: dict) -> Any:
         if 'lazy_init' not in str(error):
             raise
         return DATASETS.build(dict(node))
-    except ValueError as error:
+    except (AssertionError, ValueError) as error:
         if 'class' not in str(error):
             raise
         text = ' '.join(str(error).split())
         raise UserError(f'data set {node.get("type")}, metainfo: {text[:300]}') from error
 
 
+def class_of(node: Any, registry: Registry) -> Any:
+    """The class, or function, that a config's ``type`` names; None if nothing is registered by that name."""
+    if not isinstance(node['type'], str):
+        return node['type']
+    with registry.switch_scope_and_registry(None) as scoped:
+        return scoped.get(node['type'])
+
+
 def classes_of(dataset: Any) -> Sequence[str] | None:
-    """Class names of a data set; None if it has none; a UserError if they are a single string."""
+    """Class names of a data set; None if it has none; a UserError if they are no list of texts."""
     classes = dataset.metainfo.get('classes') if isinstance(dataset, BaseDataset) else None
+    name = f'data set {type(dataset).__name__}: metainfo.classes'
     if isinstance(classes, str):
-        raise UserError(
-            f"data set {type(dataset).__name__}: metainfo.classes is the string '{classes}'; "
-            f"one class is written ('{classes}',)"
-        )
+        raise UserError(f"{name} is the string '{classes}'; one class is written ('{classes}',)")
+    for place, value in enumerate(classes or ()):
+        if not isinstance(value, str):
+            raise UserError(f'{name}[{place}] is {value!r}; the name of a class is text')
     return classes or None
 
 

@@ -47,9 +47,14 @@ def read_images(
     return read_all(report, 'images read', chosen, shape)
 
 
+def transforms_of(dataset: Any) -> list[Any]:
+    """The transforms of a data set's pipeline; none if it has no pipeline of mmengine's."""
+    return list(getattr(getattr(dataset, 'pipeline', None), 'transforms', ()))
+
+
 def loader(dataset: Any, attribute: str) -> NamedLoading | None:
     """The pipeline's transform that loads the ``'image'``, or else what ``attribute`` names."""
-    for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', []):
+    for transform in transforms_of(dataset):
         loads_image = type(transform).__name__.startswith('LoadImage')
         if loads_image if attribute == 'image' else getattr(transform, attribute, False):
             return guard(transform)

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import partialmethod
 from textwrap import indent
+from typing import NamedTuple
 
 from ...errors import UserError
 from ...utils.tables import text_table
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 _EXAMPLES = 3
+
+
+class Finding(NamedTuple):
+    """One thing that a check found: ``what`` it is, the same for all of its kind, and ``where``."""
+
+    level: str
+    check: str
+    what: str
+    where: str = ''
 
 
 class BadData(UserError):
@@ -24,12 +35,17 @@ class Report:
 
     def __init__(self, title: str) -> None:
         self.title = title
+        self.objects: int | None = None  # from which a training learns; None if that is not known
         self._looked: dict[str, str] = {}  # check → how much data it looked at
         self._findings: dict[tuple[str, str, str], list[str]] = {}  # level, check, what → where
 
     def looked(self, check: str, number: int, whole: int | None = None) -> None:
         """Record that ``check`` looked at ``number`` things out of ``whole``."""
         self._looked[check] = f'{number}' if whole in (None, number) else f'{number} of {whole}'
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self._add(*finding)
 
     def _add(self, level: str, check: str, what: str, where: str = '') -> None:
         self._findings.setdefault((level, check, what), []).append(where)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from ..guards.images import LabelRange, histogram
+from ..guards.images import LabelRange
+from .classes import NO_NAMES
 from .images import loader, present_images, read_all, read_images
-from .report import Report
-
-_PLAIN_MODES = ('1', 'L', 'P')  # of Pillow: one byte per pixel
+from .learning import NO_PIXEL, any_labelled
+from .report import ERROR, Report
 
 
 def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
@@ -35,25 +32,27 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
     read = read_images(report, dataset, pairs, len(items), everything)
     if not labels or loader(dataset, 'with_seg') is None:
         report.note('labels', 'the pipeline loads none')
-    else:
-        _check_labels(report, dataset, read, len(items))
+        return
+    seen = _check_labels(report, dataset, read, len(items))
+    if not dataset.test_mode and LabelRange.of(dataset) and not report.count(ERROR):
+        report.objects = int(bool(seen) or any_labelled(dataset, pairs))
+        if not report.objects:
+            report.error('labels read', NO_PIXEL, 'every pixel of every label image is ignored')
 
 
-def _check_labels(report: Report, dataset: Any, items: list[tuple[dict, Any]], total: int) -> None:
+def _check_labels(
+    report: Report, dataset: Any, items: list[tuple[dict, Any]], total: int
+) -> set[int]:
+    """Check label images; returns the classes that they show."""
     load, allowed = loader(dataset, 'with_seg'), LabelRange.of(dataset)
     if allowed is None:
-        report.error('classes', 'the data set has no class names; set metainfo=dict(classes=...)')
-        return
+        report.error('classes', NO_NAMES)
+        return set()
 
     def read(pair: tuple[dict, Any]) -> tuple[list[int], str | None]:
         item, shape = pair
         labels = load({**item, 'seg_fields': []})['gt_seg_map']
-        with Image.open(item['seg_map_path']) as image:
-            mode = image.mode
-        if mode not in _PLAIN_MODES:  # mmseg would silently cut the pixels to a byte
-            return [], f'pixels of mode {mode}; a label image has one byte per pixel, its class'
-        counts = histogram(labels)[: allowed.classes] if labels.ndim == 2 else ()
-        return np.flatnonzero(counts).tolist(), allowed.problem(labels, shape)
+        return allowed.present(labels), allowed.file_problem(item['seg_map_path'], labels, shape)
 
     report.looked('labels read', len(items), total)
     seen: set[int] = set()
@@ -72,3 +71,4 @@ def _check_labels(report: Report, dataset: Any, items: list[tuple[dict, Any]], t
     for index, name in enumerate(names):
         if index not in seen:
             tell('classes', 'seen in none of the label images that were read', str(name))
+    return seen

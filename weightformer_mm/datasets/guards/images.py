@@ -52,6 +52,9 @@ def cut_off(path: str) -> bool:
     return False
 
 
+_PLAIN_MODES = ('1', 'L', 'P')  # of Pillow: one byte per pixel
+
+
 @dataclass(frozen=True)
 class LabelRange:
     """The labels of a segmentation data set once they are loaded.
@@ -94,6 +97,33 @@ class LabelRange:
             f'{self.ignore} is ignored'
         )
 
+    def file_problem(self, path: str, labels: np.ndarray, image_shape: Any) -> str | None:
+        """`problem` of a label image that was loaded from ``path``, or that of its kind of pixels.
+
+        Loading silently cuts them to a byte.
+        """
+        if os.path.isfile(path):
+            with Image.open(path) as image:
+                if image.mode not in _PLAIN_MODES:
+                    return f'pixels of mode {image.mode}; a label image has one byte per pixel, its class'
+        return self.problem(labels, image_shape)
+
+    def present(self, labels: np.ndarray) -> list[int]:
+        """The classes of labels that are ``(H, W)``."""
+        return (
+            np.flatnonzero(histogram(labels)[: self.classes]).tolist() if labels.ndim == 2 else []
+        )
+
+
+def size_problem(shape: tuple[int, ...], stated: dict) -> tuple[str, str] | None:
+    """How an image of ``shape``, rows first, differs from the ``height`` and ``width`` of its annotation."""
+    size, found = (stated['height'], stated['width']), tuple(shape[:2])
+    if found == size:
+        return None
+    turned = ' (turned by its EXIF orientation?)' if found == size[::-1] else ''
+    sizes = f'is {found[1]}x{found[0]}, not {size[1]}x{size[0]}{turned}'
+    return 'of another size than the file states', sizes
+
 
 def histogram(labels: np.ndarray) -> np.ndarray:
     """Number of pixels of each label, from 0; ``(256,)`` for the bytes that mmseg loads."""
@@ -106,12 +136,16 @@ class NamedLoading:
     """A loading transform of mmcv, mmdet or mmseg whose failures name the file.
 
     The libraries raise an AssertionError, cv2.error, OSError or AttributeError, mostly without a path.
-    ``labels`` is what the label image may hold, if the transform loads one.
+    ``labels`` is what the label image may hold, if the transform loads one. With ``sized``, an image must
+    have the size that its annotation states.
     """
 
-    def __init__(self, transform: Any, labels: LabelRange | None = None) -> None:
+    def __init__(
+        self, transform: Any, labels: LabelRange | None = None, sized: bool = False
+    ) -> None:
         self.transform = transform
         self.labels = labels
+        self.sized = sized
 
     def __call__(self, results: dict) -> Any:
         try:
@@ -122,9 +156,14 @@ class NamedLoading:
         if any(map(cut_off, _paths(results))):
             _refuse_unreadable(results, None)
         if self.labels is not None and loaded is not None and 'gt_seg_map' in loaded:
-            problem = self.labels.problem(loaded['gt_seg_map'], loaded.get('ori_shape'))
+            path = str(loaded.get('seg_map_path'))
+            problem = self.labels.file_problem(path, loaded['gt_seg_map'], loaded.get('ori_shape'))
             if problem is not None:
-                raise UserError(f'{loaded.get("seg_map_path")}: {problem}')
+                raise UserError(f'{path}: {problem}')
+        if self.sized and loaded is not None:
+            different = size_problem(loaded['img'].shape, loaded)
+            if different is not None:
+                raise UserError(f'{loaded["img_path"]}, {different[0]}: it {different[1]}')
         return loaded
 
 
@@ -133,8 +172,8 @@ def name_unreadable_images(dataset: Any) -> None:
     for inner in inner_datasets(dataset):
         transforms = getattr(getattr(inner, 'pipeline', None), 'transforms', None)
         if isinstance(transforms, list):
-            labels = LabelRange.of(inner)
-            transforms[:] = [guard(transform, labels) for transform in transforms]
+            labels, sized = LabelRange.of(inner), is_coco(inner)
+            transforms[:] = [guard(transform, labels, sized) for transform in transforms]
 
 
 def inner_datasets(dataset: Any) -> Iterator[Any]:
@@ -145,11 +184,24 @@ def inner_datasets(dataset: Any) -> Iterator[Any]:
             yield from inner_datasets(inner)
 
 
-def guard(transform: Any, labels: LabelRange | None = None) -> Any:
+def innermost(dataset: Any) -> list[Any]:
+    """The data sets inside a built one that wrap no other."""
+    kinds = ('dataset', 'datasets')
+    return [d for d in inner_datasets(dataset) if not any(hasattr(d, kind) for kind in kinds)]
+
+
+def is_coco(dataset: Any) -> bool:
+    """Whether a built data set of mmdet reads objects from a file in COCO's format."""
+    return hasattr(type(dataset), 'COCOAPI') and 'Panoptic' not in type(dataset).__name__
+
+
+def guard(transform: Any, labels: LabelRange | None = None, sized: bool = False) -> Any:
     """``transform`` itself, wrapped in `NamedLoading` if it loads files."""
-    if not type(transform).__name__.startswith('Load'):
+    kind = type(transform).__name__
+    if not kind.startswith('Load'):
         return transform
-    return NamedLoading(transform, labels if getattr(transform, 'with_seg', False) else None)
+    labels = labels if getattr(transform, 'with_seg', False) else None
+    return NamedLoading(transform, labels, sized and kind.startswith('LoadImage'))
 
 
 def _refuse_unreadable(results: dict, error: Exception | None) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 
-from ...config.read import innermost_dataset, type_name
-from ...datasets.guards.annotations import check_categories, checked_coco_files, repeated_ids
-from ...datasets.guards.images import name_unreadable_images
+from ...config.read import as_list, type_name
+from ...datasets.guards.annotations import checked_coco_files, evaluations
+from ...datasets.guards.loading import build_checked
 from ...errors import RunFailed, UserError
 from ...utils.interrupts import uninterrupted
 from ...utils.writing import written_whole
@@ -40,17 +38,8 @@ class _Checked:
     def build_dataloader(
         dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
     ) -> Any:
-        try:
-            with checked_coco_files():
-                loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
-        except (AssertionError, RuntimeError, ValueError) as error:
-            problem = _explain(error, dataloader)
-            if problem is None:
-                raise
-            raise UserError(problem) from error
-        check_categories(loader.dataset)
-        name_unreadable_images(loader.dataset)
-        return loader
+        build = partial(Runner.build_dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        return build_checked(dataloader, build)
 
     def build_train_loop(self, loop: Any) -> Any:
         if self.cfg.get('exact_resume'):
@@ -60,7 +49,10 @@ class _Checked:
 
     def build_evaluator(self, evaluator: Any) -> Any:
         # it may read a different file than the data set, and needs less from it
-        with checked_coco_files(repeated_ids):
+        splits = [s for s in ('val', 'test') if self.cfg.get(f'{s}_evaluator') == evaluator]
+        loader = self.cfg.get(f'{splits[0]}_dataloader') if splits else None
+        uses = evaluations(loader['dataset'], as_list(evaluator)) if loader else {}
+        with checked_coco_files(uses, others=False):
             return super().build_evaluator(evaluator)
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
@@ -149,24 +141,3 @@ def _forward_messages(logger: MMLogger) -> None:
     package = logging.getLogger('weightformer_mm')
     package.setLevel(logging.INFO)
     package.handlers = list(logger.handlers)
-
-
-def _explain(error: Exception, dataloader: Any) -> str | None:
-    """What is wrong with a data set or its loader; None for a programming error."""
-    if 'persistent_workers' in str(error):
-        return 'a data loader with num_workers=0 needs persistent_workers=False as well'
-    if not isinstance(dataloader, dict) or not isinstance(dataloader['dataset'], dict):
-        return None
-    dataset = innermost_dataset(dataloader)
-    path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-    if isinstance(error, json.JSONDecodeError):
-        return f'{path} is not valid JSON: {error}'
-    if 'need at least one array' in str(error):
-        return (
-            f'no image of {path} is left to use: none has objects of the '
-            "data set's classes (metainfo) after filter_cfg; are the class names those of the file?"
-        )
-    modules = {frame.f_globals['__name__'] for frame, _ in traceback.walk_tb(error.__traceback__)}
-    if any(module.startswith('mmpretrain.datasets.') for module in modules):
-        return f'data set {type_name(dataset)}, {path}: {error}'
-    return None

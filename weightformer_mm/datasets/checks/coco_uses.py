@@ -1,0 +1,228 @@
+"""Who reads a COCO annotation file, a data set or an evaluator, and what is wrong with it for them.
+
+The check of a data set lists all findings; a training refuses the first error, before it begins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from mmengine.registry import METRICS
+
+from ...config.read import as_list
+from .classes import class_of, classes_of
+from .coco_fields import ONLY_READ, file_name
+from .coco_rules import as_corners, class_findings, dropped, reaches_out, split
+from .images import transforms_of
+from .learning import NO_OBJECT
+from .outlines import is_evaluable, is_polygons, is_usable, outline_error
+from .report import ERROR, NOTE, WARNING, Finding
+
+_CROWD, _NO_OUTLINE = 'of groups (iscrowd)', 'of outlines that mmdet cannot use'
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a data set of mmdet reads its annotation file.
+
+    Attributes:
+        classes: names of the data set's classes, in its order.
+        trains: whether a training learns from it; otherwise it is evaluated.
+        alone: whether it is the only data set of its loader; another may hold images without objects.
+        objects: whether the pipeline loads the objects.
+        masks: whether it loads their outlines as well.
+        polygons: whether it can use polygons only (``poly2mask=False``).
+        drops_empty: whether images without objects are left out (``filter_empty_gt``).
+        least: least side of an image in pixels; smaller ones are left out (``min_size``).
+        is_sorted: whether categories count in the order of their ids (Objects365) instead of the file's.
+        by_url: whether images are named by ``coco_url`` (LVIS).
+    """
+
+    classes: tuple[str, ...]
+    trains: bool = True
+    alone: bool = True
+    objects: bool = True
+    masks: bool = False
+    polygons: bool = False
+    drops_empty: bool = False
+    least: int = 0
+    is_sorted: bool = False
+    by_url: bool = False
+
+    @classmethod
+    def of(cls, dataset: Any, alone: bool = True) -> Reading:
+        """That of a data set for which `is_coco`, built with ``lazy_init``."""
+        trains, filters = not dataset.test_mode, dataset.filter_cfg or {}
+        steps = transforms_of(dataset)
+        empty = any(type(step).__name__ == 'LoadEmptyAnnotations' for step in steps)
+        masks = [step for step in steps if getattr(step, 'with_mask', False)]
+        names = [kind.__name__ for kind in type(dataset).__mro__]
+        return cls(
+            classes=tuple(classes_of(dataset) or ()),
+            trains=trains,
+            alone=alone,
+            objects=not empty,
+            masks=bool(masks) and not empty,
+            polygons=not all(getattr(step, 'poly2mask', True) for step in masks),
+            drops_empty=trains and bool(filters.get('filter_empty_gt')),
+            least=filters.get('min_size', 0) if trains else 0,
+            is_sorted=any('Objects365' in name for name in names),
+            by_url='LVISV1Dataset' in names,
+        )
+
+    def unneeded(self) -> Collection[str]:
+        return {'file_name'} if self.by_url else ()
+
+    def findings(self, content: dict) -> Iterator[Finding]:
+        """What is wrong with, or worth knowing about, a file of sound fields."""
+        if self.trains and self.objects and 'annotations' not in content:
+            keys = 'keys: ' + ', '.join(map(str, content))
+            yield Finding(ERROR, 'annotation file', 'no list of annotations to train on', keys)
+            return
+        wrong = list(class_findings(self.classes, content, self.is_sorted))
+        yield from wrong
+        for entry in content['categories']:
+            if entry['name'] not in self.classes:
+                what = 'categories of the file that are not used'
+                yield Finding(WARNING, 'classes', what, repr(entry['name']))
+        dangling, kept = split(content, self.classes)
+        yield from dangling
+        found = [(entry, image, self._fate(entry, image)) for entry, image in kept]
+        yield from chain.from_iterable(self._of_object(*each) for each in found)
+        corners = as_corners(kept)
+        if corners:
+            yield Finding(ERROR, 'boxes', *corners)
+        crowds = sum(bool(entry.get('iscrowd')) for entry, _ in kept)
+        yield Finding(NOTE, 'annotations', f'{crowds} {_CROWD}, which are not trained on')
+        yield from self._of_images(content['images'], {entry['image_id'] for entry, _ in kept})
+        if self.trains and self.objects and not wrong and content['images']:
+            yield from self._of_all(found)
+
+    def objects_left(self, content: dict) -> int:
+        """The number of objects that a training learns from."""
+        _, kept = split(content, self.classes)
+        return sum(self._fate(entry, image) is None for entry, image in kept)
+
+    def _fate(self, entry: dict, image: dict) -> str | None:
+        """Why a training passes an object over; None if it learns from it."""
+        if min(image['width'], image['height']) < self.least:
+            return 'in images smaller than filter_cfg.min_size'
+        reason = dropped(entry, image)
+        if reason is not None:
+            return reason
+        outline = entry.get('segmentation')
+        if self.masks and not (is_polygons(outline) if self.polygons else is_usable(outline)):
+            return _NO_OUTLINE
+        return _CROWD if entry.get('iscrowd') else None
+
+    def _of_object(self, entry: dict, image: dict, fate: str | None) -> Iterator[Finding]:
+        where = f'id {entry["id"]}'
+        reason, place = dropped(entry, image), f'{where} of {file_name(image)}'
+        if reason is not None:
+            yield Finding(WARNING, 'boxes', f'{reason}: ignored', place)
+        elif reaches_out(entry['bbox'], image):
+            yield Finding(WARNING, 'boxes', 'reaching more than a pixel outside the image', place)
+        if not self.masks or reason is not None:
+            return
+        outline = entry.get('segmentation')
+        if not outline:
+            yield Finding(ERROR, 'masks', "no 'segmentation', which with_mask=True needs", where)
+            return
+        problem = outline_error(outline, image)
+        if problem is not None:
+            yield Finding(ERROR, 'masks', problem[0], f'{where}: {problem[1]}')
+        elif fate == _NO_OUTLINE:
+            what = 'outlines that mmdet cannot use: the object is ignored'
+            yield Finding(WARNING, 'masks', what, where)
+
+    def _of_images(self, images: list[dict], pictured: set) -> Iterator[Finding]:
+        large = [image for image in images if min(image['width'], image['height']) >= self.least]
+        empty = sum(image['id'] not in pictured for image in images)
+        if not images or (self.drops_empty and not pictured):
+            what = 'none is left: none has an object of the classes'
+            yield Finding(ERROR, 'images', what)
+        elif not large:
+            what = f'none is left: all are smaller than filter_cfg.min_size={self.least}'
+            yield Finding(ERROR, 'images', what)
+        elif empty:
+            fate = 'left out (filter_empty_gt=True)' if self.drops_empty else 'used as they are'
+            yield Finding(NOTE, 'images', f'{empty} of {len(images)} have no object; {fate}')
+        for name, count in Counter(map(file_name, images)).items():
+            if count > 1:
+                yield Finding(WARNING, 'images', 'listed under two ids', name)
+
+    def _of_all(self, found: list[tuple[dict, dict, str | None]]) -> Iterator[Finding]:
+        fates = Counter(fate for _, _, fate in found)
+        if fates[None] or (self.drops_empty and not found):  # then no image is left either
+            return
+        level = ERROR if found or self.alone else WARNING
+        counted = ', '.join(f'{count} {fate}' for fate, count in fates.items())
+        where = f'of {len(found)} objects of the classes' + (f', {counted}' if counted else '')
+        yield Finding(level, 'annotations', NO_OBJECT, where)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How COCO's evaluator reads an annotation file.
+
+    Attributes:
+        classes: names of the classes of the data set that it evaluates.
+        masks: whether it compares masks.
+        is_sorted: as that of `Reading`.
+    """
+
+    classes: tuple[str, ...]
+    masks: bool = False
+    is_sorted: bool = False
+
+    @classmethod
+    def of(cls, evaluator: Any, datasets: Sequence[Any]) -> Evaluation | None:
+        """That of an evaluator's config for its loader's data sets; None if it compares with no COCO file."""
+        kinds = getattr(class_of(evaluator, METRICS), '__mro__', ())
+        path = evaluator.get('ann_file')
+        is_coco_metric = any(kind.__name__ == 'CocoMetric' for kind in kinds)
+        if not path or not is_coco_metric or evaluator.get('format_only'):
+            return None
+        same = [d for d in datasets if os.path.abspath(d.ann_file) == os.path.abspath(path)]
+        reading = Reading.of((same or list(datasets))[0])
+        masks = 'segm' in as_list(evaluator.get('metric', 'bbox'))
+        return cls(reading.classes, masks, bool(evaluator.get('sort_categories')))
+
+    def unneeded(self) -> Collection[str]:
+        return {'file_name'} if self.masks else ONLY_READ
+
+    def findings(self, content: dict) -> Iterator[Finding]:
+        """As those of `Reading`."""
+        yield from class_findings(self.classes, content, self.is_sorted)
+        dangling, kept = split(content, self.classes)
+        yield from dangling
+        for entry, image in kept:
+            where = f'id {entry["id"]}'
+            if entry['id'] == 0:
+                what = "with the id 0, by which COCO's evaluator means: not found"
+                yield Finding(ERROR, 'annotations', what, f'{where}: `id` is 0, not 1 or another')
+            if 'iscrowd' not in entry:
+                what = "without 'iscrowd', which the evaluation needs"
+                yield Finding(ERROR, 'annotations', what, where)
+            if self.masks:
+                yield from self._of_outline(entry.get('segmentation'), image, where)
+        if not kept:
+            what = 'no object is left to evaluate against'
+            yield Finding(WARNING, 'annotations', what)
+
+    def _of_outline(self, outline: Any, image: dict, where: str) -> Iterator[Finding]:
+        if not outline:
+            what = "no 'segmentation', which the evaluation of masks needs"
+            yield Finding(ERROR, 'masks', what, where)
+            return
+        problem = outline_error(outline, image)
+        if problem is not None:
+            yield Finding(ERROR, 'masks', problem[0], f'{where}: {problem[1]}')
+        elif not is_evaluable(outline):
+            what = 'outlines that the evaluation cannot use'
+            yield Finding(ERROR, 'masks', what, where)

@@ -1,0 +1,50 @@
+"""Is there anything to learn from? Without it a training ends as if all were well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ...errors import UserError
+from ..guards.images import LabelRange, innermost
+from .images import loader, transforms_of
+
+NO_OBJECT = 'no object is left to learn from'
+NO_PIXEL = 'no labelled pixel is left to learn from'
+
+
+def check_learnable(dataset: Any) -> None:
+    """Refuse the built data set of a training if none inside it has an object or a labelled pixel.
+
+    It looks no further than the first; most often that is in the first image.
+
+    Raises:
+        UserError: there is none, or a label image that had to be read cannot be.
+    """
+    trained = [inner for inner in innermost(dataset) if getattr(inner, 'test_mode', True) is False]
+    if trained and not any(map(teaches, trained)):
+        what = NO_PIXEL if LabelRange.of(trained[0]) else NO_OBJECT
+        name = getattr(trained[0], 'ann_file', '') or getattr(trained[0], 'data_root', '')
+        raise UserError(
+            f'data set {type(trained[0]).__name__}, {name}: {what}; tools/check_dataset.py says why'
+        )
+
+
+def teaches(dataset: Any) -> bool:
+    """Whether a data set that wraps no other has something to learn from, as far as one can know."""
+    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+    if LabelRange.of(dataset) and loader(dataset, 'with_seg'):
+        return any_labelled(dataset, infos)
+    if any(type(step).__name__ == 'LoadEmptyAnnotations' for step in transforms_of(dataset)):
+        return True  # a model of the config's makes labels for it
+    return any(
+        'instances' not in info or not all(i.get('ignore_flag') for i in info['instances'])
+        for info in infos
+    )
+
+
+def any_labelled(dataset: Any, items: Iterable[dict]) -> bool:
+    """Whether one of the ``items`` of a data set of mmseg has a pixel of a class."""
+    load, allowed = loader(dataset, 'with_seg'), LabelRange.of(dataset)
+    items = (item for item in items if item.get('seg_map_path') is not None)
+    return any(allowed.present(load({**item, 'seg_fields': []})['gt_seg_map']) for item in items)

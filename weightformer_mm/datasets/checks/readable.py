@@ -1,0 +1,30 @@
+"""Which errors of the libraries' data sets are about the data."""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+from ...config.read import type_name
+
+_LIBRARIES = ('mmdet.datasets.', 'mmseg.datasets.', 'mmpretrain.datasets.', 'mmengine.dataset.')
+_REFUSALS = (AssertionError, ImportError, RuntimeError, ValueError)  # whose texts are for users
+
+
+def reading_problem(error: Exception, node: dict) -> str | None:
+    """Why a library's data set, given by its config, cannot be read; None for a programming error."""
+    path = os.path.join(node.get('data_root') or '', node.get('ann_file') or '')
+    if 'need at least one array' in str(error):
+        return (
+            f'no image of {path} is left to use: none is there, or none passes filter_cfg with objects of '
+            "the data set's classes (metainfo); are the class names those of the file?"
+        )
+    if isinstance(error, OSError) and error.filename:
+        return None  # it says all
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = [frame for frame in frames if frame.f_globals['__name__'].startswith(_LIBRARIES)]
+    if own and isinstance(error, _REFUSALS):
+        return f'data set {type_name(node)}, {path}: {error}'
+    if any(frame.f_code.co_name == 'load_data_list' for frame in own):
+        return f'data set {type_name(node)}, {path} cannot be read: {type(error).__name__}: {error}'
+    return None

@@ -1,0 +1,119 @@
+"""Data sets inside data sets: do the wrappers fit what they wrap? Judged before annotations are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+
+from ...config.read import innermost_datasets, type_name
+from .classes import build_unloaded, class_of, classes_of
+from .images import transforms_of
+from .report import ERROR, Finding
+
+_CHECK = 'wrappers'
+
+
+def wrapper_findings(dataset: Any, place: str) -> Iterator[Finding]:
+    """What is wrong with the wrappers of a loader's data set, and with what they wrap.
+
+    Args:
+        dataset: its config.
+        place: its place in the config, for the reader.
+    """
+    for inner, node in innermost_datasets(dataset, place):
+        for index, transform in enumerate(transforms_of(build_unloaded(node))):
+            if _mixes(transform):
+                kind = type(transform).__name__
+                what = f'{kind} mixes several images, which only MultiImageMixDataset gives it'
+                where = f'{inner}.pipeline.{index}: move it to the pipeline of one around {type_name(node)}'
+                yield Finding(ERROR, _CHECK, what, where)
+    for inner, node in _wrappers(dataset, place):
+        if type_name(node) == 'ClassBalancedDataset' and not _knows_classes(node['dataset']):
+            what = 'ClassBalancedDataset needs a data set that tells the classes of an image (get_cat_ids)'
+            where = f'{inner}.dataset is {type_name(node["dataset"])}; wrap each of its data sets instead'
+            yield Finding(ERROR, _CHECK, what, where)
+        if type_name(node) == 'ConcatDataset':
+            yield from _other_classes(node, inner)
+
+
+def with_one_metainfo(dataset: Any) -> Any:
+    """The config of a data set in which differing colours and the like are no matter to a ConcatDataset.
+
+    Otherwise mmdet makes a list of its metainfo, which its evaluators and visualizers cannot read, and
+    mmengine, which mmseg uses, refuses.
+    """
+    if not isinstance(dataset, dict):
+        return dataset
+    changed = {key: with_one_metainfo(value) for key, value in dataset.items() if key == 'dataset'}
+    if isinstance(dataset.get('datasets'), (list, tuple)):
+        changed['datasets'] = [with_one_metainfo(inner) for inner in dataset['datasets']]
+    if changed.get('datasets') and type_name(dataset) == 'ConcatDataset':
+        ignored = dataset.get('ignore_keys') or []
+        ignored = [ignored] if isinstance(ignored, str) else list(ignored)
+        changed['ignore_keys'] = [*ignored, *_differing(dataset)]
+    return type(dataset)({**dataset, **changed}) if changed else dataset
+
+
+def _differing(node: dict) -> list[str]:
+    """Keys of metainfo, but for the classes, that are not the same in all data sets of a ConcatDataset."""
+    metas = [_metainfo(inner) for _, inner in innermost_datasets(node, '')]
+    keys = dict.fromkeys(key for meta in metas for key in meta)
+    missing = object()
+    return [
+        key
+        for key in keys
+        if key != 'classes'
+        and any(repr(meta.get(key, missing)) != repr(metas[0].get(key, missing)) for meta in metas)
+    ]
+
+
+def _metainfo(node: dict) -> dict:
+    return getattr(build_unloaded(node), 'metainfo', None) or {}
+
+
+def _other_classes(node: dict, place: str) -> Iterator[Finding]:
+    first = None
+    for inner, leaf in innermost_datasets(node, place):
+        dataset = build_unloaded(leaf)
+        classes = classes_of(dataset)
+        if classes is None or getattr(dataset, 'return_classes', False):
+            continue  # an open vocabulary
+        if first is None:
+            first = inner, list(classes)
+        elif first[1] != list(classes):
+            what = (
+                'data sets of one ConcatDataset have other classes, of which a model has one list'
+            )
+            where = f'{inner}: {", ".join(classes)[:80]}; {first[0]}: {", ".join(first[1])[:80]}'
+            yield Finding(ERROR, _CHECK, what, f'{where}; set the same metainfo in both')
+            return
+
+
+def _wrappers(dataset: Any, place: str) -> Iterator[tuple[str, dict]]:
+    """Place and config of every wrapper, from the outside in."""
+    if not isinstance(dataset, dict):
+        return
+    inner = [('dataset', dataset['dataset'])] if 'dataset' in dataset else []
+    inner += [(f'datasets.{i}', item) for i, item in enumerate(dataset.get('datasets') or [])]
+    if inner:
+        yield place, dataset
+    for key, node in inner:
+        yield from _wrappers(node, f'{place}.{key}')
+
+
+def _knows_classes(node: Any) -> bool:
+    kind = class_of(node, DATASETS) if isinstance(node, dict) else type(node)
+    own = getattr(kind, 'get_cat_ids', None)
+    return own is not None and own is not BaseDataset.get_cat_ids
+
+
+def _mixes(transform: Any) -> bool:
+    """Whether a transform, or one inside it, takes other images than its own and keeps none itself."""
+    inner = getattr(transform, 'transforms', ())
+    if any(_mixes(part) for part in (inner if isinstance(inner, (list, tuple)) else ())):
+        return True
+    asks = any(hasattr(transform, name) for name in ('get_indexes', 'get_indices'))
+    return asks and not hasattr(transform, 'results_cache')

@@ -1,0 +1,47 @@
+"""Build a data loader whose data sets are checked: before, while and after their annotations are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...config.read import innermost_datasets
+from ...errors import UserError
+from ..checks.learning import check_learnable
+from ..checks.readable import reading_problem
+from ..checks.wrappers import with_one_metainfo, wrapper_findings
+from .annotations import check_categories, checked_coco_files, readings, refuse_first
+from .images import name_unreadable_images
+
+
+def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
+    """The data loader that ``build`` makes of a config; its data sets name bad files.
+
+    Raises:
+        UserError: the rules for data sets find an error, or the libraries cannot read the data.
+    """
+    dataset = dataloader.get('dataset') if isinstance(dataloader, dict) else None
+    try:
+        if isinstance(dataset, dict):
+            refuse_first(wrapper_findings(dataset, 'dataset'))
+            dataloader = type(dataloader)({**dataloader, 'dataset': with_one_metainfo(dataset)})
+        with checked_coco_files(readings(dataset)):
+            loader = build(dataloader)
+    except Exception as error:
+        problem = _explain(error, dataset)
+        if problem is None:
+            raise
+        raise UserError(problem) from error
+    check_categories(loader.dataset)
+    check_learnable(loader.dataset)
+    name_unreadable_images(loader.dataset)
+    return loader
+
+
+def _explain(error: Exception, dataset: Any) -> str | None:
+    """What is wrong with a data set or its loader; None for a programming error."""
+    if 'persistent_workers' in str(error):
+        return 'a data loader with num_workers=0 needs persistent_workers=False as well'
+    if not isinstance(dataset, dict) or isinstance(error, UserError):
+        return None
+    return reading_problem(error, next(innermost_datasets(dataset, ''))[1])
