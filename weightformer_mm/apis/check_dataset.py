@@ -57,8 +57,8 @@ def check_dataset(
         files[split].error('layout', 'missing', text)
     reports = [_heads(cfg, splits), *files.values(), *_wrappers(cfg, splits)]
     reports += [_check(found, everything) for found in _distinct(cfg, present)]
-    trained = [report for report in reports if report.objects is not None]
-    if trained and not any(report.objects or report.count(ERROR) for report in trained):
+    trained = [report for report in reports if report.teaches is not None]
+    if trained and not any(report.teaches or report.count(ERROR) for report in trained):
         trained[0].error('annotations', NO_OBJECT, 'in no data set')
     for report in reports:
         report.show()

@@ -10,6 +10,7 @@ from ..guards.images import size_problem
 from .coco_fields import FILE, field_findings, file_name, read_coco
 from .coco_uses import Evaluation, Reading
 from .images import present_images, read_images
+from .learning import NO_OBJECT
 from .report import Report
 
 
@@ -44,7 +45,7 @@ def check_coco(
     if any(finding.check == FILE for finding in found):  # the other checks would fail on them
         return
     if reading.trains and reading.objects:
-        report.objects = reading.objects_left(content)
+        report.teaches = all(finding.what != NO_OBJECT for finding in found)
     _check_images(report, dataset, content['images'], everything)
 
 

@@ -57,15 +57,20 @@ def split(content: dict, classes: Sequence[str]) -> tuple[list[Finding], list[tu
     return dangling, kept
 
 
+IGNORED, EMPTY = 'to be ignored (ignore)', 'less than a pixel wide or high, or of no area'
+OUTSIDE = 'outside the image'
+DROPPED = (IGNORED, EMPTY, OUTSIDE)
+
+
 def dropped(entry: dict, image: dict) -> str | None:
-    """Why mmdet drops an object as soon as it reads it."""
+    """Why mmdet drops an object as soon as it reads it, one of `DROPPED`."""
     x, y, width, height = entry['bbox']
     if entry.get('ignore'):
-        return 'to be ignored (ignore)'
+        return IGNORED
     if width < 1 or height < 1 or entry['area'] <= 0:
-        return 'less than a pixel wide or high, or of no area'
+        return EMPTY
     if x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0:
-        return 'outside the image'
+        return OUTSIDE
     return None
 
 
@@ -77,13 +82,15 @@ def reaches_out(box: Sequence[float], image: dict, far: float = 1) -> bool:
 
 def as_corners(kept: Sequence[tuple[dict, dict]]) -> tuple[str, str] | None:
     """Whether most boxes make sense only as two corners."""
-    outside, corners = 0, 0
+    outside = sum(reaches_out(entry['bbox'], image) for entry, image in kept)
+    if 2 * outside <= len(kept):
+        return None
+    corners = 0
     for entry, image in kept:
         x, y, right, bottom = entry['bbox']
-        outside += reaches_out(entry['bbox'], image)
         box = (x, y, right - x, bottom - y)
         corners += right > x and bottom > y and not reaches_out(box, image)
-    if 2 * outside <= len(kept) or corners < 0.95 * len(kept):
+    if corners < 0.95 * len(kept):
         return None
-    what = 'that look like x1, y1, x2, y2 instead of x, y, width, height'
+    what = 'boxes look like x1, y1, x2, y2 instead of x, y, width, height'
     return what, f'{outside} of {len(kept)} reach outside their images'

@@ -17,13 +17,14 @@ from mmengine.registry import METRICS
 from ...config.read import as_list
 from .classes import class_of, classes_of
 from .coco_fields import ONLY_READ, file_name
-from .coco_rules import as_corners, class_findings, dropped, reaches_out, split
+from .coco_rules import DROPPED, as_corners, class_findings, dropped, reaches_out, split
 from .images import transforms_of
 from .learning import NO_OBJECT
 from .outlines import is_evaluable, is_polygons, is_usable, outline_error
 from .report import ERROR, NOTE, WARNING, Finding
 
 _CROWD, _NO_OUTLINE = 'of groups (iscrowd)', 'of outlines that mmdet cannot use'
+_SMALL = 'in images smaller than filter_cfg.min_size'
 
 
 @dataclass(frozen=True)
@@ -100,18 +101,13 @@ class Reading:
         crowds = sum(bool(entry.get('iscrowd')) for entry, _ in kept)
         yield Finding(NOTE, 'annotations', f'{crowds} {_CROWD}, which are not trained on')
         yield from self._of_images(content['images'], {entry['image_id'] for entry, _ in kept})
-        if self.trains and self.objects and not wrong and content['images']:
+        if self.objects and not wrong and content['images'] and (self.trains or found):
             yield from self._of_all(found)
-
-    def objects_left(self, content: dict) -> int:
-        """The number of objects that a training learns from."""
-        _, kept = split(content, self.classes)
-        return sum(self._fate(entry, image) is None for entry, image in kept)
 
     def _fate(self, entry: dict, image: dict) -> str | None:
         """Why a training passes an object over; None if it learns from it."""
         if min(image['width'], image['height']) < self.least:
-            return 'in images smaller than filter_cfg.min_size'
+            return _SMALL
         reason = dropped(entry, image)
         if reason is not None:
             return reason
@@ -122,12 +118,14 @@ class Reading:
 
     def _of_object(self, entry: dict, image: dict, fate: str | None) -> Iterator[Finding]:
         where = f'id {entry["id"]}'
-        reason, place = dropped(entry, image), f'{where} of {file_name(image)}'
-        if reason is not None:
-            yield Finding(WARNING, 'boxes', f'{reason}: ignored', place)
-        elif reaches_out(entry['bbox'], image):
+        if fate in DROPPED:
+            place = f'{where} of {file_name(image)}'
+            yield Finding(WARNING, 'boxes', f'{fate}: ignored', place)
+            return
+        if reaches_out(entry['bbox'], image):
+            place = f'{where} of {file_name(image)}'
             yield Finding(WARNING, 'boxes', 'reaching more than a pixel outside the image', place)
-        if not self.masks or reason is not None:
+        if not self.masks or fate == _SMALL:
             return
         outline = entry.get('segmentation')
         if not outline:
@@ -135,7 +133,7 @@ class Reading:
             return
         problem = outline_error(outline, image)
         if problem is not None:
-            yield Finding(ERROR, 'masks', problem[0], f'{where}: {problem[1]}')
+            yield Finding(ERROR, 'masks', problem[0], f'{where}: `segmentation` has {problem[1]}')
         elif fate == _NO_OUTLINE:
             what = 'outlines that mmdet cannot use: the object is ignored'
             yield Finding(WARNING, 'masks', what, where)
@@ -161,9 +159,10 @@ class Reading:
         if fates[None] or (self.drops_empty and not found):  # then no image is left either
             return
         level = ERROR if found or self.alone else WARNING
-        counted = ', '.join(f'{count} {fate}' for fate, count in fates.items())
-        where = f'of {len(found)} objects of the classes' + (f', {counted}' if counted else '')
-        yield Finding(level, 'annotations', NO_OBJECT, where)
+        counted = ''.join(f', {count} {fate}' for fate, count in fates.items() if fate)
+        where = f'of {len(found)} objects of the classes{counted}'
+        what = NO_OBJECT if self.trains else 'no object is left to compare with'
+        yield Finding(level, 'annotations', what, where)
 
 
 @dataclass(frozen=True)
@@ -211,9 +210,8 @@ class Evaluation:
                 yield Finding(ERROR, 'annotations', what, where)
             if self.masks:
                 yield from self._of_outline(entry.get('segmentation'), image, where)
-        if not kept:
-            what = 'no object is left to evaluate against'
-            yield Finding(WARNING, 'annotations', what)
+        if not kept:  # a test may still write its predictions
+            yield Finding(WARNING, 'annotations', 'no object is there to compare with')
 
     def _of_outline(self, outline: Any, image: dict, where: str) -> Iterator[Finding]:
         if not outline:
@@ -222,7 +220,7 @@ class Evaluation:
             return
         problem = outline_error(outline, image)
         if problem is not None:
-            yield Finding(ERROR, 'masks', problem[0], f'{where}: {problem[1]}')
+            yield Finding(ERROR, 'masks', problem[0], f'{where}: `segmentation` has {problem[1]}')
         elif not is_evaluable(outline):
             what = 'outlines that the evaluation cannot use'
             yield Finding(ERROR, 'masks', what, where)

@@ -20,7 +20,7 @@ def check_listed(report: Report, dataset: Any, everything: bool) -> None:
         report.error('images', 'none')
         return
     if getattr(dataset, 'test_mode', True) is False:
-        report.objects = int(teaches(dataset))
+        report.teaches = teaches(dataset)
     if any('instances' in item for item in items):
         kinds = 'only those in COCO files and label PNGs are'
         report.note('annotations', f'not checked: {kinds}')

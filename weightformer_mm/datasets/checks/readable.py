@@ -19,10 +19,10 @@ def reading_problem(error: Exception, node: dict) -> str | None:
             f'no image of {path} is left to use: none is there, or none passes filter_cfg with objects of '
             "the data set's classes (metainfo); are the class names those of the file?"
         )
-    if isinstance(error, OSError) and error.filename:
-        return None  # it says all
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     own = [frame for frame in frames if frame.f_globals['__name__'].startswith(_LIBRARIES)]
+    if own and isinstance(error, OSError) and error.filename:
+        return f'data set {type_name(node)}, {path}: {error.filename}: {error.strerror}'
     if own and isinstance(error, _REFUSALS):
         return f'data set {type_name(node)}, {path}: {error}'
     if any(frame.f_code.co_name == 'load_data_list' for frame in own):

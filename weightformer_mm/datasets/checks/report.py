@@ -35,7 +35,9 @@ class Report:
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self.objects: int | None = None  # from which a training learns; None if that is not known
+        self.teaches: bool | None = (
+            None  # whether a training learns from it; None: it is not for one
+        )
         self._looked: dict[str, str] = {}  # check → how much data it looked at
         self._findings: dict[tuple[str, str, str], list[str]] = {}  # level, check, what → where
 

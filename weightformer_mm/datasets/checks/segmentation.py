@@ -35,8 +35,8 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
         return
     seen = _check_labels(report, dataset, read, len(items))
     if not dataset.test_mode and LabelRange.of(dataset) and not report.count(ERROR):
-        report.objects = int(bool(seen) or any_labelled(dataset, pairs))
-        if not report.objects:
+        report.teaches = bool(seen) or any_labelled(dataset, pairs)
+        if not report.teaches:
             report.error('labels read', NO_PIXEL, 'every pixel of every label image is ignored')
 
 

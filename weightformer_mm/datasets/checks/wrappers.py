@@ -25,16 +25,18 @@ def wrapper_findings(dataset: Any, place: str) -> Iterator[Finding]:
     """
     for inner, node in innermost_datasets(dataset, place):
         for index, transform in enumerate(transforms_of(build_unloaded(node))):
-            if _mixes(transform):
-                kind = type(transform).__name__
+            for kind in (type(mixing).__name__ for mixing in _mixing(transform)):
                 what = f'{kind} mixes several images, which only MultiImageMixDataset gives it'
-                where = f'{inner}.pipeline.{index}: move it to the pipeline of one around {type_name(node)}'
-                yield Finding(ERROR, _CHECK, what, where)
+                where = f'{inner}.pipeline.{index}'
+                advice = f'put it into the pipeline of one around {type_name(node)}'
+                yield Finding(ERROR, _CHECK, what, f'{where}: {advice}')
     for inner, node in _wrappers(dataset, place):
         if type_name(node) == 'ClassBalancedDataset' and not _knows_classes(node['dataset']):
             what = 'ClassBalancedDataset needs a data set that tells the classes of an image (get_cat_ids)'
             where = f'{inner}.dataset is {type_name(node["dataset"])}; wrap each of its data sets instead'
             yield Finding(ERROR, _CHECK, what, where)
+        if type_name(node) == 'MultiImageMixDataset':
+            yield from _lost_masks(node, inner)
         if type_name(node) == 'ConcatDataset':
             yield from _other_classes(node, inner)
 
@@ -92,6 +94,17 @@ def _other_classes(node: dict, place: str) -> Iterator[Finding]:
             return
 
 
+def _lost_masks(node: dict, place: str) -> Iterator[Finding]:
+    """Mosaic and MixUp of mmdet mix boxes alone; the masks would be those of one image."""
+    steps = [s for _, n in innermost_datasets(node, '') for s in transforms_of(build_unloaded(n))]
+    kinds = [type_name(step) for step in node.get('pipeline') or ()]
+    for kind in set(kinds) & {'Mosaic', 'MixUp'}:
+        if any(getattr(step, 'with_mask', False) for step in steps):
+            what = f'{kind} mixes boxes, but no masks'
+            advice = f'load none (with_mask=False), or use Cached{kind}'
+            yield Finding(ERROR, _CHECK, what, f'{place}.pipeline.{kinds.index(kind)}: {advice}')
+
+
 def _wrappers(dataset: Any, place: str) -> Iterator[tuple[str, dict]]:
     """Place and config of every wrapper, from the outside in."""
     if not isinstance(dataset, dict):
@@ -110,10 +123,12 @@ def _knows_classes(node: Any) -> bool:
     return own is not None and own is not BaseDataset.get_cat_ids
 
 
-def _mixes(transform: Any) -> bool:
-    """Whether a transform, or one inside it, takes other images than its own and keeps none itself."""
-    inner = getattr(transform, 'transforms', ())
-    if any(_mixes(part) for part in (inner if isinstance(inner, (list, tuple)) else ())):
-        return True
-    asks = any(hasattr(transform, name) for name in ('get_indexes', 'get_indices'))
-    return asks and not hasattr(transform, 'results_cache')
+def _mixing(transforms: Any) -> Iterator[Any]:
+    """The transforms, and those inside them, that need other images than their own."""
+    for transform in transforms if isinstance(transforms, (list, tuple)) else [transforms]:
+        asks = any(hasattr(transform, name) for name in ('get_indexes', 'get_indices'))
+        if asks and not hasattr(transform, 'results_cache'):
+            yield transform
+        branches = getattr(transform, 'branch_pipelines', {}).values()
+        for inner in (getattr(transform, 'transforms', ()), *branches):
+            yield from _mixing(inner)
