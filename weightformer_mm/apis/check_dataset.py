@@ -55,11 +55,7 @@ def check_dataset(
     files = {split: Report(f'{split}: files') for split in dict(missing)}
     for split, text in missing:
         files[split].error('layout', 'missing', text)
-    reports = [_heads(cfg, splits), *files.values(), *_wrappers(cfg, splits)]
-    reports += [_check(found, everything) for found in _distinct(cfg, present)]
-    trained = [report for report in reports if report.teaches is not None]
-    if trained and not any(report.teaches or report.count(ERROR) for report in trained):
-        trained[0].error('annotations', NO_OBJECT, 'in no data set')
+    reports = [_heads(cfg, splits), *files.values(), *check_data_sets(cfg, present, everything)]
     for report in reports:
         report.show()
         print()
@@ -67,6 +63,16 @@ def check_dataset(
     print(f'summary: {quantity(errors, "error")}, {quantity(warnings, "warning")}', flush=True)
     if errors:
         raise BadData(f'{quantity(errors, "error")} in the data: a training would fail or go wrong')
+
+
+def check_data_sets(cfg: Config, splits: Sequence[str], everything: bool) -> list[Report]:
+    """What is found in the data sets of some splits, and in what wraps them; arguments: `check_dataset`."""
+    reports = list(_wrappers(cfg, splits))
+    reports += [_check(found, everything) for found in _distinct(cfg, splits)]
+    trained = [report for report in reports if report.teaches is not None]
+    if trained and not any(report.teaches or report.count(ERROR) for report in trained):
+        trained[0].error('annotations', NO_OBJECT, 'in no data set')
+    return reports
 
 
 def _heads(cfg: Config, splits: Sequence[str]) -> Report:

@@ -133,7 +133,7 @@ class Reading:
             return
         problem = outline_error(outline, image)
         if problem is not None:
-            yield Finding(ERROR, 'masks', problem[0], f'{where}: `segmentation` has {problem[1]}')
+            yield Finding(ERROR, 'masks', problem[0], f'{where}: `segmentation`: {problem[1]}')
         elif fate == _NO_OUTLINE:
             what = 'outlines that mmdet cannot use: the object is ignored'
             yield Finding(WARNING, 'masks', what, where)
@@ -203,8 +203,9 @@ class Evaluation:
         for entry, image in kept:
             where = f'id {entry["id"]}'
             if entry['id'] == 0:
-                what = "with the id 0, by which COCO's evaluator means: not found"
-                yield Finding(ERROR, 'annotations', what, f'{where}: `id` is 0, not 1 or another')
+                what = "with id 0, which COCO's evaluator takes for: no match"
+                where = f'`id` is 0 of {image.get("file_name", image["id"])}; number them from 1'
+                yield Finding(ERROR, 'annotations', what, where)
             if 'iscrowd' not in entry:
                 what = "without 'iscrowd', which the evaluation needs"
                 yield Finding(ERROR, 'annotations', what, where)
@@ -220,7 +221,7 @@ class Evaluation:
             return
         problem = outline_error(outline, image)
         if problem is not None:
-            yield Finding(ERROR, 'masks', problem[0], f'{where}: `segmentation` has {problem[1]}')
+            yield Finding(ERROR, 'masks', problem[0], f'{where}: `segmentation`: {problem[1]}')
         elif not is_evaluable(outline):
             what = 'outlines that the evaluation cannot use'
             yield Finding(ERROR, 'masks', what, where)

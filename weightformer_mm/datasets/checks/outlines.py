@@ -6,7 +6,7 @@ from typing import Any
 
 from .coco_fields import are_pixels
 
-_SHAPE = '`segmentation` that is neither a list of polygons [[x, y, ...], ...] nor run lengths'
+_SHAPE = 'outlines that are neither polygons [[x, y, ...], ...] nor run lengths'
 
 
 def outline_error(outline: Any, image: dict) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partialmethod
 from textwrap import indent
 from typing import NamedTuple
@@ -59,6 +59,12 @@ class Report:
     def count(self, level: str) -> int:
         """Number of different findings at a level."""
         return sum(kind == level for kind, _, _ in self._findings)
+
+    def found(self, level: str) -> Iterator[Finding]:
+        """The findings at a level."""
+        for key, places in self._findings.items():
+            if key[0] == level:
+                yield from (Finding(*key, place) for place in places)
 
     def show(self) -> None:
         """Print the findings."""
