@@ -107,6 +107,16 @@ def single_shapes(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope='session')
+def tiny_set(tmp_path_factory) -> Path:
+    """A Shapes set of 4 training and 2 validation images of 64x64 pixels, with 18 and 10 objects."""
+    from weightformer_mm.datasets import ShapesConfig, make_shapes
+
+    folder = tmp_path_factory.mktemp('data') / 'tiny'
+    make_shapes(folder, ShapesConfig(train=4, val=2, size=64), progress=False)
+    return folder
+
+
+@pytest.fixture(scope='session')
 def read_tree():
     """A function that gives the bytes of every file below a folder, by relative name."""
 

@@ -50,7 +50,8 @@ def loaded(cfg: Config, splits: Sequence[str] = SPLITS) -> str | None:
     try:
         for split in splits:
             loader = CheckedRunner.build_dataloader(copy.deepcopy(cfg[f'{split}_dataloader']))
-            samples = [data['data_samples'] for data in loader.dataset]
+            indices = range(len(loader.dataset))  # a RepeatDataset would go on for ever
+            samples = [loader.dataset[index]['data_samples'] for index in indices]
             if split == 'train':
                 assert any(map(teaches, samples)), 'a training that learns nothing'
             elif cfg.default_scope == 'mmdet':
@@ -64,7 +65,6 @@ def loaded(cfg: Config, splits: Sequence[str] = SPLITS) -> str | None:
 def teaches(sample) -> bool:
     if 'gt_sem_seg' in sample:
         return bool((sample.gt_sem_seg.data != 255).any())
-    # an unlabelled one, to which the model itself gives labels, has no objects that are passed over either
     return len(sample.gt_instances) > 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import cv2
 import pytest
 
 from projects.miniatures import make_miniature
-from tests.helpers.commands import ROOT, SEGMENTATION
+from tests.helpers.commands import DETECTION, ROOT, SEGMENTATION, options
 
 RECIPES = {
     'coco': 'coco/mask-rcnn_pyramid-weightformer-tiny_fpn_1x_coco.py',
@@ -47,3 +48,41 @@ def test_findings_and_wrong_input_have_exit_codes_of_their_own(tools, shapes, tm
     assert result.code == 0
     line = tools.run('check_dataset', SEGMENTATION, '--data-root', tmp_path / 'none')
     assert f'{tmp_path}/none not found' in line.error_line()
+
+
+def without_iscrowd(content):
+    del content['annotations'][0]['iscrowd']
+
+
+def without_area(content):
+    for entry in content['annotations']:
+        entry['area'] = 0
+
+
+def with_texts(content):
+    for entry in content['annotations']:
+        entry['image_id'] = str(entry['image_id'])
+
+
+@pytest.mark.parametrize(
+    ('split', 'change', 'expected'),
+    [
+        ('train', with_texts, "id 1: `image_id` is '0', not 0"),
+        ('val', without_iscrowd, "without 'iscrowd', which the evaluation needs: id 1"),
+        ('train', without_area, 'no object is left to learn from'),
+    ],
+)
+def test_the_check_and_a_training_refuse_the_same(
+    tools, tiny_set, tmp_path, split, change, expected
+):
+    root, work = Path(shutil.copytree(tiny_set, tmp_path / 'set')), tmp_path / 'work'
+    file = root / f'annotations/instances_{split}.json'
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    found = tools.run('check_dataset', DETECTION, '--data-root', root, '--split', 'train', 'val')
+    assert found.code == 1 and expected in found.out
+    refused = tools.run('train', DETECTION, '--work-dir', work, *options(DETECTION, root))
+    line = refused.error_line()
+    assert f'{file}: ' in line and expected in line
+    assert not list(work.rglob('*.pth'))

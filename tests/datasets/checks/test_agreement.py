@@ -14,16 +14,8 @@ import pytest
 from tests.helpers.annotation_mutations import COCO, wrong_labels
 from tests.helpers.both_ways import SPLITS, checked, config_for, loaded
 from tests.helpers.commands import DETECTION, SEGMENTATION
-from weightformer_mm.datasets import ShapesConfig, make_shapes
 
 VARIANTS = 160
-
-
-@pytest.fixture(scope='module')
-def tiny(tmp_path_factory):
-    root = tmp_path_factory.mktemp('tiny') / 'set'
-    make_shapes(root, ShapesConfig(train=3, val=2, size=64), progress=False)
-    return root
 
 
 def agree(cfg, split: str) -> str:
@@ -37,8 +29,8 @@ def agree(cfg, split: str) -> str:
 
 
 @pytest.mark.parametrize('group', COCO)
-def test_both_agree_on_annotation_files(group, tiny, tmp_path):
-    root = shutil.copytree(tiny, tmp_path / 'set')
+def test_both_agree_on_annotation_files(group, tiny_set, tmp_path):
+    root = shutil.copytree(tiny_set, tmp_path / 'set')
     files = {split: root / f'annotations/instances_{split}.json' for split in SPLITS}
     contents = {split: json.loads(file.read_text()) for split, file in files.items()}
     cfg = config_for(DETECTION, root)
@@ -69,8 +61,8 @@ def restore(root: Path, files: dict[str, bytes]) -> None:
             (root / name).write_bytes(data)
 
 
-def test_both_agree_on_label_images(tiny, tmp_path, read_tree):
-    root = Path(shutil.copytree(tiny, tmp_path / 'set'))
+def test_both_agree_on_label_images(tiny_set, tmp_path, read_tree):
+    root = Path(shutil.copytree(tiny_set, tmp_path / 'set'))
     files = read_tree(root)
     cfg = config_for(SEGMENTATION, root)
     counts: Counter[str] = Counter()

@@ -153,8 +153,8 @@ def _meant(value: Any, field: _Field) -> str:
         other: Any = json.loads(value) if isinstance(value, str) else str(value)
     except ValueError:
         return field.meant
-    plain = isinstance(value, str) or is_number(value)
-    return repr(other) if plain and field.fits(other) else field.meant
+    one_is_number = is_number(other) or is_number(value)
+    return repr(other) if one_is_number and field.fits(other) else field.meant
 
 
 def _shown(value: Any) -> str:

@@ -55,7 +55,8 @@ def with_one_metainfo(dataset: Any) -> Any:
     if changed.get('datasets') and type_name(dataset) == 'ConcatDataset':
         ignored = dataset.get('ignore_keys') or []
         ignored = [ignored] if isinstance(ignored, str) else list(ignored)
-        changed['ignore_keys'] = [*ignored, *_differing(dataset)]
+        # mmdet adds the sizes to the metainfo of a ConcatDataset inside another
+        changed['ignore_keys'] = [*ignored, *_differing(dataset), 'cumulative_sizes']
     return type(dataset)({**dataset, **changed}) if changed else dataset
 
 

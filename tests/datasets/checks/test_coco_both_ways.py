@@ -1,0 +1,317 @@
+"""Faults of annotation files: the check and a training name file, entry and field in the same words."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.helpers.both_ways import checked, config_for, loaded
+from tests.helpers.commands import DETECTION
+from weightformer_mm.datasets.checks.coco_uses import Reading
+from weightformer_mm.engine.runner.runner import CheckedRunner
+
+
+def all_of(part, **values):
+    return lambda content: [entry.update(values) for entry in content[part]]
+
+
+def one(part, **values):
+    return lambda content: content[part][1].update(values)
+
+
+def boxes(change):
+    def changed(content):
+        for entry in content['annotations']:
+            entry['bbox'] = change(*entry['bbox'])
+
+    return changed
+
+
+def as_text(part, key):
+    return lambda content: [entry.update({key: str(entry[key])}) for entry in content[part]]
+
+
+def without(part, key):
+    return lambda content: content[part][1].pop(key)
+
+
+def second_of_a_name(content):
+    content['categories'].append({'id': 50, 'name': content['categories'][0]['name']})
+
+
+TRAIN, VAL = 'train', 'val'
+FAULTS = {
+    # values of another type
+    'image_id as text': (
+        TRAIN,
+        as_text('annotations', 'image_id'),
+        "id 1: `image_id` is '0', not 0",
+    ),
+    'image_id as text in val': (
+        VAL,
+        as_text('annotations', 'image_id'),
+        "`image_id` is '0', not 0",
+    ),
+    'id of letters': (VAL, one('images', id='z-1'), "images[1]: `id` is 'z-1', not a whole number"),
+    'id of half': (TRAIN, one('images', id=1.5), 'images[1]: `id` is 1.5, not a whole number'),
+    'id true': (TRAIN, one('annotations', id=True), '`id` is True, not a whole number'),
+    'iscrowd null': (VAL, one('annotations', iscrowd=None), 'id 2: `iscrowd` is null, not 0 or 1'),
+    'iscrowd as text': (TRAIN, all_of('annotations', iscrowd='0'), "`iscrowd` is '0', not 0"),
+    'ignore as text': (
+        TRAIN,
+        one('annotations', ignore='false'),
+        "`ignore` is 'false', not 0 or 1",
+    ),
+    'width as text': (TRAIN, one('images', width='64'), "id 1: `width` is '64', not 64"),
+    'height 0': (VAL, one('images', height=0), 'id 1: `height` is 0, not a whole number of pixels'),
+    'area null': (TRAIN, one('annotations', area=None), '`area` is null, not a finite number'),
+    'area NaN': (VAL, one('annotations', area=float('nan')), '`area` is nan, not a finite number'),
+    'name a number': (TRAIN, one('categories', name=1), "id 2: `name` is 1, not '1'"),
+    'file_name null': (
+        TRAIN,
+        one('images', file_name=None),
+        '`file_name` is null, not non-empty text',
+    ),
+    'bbox of text': (
+        TRAIN,
+        one('annotations', bbox=['1'] * 4),
+        "id 2: `bbox` is ['1', '1', '1', '1']",
+    ),
+    'bbox without end': (
+        TRAIN,
+        one('annotations', bbox=[0, 0, 1e30, 4]),
+        'id 2: `bbox` is [0, 0, 1e+30',
+    ),
+    'entry null': (TRAIN, lambda c: c['images'].append(None), 'images that are not objects'),
+    # what the evaluator needs
+    'id 0': (VAL, one('annotations', id=0), '`id` is 0 of 000000.png; number them from 1'),
+    'no iscrowd': (
+        VAL,
+        without('annotations', 'iscrowd'),
+        "without 'iscrowd', which the evaluation",
+    ),
+    'no outline in val': (VAL, without('annotations', 'segmentation'), "no 'segmentation', which"),
+    'a line': (
+        VAL,
+        one('annotations', segmentation=[[1, 2, 3, 4]]),
+        'the evaluation cannot use: id 2',
+    ),
+    'order in val': (
+        VAL,
+        lambda c: c['categories'].reverse(),
+        "'cross' in the file where metainfo has",
+    ),
+    # outlines
+    'no polygon': (
+        TRAIN,
+        one('annotations', segmentation=[]),
+        "no 'segmentation', which with_mask=True",
+    ),
+    'outline null': (
+        TRAIN,
+        one('annotations', segmentation=None),
+        "no 'segmentation', which with_mas",
+    ),
+    'flat': (
+        TRAIN,
+        one('annotations', segmentation=[1, 2, 3, 4, 5, 6]),
+        'neither polygons [[x, y, ...]',
+    ),
+    'polygon of text': (
+        TRAIN,
+        one('annotations', segmentation=[['1'] * 6]),
+        'are not finite numbers: id 2',
+    ),
+    'runs too short': (
+        TRAIN,
+        one('annotations', segmentation={'counts': [9], 'size': [64, 64]}),
+        'run lengths of another sum than the pixels of the image: id 2: `segmentation`: 9',
+    ),
+    'runs cut off': (
+        TRAIN,
+        one('annotations', segmentation={'counts': 'o', 'size': [64, 64]}),
+        "run lengths that are damaged: id 2: `segmentation`: 'o'",
+    ),
+    # references and names
+    'no such image': (TRAIN, one('annotations', image_id=99), 'id 2: `image_id` is 99'),
+    'no such category': (VAL, one('annotations', category_id=99), 'id 2: `category_id` is 99'),
+    'name twice': (TRAIN, second_of_a_name, "twice among the categories of the file: 'disk'"),
+    'name with a space': (TRAIN, one('categories', name='ring '), "'ring' (the file has 'ring ')"),
+    # nothing to learn from
+    'no area': (
+        TRAIN,
+        all_of('annotations', area=0),
+        'no object is left to learn from: of 18 objects',
+    ),
+    'empty boxes': (
+        TRAIN,
+        boxes(lambda x, y, w, h: [x, y, 0, 0]),
+        'no object is left to learn from',
+    ),
+    'fractions': (
+        TRAIN,
+        boxes(lambda *box: [v / 64 for v in box]),
+        '18 less than a pixel wide or high',
+    ),
+    'groups': (
+        TRAIN,
+        all_of('annotations', iscrowd=1),
+        'no object is left to learn from: of 18 objects',
+    ),
+    'ignored': (TRAIN, all_of('annotations', ignore=1), '18 to be ignored (ignore)'),
+    'bad outlines': (
+        TRAIN,
+        all_of('annotations', segmentation=[[1, 2]]),
+        '18 of outlines that mmdet',
+    ),
+    'corners': (
+        TRAIN,
+        boxes(lambda x, y, w, h: [x, y, x + w, y + h]),
+        'boxes look like x1, y1, x2, y2',
+    ),
+    'corners in val': (
+        VAL,
+        boxes(lambda x, y, w, h: [x, y, x + w, y + h]),
+        'look like x1, y1, x2, y2',
+    ),
+    'no annotation': (TRAIN, lambda c: c['annotations'].clear(), 'no object is left to learn from'),
+    'no list': (TRAIN, lambda c: c.pop('annotations'), 'no list of annotations to train on'),
+    'groups in val': (VAL, all_of('annotations', iscrowd=1), 'no object is left to compare with'),
+}
+FINE = {
+    'id 0 of a training set': (TRAIN, one('annotations', id=0)),
+    'ids with a point': (TRAIN, one('annotations', image_id=0.0)),
+    'iscrowd false': (VAL, one('annotations', iscrowd=False)),
+    'no iscrowd in training': (TRAIN, without('annotations', 'iscrowd')),
+    'an odd polygon beside a good one': (
+        TRAIN,
+        one('annotations', segmentation=[[1, 2, 30, 2, 30, 40], [1, 2, 3]]),
+    ),
+    'a box without area and outline': (
+        TRAIN,
+        one('annotations', bbox=[5, 5, 0, 0], segmentation=[]),
+    ),
+    'another category': (TRAIN, lambda c: c['categories'].append({'id': 50, 'name': 'moon'})),
+}
+
+
+class Set:
+    def __init__(self, root: Path) -> None:
+        self.root, self.cfg = root, config_for(DETECTION, root)
+
+    def file(self, split: str) -> Path:
+        return self.root / f'annotations/instances_{split}.json'
+
+    def edit(self, split: str, change) -> None:
+        content = json.loads(self.file(split).read_text())
+        change(content)
+        self.file(split).write_text(json.dumps(content))
+
+    def both_say(self, expected: str, *splits: str) -> str:
+        """The training's line; the check has an error with the same text."""
+        line = loaded(self.cfg, splits)
+        assert line is not None and expected in line
+        assert any(expected in error for error in checked(self.cfg, splits))
+        return line
+
+    def both_pass(self, *splits: str) -> None:
+        assert not checked(self.cfg, splits)
+        assert loaded(self.cfg, splits) is None
+
+
+@pytest.fixture
+def own(tiny_set, tmp_path) -> Set:
+    return Set(Path(shutil.copytree(tiny_set, tmp_path / 'set')))
+
+
+@pytest.mark.parametrize('case', FAULTS)
+def test_both_name_file_entry_and_field(case, own):
+    split, change, expected = FAULTS[case]
+    own.edit(split, change)
+    line = own.both_say(expected, split)
+    assert line.startswith(f'{own.file(split)}: ')
+
+
+@pytest.mark.parametrize('case', FINE)
+def test_both_take_what_the_libraries_take(case, own):
+    split, change = FINE[case]
+    own.edit(split, change)
+    own.both_pass(split)
+
+
+@pytest.mark.parametrize('filters', [True, False])
+def test_nothing_is_left_whether_empty_images_are_or_not(filters, own):
+    own.cfg.train_dataloader.dataset.filter_cfg = {'filter_empty_gt': filters}
+    own.edit(TRAIN, all_of('annotations', area=0))
+    own.both_say('no object is left to learn from', TRAIN)
+    own.edit(TRAIN, lambda content: content['annotations'].clear())
+    own.both_say('none is left' if filters else 'no object is left to learn from', TRAIN)
+
+
+def test_images_that_are_too_small(own):
+    own.cfg.train_dataloader.dataset.filter_cfg = {'min_size': 65}
+    own.both_say('all are smaller than filter_cfg.min_size=65', TRAIN)
+
+
+def test_run_lengths_where_only_polygons_are_used(own):
+    own.cfg.train_dataloader.dataset.pipeline[1].poly2mask = False  # Shapes has run lengths
+    own.both_say('18 of outlines that mmdet cannot use', TRAIN)
+
+
+def test_unlabelled_images_need_no_annotations(own):
+    steps = own.cfg.train_dataloader.dataset.pipeline
+    steps[1:] = [{'type': 'LoadEmptyAnnotations', 'with_mask': True}, {'type': 'PackDetInputs'}]
+    own.edit(TRAIN, lambda content: content.pop('annotations'))
+    assert not checked(own.cfg, (TRAIN,))
+    assert len(CheckedRunner.build_dataloader(own.cfg.train_dataloader).dataset) == 4
+
+
+def test_a_file_of_windows_with_a_mark_at_its_begin(own):
+    file = own.file(TRAIN)
+    file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    own.both_pass(TRAIN)
+    file.write_bytes(file.read_text('utf-8-sig').encode('utf-16'))
+    own.both_say('is not valid JSON', TRAIN)
+
+
+@pytest.mark.parametrize('text', ['[]', '3', 'null', '', '{"images": [', '[' * 10**5])
+def test_what_is_no_annotation_file(text, own):
+    own.file(TRAIN).write_text(text)
+    assert checked(own.cfg, (TRAIN,))
+    assert loaded(own.cfg, (TRAIN,)).startswith(f'{own.file(TRAIN)}')
+
+
+def test_an_image_of_another_size(own):
+    image = own.root / 'images/val/000001.png'
+    cv2.imwrite(str(image), cv2.imread(str(image))[:50])
+    own.both_say('000001.png', VAL)
+    assert 'of another size than the file states: it is 64x50, not 64x64' in loaded(own.cfg, (VAL,))
+
+
+def test_an_evaluator_with_a_file_of_its_own(own, tmp_path):
+    other = tmp_path / 'other.json'
+    own.edit(VAL, without('annotations', 'iscrowd'))
+    own.file(VAL).rename(other)
+    shutil.copy(own.file(TRAIN), own.file(VAL))
+    shutil.copytree(own.root / 'images/train', own.root / 'images/val', dirs_exist_ok=True)
+    own.cfg.val_evaluator.ann_file = str(other)
+    assert loaded(own.cfg, (VAL,)).startswith(f"{other}: annotations: without 'iscrowd'")
+
+
+def test_categories_in_the_order_of_their_ids():
+    """mmdet sorts those of Objects365, whose files differ."""
+    content = {
+        'images': [{'id': 1, 'width': 9, 'height': 9, 'file_name': 'a.png'}],
+        'annotations': [
+            {'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [1, 1, 5, 5], 'area': 25}
+        ],
+        'categories': [{'id': 2, 'name': 'b'}, {'id': 1, 'name': 'a'}],
+    }
+    for is_sorted in (True, False):
+        found = Reading(('a', 'b'), is_sorted=is_sorted).findings(content)
+        assert any('in another order' in finding.what for finding in found) is not is_sorted

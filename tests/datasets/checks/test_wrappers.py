@@ -1,0 +1,220 @@
+"""Wrapped data sets: the check and a training see the sets inside, and name a wrapper that does not fit."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from mmengine.registry import init_default_scope
+
+from tests.helpers.both_ways import checked, config_for, loaded
+from tests.helpers.commands import DETECTION, SEGMENTATION
+from weightformer_mm.engine.runner.runner import CheckedRunner
+
+TRAIN = ('train',)
+MOSAIC = {'type': 'Mosaic', 'img_scale': (64, 64)}
+MIXUP = {'type': 'MixUp', 'img_scale': (64, 64)}
+PACK = {'type': 'PackDetInputs'}
+
+
+def concat(*datasets):
+    return {'type': 'ConcatDataset', 'datasets': list(datasets)}
+
+
+def repeat(dataset):
+    return {'type': 'RepeatDataset', 'times': 2, 'dataset': dataset}
+
+
+def balanced(dataset):
+    return {'type': 'ClassBalancedDataset', 'oversample_thr': 0.3, 'dataset': dataset}
+
+
+def mixed(dataset, *steps):
+    return {'type': 'MultiImageMixDataset', 'dataset': dataset, 'pipeline': [*steps, PACK]}
+
+
+@pytest.fixture(params=[DETECTION, SEGMENTATION], ids=['mmdet', 'mmseg'])
+def task(request):
+    return request.param
+
+
+@pytest.fixture
+def root(tiny_set, tmp_path) -> Path:
+    return Path(shutil.copytree(tiny_set, tmp_path / 'set'))
+
+
+def two(cfg, **metainfo):
+    """The training set, and the same with other metainfo."""
+    first = cfg.train_dataloader.dataset
+    second = copy.deepcopy(first)
+    second['metainfo'] = metainfo or {'classes': first.metainfo.classes}  # no colours
+    return first, second
+
+
+WRAPS = {
+    'concat': lambda one, other: concat(one, other),
+    'concat in repeat': lambda one, other: repeat(concat(one, other)),
+    'repeat in concat': lambda one, other: concat(repeat(one), other),
+    'concat in concat': lambda one, other: concat(concat(one, other), one),
+}
+
+
+@pytest.mark.parametrize('wrap', WRAPS)
+def test_colours_may_differ(wrap, task, root):
+    cfg = config_for(task, root)
+    cfg.train_dataloader.dataset = WRAPS[wrap](*two(cfg))
+    assert not checked(cfg, TRAIN)
+    assert loaded(cfg, TRAIN) is None
+    dataset = CheckedRunner.build_dataloader(cfg.train_dataloader).dataset
+    assert list(dataset.metainfo['classes']) == list(
+        two(config_for(task, root))[0].metainfo.classes
+    )
+
+
+def test_an_evaluation_of_two_sets(root):
+    cfg = config_for(DETECTION, root)
+    one = cfg.val_dataloader.dataset
+    other = copy.deepcopy(one)
+    other['metainfo'] = {'classes': one.metainfo.classes}
+    cfg.val_dataloader.dataset = concat(one, other)
+    assert not checked(cfg, ('val',))
+    assert loaded(cfg, ('val',)) is None
+
+
+def own_pipeline(*steps):
+    def wrap(one, other):
+        one['pipeline'] = [*one['pipeline'][:2], *steps, *one['pipeline'][2:]]
+        return repeat(one)
+
+    return wrap
+
+
+def mixed_masks(one, other):
+    one['pipeline'] = one['pipeline'][:2]
+    return mixed(one, MOSAIC)
+
+
+MISFITS = {
+    'Mosaic alone': (own_pipeline(MOSAIC), 'Mosaic mixes several images, which only MultiImageMix'),
+    'MixUp inside another': (
+        own_pipeline({'type': 'RandomApply', 'transforms': [MIXUP]}),
+        'dataset.pipeline.2: put it into the pipeline of one around CocoDataset',
+    ),
+    'CopyPaste alone': (own_pipeline({'type': 'CopyPaste'}), 'CopyPaste mixes several images'),
+    'Mosaic of masks': (mixed_masks, 'Mosaic mixes boxes, but no masks: '),
+    'balance of two': (
+        lambda one, other: balanced(concat(one, other)),
+        'dataset is ConcatDataset; wrap each of its data sets instead',
+    ),
+}
+
+
+@pytest.mark.parametrize('case', MISFITS)
+def test_wrappers_that_do_not_fit_are_named(case, root):
+    cfg = config_for(DETECTION, root)
+    wrap, expected = MISFITS[case]
+    cfg.train_dataloader.dataset = wrap(*two(cfg))
+    assert expected in loaded(cfg, TRAIN)
+    assert any(expected in error for error in checked(cfg, TRAIN))
+
+
+@pytest.mark.parametrize('step', [None, {'type': 'CachedMosaic', 'img_scale': (64, 64)}])
+def test_what_needs_no_wrapper(step, root):
+    cfg = config_for(DETECTION, root)
+    cfg.train_dataloader.dataset = balanced(cfg.train_dataloader.dataset)
+    if step:
+        steps = cfg.train_dataloader.dataset['dataset'].pipeline
+        steps[2:-1] = [{**step, 'max_cached_images': 4}]
+    assert not checked(cfg, TRAIN)
+    assert loaded(cfg, TRAIN) is None
+
+
+def test_mosaic_with_its_wrapper(root):
+    cfg = config_for(DETECTION, root)
+    one = cfg.train_dataloader.dataset
+    one['pipeline'] = [one.pipeline[0], {'type': 'LoadAnnotations', 'with_bbox': True}]
+    cfg.train_dataloader.dataset = mixed(concat(*two(cfg)), MOSAIC)
+    assert not checked(cfg, TRAIN)
+    assert loaded(cfg, TRAIN) is None
+
+
+def test_two_sets_with_other_classes(task, root):
+    cfg = config_for(task, root)
+    classes = list(cfg.train_dataloader.dataset.metainfo.classes)
+    cfg.train_dataloader.dataset = concat(*two(cfg, classes=classes[::-1]))
+    expected = f'datasets.1: {", ".join(classes[::-1])}; '
+    assert expected in loaded(cfg, TRAIN)
+    assert any(expected in error for error in checked(cfg, TRAIN))
+
+
+def file_of(root: Path, name: str, **changes) -> str:
+    content = json.loads((root / 'annotations/instances_train.json').read_text())
+    (root / 'annotations' / name).write_text(json.dumps({**content, **changes}))
+    return f'annotations/{name}'
+
+
+@pytest.mark.parametrize('both', [False, True])
+def test_images_without_objects_may_stand_beside_others(both, root):
+    cfg = config_for(DETECTION, root)
+    one, other = two(cfg)
+    other['ann_file'] = file_of(root, 'empty.json', annotations=[])
+    if both:
+        one['ann_file'] = file_of(root, 'more.json', annotations=[])
+    cfg.train_dataloader.dataset = concat(one, other)
+    assert bool(checked(cfg, TRAIN)) == both
+    line = loaded(cfg, TRAIN)
+    assert line is None if not both else 'no object is left to learn from' in line
+
+
+def test_a_set_of_groups_beside_another(root):
+    cfg = config_for(DETECTION, root)
+    one, other = two(cfg)
+    content = json.loads((root / 'annotations/instances_train.json').read_text())
+    groups = [{**entry, 'iscrowd': 1} for entry in content['annotations']]
+    other['ann_file'] = file_of(root, 'groups.json', annotations=groups)
+    cfg.train_dataloader.dataset = concat(one, other)
+    assert 'groups.json: annotations: no object is left' in loaded(cfg, TRAIN)
+    assert any('no object is left' in error for error in checked(cfg, TRAIN))
+
+
+def test_semi_supervised(root):
+    """Images without a list of annotations, to which a teacher gives labels, beside labelled ones."""
+    cfg = config_for(DETECTION, root)
+    one, other = two(cfg)
+    content = json.loads((root / 'annotations/instances_train.json').read_text())
+    del content['annotations']
+    (root / 'annotations/unlabelled.json').write_text(json.dumps(content))
+    other['ann_file'] = 'annotations/unlabelled.json'
+    other['pipeline'] = [one.pipeline[0], {'type': 'LoadEmptyAnnotations', 'with_mask': True}, PACK]
+    sampler = {'type': 'MultiSourceSampler', 'batch_size': 4, 'source_ratio': [1, 1]}
+    cfg.train_dataloader.batch_size, cfg.train_dataloader.sampler = 4, sampler
+    cfg.train_dataloader.dataset = concat(one, other)
+    assert not checked(cfg, TRAIN)
+    assert loaded(cfg, TRAIN) is None
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        ('<object><name>disk</name><bndbox>', 'cannot be read: ParseError: '),
+        ('<object><name>moon</name></object></annotation>', 'no object is left to learn from'),
+    ],
+)
+def test_sets_of_other_formats_are_read_as_they_are(text, expected, root):
+    """They are not checked, which the check says; what stops their reader is one line."""
+    (root / 'Annotations').mkdir()
+    size = '<annotation><size><width>64</width><height>64</height></size>'
+    (root / 'Annotations/000000.xml').write_text(size + text)
+    (root / 'list.txt').write_text('000000\n')
+    (root / 'JPEGImages').mkdir()
+    shutil.copy(root / 'images/train/000000.png', root / 'JPEGImages/000000.jpg')
+    cfg = config_for(DETECTION, root)
+    init_default_scope('mmdet')
+    cfg.train_dataloader.dataset.update(
+        type='VOCDataset', ann_file='list.txt', data_prefix={'sub_data_root': ''}
+    )
+    assert expected in loaded(cfg, TRAIN)
+    assert any(expected in error for error in checked(cfg, TRAIN))
