@@ -369,7 +369,7 @@ def test_annotation_file_without_the_classes(tools, data_copy, tmp_path):
         DETECTION, data_copy, train_dataloader__dataset__filter_cfg__filter_empty_gt=True
     )
     line = tools.run('train', DETECTION, '--work-dir', tmp_path, *settings).error_line()
-    assert f'no image of {file} is left to use' in line
+    assert f"{file}: classes: not among the categories of the file: 'disk'" in line
 
 
 def test_what_is_wrong_with_the_data_is_said_before_the_first_iteration(tools, data_copy, tmp_path):
@@ -393,11 +393,13 @@ def test_the_file_that_an_evaluator_reads_is_looked_at_too(tools, data_copy, tmp
         truncate(file)
     else:
         content = json.loads(file.read_text())
-        for image in content['images']:  # the evaluator asks for no size
+        for image in content['images']:  # an evaluator of boxes asks for no size
             del image['width'], image['height']
         content['images'].append(dict(content['images'][0], file_name='other.png'))
         file.write_text(json.dumps(content))
-    settings = options(DETECTION, data_copy, val_evaluator__ann_file=str(file))
+    settings = options(
+        DETECTION, data_copy, val_evaluator__ann_file=str(file), val_evaluator__metric='bbox'
+    )
     result = tools.run('train', DETECTION, '--work-dir', tmp_path / 'work', *settings)
     expected = {'twice': 'id twice in images: 0', 'truncated': 'is not valid JSON'}[damage]
     assert str(file) in result.error_line() and expected in result.error_line()
