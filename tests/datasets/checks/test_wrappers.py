@@ -107,7 +107,7 @@ MISFITS = {
     'Mosaic of masks': (mixed_masks, 'Mosaic mixes boxes, but no masks: '),
     'balance of two': (
         lambda one, other: balanced(concat(one, other)),
-        'dataset is ConcatDataset; wrap each of its data sets instead',
+        'dataset is ConcatDataset; put it around each data set inside',
     ),
 }
 
@@ -186,6 +186,7 @@ def test_semi_supervised(root):
     one, other = two(cfg)
     content = json.loads((root / 'annotations/instances_train.json').read_text())
     del content['annotations']
+    content['categories'] = []
     (root / 'annotations/unlabelled.json').write_text(json.dumps(content))
     other['ann_file'] = 'annotations/unlabelled.json'
     other['pipeline'] = [one.pipeline[0], {'type': 'LoadEmptyAnnotations', 'with_mask': True}, PACK]

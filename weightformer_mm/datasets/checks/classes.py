@@ -16,7 +16,7 @@ from ...config.read import innermost_datasets
 from ...errors import UserError
 
 _PALETTES = ('coco', 'voc', 'citys', 'random')  # what mmdet knows by name
-NO_NAMES = 'the data set has no class names; set metainfo=dict(classes=...)'
+NO_NAMES = 'no class names (metainfo=dict(classes=...))'
 # parts of a model that have classes of their own
 _OTHER_CLASSES = {'backbone', 'neck', 'rpn_head', 'semantic_head', 'teacher'}
 

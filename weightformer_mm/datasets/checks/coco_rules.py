@@ -80,17 +80,17 @@ def reaches_out(box: Sequence[float], image: dict, far: float = 1) -> bool:
     return x < -far or y < -far or x + width > right or y + height > bottom
 
 
-def as_corners(kept: Sequence[tuple[dict, dict]]) -> tuple[str, str] | None:
-    """Whether most boxes make sense only as two corners."""
+def as_corners(kept: Sequence[tuple[dict, dict]]) -> Iterator[Finding]:
+    """An error if most boxes make sense only as two corners."""
     outside = sum(reaches_out(entry['bbox'], image) for entry, image in kept)
     if 2 * outside <= len(kept):
-        return None
+        return
     corners = 0
     for entry, image in kept:
         x, y, right, bottom = entry['bbox']
         box = (x, y, right - x, bottom - y)
         corners += right > x and bottom > y and not reaches_out(box, image)
-    if corners < 0.95 * len(kept):
-        return None
-    what = 'boxes look like x1, y1, x2, y2 instead of x, y, width, height'
-    return what, f'{outside} of {len(kept)} reach outside their images'
+    if corners >= 0.95 * len(kept):
+        what = 'boxes look like x1, y1, x2, y2 instead of x, y, width, height'
+        where = f'{outside} of {len(kept)} reach outside their images'
+        yield Finding(ERROR, 'boxes', what, where)

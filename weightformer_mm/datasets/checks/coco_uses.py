@@ -18,7 +18,7 @@ from ...config.read import as_list
 from .classes import class_of, classes_of
 from .coco_fields import ONLY_READ, file_name
 from .coco_rules import DROPPED, as_corners, class_findings, dropped, reaches_out, split
-from .images import transforms_of
+from .images import is_unlabelled, transforms_of
 from .learning import NO_OBJECT
 from .outlines import is_evaluable, is_polygons, is_usable, outline_error
 from .report import ERROR, NOTE, WARNING, Finding
@@ -59,16 +59,14 @@ class Reading:
     def of(cls, dataset: Any, alone: bool = True) -> Reading:
         """That of a data set for which `is_coco`, built with ``lazy_init``."""
         trains, filters = not dataset.test_mode, dataset.filter_cfg or {}
-        steps = transforms_of(dataset)
-        empty = any(type(step).__name__ == 'LoadEmptyAnnotations' for step in steps)
-        masks = [step for step in steps if getattr(step, 'with_mask', False)]
+        masks = [step for step in transforms_of(dataset) if getattr(step, 'with_mask', False)]
         names = [kind.__name__ for kind in type(dataset).__mro__]
         return cls(
             classes=tuple(classes_of(dataset) or ()),
             trains=trains,
             alone=alone,
-            objects=not empty,
-            masks=bool(masks) and not empty,
+            objects=not is_unlabelled(dataset),
+            masks=bool(masks),
             polygons=not all(getattr(step, 'poly2mask', True) for step in masks),
             drops_empty=trains and bool(filters.get('filter_empty_gt')),
             least=filters.get('min_size', 0) if trains else 0,
@@ -85,24 +83,24 @@ class Reading:
             keys = 'keys: ' + ', '.join(map(str, content))
             yield Finding(ERROR, 'annotation file', 'no list of annotations to train on', keys)
             return
-        wrong = list(class_findings(self.classes, content, self.is_sorted))
-        yield from wrong
-        for entry in content['categories']:
-            if entry['name'] not in self.classes:
-                what = 'categories of the file that are not used'
-                yield Finding(WARNING, 'classes', what, repr(entry['name']))
         dangling, kept = split(content, self.classes)
-        yield from dangling
         found = [(entry, image, self._fate(entry, image)) for entry, image in kept]
-        yield from chain.from_iterable(self._of_object(*each) for each in found)
-        corners = as_corners(kept)
-        if corners:
-            yield Finding(ERROR, 'boxes', *corners)
-        crowds = sum(bool(entry.get('iscrowd')) for entry, _ in kept)
-        yield Finding(NOTE, 'annotations', f'{crowds} {_CROWD}, which are not trained on')
+        wrong = list(class_findings(self.classes, content, self.is_sorted))
+        if self.objects:
+            yield from (*wrong, *self._of_categories(content), *dangling)
+            yield from chain.from_iterable(self._of_object(*each) for each in found)
+            yield from as_corners(kept)
+            crowds = sum(bool(entry.get('iscrowd')) for entry, _ in kept)
+            yield Finding(NOTE, 'annotations', f'{crowds} {_CROWD}, which are not trained on')
         yield from self._of_images(content['images'], {entry['image_id'] for entry, _ in kept})
         if self.objects and not wrong and content['images'] and (self.trains or found):
             yield from self._of_all(found)
+
+    def _of_categories(self, content: dict) -> Iterator[Finding]:
+        what = 'categories of the file that are not used'
+        for name in (entry['name'] for entry in content['categories']):
+            if name not in self.classes:
+                yield Finding(WARNING, 'classes', what, repr(name))
 
     def _fate(self, entry: dict, image: dict) -> str | None:
         """Why a training passes an object over; None if it learns from it."""

@@ -52,6 +52,11 @@ def transforms_of(dataset: Any) -> list[Any]:
     return list(getattr(getattr(dataset, 'pipeline', None), 'transforms', ()))
 
 
+def is_unlabelled(dataset: Any) -> bool:
+    """Whether a data set is read without its objects: a model finds some itself (semi-supervised)."""
+    return any(type(step).__name__ == 'LoadEmptyAnnotations' for step in transforms_of(dataset))
+
+
 def loader(dataset: Any, attribute: str) -> NamedLoading | None:
     """The pipeline's transform that loads the ``'image'``, or else what ``attribute`` names."""
     for transform in transforms_of(dataset):

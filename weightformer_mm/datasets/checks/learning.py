@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import UserError
 from ..guards.images import LabelRange, innermost
-from .images import loader, transforms_of
+from .images import is_unlabelled, loader
 
 NO_OBJECT = 'no object is left to learn from'
 NO_PIXEL = 'no labelled pixel is left to learn from'
@@ -35,8 +35,8 @@ def teaches(dataset: Any) -> bool:
     infos = (dataset.get_data_info(index) for index in range(len(dataset)))
     if LabelRange.of(dataset) and loader(dataset, 'with_seg'):
         return any_labelled(dataset, infos)
-    if any(type(step).__name__ == 'LoadEmptyAnnotations' for step in transforms_of(dataset)):
-        return True  # a model of the config's makes labels for it
+    if is_unlabelled(dataset):
+        return True
     return any(
         'instances' not in info or not all(i.get('ignore_flag') for i in info['instances'])
         for info in infos

@@ -33,7 +33,10 @@ def wrapper_findings(dataset: Any, place: str) -> Iterator[Finding]:
     for inner, node in _wrappers(dataset, place):
         if type_name(node) == 'ClassBalancedDataset' and not _knows_classes(node['dataset']):
             what = 'ClassBalancedDataset needs a data set that tells the classes of an image (get_cat_ids)'
-            where = f'{inner}.dataset is {type_name(node["dataset"])}; wrap each of its data sets instead'
+            kind = type_name(node['dataset'])
+            where = (
+                f'{inner}.dataset is {kind}; put it around each data set inside, or leave it out'
+            )
             yield Finding(ERROR, _CHECK, what, where)
         if type_name(node) == 'MultiImageMixDataset':
             yield from _lost_masks(node, inner)

@@ -14,6 +14,7 @@ from ...utils.patches import replaced
 from ..checks.classes import build_unloaded
 from ..checks.coco_fields import FILE, field_findings, read_coco
 from ..checks.coco_uses import Evaluation, Reading
+from ..checks.images import is_unlabelled
 from ..checks.report import ERROR, Finding
 from .images import innermost, is_coco
 
@@ -94,6 +95,8 @@ def check_categories(dataset: Any) -> None:
     The rules find this in every file that pycocotools reads; LVIS has a reader of its own.
     """
     for inner in innermost(dataset):
+        if is_unlabelled(inner):
+            continue
         classes = (getattr(inner, 'metainfo', None) or {}).get('classes') or ()
         found = getattr(inner, 'cat_ids', classes)
         if len(found) != len(classes):

@@ -51,7 +51,7 @@ class _Checked:
         # it may read a different file than the data set, and needs less from it
         splits = [s for s in ('val', 'test') if self.cfg.get(f'{s}_evaluator') == evaluator]
         loader = self.cfg.get(f'{splits[0]}_dataloader') if splits else None
-        uses = evaluations(loader['dataset'], as_list(evaluator)) if loader else {}
+        uses = evaluations(loader.get('dataset'), as_list(evaluator)) if loader else {}
         with checked_coco_files(uses, others=False):
             return super().build_evaluator(evaluator)
 
