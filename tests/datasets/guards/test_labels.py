@@ -28,6 +28,7 @@ def over(labels):
         (lambda labels: np.where(labels == 1, 255, labels), None),
         (over, 'label 9 is no class'),
         (lambda labels: labels[:40], 'the label image has'),
+        (lambda labels: labels.astype(np.uint16) + 256, 'pixels of mode I;16'),
     ],
 )
 def test_the_first_bad_label_image_is_named(shapes, tmp_path, split, wrapped, change, expected):
@@ -47,3 +48,18 @@ def test_the_first_bad_label_image_is_named(shapes, tmp_path, split, wrapped, ch
     with pytest.raises(UserError, match=expected) as error:
         dataset[1]
     assert str(error.value).startswith(f'{path}: ')
+
+
+@pytest.mark.parametrize('labelled', [0, 1])
+def test_a_training_needs_a_labelled_pixel(shapes, tmp_path, labelled):
+    root = shutil.copytree(shapes, tmp_path / 'set')
+    for path in sorted((root / 'annotations/train').glob('*.png'))[: 8 - labelled]:
+        cv2.imwrite(str(path), np.full((96, 96), 255, np.uint8))
+    loader = load_config(SEGMENTATION, data_root=root).train_dataloader
+    init_default_scope('mmseg')
+    loader.update(num_workers=0, persistent_workers=False)
+    if labelled:
+        assert len(CheckedRunner.build_dataloader(loader).dataset) == 8
+        return
+    with pytest.raises(UserError, match='no labelled pixel is left to learn from'):
+        CheckedRunner.build_dataloader(loader)
