@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .arguments import Rule, check_options
+
 ISOTROPIC = {
     'tiny': dict(embed_dims=192, depth=17),
     'small': dict(embed_dims=384, depth=17),
@@ -20,12 +22,17 @@ PYRAMID = {
 
 
 def resolve_arch(
-    arch: str | Mapping[str, Any], table: Mapping[str, Mapping[str, Any]]
+    arch: str | Mapping[str, Any],
+    table: Mapping[str, Mapping[str, Any]],
+    rules: Mapping[str, Rule],
 ) -> dict[str, Any]:
     """Look ``arch`` up in ``table``, or check that an explicit one has exactly the table's keys.
 
+    Args:
+        rules: what each value of an explicit one may be.
+
     Raises:
-        ValueError, TypeError: for an unknown name, wrong keys, or neither a name nor a mapping.
+        ValueError, TypeError: for an unknown name, wrong keys or values, or neither a name nor a mapping.
     """
     if isinstance(arch, str):
         if arch not in table:
@@ -37,7 +44,9 @@ def resolve_arch(
         raise TypeError(f'expected arch to be a name or a dict, got {type(arch).__name__}')
     keys = set(next(iter(table.values())))
     if set(arch) != keys:
-        raise ValueError(f'expected an arch dict with the keys {sorted(keys)}, got {sorted(arch)}')
+        given = sorted(map(str, arch))
+        raise ValueError(f'expected an arch dict with the keys {sorted(keys)}, got {given}')
+    check_options(arch, rules)
     return dict(arch)
 
 

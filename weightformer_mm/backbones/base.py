@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..arch import resolve_out_indices
+from ..arguments import check_options, integer
 from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_in_strips, run_recomputed, set_backend
 from ..layers.fused import as_built, normalise
@@ -47,11 +48,15 @@ def at_own_sizes(forward: Forward) -> Forward:
 
     The maps of each image are those of the image alone, and zero outside. Sizes are ``(height, width)`` of
     each image in a batch that is padded on the right and at the bottom; by default what `set_image_sizes`
-    noted. The module has ``output_sizes(size)``: the size of each output for an image of a size.
+    noted. A batch of no images gives maps of none. The module has ``out_channels`` and
+    ``output_sizes(size)``: the size of each output for an image of a size.
     """
 
     @functools.wraps(forward)
     def run(self: Any, image: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
+        if not is_traced() and image.dim() == 4 and len(image) == 0:
+            shapes = zip(self.out_channels, self.output_sizes(image.shape[-2:]))
+            return tuple(image.new_zeros(0, channels, *size) for channels, size in shapes)
         if sizes is None:
             sizes = get_image_sizes(image)
         if sizes is None:
@@ -104,6 +109,7 @@ class DynamicBackbone(BaseModule):
         backend: ``'torch'``, ``'triton'``, or ``'auto'``: what ``WEIGHTFORMER_BACKEND`` says, else Triton on
             GPUs where it has been verified.
         init_cfg: mmengine's initialisation; without it, the published one applies.
+        in_channels: channels of the image.
         max_tokens: at inference, maps of more tokens per image are computed in strips of about this many: the
             same maps, within rounding, in less memory.
     """
@@ -124,11 +130,11 @@ class DynamicBackbone(BaseModule):
         memory_efficient: bool,
         backend: str,
         init_cfg: dict | list | None,
+        in_channels: int,
         max_tokens: int,
     ):
         super().__init__(init_cfg)
-        if max_tokens < 1:
-            raise ValueError(f'expected max_tokens of at least 1, got {max_tokens}')
+        self.in_channels = in_channels
         self.max_tokens = max_tokens
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
@@ -141,8 +147,7 @@ class DynamicBackbone(BaseModule):
             self.add_module(f'norm{index}', LayerNorm(channels))
         set_backend(self, self.backend)
         count = len(self.units)
-        if not -1 <= self.frozen_stages <= count:
-            raise ValueError(f'expected frozen_stages from -1 to {count}, got {self.frozen_stages}')
+        check_options(vars(self), {'frozen_stages': integer(-1, count)})
         self.freeze()
 
     @property
@@ -171,7 +176,16 @@ class DynamicBackbone(BaseModule):
         return [(-(-height // stride), -(-width // stride)) for stride in self.out_strides]
 
     def checked(self, image: Tensor) -> Tensor:
-        """The image, fixed to its size if it is exported; a ValueError if it is smaller than a patch."""
+        """The image, fixed to its size if it is exported.
+
+        Raises:
+            ValueError: it is no ``(B, in_channels, H, W)``, or smaller than a patch.
+        """
+        if image.dim() != 4 or image.shape[1] != self.in_channels:
+            raise ValueError(
+                f'expected images (B, {self.in_channels}, H, W) for {type(self).__name__} with '
+                f'in_channels={self.in_channels}, got {tuple(image.shape)}'
+            )
         height, width = image.shape[-2:]
         least = self.least_size
         if min(height, width) < least:

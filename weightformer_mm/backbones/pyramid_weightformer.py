@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..arch import PYRAMID, resolve_arch, resolve_out_indices
+from ..arguments import COUNTS, RULES, checked
 from ..layers import BlockOptions
 from ..layers.fused import built, normalise, with_half_copies
 from ..layers.primitives import Conv2d, LayerNorm
@@ -94,6 +95,7 @@ class PyramidWeightFormer(DynamicBackbone):
     arch_settings = PYRAMID
     least_size = 4
 
+    @checked()
     def __init__(
         self,
         arch: str | Mapping[str, Any] = 'tiny',
@@ -112,8 +114,10 @@ class PyramidWeightFormer(DynamicBackbone):
         init_cfg: dict | list | None = None,
         max_tokens: int = MAX_TOKENS,
     ):
-        super().__init__(frozen_stages, with_cp, memory_efficient, backend, init_cfg, max_tokens)
-        settings = resolve_arch(arch, self.arch_settings)
+        super().__init__(
+            frozen_stages, with_cp, memory_efficient, backend, init_cfg, in_channels, max_tokens
+        )
+        settings = resolve_arch(arch, self.arch_settings, {'embed_dims': COUNTS, **RULES})
         widths, depths = tuple(settings['embed_dims']), tuple(settings['depths'])
         if len(widths) != len(depths):
             raise ValueError(f'expected as many embed_dims as depths, got {widths} and {depths}')

@@ -7,6 +7,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..arch import ISOTROPIC, resolve_arch, resolve_out_indices
+from ..arguments import COUNT, RULES, checked
 from ..layers import BlockOptions
 from ..layers.fused import built, embed_patches, normalise, with_half_copies
 from ..layers.primitives import LayerNorm
@@ -64,6 +65,7 @@ class WeightFormer(DynamicBackbone):
     unit_name = 'blocks'
     arch_settings = ISOTROPIC
 
+    @checked()
     def __init__(
         self,
         arch: str | Mapping[str, int] = 'tiny',
@@ -83,8 +85,10 @@ class WeightFormer(DynamicBackbone):
         init_cfg: dict | list | None = None,
         max_tokens: int = MAX_TOKENS,
     ):
-        super().__init__(frozen_stages, with_cp, memory_efficient, backend, init_cfg, max_tokens)
-        settings = resolve_arch(arch, self.arch_settings)
+        super().__init__(
+            frozen_stages, with_cp, memory_efficient, backend, init_cfg, in_channels, max_tokens
+        )
+        settings = resolve_arch(arch, self.arch_settings, {'embed_dims': COUNT, **RULES})
         width, self.num_blocks = settings['embed_dims'], settings['depth']
         self.out_indices = resolve_out_indices(out_indices, self.num_blocks, 'blocks')
         self.least_size = patch_size

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from ..arguments import check_options
 from ..ops._shared.dispatch import is_transformed
 from .dynamic import DynamicDepthwiseConv2d, DynamicLinear
 from .fused import built, fused
@@ -163,7 +164,7 @@ class BlockOptions:
         dynamic_every: one block in this many is dynamic; as published 3, which means blocks 1, 4, 7, ...
 
     Raises:
-        ValueError: for an unknown strategy or token mixer, or a ``dynamic_every`` below 1.
+        ValueError: for an unknown strategy or token mixer, or a value that breaks its rule.
     """
 
     drop_rate: float = 0.0
@@ -174,11 +175,10 @@ class BlockOptions:
     dynamic_every: int = 3
 
     def __post_init__(self) -> None:
+        check_options(vars(self))
         if self.token_mixer not in TOKEN_MIXERS:
             known = ', '.join(TOKEN_MIXERS)
             raise ValueError(f'unknown token_mixer {self.token_mixer!r}; choose one of {known}')
-        if not isinstance(self.dynamic_every, int) or self.dynamic_every < 1:
-            raise ValueError(f'expected dynamic_every of at least 1, got {self.dynamic_every}')
         # attention ignores them; a misspelt one is still wrong
         WEIGHT_PREDICTORS.check(self.dynamic_linear)
         KERNEL_PREDICTORS.check(self.dynamic_conv)

@@ -8,6 +8,7 @@ from mmengine.registry import MODELS
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from ..arguments import checked, integer
 from ..backbones.base import at_own_sizes
 
 # LayerNorm over the channels of (B, C, H, W), for heads: norm_cfg=dict(type='LN2d'). mmpretrain and mmdet's
@@ -30,9 +31,10 @@ class SimpleFeaturePyramid(BaseModule):
         init_cfg: mmengine's initialisation; without it, PyTorch's own applies.
 
     Raises:
-        ValueError: for fewer than 4 outputs, or if the input is not exactly one map.
+        ValueError: for a wrong argument, such as fewer than 4 outputs, or if the input is not exactly one map.
     """
 
+    @checked(in_channels=integer(4))
     def __init__(
         self,
         in_channels: int,
@@ -53,8 +55,6 @@ class SimpleFeaturePyramid(BaseModule):
             nn.Identity(),
             nn.MaxPool2d(kernel_size=2, stride=2, ceil_mode=True),
         ]
-        if num_outs < len(scalings):
-            raise ValueError(f'expected num_outs of at least {len(scalings)}, got {num_outs}')
         self.out_channels = (out_channels,) * num_outs
         self.scales = nn.ModuleList(
             nn.Sequential(

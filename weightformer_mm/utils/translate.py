@@ -17,7 +17,7 @@ _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 # how this package's errors word a wrong argument
 _WRONG_ARGUMENT = re.compile(r'expected .+, got |unknown .+; choose |\w+ needs images of at least ')
 _CONSTRUCTOR = re.compile(r'(\w*)\.?__init__\(\) (got an unexpected|missing \d+ required) (.*)')
-_UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+ registry)|Failed to get (\S+)$')
+_UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+(?: \w+)* registry)|Failed to get (\S+)$')
 _IF_SHORT = 'if memory is short, lower num_workers or batch_size'
 _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)')
 
@@ -57,6 +57,8 @@ def explain(error: Exception) -> UserError | None:
     is_short = isinstance(error, MemoryError) or type(error).__name__ == 'OutOfMemoryError'
     if is_short or "DefaultCPUAllocator: can't allocate memory" in text:
         return RunFailed('out of memory; lower batch_size or image size, use --amp or with_cp=True')
+    if isinstance(error, FileNotFoundError) and not error.filename and text:  # mmengine's own
+        return UserError(text)
     if isinstance(error, OSError) and (error.filename or error.errno in _DISK_ERRNOS):
         where = f' {error.filename}' if error.filename else ''
         return UserError(f'cannot use the file or folder{where}: {error.strerror}')
