@@ -19,7 +19,7 @@ from rich.progress import track
 from torch import nn
 
 from ..analysis.complexity import Complexity, measure, render
-from ..config.options import nodes
+from ..utils.blame import nodes
 from ..config.read import as_list, load_config, require, type_name
 from ..errors import UserError
 from ..utils.translate import explain

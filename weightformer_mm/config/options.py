@@ -6,13 +6,14 @@ import inspect
 import os
 import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
 
 from ..errors import UserError
+from ..utils.blame import nodes
 
 # what mmengine's runner, mmdet, mmseg and the tools read from the config besides the runner's arguments
 _OTHER_KEYS = {
@@ -151,11 +152,3 @@ def use_data_root(cfg: Config, root: str | os.PathLike) -> None:
     if isinstance(cfg.get('prepare_data'), str):
         words = shlex.split(cfg.prepare_data)
         cfg.prepare_data = shlex.join(moved(word, 'prepare_data') for word in words)
-
-
-def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """``node`` and everything inside it, each with its place."""
-    yield place, node
-    items = node.items() if isinstance(node, dict) else ()
-    for key, item in enumerate(node) if isinstance(node, (list, tuple)) else items:
-        yield from nodes(item, f'{place}.{key}')

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry
 
 from ..errors import UserError
-from .options import nodes
+from ..utils.blame import nodes
 
 _SCOPES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
 # mmcv calls eval() on the type of a non-maximum suppression, mmdet's trackers on the mode of their warp

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..checkpoints.match import unusable
 from ..checkpoints.sources import load_weights
-from ..config.options import nodes
+from ..utils.blame import nodes
 from ..errors import UserError
 from ..utils.writing import PARTIAL
 

@@ -1,17 +1,22 @@
 """The only place that knows which library errors the user can fix, and which libraries are missing.
 
-Each rule goes only by an exception's type and message.
+Each rule goes only by an exception's type and message, but for one: whatever a part of the config raises
+while it is built is the config's fault.
 """
 
 from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 
-from ..errors import LibraryMissing, RunFailed, UserError
+from ..errors import ArgumentError, LibraryMissing, RunFailed, UserError
+from .blame import described, place_built
 
+_CONFIG = 'config: '
 _LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'pycocotools')
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 # how this package's errors word a wrong argument
@@ -24,6 +29,35 @@ _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)')
 
 def explain(error: Exception) -> UserError | None:
     """The error in the user's terms; None for a programming error, which needs its traceback."""
+    problem = _explain(error)
+    if problem is not None and type(problem) not in (ArgumentError, _OfConfig):
+        return problem
+    place = place_built(error)
+    text = described(error) if problem is None else str(problem)
+    if place is None:
+        return UserError(text) if type(problem) is _OfConfig else problem
+    return UserError(f'{_CONFIG}{place}: {text.removeprefix(_CONFIG)}')
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Raise whatever goes wrong in the block as the user's error, which begins with ``what``."""
+    try:
+        yield
+    except Exception as error:
+        raise blame(error, what) from error
+
+
+def blame(error: Exception, what: str) -> UserError:
+    """Like `explain`, but for input that must be at fault: an unknown error gets ``what`` in front."""
+    return explain(error) or UserError(f'{what}: {described(error)}')
+
+
+class _OfConfig(UserError):
+    """An argument in a config is wrong; its place is still to be found."""
+
+
+def _explain(error: Exception) -> UserError | None:
     text = str(error.args[0]) if error.args else ''
     if isinstance(error, UserError):
         # a DataLoader worker passes on the text of its traceback; the message is the last line
@@ -39,16 +73,16 @@ def explain(error: Exception) -> UserError | None:
         if text.startswith('Please'):  # mmengine's visualizer backends
             return UserError(f'a package that the config needs is missing: {error}')
     if isinstance(error, (KeyError, RuntimeError)) and (match := _UNKNOWN_TYPE.match(text)):
-        return UserError(
-            f'config: type={match[1] or match[3]!r} is not in the {match[2] or "registry"}: it is misspelt, '
+        return _OfConfig(
+            f'{_CONFIG}type={match[1] or match[3]!r} is not in the {match[2] or "registry"}: it is misspelt, '
             'or custom_imports lacks its module (for this package: '
             "custom_imports = dict(imports=['weightformer_mm']))"
         )
     if isinstance(error, TypeError) and (match := _CONSTRUCTOR.match(text)):
         problem = f'{match[2]} {match[3]}'.replace('keyword argument', 'key')
-        return UserError(f'config: {match[1] or "a type"} {problem}')
+        return _OfConfig(f'{_CONFIG}{match[1] or "a type"} {problem}')
     if isinstance(error, (TypeError, ValueError)) and _WRONG_ARGUMENT.match(text):
-        return UserError(text)
+        return _OfConfig(text)
     if isinstance(error, RuntimeError) and (match := _DEAD_WORKER.match(text)):
         what = f'process {match[1]}, which loads data, {match[2].strip(" .")}'
         return RunFailed(f'{what}; {_IF_SHORT}')

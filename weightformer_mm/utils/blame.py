@@ -1,0 +1,96 @@
+"""Which part of a config an error comes from, by the frames of its traceback.
+
+Libraries check their arguments with assertions and errors of every kind, in their own words. Whatever fails
+while a part of a config is built comes from that part.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry.build_functions import build_from_cfg
+from torch import nn
+
+_LONGEST = 400  # characters of a library's message
+# their messages say what is wrong without the name of the error
+_PLAIN = (ValueError, AssertionError)
+
+
+def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """``node`` and everything inside it, each with its place."""
+    yield place, node
+    items = node.items() if isinstance(node, dict) else ()
+    for key, item in enumerate(node) if isinstance(node, (list, tuple)) else items:
+        yield from nodes(item, f'{place}.{key}' if place else str(key))
+
+
+def described(error: BaseException) -> str:
+    """An error of a library in one line, with the place that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    text = ' '.join(str(error).split())
+    if not text and last:
+        text = f'this does not hold: {last[0].line}'
+    if len(text) > _LONGEST:
+        text = f'{text[:_LONGEST]}...'
+    kind = '' if isinstance(error, _PLAIN) else f'{type(error).__name__}: '
+    where = f' ({_short(last[0].filename)}, line {last[0].lineno})' if last else ''
+    return f'{kind}{text}{where}'
+
+
+def _short(filename: str) -> str:
+    """A file of a package by its name inside the package's folder; another by its last name."""
+    _, found, inside = filename.replace(os.sep, '/').rpartition('/site-packages/')
+    return inside if found else os.path.basename(filename)
+
+
+def place_built(error: BaseException) -> str | None:
+    """Place in the config of the innermost part that was being built; None if none was, or no config's."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    built = [f.f_locals.get('cfg') for f in frames if f.f_code is build_from_cfg.__code__]
+    config = _config_of(frames)
+    if config is None:
+        return None
+    places = (_place(config, part) for part in reversed(built) if isinstance(part, Mapping))
+    return next(filter(None, places), None)
+
+
+def place_run(error: BaseException) -> str | None:
+    """Place in the config of the innermost part of a model that was running; None if none was."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    running = [f.f_locals.get('self') for f in frames]
+    modules = [module for module in running if isinstance(module, nn.Module)]
+    model = next((module for module in modules if isinstance(module, BaseModel)), None)
+    if model is None:
+        return None
+    names = {id(module): name for name, module in model.named_modules()}
+    known = dict(nodes(getattr(_config_of(frames), '_cfg_dict', {}).get('model'), 'model'))
+    for module in reversed(modules):
+        place = f'model.{names.get(id(module), "?")}'.rstrip('.')
+        if place in known:
+            return f'{place} ({type(module).__name__})'
+    return f'model ({type(model).__name__})'
+
+
+def _config_of(frames: list[Any]) -> Config | None:
+    """The whole config: what the outermost frame that has one calls ``cfg``."""
+    found = (frame.f_locals.get('cfg') for frame in frames)
+    return next((value for value in found if isinstance(value, Config)), None)
+
+
+def _place(config: Config, part: Mapping[str, Any]) -> str | None:
+    """Where a config has this part; libraries add arguments to a part before they build it."""
+    alike: list[tuple[int, str]] = []
+    for place, node in nodes(config._cfg_dict, ''):
+        if not place or not isinstance(node, dict) or node.get('type') != part.get('type'):
+            continue
+        if node is part or dict(node) == dict(part):
+            return place
+        shared = sum(key in part and part[key] == value for key, value in node.items())
+        if shared == len(node):
+            alike.append((shared, place))
+    return max(alike, key=lambda pair: pair[0])[1] if alike else None
