@@ -19,9 +19,9 @@ from rich.progress import track
 from torch import nn
 
 from ..analysis.complexity import Complexity, measure, render
-from ..utils.blame import nodes
 from ..config.read import as_list, load_config, require, type_name
 from ..errors import UserError
+from ..utils.blame import nodes
 from ..utils.translate import explain
 from ..utils.writing import make_folder, refuse_replacing, written_whole
 

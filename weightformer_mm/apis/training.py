@@ -17,6 +17,7 @@ from ..config.read import load_config, require
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data
 from ..engine.hooks import training as hooks
+from ..engine.hooks.rehearsal import RehearsalHook
 from ..engine.optimizers.amp import use_amp
 from ..engine.runner.launch import use_launcher
 from ..engine.runner.randomness import resume_seed
@@ -24,7 +25,7 @@ from ..engine.runner.runner import build_runner
 from ..engine.work_folder import NOTE, Resumable, held
 from ..errors import RunFailed, UserError
 from ..utils.interrupts import forget_workers, stopped_by
-from ..utils.translate import explain
+from ..utils.translate import blame, blamed, explain
 
 RESUME_LAST = 'last'
 
@@ -75,8 +76,9 @@ def train(
                 resume_seed(cfg, resumed.content)
         initial = initial_weights(cfg)
         use_launcher(cfg, launcher)
-        runner = build_runner(cfg)
-        check_classes(cfg, runner.model, ('train', 'val'))
+        with blamed(f'config: {cfg.filename}'):
+            runner = build_runner(cfg)
+            check_classes(cfg, runner.model, ('train', 'val'))
         if initial is not None:
             runner.register_hook(hooks.InitialWeightsHook(initial.for_model(runner.model)))
         _prepare(runner, resumed)
@@ -101,6 +103,8 @@ def _prepare(runner: Runner, resumed: Resumable | None) -> None:
 
 
 def _run(runner: Runner) -> None:
+    rehearsal = RehearsalHook()
+    runner.register_hook(rehearsal)
     try:
         runner.train()
     except KeyboardInterrupt as interrupt:
@@ -109,7 +113,8 @@ def _run(runner: Runner) -> None:
         raise stopped_by(interrupt, way_on) from interrupt
     except Exception as error:
         forget_workers()
-        problem = explain(error)
+        config = f'config: {runner.cfg.filename}'
+        problem = explain(error) if rehearsal.has_begun else blame(error, config)
         # raised when a log or a curve cannot be written; it may not name the file
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             problem = RunFailed(

@@ -24,6 +24,7 @@ from mmengine.fileio import register_handler
 from mmengine.fileio.handlers import PickleHandler, YamlHandler
 
 from ..errors import UserError
+from ..utils.blame import type_name as type_name
 from ..utils.translate import explain, require_libraries
 from .options import apply_options, use_data_root
 from .types import check_types
@@ -156,12 +157,6 @@ def innermost_datasets(dataset: Any, place: str) -> Iterator[tuple[str, Any]]:
         yield place, dataset
     for key, inner in wrapped:
         yield from innermost_datasets(inner, f'{place}.{key}')
-
-
-def type_name(node: Any) -> str:
-    """``type`` of a config node, whether a class or a name, without its scope."""
-    kind = node['type']
-    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 
 
 def _python_files(path: Path) -> list[Path]:

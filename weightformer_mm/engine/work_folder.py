@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..checkpoints.match import unusable
 from ..checkpoints.sources import load_weights
-from ..utils.blame import nodes
 from ..errors import UserError
+from ..utils.blame import nodes
 from ..utils.writing import PARTIAL
 
 try:

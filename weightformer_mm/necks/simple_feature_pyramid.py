@@ -31,7 +31,7 @@ class SimpleFeaturePyramid(BaseModule):
         init_cfg: mmengine's initialisation; without it, PyTorch's own applies.
 
     Raises:
-        ValueError: for a wrong argument, such as fewer than 4 outputs, or if the input is not exactly one map.
+        ValueError: for a wrong argument, such as fewer than 4 outputs, or if the input is not one map.
     """
 
     @checked(in_channels=integer(4))

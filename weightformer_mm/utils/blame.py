@@ -60,20 +60,33 @@ def place_built(error: BaseException) -> str | None:
 
 
 def place_run(error: BaseException) -> str | None:
-    """Place in the config of the innermost part of a model that was running; None if none was."""
+    """Place in the config of the innermost part that was running; None if there is none.
+
+    A part of a model is known by its name, anything else (a transform, a metric) by its type.
+    """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    running = [f.f_locals.get('self') for f in frames]
-    modules = [module for module in running if isinstance(module, nn.Module)]
-    model = next((module for module in modules if isinstance(module, BaseModel)), None)
-    if model is None:
-        return None
-    names = {id(module): name for name, module in model.named_modules()}
-    known = dict(nodes(getattr(_config_of(frames), '_cfg_dict', {}).get('model'), 'model'))
-    for module in reversed(modules):
-        place = f'model.{names.get(id(module), "?")}'.rstrip('.')
-        if place in known:
-            return f'{place} ({type(module).__name__})'
-    return f'model ({type(model).__name__})'
+    config = _config_of(frames)
+    running = [frame.f_locals.get('self') for frame in reversed(frames)]
+    models = [part for part in running if isinstance(part, BaseModel)]
+    names = {id(part): name for model in models[-1:] for name, part in model.named_modules()}
+    places = dict(nodes(config._cfg_dict, '')) if config else {}
+    kinds = {type_name(node): place for place, node in reversed(places.items())}
+    for part in running:
+        kind = type(part).__name__
+        if id(part) in names:
+            place = f'model.{names[id(part)]}'.rstrip('.')
+            if place in places:
+                return f'{place} ({kind})'
+        elif not isinstance(part, nn.Module) and kind in kinds:
+            return f'{kinds[kind]} ({kind})'
+    return None
+
+
+def type_name(node: Any) -> str:
+    """``type`` of a part of a config, whether a class or a name, without its scope; '' if it has none."""
+    kind = node.get('type') if isinstance(node, dict) else None
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', None)
+    return (name or '').rpartition('.')[2]
 
 
 def _config_of(frames: list[Any]) -> Config | None:

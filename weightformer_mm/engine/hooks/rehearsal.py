@@ -1,0 +1,248 @@
+"""One batch of training and one of evaluation before the first iteration, whose traces are removed."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import Any
+
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.utils.data import DataLoader
+
+from ...checkpoints.match import unwrapped
+from ...config.read import as_list
+from ...errors import UserError
+from ...utils.blame import described, place_run
+from ...utils.patches import replaced
+from ...utils.translate import explain
+from ..runner.randomness import seeded
+
+_TRAINED = 2  # images of the batch that is trained with
+_LOOKED_AT = 16  # images among which those of other sizes are looked for
+# metrics that a part of a data set is enough for, by the names of their classes
+_OF_ANY_PART = ('Accuracy', 'CocoMetric', 'IoUMetric', 'SingleLabelMetric')
+_OF_PROPOSALS = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
+_OF_BOXES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+
+
+class RehearsalHook(Hook):
+    """Refuse what would fail in the first iteration, or hours later in the first evaluation.
+
+    A model's parts must fit each other, the images and the labels, and no library checks this before it
+    computes. Random numbers, running statistics and results are put back, so the run is as it would be
+    without. A compiled or sharded model, or one with a training step of its own, is not rehearsed.
+
+    Attributes:
+        has_begun: whether an iteration has ended; until then an error is the fault of the config.
+    """
+
+    priority = 'LOW'
+    has_begun = False
+
+    def before_train(self, runner: Any) -> None:
+        model = unwrapped(runner.model)
+        is_sharded = isinstance(runner.model, FullyShardedDataParallel)
+        if is_sharded or runner.cfg.get('compile') or not isinstance(model, BaseModel):
+            return
+        with _undone(model), _quiet():
+            if type(model).train_step is BaseModel.train_step:
+                _train(runner, model)
+            names = None if runner.val_loop is None else _evaluate(runner)
+        _check_watched(runner, names)
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        self.has_begun = True
+
+
+def _train(runner: Any, model: nn.Module) -> None:
+    loader = runner.train_dataloader
+    sampler = getattr(loader.sampler, 'inside', loader.sampler)
+    if type(sampler) not in (DefaultSampler, InfiniteSampler):  # it decides what fits into a batch
+        return
+    data = _twin(loader.dataset)
+    count = min(_TRAINED, loader.batch_size or 1, len(data))
+    wrapper = runner.optim_wrapper
+    context = wrapper.optim_context(model) if type(wrapper) is OptimWrapper else nullcontext()
+    with _named('train_dataloader'):
+        batch = loader.collate_fn([data[index] for index in range(count)])
+    model.train()
+    with _named('model', model), torch.no_grad(), context:
+        losses = model._run_forward(model.data_preprocessor(batch, True), mode='loss')
+        model.parse_losses(losses)
+
+
+def _evaluate(runner: Any) -> dict[str, Any] | None:
+    """Run one batch and its evaluation; what it gives, or None if that is unknown."""
+    loop = runner.val_loop
+    if not hasattr(loop, 'run_iter') or not isinstance(loop.dataloader, DataLoader):
+        return None
+    loader, evaluator = loop.dataloader, loop.evaluator
+    with _named('val_dataloader'):
+        samples = _of_different_sizes(loader)
+    if not samples:
+        return None
+    runner.model.eval()
+    with replaced(runner, _hooks=[]), _results_kept(evaluator):
+        try:
+            with _named('val_evaluator', unwrapped(runner.model)):
+                loop.run_iter(0, loader.collate_fn(samples))
+        except UserError as error:
+            if len(samples) > 1 and _runs_alone(loop, loader, samples):
+                raise UserError(
+                    f'val_dataloader.batch_size={loader.batch_size}: images of different sizes do not run '
+                    f"together; set it to 1, or val_cfg.type='ValLoopByImageSize' ({error})"
+                ) from error
+            raise
+        kinds = [type(metric).__name__ for metric in getattr(evaluator, 'metrics', ())]
+        if not kinds or not set(kinds) <= set(_OF_ANY_PART):
+            return None
+        with _named('val_evaluator'):
+            found = evaluator.evaluate(len(samples))
+    return found
+
+
+def _runs_alone(loop: Any, loader: DataLoader, samples: Sequence[Any]) -> bool:
+    try:
+        for sample in samples:
+            loop.run_iter(0, loader.collate_fn([sample]))
+    except Exception:
+        return False
+    return True
+
+
+def _of_different_sizes(loader: DataLoader) -> list[Any]:
+    """Samples for a batch, of as many sizes as there are among the first images."""
+    data, most = _twin(loader.dataset), loader.batch_size or 1
+    found: dict[Any, list[Any]] = {}
+    for index in range(min(len(data), _LOOKED_AT if most > 1 else 1)):
+        sample = data[index]
+        inputs = sample.get('inputs') if isinstance(sample, dict) else None
+        found.setdefault(getattr(inputs, 'shape', None), []).append(sample)
+    firsts = [samples.pop(0) for samples in found.values()]
+    return [*firsts, *(sample for samples in found.values() for sample in samples)][:most]
+
+
+def _twin(data: Any) -> Any:
+    """A data set whose reading opens no file and fills no cache of the one that the workers get."""
+    twin = copy.copy(data)
+    own = vars(twin)
+    for name in own.keys() & {'dataset', 'inside'}:
+        own[name] = _twin(own[name])
+    if isinstance(own.get('datasets'), (list, tuple)):
+        own['datasets'] = [_twin(one) for one in own['datasets']]
+    if 'pipeline' in own:
+        own['pipeline'] = copy.deepcopy(own['pipeline'])
+    return twin
+
+
+@contextmanager
+def _named(part: str, model: nn.Module | None = None) -> Iterator[None]:
+    """Raise what goes wrong as the user's error, with the part of the config that was running."""
+    try:
+        yield
+    except Exception as error:
+        problem = explain(error)
+        if problem is None:
+            place = place_run(error) or part
+            problem = UserError(f'config: {place}: {described(error)}')
+            channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
+            if channels and place.startswith('model') and 'backbone' not in place:
+                problem = UserError(f"{problem}; the backbone's channels are {tuple(channels)}")
+        raise problem from error
+
+
+def _check_watched(runner: Any, found: dict[str, Any] | None) -> None:
+    """Raise UserError if a hook waits for a metric that no evaluation gives."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            place, watched = 'default_hooks.checkpoint.save_best', as_list(hook.save_best)
+        elif isinstance(hook, EarlyStoppingHook):
+            place, watched = 'EarlyStoppingHook.monitor', as_list(hook.monitor)
+        else:
+            continue
+        for key in watched:
+            if key != 'auto' and not _is_given(runner, key, found):
+                names = ', '.join(sorted({*(found or ()), *_of_coco(runner)})) or 'others'
+                raise UserError(f'{place}={key}: no evaluation gives it; it gives {names}')
+
+
+def _is_given(runner: Any, key: str, found: dict[str, Any] | None) -> bool:
+    if runner.val_loop is None:
+        return False
+    metrics = getattr(runner.val_loop.evaluator, 'metrics', [])
+    if key in (found or ()) or key in _of_coco(runner):
+        return True
+    if found is not None:
+        return False
+    return any(not m.prefix or key.startswith(f'{m.prefix}/') for m in metrics) or not metrics
+
+
+def _of_coco(runner: Any) -> list[str]:
+    """What mmdet's metric gives once anything is detected."""
+    metrics = [] if runner.val_loop is None else getattr(runner.val_loop.evaluator, 'metrics', [])
+    found = []
+    for metric in metrics:
+        if type(metric).__name__ == 'CocoMetric':
+            classes = (metric.dataset_meta or {}).get('classes', ()) if metric.classwise else ()
+            items = [
+                f'{kind}_{m}' for kind in metric.metrics for m in metric.metric_items or _OF_BOXES
+            ]
+            items += [*(metric.metric_items or _OF_PROPOSALS), *(f'{c}_precision' for c in classes)]
+            found += [f'{metric.prefix}/{item}' for item in items]
+    return found
+
+
+@contextmanager
+def _results_kept(evaluator: Evaluator) -> Iterator[None]:
+    """Put the results that an evaluator has collected back when the block ends."""
+    kept = [(metric, metric.results) for metric in getattr(evaluator, 'metrics', ())]
+    for metric, _ in kept:
+        metric.results = []
+    try:
+        yield
+    finally:
+        for metric, results in kept:
+            metric.results = results
+
+
+@contextmanager
+def _undone(model: nn.Module) -> Iterator[None]:
+    """Put random numbers, buffers and modes back when the block ends."""
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.random.fork_rng(), seeded((0,)):
+            yield
+    finally:
+        for module, name, buffer, value in buffers:
+            module._buffers[name] = buffer
+            buffer.copy_(value)
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tables of an evaluation, which nobody should take for results."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
