@@ -55,13 +55,18 @@ def apply_options(cfg: Config, options: Sequence[str]) -> None:
 
 def _parse(options: Sequence[str]) -> dict[str, Any]:
     for option in options:
-        if not option.partition('=')[0] or '=' not in option:
+        key, is_pair, value = option.partition('=')
+        if not key or not is_pair:
             raise UserError(f'--cfg-options {option}: expected KEY=VALUE')
+        if value.lstrip('[( ').startswith('{'):
+            raise UserError(
+                f'--cfg-options {option}: a dict is set by its keys, as {key}.KEY=VALUE'
+            )
     namespace = Namespace(cfg_options=None)
     action = DictAction(['--cfg-options'], 'cfg_options', nargs='+')
     try:
         action(ArgumentParser(), namespace, list(options))
-    except AssertionError as error:  # unbalanced brackets
+    except (AssertionError, RecursionError) as error:  # unbalanced brackets
         raise UserError(f'--cfg-options: {error}') from error
     return namespace.cfg_options
 

@@ -28,6 +28,7 @@ from ..utils.blame import type_name as type_name
 from ..utils.translate import explain, require_libraries
 from .options import apply_options, use_data_root
 from .types import check_types
+from .values import check_values
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 NAME = __name__.partition('.')[0]
@@ -55,6 +56,7 @@ def load_config(
         apply_options(cfg, options)
     if data_root is not None:
         use_data_root(cfg, data_root)
+    check_values(cfg)
     return cfg
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
@@ -55,8 +55,17 @@ def place_built(error: BaseException) -> str | None:
     config = _config_of(frames)
     if config is None:
         return None
-    places = (_place(config, part) for part in reversed(built) if isinstance(part, Mapping))
+    if not built:
+        return None
+    # some builders take a part to pieces before they build it
+    handled = (f.f_locals for f in reversed(frames) if _is_library(f.f_globals.get('__name__', '')))
+    parts = [*reversed(built), *(value for values in handled for value in [*values.values()])]
+    places = (_place(config, part) for part in parts if isinstance(part, dict))
     return next(filter(None, places), None)
+
+
+def _is_library(module: str) -> bool:
+    return module.partition('.')[0] in ('mmengine', 'mmdet', 'mmseg', 'mmpretrain')
 
 
 def place_run(error: BaseException) -> str | None:
@@ -90,20 +99,33 @@ def type_name(node: Any) -> str:
 
 
 def _config_of(frames: list[Any]) -> Config | None:
-    """The whole config: what the outermost frame that has one calls ``cfg``."""
-    found = (frame.f_locals.get('cfg') for frame in frames)
-    return next((value for value in found if isinstance(value, Config)), None)
+    """The whole config: what the outermost frame that has one calls ``cfg``, or its runner's."""
+    for frame in frames:
+        own = frame.f_locals
+        holders = (own.get('runner'), own.get('self'))
+        found = [own.get('cfg'), *(getattr(holder, 'cfg', None) for holder in holders)]
+        for value in found:
+            if isinstance(value, Config):
+                return value
+    return None
 
 
-def _place(config: Config, part: Mapping[str, Any]) -> str | None:
-    """Where a config has this part; libraries add arguments to a part before they build it."""
-    alike: list[tuple[int, str]] = []
+def _place(config: Config, part: dict[str, Any]) -> str | None:
+    """Where a config has this part, or that of its type which is most like it.
+
+    Libraries add arguments to a part before they build it, or replace some.
+    """
+    alike: dict[str, int] = {}
+    kind = type_name(part)
     for place, node in nodes(config._cfg_dict, ''):
-        if not place or not isinstance(node, dict) or node.get('type') != part.get('type'):
+        if not place or not node or not isinstance(node, dict) or type_name(node) != kind:
             continue
-        if node is part or dict(node) == dict(part):
+        if node is part or dict(node) == part:
             return place
-        shared = sum(key in part and part[key] == value for key, value in node.items())
-        if shared == len(node):
-            alike.append((shared, place))
-    return max(alike, key=lambda pair: pair[0])[1] if alike else None
+        alike[place] = sum(_is_same(part.get(key), value) for key, value in node.items())
+    return max(alike, key=alike.__getitem__) if kind and alike else None
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    plain = (str, int, float, list, tuple, dict, type(None))
+    return isinstance(one, plain) and isinstance(other, plain) and one == other

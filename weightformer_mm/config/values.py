@@ -1,0 +1,112 @@
+"""What the keys of a config may hold that mmengine's runner reads: it checks few of them, and late."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mmengine.config import Config
+
+from ..arguments import COUNT, FLAG, NAME, Rule, integer, one_of, optional
+from ..errors import UserError
+from ..utils.blame import nodes
+
+_SPLITS = ('train', 'val', 'test')
+_TRIOS = {'train': 'optim_wrapper', 'val': 'val_evaluator', 'test': 'test_evaluator'}
+
+
+def _are_parts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(one, dict) for one in value)
+
+
+_PART = Rule('{} to be a dict', lambda value: isinstance(value, dict))
+_PARTS = Rule('{} to be a list of dicts', _are_parts)
+_ONE_OR_SEVERAL = Rule(
+    '{} to be a dict or a list of dicts', lambda value: isinstance(value, dict) or _are_parts(value)
+)
+_LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
+
+# shell patterns of places; the first that matches counts
+RULES = {
+    'model': optional(_PART),
+    '*_dataloader': optional(_PART),
+    '*_dataloader.dataset': _PART,
+    '*_dataloader.batch_size': COUNT,
+    '*_dataloader.num_workers': integer(0),
+    '*_dataloader.prefetch_factor': optional(COUNT),
+    '*_dataloader.persistent_workers': FLAG,
+    '*_dataloader.pin_memory': FLAG,
+    '*_dataloader.drop_last': FLAG,
+    '*_dataloader.sampler': optional(_PART),
+    '*_dataloader.dataset.pipeline': _PARTS,
+    '*_evaluator': optional(_ONE_OR_SEVERAL),
+    'train_cfg': optional(_PART),
+    'val_cfg': optional(_PART),
+    'test_cfg': optional(_PART),
+    'train_cfg.max_epochs': COUNT,
+    'train_cfg.max_iters': COUNT,
+    'train_cfg.val_begin': integer(0),
+    'train_cfg.val_interval': COUNT,
+    'optim_wrapper': optional(_PART),
+    'optim_wrapper.optimizer': _PART,
+    'optim_wrapper.accumulative_counts': COUNT,
+    'optim_wrapper.clip_grad': optional(_PART),
+    'optim_wrapper.paramwise_cfg': optional(_PART),
+    'param_scheduler': optional(_ONE_OR_SEVERAL),
+    'auto_scale_lr': optional(_PART),
+    'auto_scale_lr.base_batch_size': COUNT,
+    'auto_scale_lr.enable': FLAG,
+    'default_hooks': optional(_PART),
+    'default_hooks.*.interval': Rule(
+        '{} to be an integer', lambda v: isinstance(v, int) and not isinstance(v, bool)
+    ),
+    'custom_hooks': optional(_PARTS),
+    'custom_imports': optional(_PART),
+    'randomness': _PART,
+    'randomness.seed': optional(integer(0, 2**32 - 1)),
+    'env_cfg': _PART,
+    'env_cfg.mp_cfg': _PART,
+    'env_cfg.dist_cfg': _PART,
+    'visualizer': optional(_PART),
+    'visualizer.vis_backends': optional(_PARTS),
+    'log_processor': optional(_PART),
+    'log_level': one_of(*_LEVELS),
+    'default_scope': optional(NAME),
+    'work_dir': optional(NAME),
+    'launcher': one_of('none', 'pytorch', 'slurm', 'mpi'),
+    'resume': FLAG,
+    'exact_resume': FLAG,
+    'check_classes': FLAG,
+    'find_unused_parameters': FLAG,
+}
+
+
+def check_values(cfg: Config) -> None:
+    """Raise UserError for the first value of the wrong kind, and for a split of which a part is missing."""
+    for place, value in nodes(cfg._cfg_dict, ''):
+        pattern = next((one for one in RULES if _matches(place, one)), None)
+        if pattern is not None:
+            try:
+                RULES[pattern].check(place, value)
+            except UserError as error:
+                raise UserError(f'config {cfg.filename}: {error}') from error
+    for split in _SPLITS:
+        parts = [f'{split}_dataloader', f'{split}_cfg', _TRIOS[split]]
+        lacking = [part for part in parts if part in cfg and cfg[part] is None]
+        given = [part for part in parts if cfg.get(part) is not None]
+        if lacking and given and split != 'train':
+            raise UserError(
+                f'config {cfg.filename}: {", ".join(lacking)} is None, but {" and ".join(given)} is not; '
+                f'without evaluation on this split, set all of {", ".join(parts)} to None'
+            )
+        loader = cfg.get(f'{split}_dataloader') or {}
+        if loader.get('prefetch_factor') is not None and not loader.get('num_workers'):
+            raise UserError(
+                f'config {cfg.filename}: {split}_dataloader.prefetch_factor={loader.prefetch_factor} needs '
+                'num_workers of at least 1'
+            )
+
+
+def _matches(place: str, pattern: str) -> bool:
+    """Whether a pattern fits, with as many keys as the place has."""
+    return place.count('.') == pattern.count('.') and fnmatchcase(place, pattern)
