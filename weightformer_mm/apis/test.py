@@ -63,7 +63,8 @@ def evaluate(
         UserError: bad input, found before the evaluation starts wherever that is possible.
     """
     use_safe_loading()
-    cfg = load_config(config, options, data_root)
+    arguments = {'work_dir': ('--work-dir', work_dir), 'load_from': ('CHECKPOINT', checkpoint)}
+    cfg = load_config(config, options, data_root, arguments)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     weights = load_weights(checkpoint)
     check_data(cfg, ('test',))

@@ -54,13 +54,21 @@ def train(
         UserError: bad input, found before the training starts wherever that is possible.
     """
     use_safe_loading()
-    cfg = load_config(config, options, data_root)
+    checkpoint = resume if resume != RESUME_LAST else None  # the last one may not be there yet
+    arguments = {'work_dir': ('--work-dir', work_dir), 'load_from': ('--resume', checkpoint)}
+    cfg = load_config(config, options, data_root, arguments)
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     refuse_lenient_loading(cfg)
     check_data(cfg, ('train', 'val'))
     cfg.work_dir = os.path.abspath(os.path.expanduser(work_dir or default_work_dir(cfg)))
     if amp:
         use_amp(cfg)
+    scaling = 'auto_scale_lr.base_batch_size'
+    given = any(option.startswith(f'{scaling}=') for option in options)
+    if given and not auto_scale_lr and not cfg.auto_scale_lr.get('enable'):
+        raise UserError(
+            f'--cfg-options {scaling}: has no effect without --auto-scale-lr, or auto_scale_lr.enable=True'
+        )
     if auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise UserError(

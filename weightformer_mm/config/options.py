@@ -6,8 +6,9 @@ import inspect
 import os
 import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 from mmengine.config import Config, ConfigDict, DictAction
@@ -26,34 +27,54 @@ _OTHER_KEYS = {
     'find_unused_parameters',
     'model_wrapper_cfg',
     'prepare_data',
+    'runner_type',
+    'strategy',
     'sync_bn',
     'tta_model',
     'tta_pipeline',
 }
 
 # paths under these keys are not the data set's, even if they begin alike; prepare_data is changed by word
+# what mmengine reads of the environment; it ignores other keys
+_ENVIRONMENT = {
+    'env_cfg': {'cudnn_benchmark', 'dist_cfg', 'mp_cfg', 'resource_limit'},
+    'env_cfg.mp_cfg': {'mp_start_method', 'opencv_num_threads'},
+}
+# what has been done, or is done by an argument, when an option comes
+_ELSEWHERE = {'launcher': 'set --launcher', 'custom_imports': 'write it into a config file'}
+# dicts that may have any key: a misspelt one would not be noticed
+_ANY_KEY = ('metainfo', 'test_cfg', 'train_cfg', 'rpn', 'rcnn')
+_MOST_PLACES = 8
+
 _NOT_DATA = ('load_from', 'model', 'work_dir', 'prepare_data')
 
 
-def apply_options(cfg: Config, options: Sequence[str]) -> None:
+def apply_options(
+    cfg: Config, options: Sequence[str], replaced: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Merge ``KEY=VALUE`` strings into ``cfg``; mmengine's ``DictAction`` parses the values.
 
     A list grows by one entry if a key names the index after its last:
     ``visualizer.vis_backends.1.type=TensorboardVisBackend``.
+
+    Args:
+        replaced: keys whose values arguments of the command replace, and the names of these.
 
     Raises:
         UserError: an option is malformed, its key is misspelt, or setting it would have no effect.
     """
     parsed = _parse(options)
     for key in parsed:
+        _refuse_replaced(key, {**_ELSEWHERE, **replaced})
         _check_key(cfg, key)
     try:
         cfg.merge_from_dict(parsed)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'--cfg-options: {error.args[0]}') from error
 
 
 def _parse(options: Sequence[str]) -> dict[str, Any]:
+    seen: dict[str, str] = {}
     for option in options:
         key, is_pair, value = option.partition('=')
         if not key or not is_pair:
@@ -62,6 +83,8 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
             raise UserError(
                 f'--cfg-options {option}: a dict is set by its keys, as {key}.KEY=VALUE'
             )
+        if seen.setdefault(key, value) != value:
+            raise UserError(f'--cfg-options {key}: given twice, as {seen[key]} and as {value}')
     namespace = Namespace(cfg_options=None)
     action = DictAction(['--cfg-options'], 'cfg_options', nargs='+')
     try:
@@ -78,28 +101,57 @@ def _check_key(cfg: Config, key: str) -> None:
     known = {*cfg, *runner_keys}
     if first not in known:
         raise UserError(f'--cfg-options {key}: no such key{_suggest(first, known)}')
-    if not rest and first not in runner_keys:
-        _refuse_variable(cfg, first)
+    if first not in runner_keys:
+        _refuse_variable(cfg, first, rest)
+    if first == 'data_preprocessor' and (cfg.get('model') or {}).get(first) is not None:
+        raise UserError(f'--cfg-options {key}: the model has one of its own; set model.{key}')
     node: Any = cfg.get(first)
-    for depth, part in enumerate(rest[:-1], start=1):
-        parent = '.'.join(parts[:depth])
+    for depth, part in enumerate(rest, start=1):
+        parent, is_last = '.'.join(parts[:depth]), depth == len(rest)
+        if node is None:  # a new part of the config
+            return
         if isinstance(node, dict):
-            similar = _suggest(part, node) if part not in node else ''
+            similar = '' if part in node or is_last else _suggest(part, node)
             if similar:
                 raise UserError(f'--cfg-options {key}: no {part} in {parent}{similar}')
+            if is_last:
+                _check_last(key, node)
             node = node.get(part)
-        elif isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+        elif not isinstance(node, (list, tuple)):
+            raise UserError(f'--cfg-options {key}: {parent} is {node!r}, which has no keys')
+        elif not part.isdigit():
+            raise UserError(f'--cfg-options {key}: {parent} is a list; name an entry by its number')
+        elif int(part) < len(node):
             node = node[int(part)]
         else:
-            if isinstance(node, list) and part == str(len(node)):
+            if isinstance(node, list) and int(part) == len(node) and not is_last:
                 cfg.merge_from_dict({parent: [*node, ConfigDict()]})
             return
+
+
+def _check_last(key: str, node: dict) -> None:
+    """Refuse a key of ``node`` that nothing reads, in the dicts that libraries do not check."""
+    parent, _, last = key.rpartition('.')
+    known = _ENVIRONMENT.get(parent)
+    if known is not None and last not in known:
+        options = ', '.join(sorted(known))
+        raise UserError(f'--cfg-options {key}: nothing reads it; {parent} has {options}')
+    if last not in node and parent.rpartition('.')[2] in _ANY_KEY:
+        similar = _suggest(last, node)
+        if similar:
+            raise UserError(f'--cfg-options {key}: no {last} in {parent}{similar}')
+
+
+def _refuse_replaced(key: str, replaced: Mapping[str, str]) -> None:
+    for other, remedy in replaced.items():
+        if key == other or key.startswith(f'{other}.'):
+            raise UserError(f'--cfg-options {key}: has no effect here; {remedy}')
 
 
 def _runner_keys() -> set[str]:
     from mmengine.runner import Runner  # loads OpenCV, which a backbone does not need
 
-    return {*inspect.signature(Runner.__init__).parameters, *_OTHER_KEYS}
+    return {*inspect.signature(Runner).parameters, *_OTHER_KEYS} - {'cfg'}
 
 
 def _suggest(name: str, known: Collection[Any]) -> str:
@@ -107,17 +159,21 @@ def _suggest(name: str, known: Collection[Any]) -> str:
     return f'; did you mean {similar[0]}?' if similar else ''
 
 
-def _refuse_variable(cfg: Config, name: str) -> None:
+def _refuse_variable(cfg: Config, name: str, rest: Sequence[str]) -> None:
     """Refuse a variable such as ``data_root``: reading the config has already copied it to its places."""
-    value = cfg[name]
-    places = [
-        place
-        for key in sorted(_runner_keys() & {*cfg})
-        for place, node in nodes(cfg[key], key)
-        if type(node) is type(value) and node == value
-    ]
-    if places:
-        raise UserError(f'--cfg-options {name}: a variable, read already; set {", ".join(places)}')
+    value, option = cfg[name], '.'.join([name, *rest])
+    parts = [pair for key in sorted(_runner_keys() & {*cfg}) for pair in nodes(cfg[key], key)]
+    # many numbers are alike by chance
+    named = [place for place, _ in parts if place.rpartition('.')[2] == name]
+    equal = [place for place, node in parts if type(node) is type(value) and node == value]
+    places = [place for place in named if place in equal] or named or equal
+    if not places:
+        raise UserError(f'--cfg-options {option}: a variable that nothing reads any more')
+    shown = [''.join([place, *(f'.{key}' for key in rest)]) for place in places[:_MOST_PLACES]]
+    more = f' and {len(places) - len(shown)} more' if len(places) > len(shown) else ''
+    raise UserError(
+        f'--cfg-options {option}: a variable, read already; set {", ".join(shown)}{more}'
+    )
 
 
 def use_data_root(cfg: Config, root: str | os.PathLike) -> None:

@@ -12,9 +12,10 @@ import ast
 import copy
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -38,9 +39,15 @@ _path_and_scope = Config._get_cfg_path
 
 
 def load_config(
-    config: str | os.PathLike | Config, options: Sequence[str] = (), data_root: Any = None
+    config: str | os.PathLike | Config,
+    options: Sequence[str] = (),
+    data_root: Any = None,
+    replaced: Mapping[str, Any] = MappingProxyType({}),
 ) -> Config:
     """Read a config, apply ``KEY=VALUE`` options, then point its data to ``data_root``.
+
+    An option is refused if an argument of the command has a value and replaces it: ``replaced`` maps such
+    keys to pairs of the argument's name and value.
 
     Of a `Config`, a copy is changed; one that was read from no file is called ``config.py``.
     A path may be ``PACKAGE::FILE`` (inside an installed package), or the name of a recipe of this package.
@@ -53,7 +60,8 @@ def load_config(
     cfg = copy.deepcopy(config) if is_read else _read(config)
     object.__setattr__(cfg, '_filename', cfg.filename or 'config.py')
     if options:
-        apply_options(cfg, options)
+        given = {k: f'{name} replaces it' for k, (name, value) in replaced.items() if value}
+        apply_options(cfg, options, given)
     if data_root is not None:
         use_data_root(cfg, data_root)
     check_values(cfg)
