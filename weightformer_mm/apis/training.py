@@ -90,7 +90,7 @@ def train(
         if initial is not None:
             runner.register_hook(hooks.InitialWeightsHook(initial.for_model(runner.model)))
         _prepare(runner, resumed)
-        _run(runner)
+        _run(runner, resumed)
 
 
 def _prepare(runner: Runner, resumed: Resumable | None) -> None:
@@ -110,15 +110,24 @@ def _prepare(runner: Runner, resumed: Resumable | None) -> None:
         )
 
 
-def _run(runner: Runner) -> None:
+def _run(runner: Runner, resumed: Resumable | None) -> None:
+    before = _noted(runner.work_dir)
+    continued = f'{resumed.path}' if resumed else ''
+
+    def way_on(words: str) -> str:
+        """``words`` and this run's last checkpoint; empty if there is none yet."""
+        noted = _noted(runner.work_dir)
+        last = noted[0] if noted != before else continued
+        return f'; {words} from {last}' if last else ''
+
     rehearsal = RehearsalHook()
     runner.register_hook(rehearsal)
     try:
         runner.train()
     except KeyboardInterrupt as interrupt:
         forget_workers()
-        way_on = _way_on(runner, 'add --resume to continue') or ' before the first checkpoint'
-        raise stopped_by(interrupt, way_on) from interrupt
+        words = way_on('add --resume to continue') or ' before the first checkpoint'
+        raise stopped_by(interrupt, words) from interrupt
     except Exception as error:
         forget_workers()
         config = f'config: {runner.cfg.filename}'
@@ -130,8 +139,9 @@ def _run(runner: Runner) -> None:
             )
         if problem is None:
             raise
-        way_on = _way_on(runner, 'once that is put right, --resume continues')
-        raise type(problem)(f'{problem}{way_on}') from error
+        is_new = not rehearsal.has_begun and _noted(runner.work_dir) == before
+        words = '' if is_new else way_on('once that is put right, --resume continues')
+        raise type(problem)(f'{problem}{words}') from error
 
 
 def default_work_dir(cfg: Config) -> str:
@@ -153,7 +163,7 @@ def _checkpoint_to_resume(cfg: Config, resume: str | None) -> Resumable | None:
     return Resumable.newest(cfg.work_dir, template, folder)
 
 
-def _way_on(runner: Runner, words: str) -> str:
-    """``words`` and the last checkpoint; empty if there is none yet."""
-    note = Path(runner.work_dir, NOTE)
-    return f'; {words} from {note.read_text().strip()}' if note.is_file() else ''
+def _noted(work_dir: str) -> tuple[str, int]:
+    """The checkpoint that a work folder's note names, and when it was written."""
+    note = Path(work_dir, NOTE)
+    return (note.read_text().strip(), note.stat().st_mtime_ns) if note.is_file() else ('', 0)

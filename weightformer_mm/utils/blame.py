@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config
-from mmengine.model import BaseModel
-from mmengine.registry.build_functions import build_from_cfg
-from torch import nn
+if TYPE_CHECKING:  # translating the error of a missing library needs none
+    from mmengine.config import Config
 
 _LONGEST = 400  # characters of a library's message
 # their messages say what is wrong without the name of the error
@@ -51,11 +49,10 @@ def _short(filename: str) -> str:
 def place_built(error: BaseException) -> str | None:
     """Place in the config of the innermost part that was being built; None if none was, or no config's."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    built = [f.f_locals.get('cfg') for f in frames if f.f_code is build_from_cfg.__code__]
-    config = _config_of(frames)
+    builders = [f for f in frames if f.f_code.co_name == 'build_from_cfg']
+    built = [frame.f_locals.get('cfg') for frame in builders]
+    config = _config_of(frames) if built else None
     if config is None:
-        return None
-    if not built:
         return None
     # some builders take a part to pieces before they build it
     handled = (f.f_locals for f in reversed(frames) if _is_library(f.f_globals.get('__name__', '')))
@@ -73,6 +70,9 @@ def place_run(error: BaseException) -> str | None:
 
     A part of a model is known by its name, anything else (a transform, a metric) by its type.
     """
+    from mmengine.model import BaseModel
+    from torch import nn
+
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     config = _config_of(frames)
     running = [frame.f_locals.get('self') for frame in reversed(frames)]
@@ -100,6 +100,8 @@ def type_name(node: Any) -> str:
 
 def _config_of(frames: list[Any]) -> Config | None:
     """The whole config: what the outermost frame that has one calls ``cfg``, or its runner's."""
+    from mmengine.config import Config
+
     for frame in frames:
         own = frame.f_locals
         holders = (own.get('runner'), own.get('self'))

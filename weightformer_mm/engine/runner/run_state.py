@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from ...checkpoints.match import compare, get_state_dict, unusable, unwrapped
 from ...errors import UserError
+from ...utils.blame import described
 from ..hooks.training import from_plain, to_plain
 from ..optimizers.layer_decay import plain_name
 from ..work_folder import check_resumable, is_count
+from .schedule import Schedule, changes
 
 _MANY = 8  # among this many parameters, none should have state that no other has
 _MISSING = object()
@@ -36,14 +38,28 @@ class CheckRunStateHook(Hook):
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
+        self.schedule: Schedule | None = None  # this run's, if it is another
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         check_resumable(checkpoint, self.path)
-        for problem in _problems(runner, to_plain(checkpoint)):
+        plain = to_plain(checkpoint)
+        try:
+            problem = next(_problems(runner, plain), None)
+        except Exception as error:  # something of a kind that nobody thought of
+            raise UserError(f'--resume {self.path} is damaged: {described(error)}') from error
+        if problem:
             raise UserError(
                 f'--resume {self.path}: {problem}; the file is damaged, or of a run with another config. To '
                 f'start from its weights alone: --cfg-options load_from={self.path}'
             )
+        loop, epoch = runner.train_loop, plain['meta']['epoch']
+        if isinstance(loop, EpochBasedTrainLoop) and epoch == loop.max_epochs:
+            runner.logger.info(
+                f'This run is finished: {self.path} stands at its end, epoch {epoch}'
+            )
+        if isinstance(runner.param_schedulers, list) and runner.param_schedulers:
+            found = list(changes(runner.param_schedulers, plain['param_schedulers']))
+            self.schedule = Schedule(runner, found) if found else None
 
 
 def _problems(runner: Any, checkpoint: dict[str, Any]) -> Iterator[str]:
@@ -53,21 +69,40 @@ def _problems(runner: Any, checkpoint: dict[str, Any]) -> Iterator[str]:
         end = getattr(loop, f'max_{key}s', math.inf)
         if isinstance(loop, kind) and meta[key] > end:
             yield f'it stands at {key} {meta[key]}, and this run ends at {end}'
+    if isinstance(loop, EpochBasedTrainLoop):
+        yield from _position_problems(meta['epoch'], meta['iter'], len(loop.dataloader))
     # a run with several optimizers is left to mmengine
     own, saved = runner.param_schedulers, checkpoint.get('param_schedulers')
     if isinstance(own, list) and own:
         if not isinstance(saved, list) or len(saved) != len(own):
             yield f'it does not have the {len(own)} schedulers of this run'
-        for scheduler, state in zip(own, saved):
-            what = f'scheduler {type(scheduler).__name__}'
-            yield from _differences(what, scheduler.state_dict(), state)
     if isinstance(runner.optim_wrapper, OptimWrapper):
         weights = get_state_dict(checkpoint, 'state_dict')
         for problem in _optimizer_problems(runner, checkpoint['optimizer'], weights):
             yield f'optimizer: {problem}'
+    if isinstance(own, list) and own:
+        for scheduler, state in zip(own, saved):
+            what = f'scheduler {type(scheduler).__name__}'
+            yield from _differences(what, scheduler.state_dict(), state)
     yield from _hub_problems(checkpoint['message_hub'])
     if 'ema_state_dict' in checkpoint:
         yield from _average_problems(unwrapped(runner.model), checkpoint['ema_state_dict'])
+
+
+def _position_problems(epoch: int, iteration: int, length: int) -> Iterator[str]:
+    """A loop over epochs begins each one anew, so a run cannot go on inside one."""
+    inside = iteration - epoch * length
+    if 0 < inside < length:
+        yield (
+            f'it stands inside epoch {epoch + 1}, after {inside} of its {length} iterations, and a run goes '
+            'on at the end of an epoch; give such a checkpoint (default_hooks.checkpoint.by_epoch=True), or '
+            "train by iterations (train_cfg.type='IterBasedTrainLoop')"
+        )
+    if inside:
+        yield (
+            f'its {epoch} epochs had {iteration} iterations, and one of this run has {length}; set '
+            'batch_size, the number of processes and the data set as they were'
+        )
 
 
 def _optimizer_problems(runner: Any, saved: dict, weights: Mapping[str, Tensor]) -> Iterator[str]:
@@ -95,7 +130,10 @@ def _optimizer_problems(runner: Any, saved: dict, weights: Mapping[str, Tensor])
 
 def _group_problems(optimizer: Any, saved: list) -> Iterator[str]:
     if len(saved) != len(optimizer.param_groups):
-        yield f'{len(saved)} groups of parameters instead of {len(optimizer.param_groups)}'
+        yield (
+            f'{len(saved)} groups of parameters instead of {len(optimizer.param_groups)}; groups follow '
+            'frozen_stages and optim_wrapper.paramwise_cfg'
+        )
     numbers = itertools.count()
     for index, (own, group) in enumerate(zip(optimizer.param_groups, saved)):
         wanted = list(itertools.islice(numbers, len(own['params'])))
@@ -109,6 +147,19 @@ def _group_problems(optimizer: Any, saved: list) -> Iterator[str]:
         added = {key: value for key, value in group.items() if key not in known}
         group = {**added, **saved[index], 'params': []}
         yield from _differences(f'group {index}', {**own, 'params': []}, group)
+        for key, value in own.items():  # nothing but a schedule changes them
+            if f'initial_{key}' in own or (key == 'betas' and 'initial_momentum' in own):
+                continue
+            if _numbers(value) and _numbers(value) != _numbers(group[key]):
+                name = key.removeprefix('initial_')
+                yield f'group {index}: {name} is {_shown(group[key])}, and {_shown(value)} in this run'
+
+
+def _numbers(value: Any) -> list[float]:
+    """A number, or several, as a list; nothing for anything else."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    plain = all(isinstance(one, Number) and not isinstance(one, bool) for one in values)
+    return [float(one) for one in values] if plain else []
 
 
 def _state_problems(saved: dict, parameters: list[tuple[str, Tensor]]) -> Iterator[str]:

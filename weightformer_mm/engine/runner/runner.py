@@ -24,6 +24,7 @@ from ...datasets.guards.annotations import checked_coco_files, evaluations
 from ...datasets.guards.loading import build_checked
 from ...errors import RunFailed, UserError
 from ...utils.interrupts import uninterrupted
+from ...utils.translate import blamed
 from ...utils.writing import written_whole
 from ..hooks.checkpoint import KeepingCheckpointHook
 from .fsdp import ShardedStrategy
@@ -61,8 +62,12 @@ class _Checked:
         super().register_hook(hook, priority)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        self.register_hook(CheckRunStateHook(filename))
-        super().resume(filename, *args, **kwargs)
+        check = CheckRunStateHook(filename)
+        self.register_hook(check)
+        with blamed(f'--resume {filename} cannot be continued from'):
+            super().resume(filename, *args, **kwargs)
+        if check.schedule:
+            check.schedule.replay(self)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if '://' in str(out_dir) or not is_main_process():
