@@ -130,12 +130,6 @@ def test_wrong_option_is_refused(option, message):
     assert cfg.to_dict() == config().to_dict()
 
 
-def test_two_values_for_a_key_are_refused():
-    apply_options(config(), ['train_cfg.max_epochs=3', 'train_cfg.max_epochs=3'])
-    with pytest.raises(UserError, match='train_cfg.max_epochs: given twice, as 3 and as 4'):
-        apply_options(config(), ['train_cfg.max_epochs=3', 'train_cfg.max_epochs=4'])
-
-
 def test_an_option_changes_what_is_built_or_is_refused():
     draw, counts = random.Random(0), Counter()
     built = [key for key in config() if key not in VARIABLES]

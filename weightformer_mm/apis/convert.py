@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ..backbones import PyramidWeightFormer, WeightFormer
-from ..checkpoints.match import get_state_dict
-from ..checkpoints.pretrained import CONTAINERS, PREFIX
+from ..checkpoints.match import CONTAINERS, get_state_dict
+from ..checkpoints.pretrained import PREFIX
 from ..checkpoints.released import HEAD, rename_ours, rename_released
 from ..checkpoints.sources import load_weights
 from ..errors import UserError
@@ -68,7 +68,7 @@ def convert_checkpoint(
     if not conversion.publish:
         _check_free(out, source, force)
     checkpoint = load_weights(source, with_config=True)
-    weights = get_state_dict(checkpoint, source, CONTAINERS)
+    weights = get_state_dict(checkpoint, source)
     weights = _convert_weights(weights, source, conversion)
     if conversion.half:
         weights = {n: v.half() if v.is_floating_point() else v for n, v in weights.items()}

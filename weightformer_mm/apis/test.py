@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from ..checkpoints.match import check_matches
 from ..checkpoints.schemes import use_safe_loading
@@ -20,10 +21,12 @@ from ..checkpoints.sources import load_weights
 from ..config.read import as_list, load_config, require, type_name
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data, refuse_data
+from ..engine.hooks.rehearsal import RehearsalHook
 from ..engine.runner.launch import use_launcher
 from ..engine.runner.runner import build_runner
 from ..evaluation.predictions import DumpClasses, WriteLabelsHook
 from ..evaluation.tta import use_tta
+from ..utils.translate import blame_run, blamed
 from ..utils.writing import make_folder, refuse_replacing, staged
 from ..visualization.drawing import DrawPredictionsHook, use_visualizer
 from .training import default_work_dir
@@ -86,18 +89,31 @@ def evaluate(
             use_visualizer(cfg)
             pictures = make_folder(show_dir, '--show-dir')
             hooks.append(DrawPredictionsHook(pictures, score_thr))
-        runner = build_runner(cfg, trains=False)
-        check_classes(cfg, runner.model, ('test',))
+        with blamed(f'config: {cfg.filename}'):
+            runner = build_runner(cfg, trains=False)
+            check_classes(cfg, runner.model, ('test',))
         check_matches(runner.model, weights, checkpoint)
         weights.clear()  # the runner reads the file again
         for hook in hooks:
             runner.register_hook(hook)
-        metrics = runner.test()
+        metrics = _test(runner)
         if out is not None and is_main_process():
             (stage / 'metrics.json').write_text(_as_json(metrics))
     for written in filter(None, (out, show_dir)):
         runner.logger.info(f'Written to {written}')
     return metrics
+
+
+def _test(runner: Runner) -> dict[str, float]:
+    """Run the test; until an iteration has ended, whatever fails is the fault of the config."""
+    rehearsal = RehearsalHook()
+    runner.register_hook(rehearsal)
+    try:
+        return runner.test()
+    except Exception as error:
+        if rehearsal.has_begun:
+            raise
+        raise blame_run(error, 'test_dataloader') from error
 
 
 def _as_json(metrics: dict[str, Any]) -> str:

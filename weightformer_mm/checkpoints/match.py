@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from ..errors import UserError
 
 _SHOWN = 3  # names that an error lists in each group
+CONTAINERS = ('state_dict', 'model')  # the keys under which weights are
+# what wrappers (compilation, sharding, recomputation) insert into names
+_INSERTED = ('_checkpoint_wrapped_module', '_fsdp_wrapped_module', '_orig_mod')
 _WRAPPER = 'module.'  # what wrappers for distributed training put before each name
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -146,7 +149,7 @@ def converts(model: nn.Module, differences: Differences) -> bool:
 def get_state_dict(
     checkpoint: Mapping[str, Any],
     path: str | os.PathLike,
-    containers: Sequence[str] = ('state_dict',),
+    containers: Sequence[str] = CONTAINERS,
 ) -> dict[str, Tensor]:
     """The model's weights in a checkpoint, under the names of the unwrapped model.
 
@@ -166,6 +169,13 @@ def get_state_dict(
     odd = [f'{name} ({why})' for name, why in problems.items() if why]
     if odd:
         raise UserError(f'{path} holds weights that no model can take: {some(odd, _SHOWN)}')
+    plain = {plain_name(name): tensor for name, tensor in state_dict.items()}
+    if len(plain) < len(state_dict):
+        twice = [name for name in state_dict if name not in plain]
+        raise UserError(
+            f'{path} is damaged: without the parts of wrappers, {some(twice, _SHOWN)} are twice'
+        )
+    state_dict = plain
     wrapped = [name for name in state_dict if name.startswith(_WRAPPER)]
     others = [name for name in state_dict if not name.startswith(_WRAPPER)]
     if wrapped and others:
@@ -174,6 +184,11 @@ def get_state_dict(
             f'{path} is damaged: {some_wrapped} begin with {_WRAPPER}, {some_others} do not'
         )
     return {name.removeprefix(_WRAPPER): tensor for name, tensor in state_dict.items()}
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter or module without the parts that wrappers insert."""
+    return '.'.join(part for part in name.split('.') if part not in _INSERTED)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -20,7 +20,6 @@ from .match import compare, compare_with_model, converts, get_state_dict, unwrap
 from .released import rename_released
 from .sources import load_weights
 
-CONTAINERS = ('state_dict', 'model')
 PREFIX = 'backbone.'
 _HEAD = 'head.'
 _ALLOWING = 'To allow differences: allow_missing=[patterns], allow_unexpected=[patterns]'
@@ -41,9 +40,9 @@ def load_pretrained(
         backbone: `WeightFormer` or `PyramidWeightFormer`.
         checkpoint: path of a ``.pth`` or ``.safetensors`` file, ``http(s)://`` or
             ``hf://owner/name[@revision][/file]``. It may hold released weights or ours, be a training
-            checkpoint (weights under ``model`` or ``state_dict``, names with ``module.``), or be a whole
-            detector or segmentor, whose ``backbone.`` part is taken. A classification head is left out,
-            and the log says so.
+            checkpoint (weights under ``model`` or ``state_dict``, names with ``module.`` or
+            ``_orig_mod.``), or be a whole detector or segmentor, whose ``backbone.`` part is taken. A
+            classification head is left out, and the log says so.
         allow_missing: shell patterns of the backbone's names that may keep their initial values, such as
             ``'norm3.*'``.
         allow_unexpected: shell patterns of the checkpoint's names that may be left out.
@@ -55,7 +54,7 @@ def load_pretrained(
             message lists missing, unexpected and wrongly shaped weights and the likeliest cause.
     """
     request = PretrainedWeights(checkpoint, as_list(allow_missing), as_list(allow_unexpected))
-    found = get_state_dict(load_weights(checkpoint, map_location), checkpoint, CONTAINERS)
+    found = get_state_dict(load_weights(checkpoint, map_location), checkpoint)
     backbone.load_state_dict(request.for_backbone(backbone, found, prefix), strict=False)
 
 
@@ -100,7 +99,7 @@ class PretrainedWeights:
         model with other heads, only the backbone's weights are taken, and the log says so. Raises UserError
         as `load_pretrained` does.
         """
-        found = get_state_dict(load_weights(self.checkpoint), self.checkpoint, CONTAINERS)
+        found = get_state_dict(load_weights(self.checkpoint), self.checkpoint)
         model = unwrapped(model)
         own = model.state_dict()
         if _is_of_another_kind(own, found):

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..config.read import read_files_safely
 from ..errors import UserError
 from . import hub
+from .match import CONTAINERS, plain_name
 from .sources import HTTP, load_from_http, load_weights
 
 _ZOOS = {  # the functions of mmengine that map models to URLs
@@ -45,13 +46,21 @@ def use_safe_loading() -> None:
 
 
 def _load_checkpoint(reference: str, map_location: Any = None) -> dict[str, Any]:
-    """A file of weights alone as a checkpoint: mmengine's hooks, such as EMAHook, read its ``state_dict``."""
+    """Any file of weights as mmengine's checkpoint: hooks, such as EMAHook, read its ``state_dict``."""
     return _nested(load_weights(reference, map_location))
 
 
 def _nested(loaded: dict[str, Any]) -> dict[str, Any]:
-    is_flat = all(isinstance(value, Tensor) for value in loaded.values())
-    return {'state_dict': loaded} if is_flat else loaded
+    if all(isinstance(value, Tensor) for value in loaded.values()):
+        loaded = {'state_dict': loaded}
+    key = next((key for key in CONTAINERS if isinstance(loaded.get(key), dict)), None)
+    if key is not None:
+        weights = loaded.pop(key)
+        names = {name: plain_name(name) for name in weights if isinstance(name, str)}
+        is_plain = all(name == plain for name, plain in names.items())
+        # a plain one keeps the versions of its modules, which it has as an attribute
+        loaded['state_dict'] = weights if is_plain else {names[n]: weights[n] for n in names}
+    return loaded
 
 
 def _register(scheme: str, loader: Callable[..., dict[str, Any]]) -> None:

@@ -74,7 +74,6 @@ def apply_options(
 
 
 def _parse(options: Sequence[str]) -> dict[str, Any]:
-    seen: dict[str, str] = {}
     for option in options:
         key, is_pair, value = option.partition('=')
         if not key or not is_pair:
@@ -83,8 +82,6 @@ def _parse(options: Sequence[str]) -> dict[str, Any]:
             raise UserError(
                 f'--cfg-options {option}: a dict is set by its keys, as {key}.KEY=VALUE'
             )
-        if seen.setdefault(key, value) != value:
-            raise UserError(f'--cfg-options {key}: given twice, as {seen[key]} and as {value}')
     namespace = Namespace(cfg_options=None)
     action = DictAction(['--cfg-options'], 'cfg_options', nargs='+')
     try:

@@ -30,7 +30,10 @@ def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
 def described(error: BaseException) -> str:
     """An error of a library in one line, with the place that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
-    text = ' '.join(str(error).split())
+    text = str(error)
+    if 'Original Traceback' in text:  # of a worker of a data loader; the message comes last
+        text = text.strip().rpartition('\n')[2]
+    text = ' '.join(text.split())
     if not text and last:
         text = f'this does not hold: {last[0].line}'
     if len(text) > _LONGEST:

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from ..errors import ArgumentError, LibraryMissing, RunFailed, UserError
-from .blame import described, place_built
+from .blame import described, place_built, place_run
 
 _CONFIG = 'config: '
 _LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'pycocotools')
@@ -23,6 +23,7 @@ _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _WRONG_ARGUMENT = re.compile(r'expected .+, got |unknown .+; choose |\w+ needs images of at least ')
 _CONSTRUCTOR = re.compile(r'(\w*)\.?__init__\(\) (got an unexpected|missing \d+ required) (.*)')
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+(?: \w+)* registry)|Failed to get (\S+)$')
+_NO_LABELS = re.compile(r"'(gt_\w+|seg_map_path|instances)'$")
 _IF_SHORT = 'if memory is short, lower num_workers or batch_size'
 _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)')
 
@@ -53,6 +54,12 @@ def blame(error: Exception, what: str) -> UserError:
     return explain(error) or UserError(f'{what}: {described(error)}')
 
 
+def blame_run(error: Exception, part: str) -> UserError:
+    """Like `blame`, for what fails while parts of the config run: the innermost one is named, or ``part``."""
+    problem = explain(error)
+    return problem or UserError(f'{_CONFIG}{place_run(error) or part}: {described(error)}')
+
+
 class _OfConfig(UserError):
     """An argument in a config is wrong; its place is still to be found."""
 
@@ -77,6 +84,12 @@ def _explain(error: Exception) -> UserError | None:
             f'{_CONFIG}type={match[1] or match[3]!r} is not in the {match[2] or "registry"}: it is misspelt, '
             'or custom_imports lacks its module (for this package: '
             "custom_imports = dict(imports=['weightformer_mm']))"
+        )
+    last = str(error).strip().rpartition('\n')[2]  # of the traceback that a worker passes on
+    if isinstance(error, KeyError) and (match := _NO_LABELS.search(last)):
+        return UserError(
+            f'the images have no labels ({match[1]}), which training and evaluation need: give their place '
+            '(data_prefix, ann_file) and LoadAnnotations in the pipeline, or predict with infer'
         )
     if isinstance(error, TypeError) and (match := _CONSTRUCTOR.match(text)):
         problem = f'{match[2]} {match[3]}'.replace('keyword argument', 'key')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
@@ -22,9 +23,8 @@ from torch.utils.data import DataLoader
 from ...checkpoints.match import unwrapped
 from ...config.read import as_list
 from ...errors import UserError
-from ...utils.blame import described, place_run
 from ...utils.patches import replaced
-from ...utils.translate import explain
+from ...utils.translate import blame_run
 from ..runner.randomness import seeded
 
 _TRAINED = 2  # images of the batch that is trained with
@@ -61,6 +61,9 @@ class RehearsalHook(Hook):
         _check_watched(runner, names)
 
     def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        self.has_begun = True
+
+    def after_test_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self.has_begun = True
 
 
@@ -151,13 +154,10 @@ def _named(part: str, model: nn.Module | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        problem = explain(error)
-        if problem is None:
-            place = place_run(error) or part
-            problem = UserError(f'config: {place}: {described(error)}')
-            channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
-            if channels and place.startswith('model') and 'backbone' not in place:
-                problem = UserError(f"{problem}; the backbone's channels are {tuple(channels)}")
+        problem = blame_run(error, part)
+        channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
+        if channels and re.search('channels|inputs|index out of range', str(problem)):
+            problem = type(problem)(f"{problem}; the backbone's channels are {tuple(channels)}")
         raise problem from error
 
 

@@ -14,19 +14,12 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.modules.batchnorm import _NormBase
 
-from ...checkpoints.match import unwrapped
+from ...checkpoints.match import plain_name, unwrapped
 from ...errors import ArgumentError
 from ...utils.tables import text_table
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # _NormBase: batch and instance norm
 _RULES = ('norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult')
-# parts that FSDP, activation checkpointing and torch.compile insert into a parameter's name
-_WRAPPERS = ('_fsdp_wrapped_module', '_checkpoint_wrapped_module', '_orig_mod')
-
-
-def plain_name(name: str) -> str:
-    """The name of a parameter or module without the parts that wrappers insert."""
-    return '.'.join(part for part in name.split('.') if part not in _WRAPPERS)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

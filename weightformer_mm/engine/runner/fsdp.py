@@ -15,10 +15,10 @@ from torch.distributed import fsdp
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
+from ...checkpoints.match import plain_name
 from ...errors import UserError
 from ...layers import AttentionBlock, DynamicBlock, StaticBlock
 from ...utils.patches import clip_over_processes
-from ..optimizers.layer_decay import plain_name
 
 
 @FUNCTIONS.register_module()

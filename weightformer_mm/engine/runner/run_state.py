@@ -17,11 +17,10 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import Tensor, nn
 
-from ...checkpoints.match import compare, get_state_dict, unusable, unwrapped
+from ...checkpoints.match import compare, get_state_dict, plain_name, unusable, unwrapped
 from ...errors import UserError
 from ...utils.blame import described
 from ..hooks.training import from_plain, to_plain
-from ..optimizers.layer_decay import plain_name
 from ..work_folder import check_resumable, is_count
 from .schedule import Schedule, changes
 
