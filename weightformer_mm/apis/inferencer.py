@@ -74,8 +74,9 @@ def init_model(
         checkpoint = find_recipe(config, WEIGHTS)
     weights = {} if checkpoint is None else load_weights(checkpoint)
     try:
-        target = torch.empty(0, device=device or get_device()).device
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        target = torch.zeros(1, device=device or get_device())
+        target.sum().item()
+    except Exception as error:  # each kind of device fails in its own way where it is missing
         raise UserError(f'--device {device}: no such device here; such as cpu or cuda:0') from error
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -85,7 +86,7 @@ def init_model(
         dataset = {**innermost_dataset(cfg.test_dataloader), 'lazy_init': True}
         meta = trained_meta(weights, checkpoint or '', model) or DATASETS.build(dataset).metainfo
     model.cfg, model.dataset_meta = cfg, meta
-    return model.to(target).eval()
+    return model.to(target.device).eval()
 
 
 def inference(model: nn.Module, images: Image | Sequence[Image], strips: bool = False) -> Any:

@@ -47,7 +47,11 @@ def fetch(reference: str, cache_dir: str | Path | None = None) -> Path:
     repo, revision, file = match['repo'], match['revision'], match['file'] or 'model.safetensors'
     try:
         path = huggingface_hub.hf_hub_download(repo, file, revision=revision, cache_dir=cache_dir)
-    except (hub_errors.HFValidationError, hub_errors.EntryNotFoundError, OSError) as error:
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # also those of its HTTP client, of which versions have different ones
         kind = next((kind for kind in _REASONS if isinstance(error, kind)), None)
         if kind is not None:
             reason = _REASONS[kind].format(repo=repo, revision=revision, file=file)
@@ -55,7 +59,7 @@ def fetch(reference: str, cache_dir: str | Path | None = None) -> Path:
             place, why = error.filename, error.strerror
             reason = f'cannot use the cache, {place}: {why}; set HF_HOME to another folder'
         else:
-            reason = ' '.join(str(error).split())
+            reason = ' '.join(f'{error}'.split()) or type(error).__name__
         raised = NoSuchFile if kind is hub_errors.EntryNotFoundError else UserError
         raise raised(f'{reference}: {reason}') from error
     return Path(path)

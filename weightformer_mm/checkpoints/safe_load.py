@@ -74,7 +74,8 @@ def load_checkpoint_file(
     except Exception as error:
         # Bytes that are not a checkpoint make torch fail in every conceivable way. In a truncated file it
         # seeks to before the beginning: the only OSError that does not come from the file system.
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+        is_of_system = isinstance(error, OSError) and error.errno != errno.EINVAL
+        if is_of_system or "can't allocate memory" in str(error):
             raise
         raise UserError(_why_unreadable(path, error)) from error
     if not isinstance(checkpoint, dict):

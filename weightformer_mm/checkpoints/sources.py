@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from . import hub
 from .safe_load import load_checkpoint_file
 
 HTTP = ('http://', 'https://')
+_PATIENCE = 60.0  # seconds without a byte
 WEIGHTS = '.safetensors'  # of a recipe, beside it
 
 
@@ -49,7 +53,8 @@ def load_from_http(url: str, map_location: Any, with_config: bool = False) -> di
         is_new = not cached.is_file()
         if is_new:
             cached.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(cached))
+            with _time_limit():
+                torch.hub.download_url_to_file(url, str(cached))
     except (OSError, HTTPException, ValueError) as error:
         raise UserError(
             f'{url}: download failed: {getattr(error, "reason", None) or error}'
@@ -61,3 +66,14 @@ def load_from_http(url: str, map_location: Any, with_config: bool = False) -> di
         if is_new:
             cached.unlink(missing_ok=True)
         raise UserError(f'{url}: {error}') from error
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    """Let connections that are opened in the block fail if nothing comes for a minute; torch sets no limit."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -85,7 +85,7 @@ def _read(path: str | os.PathLike) -> Config:
     read_files_safely()
     try:
         cfg = Config.fromfile(str(path))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         problem = _explain(path, files, error)
         if problem is None:
             raise
@@ -169,18 +169,32 @@ def innermost_datasets(dataset: Any, place: str) -> Iterator[tuple[str, Any]]:
         yield from innermost_datasets(inner, f'{place}.{key}')
 
 
-def _python_files(path: Path) -> list[Path]:
-    """A Python config and its bases, parsed first: mmengine's errors name neither file nor line."""
+def _python_files(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """A Python config and its bases, parsed first: mmengine's errors name neither file nor line.
+
+    Args:
+        above: the files whose bases lead to this one.
+    """
+    if path in above:
+        way = ', '.join(map(str, above[above.index(path) :]))
+        raise UserError(f'{path}: it is a _base_ of itself, by way of {way}')
     try:
-        tree = ast.parse(path.read_text(encoding='utf-8'))
+        text = path.read_text(encoding='utf-8')
+        tree = ast.parse(text)
+        compile(text, str(path), 'exec', dont_inherit=True)  # finds more than the parser
     except SyntaxError as error:
         raise UserError(f'{path}, line {error.lineno}: {error.msg}') from error
+    except (RecursionError, ValueError) as error:  # such as bytes that are not UTF-8
+        raise UserError(f'{path}: {error}') from error
     files = [path]
     for node in tree.body:
         if not isinstance(node, ast.Assign) or '_base_' not in map(ast.unparse, node.targets):
             continue
         for base in getattr(node.value, 'elts', [node.value]):
             name = getattr(base, 'value', None)
+            if isinstance(base, ast.Constant) and not isinstance(name, str):
+                place = f'{path}, line {base.lineno}'
+                raise UserError(f'{place}: expected _base_ to be a path or several, got {name!r}')
             if not isinstance(name, str):  # computed
                 continue
             if '::' in name or '{{' in name:  # of an installed package, or filled in by mmengine
@@ -188,11 +202,12 @@ def _python_files(path: Path) -> list[Path]:
             base_path = Path(os.path.normpath(path.parent / name))
             if not base_path.is_file():
                 raise UserError(f'{path}, line {base.lineno}: _base_ file not found: {base_path}')
-            files += _python_files(base_path)
+            if base_path.suffix == '.py':
+                files += _python_files(base_path, (*above, path))
     return files
 
 
-def _explain(path: Path, files: list[Path], error: Exception) -> UserError | None:
+def _explain(path: Path, files: list[Path], error: BaseException) -> UserError | None:
     """The user's error for one raised while mmengine ran the config; None if the config is not to blame."""
     if isinstance(error, ImportError):
         cause: BaseException = error
@@ -207,11 +222,10 @@ def _explain(path: Path, files: list[Path], error: Exception) -> UserError | Non
         if os.path.abspath(frame.filename) in own:
             place = f'{frame.filename}, line {frame.lineno}'
             return UserError(f'{place}: {type(error).__name__}: {error}')
-    if isinstance(error, AttributeError) and path.suffix != '.py':
+    if isinstance(error, AttributeError):
         return UserError(f'{path}: the top level of a config must be keys with values')
+    if isinstance(error, RecursionError):
+        return UserError(f'{path}: it nests too deep, or is a _base_ of itself')
     # what mmengine itself rejects: duplicate keys in two bases, a dict over a non-dict, broken JSON
-    wrong = (KeyError, TypeError, ValueError, OSError, yaml.YAMLError, RecursionError)
-    if not isinstance(error, wrong):
-        return None
     is_key = isinstance(error, KeyError) and error.args  # its text is in quotes
-    return UserError(f'{path}: {error.args[0] if is_key else error}')
+    return UserError(f'{path}: {error.args[0] if is_key else str(error) or type(error).__name__}')

@@ -49,6 +49,16 @@ def _short(filename: str) -> str:
     return inside if found else os.path.basename(filename)
 
 
+def file_read(error: BaseException) -> str | None:
+    """The file that the innermost function with the name of one was reading; None if there is none."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        for value in frame.f_locals.values():
+            if isinstance(value, (str, os.PathLike)) and os.path.isfile(value):
+                return os.fspath(value)
+    return None
+
+
 def place_built(error: BaseException) -> str | None:
     """Place in the config of the innermost part that was being built; None if none was, or no config's."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]

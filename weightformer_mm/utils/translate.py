@@ -77,6 +77,8 @@ def _explain(error: Exception) -> UserError | None:
             return _no_operators(error)
         if name in _LIBRARIES and isinstance(error, ModuleNotFoundError):
             return LibraryMissing(f'{name} is not installed; {_install_hint(name)}')
+        if text.startswith('Failed to import'):  # an import of a config, which mmengine does late
+            return UserError(f'{_CONFIG}{text}')
         if text.startswith('Please'):  # mmengine's visualizer backends
             return UserError(f'a package that the config needs is missing: {error}')
     if isinstance(error, (KeyError, RuntimeError)) and (match := _UNKNOWN_TYPE.match(text)):

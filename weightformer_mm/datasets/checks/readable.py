@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import traceback
+from xml.etree.ElementTree import ParseError
 
 from ...config.read import type_name
+from ...utils.blame import file_read
 
 _LIBRARIES = ('mmdet.datasets.', 'mmseg.datasets.', 'mmpretrain.datasets.', 'mmengine.dataset.')
 _REFUSALS = (AssertionError, ImportError, RuntimeError, ValueError)  # whose texts are for users
@@ -14,6 +16,10 @@ _REFUSALS = (AssertionError, ImportError, RuntimeError, ValueError)  # whose tex
 def reading_problem(error: Exception, node: dict) -> str | None:
     """Why a library's data set, given by its config, cannot be read; None for a programming error."""
     path = os.path.join(node.get('data_root') or '', node.get('ann_file') or '')
+    if isinstance(error, UnicodeDecodeError):
+        return f'{file_read(error) or path} is not UTF-8: {error}; save it in this encoding'
+    if isinstance(error, ParseError):
+        return f'{file_read(error) or path} is not valid XML: {error}; is it truncated?'
     if 'need at least one array' in str(error):
         return (
             f'no image of {path} is left to use: none is there, or none passes filter_cfg with objects of '

@@ -57,8 +57,12 @@ class RehearsalHook(Hook):
         with _undone(model), _quiet():
             if type(model).train_step is BaseModel.train_step:
                 _train(runner, model)
-            names = None if runner.val_loop is None else _evaluate(runner)
+            names = None if runner.val_loop is None else _evaluate(runner, runner.val_loop, 'val')
         _check_watched(runner, names)
+
+    def before_test(self, runner: Any) -> None:
+        with _undone(runner.model), _quiet():
+            _evaluate(runner, runner.test_loop, 'test')
 
     def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self.has_begun = True
@@ -84,32 +88,32 @@ def _train(runner: Any, model: nn.Module) -> None:
         model.parse_losses(losses)
 
 
-def _evaluate(runner: Any) -> dict[str, Any] | None:
+def _evaluate(runner: Any, loop: Any, split: str) -> dict[str, Any] | None:
     """Run one batch and its evaluation; what it gives, or None if that is unknown."""
-    loop = runner.val_loop
     if not hasattr(loop, 'run_iter') or not isinstance(loop.dataloader, DataLoader):
         return None
     loader, evaluator = loop.dataloader, loop.evaluator
-    with _named('val_dataloader'):
+    with _named(f'{split}_dataloader'):
         samples = _of_different_sizes(loader)
     if not samples:
         return None
     runner.model.eval()
     with replaced(runner, _hooks=[]), _results_kept(evaluator):
         try:
-            with _named('val_evaluator', unwrapped(runner.model)):
+            with _named(f'{split}_evaluator', unwrapped(runner.model)):
                 loop.run_iter(0, loader.collate_fn(samples))
         except UserError as error:
             if len(samples) > 1 and _runs_alone(loop, loader, samples):
                 raise UserError(
-                    f'val_dataloader.batch_size={loader.batch_size}: images of different sizes do not run '
-                    f"together; set it to 1, or val_cfg.type='ValLoopByImageSize' ({error})"
+                    f'{split}_dataloader.batch_size={loader.batch_size}: images of different sizes do not '
+                    f'run together; set it to 1, or {split}_cfg.type to {split.capitalize()}LoopByImageSize '
+                    f'({error})'
                 ) from error
             raise
         kinds = [type(metric).__name__ for metric in getattr(evaluator, 'metrics', ())]
         if not kinds or not set(kinds) <= set(_OF_ANY_PART):
             return None
-        with _named('val_evaluator'):
+        with _named(f'{split}_evaluator'):
             found = evaluator.evaluate(len(samples))
     return found
 

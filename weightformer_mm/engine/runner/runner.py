@@ -14,7 +14,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import RUNNERS
+from mmengine.registry import OPTIMIZERS, RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
@@ -41,6 +41,16 @@ class _Checked:
     ) -> Any:
         build = partial(Runner.build_dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
         return build_checked(dataloader, build)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
+        kind = optimizer.get('type') if isinstance(optimizer, dict) else None
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:  # mmengine does not look
+            raise UserError(
+                f'config: optim_wrapper.optimizer: type={kind!r} is not in the optimizer registry: it is '
+                'misspelt, or custom_imports lacks its module'
+            )
+        return super().build_optim_wrapper(optim_wrapper)
 
     def build_train_loop(self, loop: Any) -> Any:
         if self.cfg.get('exact_resume'):
