@@ -70,7 +70,8 @@ def evaluate(
     cfg = load_config(config, options, data_root, arguments)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
     weights = load_weights(checkpoint)
-    check_data(cfg, ('test',))
+    with blamed(f'config: {cfg.filename}'):
+        check_data(cfg, ('test',))
     outputs = {'--work-dir': work_dir, '--out': out, '--show-dir': show_dir}
     _check_outputs(cfg, (cfg.filename, checkpoint), outputs)
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))

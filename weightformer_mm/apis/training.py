@@ -59,7 +59,8 @@ def train(
     cfg = load_config(config, options, data_root, arguments)
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     refuse_lenient_loading(cfg)
-    check_data(cfg, ('train', 'val'))
+    with blamed(f'config: {cfg.filename}'):
+        check_data(cfg, ('train', 'val'))
     cfg.work_dir = os.path.abspath(os.path.expanduser(work_dir or default_work_dir(cfg)))
     if amp:
         use_amp(cfg)

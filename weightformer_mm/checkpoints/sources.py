@@ -70,7 +70,7 @@ def load_from_http(url: str, map_location: Any, with_config: bool = False) -> di
 
 @contextmanager
 def _time_limit() -> Iterator[None]:
-    """Let connections that are opened in the block fail if nothing comes for a minute; torch sets no limit."""
+    """Let a connection that is opened in the block fail if nothing comes; torch sets no limit."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_PATIENCE)
     try:

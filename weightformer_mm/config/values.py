@@ -24,6 +24,7 @@ _PARTS = Rule('{} to be a list of dicts', _are_parts)
 _ONE_OR_SEVERAL = Rule(
     '{} to be a dict or a list of dicts', lambda value: isinstance(value, dict) or _are_parts(value)
 )
+_PATH = Rule('{} to be a path', lambda value: isinstance(value, str))
 _LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 
 # shell patterns of places; the first that matches counts
@@ -79,15 +80,18 @@ RULES = {
     'check_classes': FLAG,
     'find_unused_parameters': FLAG,
 }
+# by the last key, wherever it is
+_ANYWHERE = {'ann_file': optional(_PATH), 'data_root': optional(_PATH)}
 
 
 def check_values(cfg: Config) -> None:
     """Raise UserError for the first value of the wrong kind, and for a split of which a part is missing."""
     for place, value in nodes(cfg._cfg_dict, ''):
-        pattern = next((one for one in RULES if _matches(place, one)), None)
-        if pattern is not None:
+        rule = next((RULES[pattern] for pattern in RULES if _matches(place, pattern)), None)
+        rule = rule or _ANYWHERE.get(place.rpartition('.')[2])
+        if rule is not None:
             try:
-                RULES[pattern].check(place, value)
+                rule.check(place, value)
             except UserError as error:
                 raise UserError(f'config {cfg.filename}: {error}') from error
     for split in _SPLITS:

@@ -92,7 +92,8 @@ def place_run(error: BaseException) -> str | None:
     models = [part for part in running if isinstance(part, BaseModel)]
     names = {id(part): name for model in models[-1:] for name, part in model.named_modules()}
     places = dict(nodes(config._cfg_dict, '')) if config else {}
-    kinds = {type_name(node): place for place, node in reversed(places.items())}
+    ordered = sorted(places, key=_is_read, reverse=True)  # the first comes last, and stays
+    kinds = {type_name(places[place]): place for place in ordered}
     for part in running:
         kind = type(part).__name__
         if id(part) in names:
@@ -132,13 +133,18 @@ def _place(config: Config, part: dict[str, Any]) -> str | None:
     """
     alike: dict[str, int] = {}
     kind = type_name(part)
-    for place, node in nodes(config._cfg_dict, ''):
+    for place, node in sorted(nodes(config._cfg_dict, ''), key=lambda pair: _is_read(pair[0])):
         if not place or not node or not isinstance(node, dict) or type_name(node) != kind:
             continue
         if node is part or dict(node) == part:
             return place
         alike[place] = sum(_is_same(part.get(key), value) for key, value in node.items())
     return max(alike, key=alike.__getitem__) if kind and alike else None
+
+
+def _is_read(place: str) -> tuple[Any, ...]:
+    """Orders the places of equal parts: variables are copied to deeper ones, and training comes first."""
+    return -place.count('.'), place.startswith('test_'), place.startswith('val_')
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
+from ...errors import ArgumentError
 from ...utils.writing import written_whole
 from ..work_folder import NOTE, checkpoint_pattern
 from .training import stop_if_not_finite
@@ -23,6 +25,13 @@ class KeepingCheckpointHook(CheckpointHook):
     not saved. With ``save_best``, a resumed run first evaluates weights that may not have been evaluated
     after they were saved.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        known = inspect.signature(Runner.save_checkpoint).parameters
+        unknown = [name for name in self.args if name not in known]
+        if unknown:  # mmengine would pass them on when it saves
+            raise ArgumentError(f'unknown {", ".join(unknown)} of CheckpointHook')
 
     def before_train(self, runner: Any) -> None:
         super().before_train(runner)

@@ -42,16 +42,6 @@ class _Checked:
         build = partial(Runner.build_dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
         return build_checked(dataloader, build)
 
-    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
-        kind = optimizer.get('type') if isinstance(optimizer, dict) else None
-        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:  # mmengine does not look
-            raise UserError(
-                f'config: optim_wrapper.optimizer: type={kind!r} is not in the optimizer registry: it is '
-                'misspelt, or custom_imports lacks its module'
-            )
-        return super().build_optim_wrapper(optim_wrapper)
-
     def build_train_loop(self, loop: Any) -> Any:
         if self.cfg.get('exact_resume'):
             self._train_dataloader = with_positions(self._train_dataloader)
@@ -99,6 +89,16 @@ class CheckedRunner(_Checked, Runner):
         logger = super().build_logger(*args, **kwargs)
         _forward_messages(logger)
         return logger
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
+        kind = optimizer.get('type') if isinstance(optimizer, dict) else None
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:  # mmengine does not look
+            raise UserError(
+                f'config: optim_wrapper.optimizer: type={kind!r} is not in the optimizer registry: it is '
+                'misspelt, or custom_imports lacks its module'
+            )
+        return super().build_optim_wrapper(optim_wrapper)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if self.distributed:
