@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_TRACEBACK = 'WEIGHTFORMER_TRACEBACK'
+
 
 def run(
     parse_args: Callable[[], argparse.Namespace], main: Callable[[argparse.Namespace], None]
@@ -35,7 +37,8 @@ def run_tool(main: Callable[..., None], *arguments: Any) -> int:
     """Run ``main(*arguments)`` as a command line and return its exit code.
 
     Errors that the user can put right become one line on stderr, ``<tool>: error: <message>``. Every other
-    exception is a programming error and keeps its traceback.
+    exception is a programming error and keeps its traceback. If the environment variable
+    ``WEIGHTFORMER_TRACEBACK`` is set, all do, for those who write their own modules.
     """
     from weightformer_mm.utils.interrupts import forget_workers, stopped_by
     from weightformer_mm.utils.translate import explain
@@ -51,7 +54,7 @@ def run_tool(main: Callable[..., None], *arguments: Any) -> int:
     except Exception as error:
         forget_workers()
         problem = explain(error)
-        if problem is None:
+        if problem is None or os.environ.get(_TRACEBACK):
             raise
         _say(f'error: {problem}')
     else:

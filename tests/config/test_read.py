@@ -153,3 +153,36 @@ def test_json_names_only_what_is_registered(tmp_path):
     (tmp_path / 'a.json').write_text('{"model": {"type": "os.system", "command": "x"}}')
     with pytest.raises(UserError, match="a.json: model.type='os.system' is not registered"):
         load_config(tmp_path / 'a.json')
+
+
+@pytest.mark.parametrize(
+    ('files', 'message'),
+    [
+        ({'a.py': "_base_ = ['a.py']"}, r'a.py: it is a _base_ of itself, by way of .*a.py'),
+        ({'a.py': "_base_ = 'b.py'", 'b.py': "_base_ = 'a.py'"}, 'a.py: it is a _base_ of itself'),
+        ({'a.yaml': '_base_: a.yaml'}, 'a.yaml: it nests too deep, or is a _base_ of itself'),
+        ({'a.py': "x = 'caf\xe9'"}, "a.py: 'utf-8' codec can't decode"),
+        ({'a.py': "_base_ = 'b.py'", 'b.py': "x = '\xe9'"}, "b.py: 'utf-8' codec can't decode"),
+        ({'a.yaml': 'x: \xe9'}, "a.yaml: 'utf-8' codec can't decode"),
+        ({'a.json': '{"x": "\xe9"}'}, "a.json: 'utf-8' codec can't decode"),
+        ({'a.yaml': 'a: [1, 2\nb: }'}, 'a.yaml: while parsing a flow sequence'),
+        ({'a.json': '{"a": '}, 'a.json: Expecting value'),
+        ({'a.yaml': '- a\n- b'}, 'the top level of a config must be keys'),
+        (
+            {'a.py': "_base_ = ['b.yaml']", 'b.yaml': '- a'},
+            'the top level of a config must be keys',
+        ),
+        ({'a.py': '_base_ = 3'}, 'a.py, line 1: expected _base_ to be a path or several, got 3'),
+        ({'a.py': 'x = 1\n_base_ = [None]'}, 'a.py, line 2: expected _base_ .* got None'),
+        ({'a.py': "x = dict(type='A', type='B')"}, 'a.py, line 1: keyword argument repeated'),
+        ({'a.py': 'raise SystemExit(3)'}, 'a.py, line 1: SystemExit: 3'),
+        ({'a.py': 'custom_imports = 3'}, 'a.py: .* must be a mapping'),
+    ],
+    ids=str,
+)
+def test_a_broken_file_is_named(files, message, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text.encode('latin-1'))
+    with pytest.raises(UserError, match=message) as error:
+        load_config(tmp_path / next(iter(files)))
+    assert str(tmp_path) in str(error.value)

@@ -81,7 +81,13 @@ RULES = {
     'find_unused_parameters': FLAG,
 }
 # by the last key, wherever it is
-_ANYWHERE = {'ann_file': optional(_PATH), 'data_root': optional(_PATH)}
+_ANYWHERE = {
+    'ann_file': optional(_PATH),
+    'by_epoch': FLAG,
+    'convert_to_iter_based': FLAG,
+    'cudnn_benchmark': FLAG,
+    'data_root': optional(_PATH),
+}
 
 
 def check_values(cfg: Config) -> None:
