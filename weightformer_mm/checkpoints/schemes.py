@@ -96,7 +96,7 @@ def _hub_logs_to_stdout() -> None:
     """Let huggingface_hub announce its retries on stdout: a tool keeps stderr for errors."""
     for handler in logging.getLogger('huggingface_hub').handlers:
         if isinstance(handler, logging.StreamHandler):
-            handler.setStream(sys.stdout)
+            handler.stream = sys.stdout  # `setStream` flushes the old one, which may be closed
 
 
 _register(hub.SCHEME, _load_checkpoint)

@@ -75,7 +75,13 @@ def place_built(error: BaseException) -> str | None:
 
 
 def _is_library(module: str) -> bool:
-    return module.partition('.')[0] in ('mmengine', 'mmdet', 'mmseg', 'mmpretrain')
+    return module.partition('.')[0] in (
+        'mmengine',
+        'mmdet',
+        'mmseg',
+        'mmpretrain',
+        'weightformer_mm',
+    )
 
 
 def place_run(error: BaseException) -> str | None:

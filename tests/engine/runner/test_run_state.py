@@ -146,6 +146,11 @@ CHANGES = {
         'state'
     ][1].pop('exp_avg_sq'),
     'this run ends at 2': lambda c: c['meta'].update(epoch=3),
+    'stands inside epoch 2, after 1 of its 2 iterations': lambda c: c['meta'].update(iter=3),
+    'its 1 epochs had 8 iterations, and one of this run has 2': lambda c: c['meta'].update(iter=8),
+    'group 0: weight_decay is 0.5, and 0.05 in this run': lambda c: c['optimizer']['param_groups'][
+        0
+    ].update(weight_decay=0.5),
     'group 0: lr is nan': lambda c: c['optimizer']['param_groups'][0].update(lr=float('nan')),
     'MultiStepLR: last_step is -7': lambda c: c['param_schedulers'][0].update(last_step=-7),
     'resumed_keys': lambda c: c['message_hub']['resumed_keys'].update(iter=False),
@@ -168,3 +173,45 @@ def test_another_schedule_is_refused(tmp_path):
     run(tmp_path)
     with pytest.raises(UserError, match='it does not have the 1 schedulers of this run'):
         run(tmp_path, resume=True, epochs=2, schedulers=[dict(type='ConstantLR')])
+
+
+@pytest.mark.parametrize('kind', [CheckedRunner, CheckedFlexibleRunner])
+def test_a_longer_run_follows_its_own_schedule(kind, tmp_path, capsys):
+    def schedulers(epochs: int) -> list[dict]:
+        warm_up = dict(type='LinearLR', start_factor=0.1, begin=0, end=3, by_epoch=False)
+        return [warm_up, dict(type='CosineAnnealingLR', T_max=epochs, eta_min=1e-5)]
+
+    def rates(runner) -> list[float]:
+        return [group['lr'] for group in runner.optim_wrapper.param_groups]
+
+    longer = dict(kind=kind, epochs=3, schedulers=schedulers(4))
+    whole = rates(run(tmp_path / 'whole', **longer))
+    run(tmp_path / 'parts', kind=kind, epochs=1, schedulers=schedulers(2))
+    assert 'another schedule' not in capsys.readouterr().out
+    resumed = rates(run(tmp_path / 'parts', resume=True, **longer))
+    assert resumed == pytest.approx(whole, rel=1e-12) and len({*whole, 0.001}) > 1
+    said = ' '.join(capsys.readouterr().out.split())
+    assert 'of another schedule (CosineAnnealingLR.T_max 2 instead of 4; ' in said
+
+
+def test_another_rate_is_refused(tmp_path, monkeypatch):
+    schedulers = [dict(type='MultiStepLR', milestones=[1])]
+    run(tmp_path, schedulers=schedulers)
+    monkeypatch.setitem(CASES, 'AdamW', dict(type='AdamW', lr=0.01))
+    with pytest.raises(UserError, match='group 0: lr is 0.001, and 0.01 in this run'):
+        run(tmp_path, resume=True, epochs=2, schedulers=schedulers)
+
+
+def test_a_finished_run_says_so(tmp_path, capsys):
+    run(tmp_path)
+    run(tmp_path, resume=True)
+    assert 'stands at its end, epoch 1' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_what_nobody_thought_of_is_damage(tmp_path, monkeypatch):
+    run(tmp_path)
+    monkeypatch.setattr(torch.optim.AdamW, 'load_state_dict', lambda *arguments: [][0])
+    with pytest.raises(
+        UserError, match='--resume .*epoch_1.pth cannot be continued from: IndexErr'
+    ):
+        run(tmp_path, resume=True, epochs=2)

@@ -57,9 +57,8 @@ class _Checked:
             return super().build_evaluator(evaluator)
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
-        if isinstance(hook, dict) and 'type' in hook and type_name(hook) == 'CheckpointHook':
-            hook = {**hook, 'type': KeepingCheckpointHook}
-        super().register_hook(hook, priority)
+        is_own = isinstance(hook, dict) and type_name(hook) == 'CheckpointHook'
+        super().register_hook({**hook, 'type': KeepingCheckpointHook} if is_own else hook, priority)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         check = CheckRunStateHook(filename)

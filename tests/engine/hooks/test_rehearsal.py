@@ -1,0 +1,121 @@
+"""What does not fit is said before the first iteration, and a rehearsal leaves no trace."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from tests.helpers.commands import DETECTION, SEGMENTATION, differing_weights, options
+from weightformer_mm.apis.training import train
+from weightformer_mm.engine.hooks.rehearsal import RehearsalHook
+from weightformer_mm.errors import UserError
+
+ALONE = {
+    f'{split}_dataloader.{key}': value
+    for split in ('train', 'val')
+    for key, value in (('num_workers', 0), ('persistent_workers', False))
+}
+WRONG = [
+    (
+        DETECTION,
+        'model.neck.in_channels=[8,16,24,33]',
+        r'config: model.neck \(FPN\): .*\(8, 16, 24, 32',
+    ),
+    (
+        DETECTION,
+        'model.neck.in_channels=[8,16,24]',
+        r'config: model.neck \(FPN\): this does not hold',
+    ),
+    (DETECTION, 'val_evaluator.metric=mAP', 'config: val_evaluator: .*should be one of'),
+    (
+        DETECTION,
+        'default_hooks.checkpoint.save_best=mAP',
+        'save_best=mAP: .* gives .*coco/bbox_mAP,',
+    ),
+    (DETECTION, 'default_hooks.checkpoint.kep=3', 'config: default_hooks.checkpoint: unknown kep'),
+    (DETECTION, 'model.rpn_head.in_channels=7', r'config: model.rpn_head \(RPNHead\): '),
+    (
+        SEGMENTATION,
+        'default_hooks.checkpoint.save_best=val/mIoU',
+        'save_best=val/mIoU: .* gives aAcc, mAcc, mIoU',
+    ),
+    (
+        SEGMENTATION,
+        'val_evaluator.iou_metrics=[mIuO]',
+        r'config: val_evaluator \(IoUMetric\): KeyError',
+    ),
+    (
+        SEGMENTATION,
+        'model.decode_head.in_channels=[8,16,24,9]',
+        r'config: model.decode_head \(UPerHead',
+    ),
+    (
+        SEGMENTATION,
+        'model.decode_head.loss_decode.class_weight=[1,2]',
+        'model.decode_head.loss_decode',
+    ),
+    (SEGMENTATION, 'model.data_preprocessor.mean=[1,2,3,4]', 'config: model.data_preprocessor: '),
+    (SEGMENTATION, 'model.test_cfg.mode=x', r'config: model \(EncoderDecoder\): Only "slide" or'),
+    (SEGMENTATION, 'optim_wrapper.optimizer.foo=1', 'optim_wrapper.optimizer: AdamW got an unexp'),
+    (SEGMENTATION, 'optim_wrapper.optimizer.lr=x', 'config: optim_wrapper.optimizer: TypeError'),
+    (
+        SEGMENTATION,
+        'optim_wrapper.optimizer.type=No',
+        "optim_wrapper.optimizer: type='No' is not in",
+    ),
+    (SEGMENTATION, 'param_scheduler.0.type=No', "config: param_scheduler.0: type='No' is not in"),
+    (
+        SEGMENTATION,
+        'train_dataloader.sampler.type=No',
+        "config: train_dataloader.sampler: type='No'",
+    ),
+    (
+        SEGMENTATION,
+        'model.backbone.drop_path_rate=x',
+        'config: model.backbone: expected a number drop_pa',
+    ),
+]
+
+
+def run(config: Path, data: Path, work_dir: Path, *more: str, **changes: object) -> None:
+    keys = {option.partition('=')[0] for option in more}
+    given = [
+        o for o in options(config, data, **ALONE, **changes)[1:] if o.partition('=')[0] not in keys
+    ]
+    train(str(config), str(work_dir), options=[*given, *more])
+
+
+@pytest.mark.parametrize(('config', 'option', 'message'), WRONG, ids=[case[1] for case in WRONG])
+def test_what_does_not_fit_is_said_before_the_first_iteration(
+    config, option, message, shapes, tmp_path, capsys
+):
+    with pytest.raises(UserError, match=message) as error:
+        run(config, shapes, tmp_path, option)
+    assert '\n' not in str(error.value)
+    assert 'Epoch(train)' not in capsys.readouterr().out and not list(tmp_path.glob('*.pth'))
+
+
+def test_images_of_two_sizes_in_a_batch_of_an_evaluation(shapes, tmp_path):
+    data = shutil.copytree(shapes, tmp_path / 'shapes')
+    for folder in ('images', 'annotations'):
+        path = str(data / folder / 'val/000002.png')
+        cv2.imwrite(path, cv2.imread(path, cv2.IMREAD_UNCHANGED)[:64])
+    options = ('val_dataloader.batch_size=2', 'val_cfg.type=ValLoop')
+    with pytest.raises(UserError, match='val_dataloader.batch_size=2: images of different sizes'):
+        run(SEGMENTATION, data, tmp_path / 'work', *options)
+
+
+def test_a_rehearsal_leaves_no_trace(shapes, tmp_path, monkeypatch):
+    rates = ('model.backbone.drop_path_rate=0.5', 'randomness.seed=3')
+    plain = 'exact_resume=False'  # else random numbers depend on the position alone
+    run(SEGMENTATION, shapes, tmp_path / 'with', *rates, plain)
+    monkeypatch.setattr(RehearsalHook, 'before_train', lambda self, runner: None)
+    run(SEGMENTATION, shapes, tmp_path / 'without', *rates, plain)
+    one, other = (tmp_path / name / 'epoch_1.pth' for name in ('with', 'without'))
+    assert differing_weights(one, other) == []
+    states = [torch.load(path, weights_only=True)['message_hub'] for path in (one, other)]
+    assert states[0]['log_scalars'].keys() == states[1]['log_scalars'].keys()
