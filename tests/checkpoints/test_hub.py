@@ -12,6 +12,7 @@ import torch
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 
+from tests.helpers import hub_server
 from tests.helpers.hub_server import stand_in, use_endpoint
 from weightformer_mm.checkpoints.hub import fetch
 from weightformer_mm.checkpoints.schemes import use_safe_loading
@@ -108,3 +109,25 @@ def test_unreadable_cache(hub, tmp_path):
             fetch('hf://owner/name')
     finally:
         blobs.chmod(0o755)
+
+
+@pytest.mark.parametrize('file', ['../../x', '..', '/etc/passwd', 'a\0b', '.'])
+def test_files_elsewhere_are_refused(hub, file):
+    with pytest.raises(UserError, match='^hf://owner/name/') as error:
+        fetch(f'hf://owner/name/{file}')
+    assert '\n' not in str(error.value)
+
+
+def test_a_commit_that_leads_elsewhere_is_refused(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_server, 'COMMIT', '../../../owned')
+    with pytest.raises(UserError, match='^hf://owner/name: '):
+        fetch('hf://owner/name')
+    assert not list(tmp_path.rglob('owned*'))
+
+
+def test_an_answer_that_breaks_off(hub, monkeypatch):
+    monkeypatch.setattr('time.sleep', lambda seconds: None)  # between its retries
+    monkeypatch.setattr(hub_server._Handler, 'do_GET', lambda self: self.connection.close())
+    with pytest.raises(UserError, match='^hf://owner/name: ') as error:
+        fetch('hf://owner/name')
+    assert '\n' not in str(error.value)

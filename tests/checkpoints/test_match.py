@@ -159,3 +159,24 @@ def test_a_wrapper_of_some_names_only(others):
         get_state_dict(weights, 'a.pth')
     with pytest.raises(UserError, match='holds no weights'):
         get_state_dict({**Model().state_dict(), 3: torch.ones(1)}, 'a.pth')
+
+
+@pytest.mark.parametrize('container', ['state_dict', 'model', None])
+@pytest.mark.parametrize(
+    'inserted', ['_orig_mod.', 'module._orig_mod.', '_orig_mod.module.', 'module.']
+)
+def test_names_of_compiled_and_wrapped_models_match(container, inserted):
+    model = Model()
+    weights = {f'{inserted}{name}': value for name, value in model.state_dict().items()}
+    check_matches(model, {container: weights} if container else weights, 'x.pth')
+    inner = {
+        name.replace('.', '._orig_mod.', 1): value for name, value in model.state_dict().items()
+    }
+    check_matches(model, {container: inner} if container else inner, 'x.pth')
+
+
+def test_a_name_with_and_without_a_wrapper_is_damage():
+    weights = Model().state_dict()
+    name = next(iter(weights))
+    with pytest.raises(UserError, match='is damaged: without the parts of wrappers, _orig_mod'):
+        check_matches(Model(), {**weights, f'_orig_mod.{name}': weights[name]}, 'x.pth')

@@ -143,3 +143,22 @@ def test_storage_that_only_mmengine_reads_is_refused(site, reference):
 def test_every_scheme_of_mmengine_is_taken_over(site):
     modules = {loader.__module__ for loader in CheckpointLoader._schemes.values()}
     assert {module.rpartition('.')[0] for module in modules} == {'weightformer_mm.checkpoints'}
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(site, monkeypatch):
+    monkeypatch.setattr('weightformer_mm.checkpoints.sources._PATIENCE', 0.1)
+    with socket.socket() as silent:
+        silent.bind(('127.0.0.1', 0))
+        silent.listen()
+        with pytest.raises(UserError, match='download failed: .*timed out'):
+            load_weights(f'http://127.0.0.1:{silent.getsockname()[1]}/weights.pth')
+    assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize('inserted', ['', '_orig_mod.', 'module._orig_mod.'])
+def test_weights_under_model_are_a_checkpoint_of_mmengine(site, tmp_path, inserted):
+    weights = {f'{inserted}{name}': value for name, value in WEIGHTS['state_dict'].items()}
+    torch.save({'model': weights, 'epoch': 3}, tmp_path / 'other.pth')
+    loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'other.pth'))
+    plain = {name.removeprefix('module.') for name in loaded['state_dict']}
+    assert plain == WEIGHTS['state_dict'].keys() and loaded['epoch'] == 3
