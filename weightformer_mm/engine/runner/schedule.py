@@ -26,8 +26,8 @@ def changes(own: list[Any], saved: list[dict[str, Any]]) -> Iterator[str]:
         if isinstance(scheduler, ReduceOnPlateauParamScheduler):  # it follows the results
             continue
         for key, value in to_plain(scheduler.state_dict()).items():
-            numbers = isinstance(value, (Number, list, tuple, dict)) and not isinstance(value, bool)
-            if key not in _POSITION and numbers and state.get(key) != value:
+            is_shape = value is None or isinstance(value, (Number, list, tuple, dict))
+            if key not in _POSITION and is_shape and state.get(key) != value:
                 yield f'{type(scheduler).__name__}.{key} {state.get(key)} instead of {value}'
 
 
