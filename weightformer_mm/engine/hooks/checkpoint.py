@@ -11,7 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from ...errors import ArgumentError
+from ...errors import UserError
 from ...utils.writing import written_whole
 from ..work_folder import NOTE, checkpoint_pattern
 from .training import stop_if_not_finite
@@ -26,14 +26,11 @@ class KeepingCheckpointHook(CheckpointHook):
     after they were saved.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def before_train(self, runner: Any) -> None:
         known = inspect.signature(Runner.save_checkpoint).parameters
         unknown = [name for name in self.args if name not in known]
         if unknown:  # mmengine would pass them on when it saves
-            raise ArgumentError(f'unknown {", ".join(unknown)} of CheckpointHook')
-
-    def before_train(self, runner: Any) -> None:
+            raise UserError(f'config: default_hooks.checkpoint: unknown {", ".join(unknown)}')
         super().before_train(runner)
         if self.save_best and _stops_before_validation(runner):
             runner.logger.info('Evaluating the resumed weights, as an interrupted run may not have')
