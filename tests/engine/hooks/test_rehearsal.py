@@ -11,6 +11,7 @@ import torch
 
 from tests.helpers.commands import DETECTION, SEGMENTATION, differing_weights, options
 from weightformer_mm.apis.training import train
+from weightformer_mm.engine.hooks import rehearsal
 from weightformer_mm.engine.hooks.rehearsal import RehearsalHook
 from weightformer_mm.errors import UserError
 
@@ -119,3 +120,15 @@ def test_a_rehearsal_leaves_no_trace(shapes, tmp_path, monkeypatch):
     assert differing_weights(one, other) == []
     states = [torch.load(path, weights_only=True)['message_hub'] for path in (one, other)]
     assert states[0]['log_scalars'].keys() == states[1]['log_scalars'].keys()
+
+
+def test_statistics_modes_and_random_numbers_are_put_back():
+    model = torch.nn.BatchNorm2d(3).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    with pytest.raises(KeyError):
+        with rehearsal._undone(model):
+            model.train()(torch.randn(2, 3, 4, 4))
+            raise KeyError
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert not model.training and torch.equal(state, torch.get_rng_state())
