@@ -13,7 +13,12 @@ if needs.TRITON_INTERNALS_OBSTACLE is not None:
 from tests.helpers.ahead_of_time import compile_launches, count_compilations  # noqa: E402
 from weightformer_mm.ops.depthwise_conv import kernels as conv_kernels  # noqa: E402
 from weightformer_mm.ops.depthwise_conv.triton import pool_grid  # noqa: E402
-from weightformer_mm.ops.predicted_weight import bilateral, kernels, triton  # noqa: E402
+from weightformer_mm.ops.predicted_weight import (  # noqa: E402
+    bilateral,
+    bilateral_kernels,
+    kernels,
+    triton,
+)  # noqa: E402
 
 HALF = torch.bfloat16
 
@@ -52,7 +57,8 @@ def test_a_launch_of_any_map_keeps_to_the_limits_of_cuda(size):
 
 
 def test_another_image_size_compiles_nothing():
-    every = [kernel for name, kernel in vars(kernels).items() if name.endswith('_kernel')]
+    modules = vars(kernels) | vars(bilateral_kernels)
+    every = [kernel for name, kernel in modules.items() if name.endswith('_kernel')]
     every += [conv_kernels.row_sums_kernel, conv_kernels.cell_means_kernel]
     compile_launches(launch_all, 2, 64, 80, 32)
     before = [count_compilations(kernel) for kernel in every]

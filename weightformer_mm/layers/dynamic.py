@@ -57,20 +57,20 @@ class DynamicLinear(nn.Module):
         """``W0 + dW / (‖dW‖₂ + 1)`` of each image, ``(B, H, W, Cin) -> (B, Cin, Cout)``."""
         dtype = product_dtype(x)
         if (parameters := self.bilateral_parameters()) is not None:
-            return ops.bilateral_weight(x, *parameters, dtype, self.backend)
+            return ops.bilateral_weight(x, *parameters, dtype=dtype, backend=self.backend)
         assert self.predictor is not None
         update = ops.predict(self.predictor, x)
         return ops.with_bounded_update(update, self.weight, 1, dtype, self.backend)
 
-    def bilateral_parameters(self) -> tuple[Tensor, ...] | None:
+    def bilateral_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
         """The static weight and the published predictor's parameters; None for another, or a changed one."""
         predictor: Any = self.predictor
         if not isinstance(predictor, BilateralPredictor) or not as_built(
             predictor, predictor.reduce
         ):
             return None
-        reduce, expand = predictor.reduce, (predictor.expand_in, predictor.expand_out)
-        return self.weight, reduce.weight, reduce.bias, *expand
+        reduce, left, right = predictor.reduce, predictor.expand_in, predictor.expand_out
+        return self.weight, reduce.weight, reduce.bias, left, right
 
     def extra_repr(self) -> str:
         return f'{self.in_features}, {self.out_features}, strategy={self.strategy!r}'

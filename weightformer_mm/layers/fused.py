@@ -95,7 +95,7 @@ def _normed_with_kernel(norm: Any, conv: Any, x: Tensor) -> tuple[Tensor, Tensor
         return x, conv.kernel(x)
     of_norm = norm.weight, norm.bias, norm.published_eps()
     x, grid = ops.norm_and_grid(x, *of_norm, conv.kernel_size, norm.backend)
-    return x, ops.adaptive_kernel(grid, *parameters, conv.weight, conv.backend)
+    return x, ops.adaptive_kernel(*(grid, *parameters, conv.weight, conv.backend))
 
 
 def _runs_in_triton(norm: Any, x: Tensor) -> bool:
@@ -150,7 +150,8 @@ def _matrices(network: Any) -> Iterator[Tensor]:
         if not torch.is_grad_enabled() and hasattr(unit, 'downsample'):
             convs = [x for x in unit.downsample.modules() if isinstance(x, nn.Conv2d)]
             for conv in filter(as_built, convs):
-                yield from (x for x in (conv.weight, conv.bias) if x.dtype == torch.float32)
+                parameters: tuple[Any, Any] = (conv.weight, conv.bias)
+                yield from (x for x in parameters if x.dtype == torch.float32)
 
 
 def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:

@@ -13,10 +13,10 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-_current: ContextVar[dict[tuple[int, ...], Tensor] | None] = ContextVar('copies', default=None)
+_current: ContextVar[dict[tuple, Tensor] | None] = ContextVar('copies', default=None)
 
 
-def _key(tensor: Tensor) -> tuple[int, ...]:
+def _key(tensor: Tensor) -> tuple:
     """The same for all views of one parameter."""
     return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.numel()
 

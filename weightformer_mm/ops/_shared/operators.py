@@ -55,16 +55,17 @@ def operator(
         setup_context, backward = _autograd(gradient, reference, keeps)
         eager = _autograd_function(name, launch, setup_context, backward) if gradient else None
 
+        made: Any = None
+
         @functools.wraps(launcher)
         def function(*arguments: Any) -> Any:
             if HAS_CUSTOM_OPS and (is_compiling() or torch._C._len_torch_dispatch_stack()):
-                return function.operator(*arguments)
+                return made(*arguments)
             if eager is not None and torch.is_grad_enabled():
                 _refuse_transforms(name)
                 return eager.apply(*arguments)
             return launch(*arguments)
 
-        function.operator = None
         if HAS_CUSTOM_OPS:
             made = torch.library.custom_op(
                 f'{NAMESPACE}::{name}', launch, mutates_args=(), schema=f'({signature}'
@@ -72,7 +73,7 @@ def operator(
             made.register_fake(fake)
             if gradient is not None:
                 made.register_autograd(backward, setup_context=setup_context)
-            function.operator = made
+        function.__dict__['operator'] = made
         return function
 
     return register

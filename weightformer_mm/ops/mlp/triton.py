@@ -69,16 +69,18 @@ def _gradients(grad, normed, weight1, half1, half2, scale, hidden) -> tuple[Tens
     return grad_normed, *weight_grads(normed, grad_hidden, grad, active, weight1)
 
 
-def _outputs(
-    x, normed, weight1, bias1, weight2, bias2, scale, half1, half2, learns
-) -> tuple[Tensor, Tensor]:
+def _empty(x, normed, weight1, learns) -> tuple[Tensor, Tensor]:
     hidden = (*x.shape[:3], weight1.shape[2]) if learns else (0,)
     return x.new_empty(x.shape), normed.new_empty(hidden)
 
 
+def _outputs(x, normed, weight1, *others) -> tuple[Tensor, Tensor]:
+    return _empty(x, normed, weight1, learns=others[-1])
+
+
 def _reference(x, normed, weight1, bias1, weight2, bias2, scale, half1, half2, learns) -> Tensor:
-    parameters = (weight.float() for weight in (weight1, bias1, weight2, bias2))
-    return x + reference.branch(normed.float(), *parameters, scale).to(x.dtype)
+    tensors = (value.float() for value in (normed, weight1, bias1, weight2, bias2))
+    return x + reference.branch(*(*tensors, scale)).to(x.dtype)
 
 
 def _gradient(needed, arguments, kept, grad, _):
@@ -112,7 +114,7 @@ def _predicted_outputs(
 ) -> tuple[Tensor, ...]:
     learns, prediction = others[-1], (weight, reduce_weight, reduce_bias, expand_in, expand_out)
     first, *kept = bilateral.outputs(normed, *prediction, normed.dtype, learns)
-    return *_outputs(x, normed, first, *[None] * 6, learns), first, *kept
+    return *_empty(x, normed, first, learns), first, *kept
 
 
 def _predicted_reference(x, normed, *arguments) -> Tensor:
@@ -149,6 +151,6 @@ def predicted_mlp(x, normed, *arguments) -> tuple[Tensor, ...]:
     """The result; the hidden layer before GELU; the predicted matrix, and what its gradient reads."""
     *prediction, bias1, _, bias2, scale, half2, learns = arguments
     normed = normed.contiguous()
-    weight1, *kept = bilateral.run(normed, *prediction, normed.dtype, learns)
+    weight1, *kept = bilateral.run(*(normed, *prediction, normed.dtype, learns))
     out, hidden = _run(x, normed, weight1, bias1, half2, bias2, scale, learns)
     return out, hidden, weight1, *kept

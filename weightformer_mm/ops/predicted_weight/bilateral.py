@@ -35,8 +35,10 @@ def predicted_weight(
     dtype: torch.dtype,
 ) -> Tensor:
     """``weight + dW / (‖dW‖₂ + 1)`` of each image in ``dtype``, with the bilateral update ``dW``."""
-    arguments = (x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype)
-    return bilateral_weight(*arguments, torch.is_grad_enabled())[0]
+    learns = torch.is_grad_enabled()
+    return bilateral_weight(
+        x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
+    )[0]
 
 
 def _windows(x: Tensor) -> tuple[int, int, int]:
@@ -144,7 +146,7 @@ def run(
 
 
 def _launch_pooled_linear(x, weight, bias, out, pooled) -> None:
-    from . import kernels
+    from . import bilateral_kernels as kernels
 
     batch, height, width, channels = x.shape
     window_h, window_w, tokens = _windows(x)
@@ -164,7 +166,7 @@ def _launch_pooled_linear(x, weight, bias, out, pooled) -> None:
 
 
 def _launch_weight(cores, expand_in, expand_out, weight, update, out) -> None:
-    from . import kernels
+    from . import bilateral_kernels as kernels
 
     channels, columns = weight.shape
     splits, batch, left, right = cores.shape
@@ -191,7 +193,7 @@ def _launch_weight(cores, expand_in, expand_out, weight, update, out) -> None:
 )
 def unpool(grad: Tensor, x: Tensor, grad_x: Tensor | None) -> Tensor:
     """The gradient of ``x`` from that of its pooled tokens, ``(B, Np, C)``, with ``grad_x`` added."""
-    from . import kernels
+    from . import bilateral_kernels as kernels
 
     out = x.new_empty(x.shape)
     batch, height, width, channels = x.shape

@@ -1,0 +1,139 @@
+"""Triton kernels of the ``bilateral`` strategy that replace several of the general ones."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .kernels import rows_of
+
+
+@triton.jit(do_not_specialize=['height', 'width'])
+def pooled_linear_kernel(
+    x,  # (B, H, W, C)
+    weight,  # (N, C)
+    bias,  # (N,)
+    out,  # (B, Np, N), float32: of the means over windows of tokens
+    pooled,  # (B, Np, C), float32: these means, or None
+    height,
+    width,
+    C: tl.constexpr,
+    N: tl.constexpr,
+    WINDOW_H: tl.constexpr,
+    WINDOW_W: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    blocks: tl.constexpr = (N + BLOCK_N - 1) // BLOCK_N
+    image = tl.program_id(1).to(tl.int64)
+    rows, columns = height // WINDOW_H, width // WINDOW_W
+    token = tl.program_id(0) // blocks * BLOCK_T + tl.arange(0, BLOCK_T)
+    n = tl.program_id(0) % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
+    here = (token < rows * columns)[:, None]
+    corner = (image * height + token // columns * WINDOW_H) * width + token % columns * WINDOW_W
+    place = (image * rows * columns + token)[:, None]
+    total = tl.zeros((BLOCK_T, BLOCK_N), dtype=tl.float32)
+    for first in range(0, C, BLOCK_K):
+        k = first + tl.arange(0, BLOCK_K)
+        mask = here & (k < C)[None, :]
+        mean = tl.zeros((BLOCK_T, BLOCK_K), dtype=tl.float32)
+        for i in tl.static_range(WINDOW_H):
+            for j in tl.static_range(WINDOW_W):
+                offset = (corner + i * width + j)[:, None] * C + k[None, :]
+                mean += tl.load(x + offset, mask=mask, other=0.0).to(tl.float32)
+        mean *= 1.0 / (WINDOW_H * WINDOW_W)
+        if pooled is not None:
+            if tl.program_id(0) % blocks == 0:
+                tl.store(pooled + place * C + k[None, :], mean, mask=mask)
+        mask = (k < C)[:, None] & (n < N)[None, :]
+        right = tl.load(weight + n[None, :] * C + k[:, None], mask=mask, other=0.0)
+        total = tl.dot(mean, right.to(tl.float32), total, allow_tf32=False)
+    total += tl.load(bias + n, mask=n < N, other=0.0).to(tl.float32)[None, :]
+    tl.store(out + place * N + n[None, :], total, mask=here & (n < N)[None, :])
+
+
+@triton.jit(do_not_specialize=['height', 'width'])
+def unpool_kernel(
+    grad,  # (B, Np, C)
+    other,  # (B, H, W, C), added; or None
+    out,  # (B, H, W, C): the share of each token in the gradient of the means
+    height,
+    width,
+    C: tl.constexpr,
+    WINDOW_H: tl.constexpr,
+    WINDOW_W: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    channel_blocks: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+    image = tl.program_id(1).to(tl.int64)
+    rows, columns = height // WINDOW_H, width // WINDOW_W
+    token = tl.program_id(0) // channel_blocks * BLOCK_T + tl.arange(0, BLOCK_T)
+    channel = tl.program_id(0) % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    row, column = token // width // WINDOW_H, token % width // WINDOW_W
+    covered = ((row < rows) & (column < columns))[:, None]
+    inside = (token < height * width)[:, None] & (channel < C)[None, :]
+    source = (image * rows * columns + row * columns + column)[:, None] * C + channel[None, :]
+    value = tl.load(grad + source, mask=inside & covered, other=0.0).to(tl.float32)
+    value *= 1.0 / (WINDOW_H * WINDOW_W)
+    target = (image * height * width + token)[:, None] * C + channel[None, :]
+    if other is not None:
+        value += tl.load(other + target, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + target, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=['splits'])
+def bilateral_weight_kernel(
+    cores,  # (splits, B, P, Q), float32: their sum is the core
+    expand_in,  # (P, C)
+    expand_out,  # (Q, M)
+    weight,  # (C, M)
+    update,  # (B, C, M), float32: expand_inᵀ core expand_out; or None
+    out,  # (B, C, M): weight + update / (norm of each column of the update + 1)
+    splits,
+    P: tl.constexpr,
+    Q: tl.constexpr,
+    C: tl.constexpr,
+    M: tl.constexpr,
+    BLOCK_P: tl.constexpr,  # holds all of P
+    BLOCK_Q: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):
+    image, images = tl.program_id(1).to(tl.int64), tl.num_programs(1)
+    p, m = tl.arange(0, BLOCK_P), tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    right = tl.zeros((BLOCK_P, BLOCK_M), dtype=tl.float32)  # core expand_out
+    for first in range(0, Q, BLOCK_Q):
+        q = first + tl.arange(0, BLOCK_Q)
+        mask = (p < P)[:, None] & (q < Q)[None, :]
+        core = tl.zeros((BLOCK_P, BLOCK_Q), dtype=tl.float32)
+        for split in range(0, splits):
+            part = cores + (split * images + image) * (P * Q)
+            core += tl.load(part + p[:, None] * Q + q[None, :], mask=mask, other=0.0)
+        mask = (q < Q)[:, None] & (m < M)[None, :]
+        value = tl.load(expand_out + q[:, None] * M + m[None, :], mask=mask, other=0.0)
+        right = tl.dot(core, value.to(tl.float32), right, allow_tf32=False)
+    squares = tl.zeros((BLOCK_M,), dtype=tl.float32)
+    for first in range(0, C, BLOCK_C):
+        value = _expanded(expand_in, right, first, p, P, C, BLOCK_C)
+        squares += tl.sum(value * value, axis=0)
+    scale = 1.0 / (tl.sqrt(squares) + 1.0)
+    start = image * (C * M)
+    for first in range(0, C, BLOCK_C):
+        value = _expanded(expand_in, right, first, p, P, C, BLOCK_C)
+        place, mask = rows_of(0, first, m, C, M, BLOCK_C)
+        if update is not None:
+            tl.store(update + start + place, value, mask=mask)
+        static = tl.load(weight + place, mask=mask, other=0.0).to(tl.float32)
+        result = static + value * scale[None, :]
+        tl.store(out + start + place, result.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _expanded(expand_in, right, first, p, P: tl.constexpr, C: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Rows of the update from ``first`` on."""
+    c = first + tl.arange(0, BLOCK_C)
+    mask = (c < C)[:, None] & (p < P)[None, :]
+    left = tl.load(expand_in + p[None, :] * C + c[:, None], mask=mask, other=0.0)
+    return tl.dot(left.to(tl.float32), right, allow_tf32=False)
