@@ -23,7 +23,7 @@ from .options import PartOptions, part_options
 from .plan import OURS
 
 NAME = 'counters.csv'
-KERNELS = ('conv3x3_kernel', 'kernel_grad3x3_kernel', 'pool_kernel', 'correlation_kernel')
+KERNELS = ('conv3x3_kernel', 'conv3x3_grad_kernel', 'linear_kernel', 'mlp_kernel')
 METRICS = {
     'gpu__time_duration.sum': 'time',
     'dram__throughput.avg.pct_of_peak_sustained_elapsed': 'of memory bandwidth',

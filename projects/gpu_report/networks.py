@@ -173,8 +173,10 @@ def compare_graph(subject: Subject, options: PartOptions) -> None:
 
 
 def _cases(rehearse: bool) -> Iterator[tuple[Subject, tuple[str, ...]]]:
+    # Triton's interpreter multiplies matrices of bfloat16 as if they were integers
+    dtypes = [dtype for dtype in DTYPES if not (rehearse and dtype == 'bfloat16')]
     for subject in TINY if rehearse else FULL:
-        yield subject, tuple(DTYPES)[:2] if rehearse else tuple(DTYPES)
+        yield subject, tuple(dtypes)
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def test_the_networks_need_mmengine_alone_and_the_rest_says_what_it_needs(tmp_pa
     assert channels == '64 128 320 512'
     assert len(errors) == 5 and all(ADVICE in error for error in errors)
     assert all(error.startswith('ModuleNotFoundError ') for error in errors[:-1])
-    assert errors[-1].startswith('UserError mmdet, which the config needs, ')
+    assert errors[-1].startswith('LibraryMissing mmdet, which the config needs, ')
 
 
 def test_a_base_config_of_a_missing_library():

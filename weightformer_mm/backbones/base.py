@@ -11,8 +11,7 @@ from mmengine.model import BaseModule, PretrainedInit, initialize, update_init_i
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..arch import resolve_out_indices
-from ..arguments import check_options, integer
+from ..arguments import check_options, integer, resolve_out_indices
 from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_in_strips, run_recomputed, set_backend
 from ..layers.fused import as_built, normalise

@@ -8,8 +8,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..arch import PYRAMID, resolve_arch, resolve_out_indices
-from ..arguments import COUNTS, RULES, checked
+from ..arch import PYRAMID
+from ..arguments import COUNTS, RULES, checked, resolve_arch, resolve_out_indices
 from ..layers import BlockOptions
 from ..layers.fused import built, normalise, with_half_copies
 from ..layers.primitives import Conv2d, LayerNorm

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..arch import ISOTROPIC, resolve_arch, resolve_out_indices
-from ..arguments import COUNT, RULES, checked
+from ..arch import ISOTROPIC
+from ..arguments import COUNT, RULES, checked, resolve_arch, resolve_out_indices
 from ..layers import BlockOptions
 from ..layers.fused import built, embed_patches, normalise, with_half_copies
 from ..layers.primitives import LayerNorm

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..arch import resolve_out_indices
+from ..arguments import resolve_out_indices
 from ..backbones.base import DynamicBackbone
 from ..layers import BlockOptions
 from ..layers.primitives import Linear

@@ -7,7 +7,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightformer_mm.arch import ISOTROPIC, PYRAMID, resolve_arch
+from weightformer_mm.arch import ISOTROPIC, PYRAMID
+from weightformer_mm.arguments import resolve_arch
 from weightformer_mm.layers.pattern import is_dynamic
 
 from .layers import Block, LayerNorm, to_map, to_tokens

@@ -200,7 +200,7 @@ def test_semi_supervised(root):
 @pytest.mark.parametrize(
     ('text', 'expected'),
     [
-        ('<object><name>disk</name><bndbox>', 'cannot be read: ParseError: '),
+        ('<object><name>disk</name><bndbox>', 'is not valid XML: '),
         ('<object><name>moon</name></object></annotation>', 'no object is left to learn from'),
     ],
 )

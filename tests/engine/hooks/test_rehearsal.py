@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -132,3 +133,13 @@ def test_statistics_modes_and_random_numbers_are_put_back():
             raise KeyError
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not model.training and torch.equal(state, torch.get_rng_state())
+
+
+def test_metrics_are_put_back_with_all_they_keep():
+    """mmdet's metric, without a file of its own, keeps the annotations of the first images that it meets."""
+    metric = SimpleNamespace(results=['one'], annotations=None)
+    with rehearsal._results_kept(SimpleNamespace(metrics=[metric])):
+        assert metric.results == []
+        metric.results.append('two')
+        metric.annotations = metric.found = 'of two'
+    assert vars(metric) == {'results': ['one'], 'annotations': None}

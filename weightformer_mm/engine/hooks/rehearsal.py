@@ -208,15 +208,16 @@ def _of_coco(runner: Any) -> list[str]:
 
 @contextmanager
 def _results_kept(evaluator: Evaluator) -> Iterator[None]:
-    """Put the results that an evaluator has collected back when the block ends."""
-    kept = [(metric, metric.results) for metric in getattr(evaluator, 'metrics', ())]
+    """Put the metrics back when the block ends: some keep the annotations of the first images they see."""
+    kept = [(metric, dict(vars(metric))) for metric in getattr(evaluator, 'metrics', ())]
     for metric, _ in kept:
         metric.results = []
     try:
         yield
     finally:
-        for metric, results in kept:
-            metric.results = results
+        for metric, state in kept:
+            vars(metric).clear()
+            vars(metric).update(state)
 
 
 @contextmanager
