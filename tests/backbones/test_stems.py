@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from weightformer_mm.backbones.pyramid_weightformer import ConvStem
 from weightformer_mm.backbones.weightformer import PatchEmbed
 
 
@@ -56,3 +57,14 @@ def test_what_was_done_to_the_projection_takes_part(how):
         doubled.load_state_dict(embed.proj.state_dict())
         embed.proj = doubled
     torch.testing.assert_close(embed(image), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('autocast', [False, True])
+def test_convolutions_of_the_stem_are_channels_last(autocast):
+    """A convolution passes on the layout of its input, and is faster in this one."""
+    stem, seen = ConvStem(3, 8), []
+    for conv in (stem.conv1, stem.conv2):
+        conv.register_forward_pre_hook(lambda module, args: seen.append(args[0].is_contiguous()))
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        stem(torch.randn(2, 3, 10, 14))
+    assert seen == [True, True]  # (B, H, W, C)

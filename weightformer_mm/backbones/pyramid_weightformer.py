@@ -29,9 +29,10 @@ class ConvStem(nn.Module):
         self.norm2 = LayerNorm(channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        # made channels-last while it is still small: a convolution's output has the layout of its input
+        # Made channels-last while it is still small: a convolution's output has the layout of its input.
+        # Where nothing is converted, `to` copies nothing.
         x = image.permute(0, 2, 3, 1)
-        x = x.to(product_dtype(x), memory_format=torch.contiguous_format)
+        x = x.to(product_dtype(x), memory_format=torch.contiguous_format).contiguous()
         x = normalise(self.norm1, self.conv1(x), gelu=True)
         return normalise(self.norm2, self.conv2(x))
 

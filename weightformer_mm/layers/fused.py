@@ -49,8 +49,10 @@ def fused(forward: Forward) -> Forward:
 
 def _is_fusible(block: Any) -> bool:
     """Whether the modules that `_run_fused` bypasses are unchanged, and none of them drops single values."""
+    if type(block) not in _BUILT or not hasattr(block, 'linear1'):
+        return False
     parts = block.norm2, block.linear1, block.linear2, block.drop, block.drop_path
-    if type(block) not in _BUILT or not as_built(*parts):
+    if not as_built(*parts):
         return False
     same_kinds = (
         hasattr(block.norm2, 'published_eps')
@@ -141,17 +143,21 @@ def _matrices(network: Any) -> Iterator[Tensor]:
     """The float32 parameters that products and convolutions read in half precision."""
     for unit in network.units:
         for block in getattr(unit, 'blocks', [unit]):
-            # the weight of a dynamic layer is a summand of what it predicts
-            linears = [x for x in (block.linear1, block.linear2) if isinstance(x, nn.Linear)]
-            yield from (
-                x.weight for x in linears if as_built(x) and x.weight.dtype == torch.float32
-            )
+            if _is_fusible(block):
+                # the weight of a dynamic layer is a summand of what it predicts
+                linears = [x for x in (block.linear1, block.linear2) if isinstance(x, nn.Linear)]
+                yield from (x.weight for x in linears if _is_copied(x.weight))
         # a convolution leaves its gradients to autograd, which has to see the conversion
         if not torch.is_grad_enabled() and hasattr(unit, 'downsample'):
             convs = [x for x in unit.downsample.modules() if isinstance(x, nn.Conv2d)]
             for conv in filter(as_built, convs):
                 parameters: tuple[Any, Any] = (conv.weight, conv.bias)
-                yield from (x for x in parameters if x.dtype == torch.float32)
+                yield from (x for x in parameters if _is_copied(x))
+
+
+def _is_copied(parameter: Any) -> bool:
+    """Whether this is a whole float32 parameter in one piece, which flattened ones of FSDP are not."""
+    return parameter.dtype == torch.float32 and parameter.is_leaf and parameter.is_contiguous()
 
 
 def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
@@ -194,7 +200,7 @@ def _add_mlp(
         weight1 = linear1.weight.unsqueeze(0)
     elif weight1 is None:
         if normed is not None and (prediction := linear1.bilateral_parameters()) is not None:
-            rest = linear1.bias, linear2.weight, linear2.bias, scale
+            rest = linear1.bias, linear2.weight, linear2.bias, scale, linear1.backend
             if (out := ops.bilateral_mlp(x, normed, prediction, *rest)) is not None:
                 return out
         normed = norm(x) if normed is None else normed

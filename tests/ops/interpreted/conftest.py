@@ -172,7 +172,8 @@ def poisoned(monkeypatch):
             if isinstance(tensor, torch._subclasses.FakeTensor) or tensor.is_meta:
                 return tensor
             value = float('nan') if tensor.is_floating_point() else torch.iinfo(tensor.dtype).max
-            return tensor.fill_(value)
+            with torch.no_grad():
+                return tensor.fill_(value)
 
         return allocation
 

@@ -94,3 +94,37 @@ def test_every_run_gives_the_same_bits(device):
     args = arguments(SHAPES[3], True, torch.bfloat16, device=device)
     first, second = (accuracy.run(functools.partial(mlp, backend='triton'), args) for _ in range(2))
     assert all(map(torch.equal, first, second))
+
+
+def test_a_float32_residual_under_autocast(device):
+    """As after a module that somebody hooked, which PyTorch runs in float32."""
+    x, normed, *parameters = arguments(SHAPES[1], False, torch.bfloat16, torch.float32, device)
+
+    def run(*args, backend):
+        with torch.autocast(device.type, torch.bfloat16, enabled=args[1].dtype != torch.float64):
+            return mlp(*args, backend=backend)
+
+    accuracy.check(run, [x.float(), normed, *parameters])
+
+
+@pytest.mark.parametrize('per_image', [True, False])
+def test_tensors_in_any_layout(per_image, device):
+    args = arguments((2, 5, 7, 20, 40), per_image, torch.float16, device=device)
+    scale = torch.tensor([0.5], device=device).half().expand(2)
+    strided = [
+        *(tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1) for tensor in args[:2]),
+        args[2].transpose(1, 2).contiguous().transpose(1, 2),
+        torch.stack([args[3], args[3]], 1)[:, 0],
+        args[4].T.contiguous().T,
+        torch.stack([args[5], args[5]], 1)[:, 0],
+    ]
+    results = []
+    for given, factor in ((args, scale.contiguous()), (strided, scale)):
+        leaves = [tensor.detach().requires_grad_() for tensor in given]  # keeps the layout
+        out = mlp(*leaves, backend='triton', scale=factor)
+        with torch.no_grad():
+            whole = mlp(*leaves, backend='triton', scale=factor)
+        out.backward(args[0])
+        results.append([whole, out.detach(), *(leaf.grad for leaf in leaves)])
+    for result, expected in zip(*results):
+        assert torch.equal(result, expected)

@@ -27,7 +27,7 @@ def norm_and_grid(*args, size, backend):
 
 
 @pytest.mark.parametrize(('shape', 'dtype'), pairs(MAPS), ids=str)
-@pytest.mark.parametrize('size', [3, 2])
+@pytest.mark.parametrize('size', [3, 2, 5])
 def test_norm_and_grid(shape, dtype, size, device):
     args = draw(shape, shape[-1:], shape[-1:], dtype=dtype, device=device)
     accuracy.check(functools.partial(norm_and_grid, size=size), args)
@@ -42,7 +42,9 @@ def test_norm_whose_grid_alone_is_used(device):
     accuracy.check(grid, args)
 
 
-@pytest.mark.parametrize(('images', 'channels', 'size'), [(1, 3, 3), (3, 20, 3), (2, 70, 1)])
+@pytest.mark.parametrize(
+    ('images', 'channels', 'size'), [(1, 3, 3), (3, 20, 3), (2, 70, 1), (2, 3, 5)]
+)
 def test_adaptive_kernel(images, channels, size, device):
     matrix = (channels, channels, 1, 1)
     args = draw(
@@ -84,3 +86,33 @@ def test_many_parts_of_tokens_are_summed(device, monkeypatch):
             monkeypatch.setattr(bilateral, 'MOST_SPLITS', most)
             found = ops.bilateral_weight(*args, backend='triton')
             torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_autocast_changes_no_gradient(device):
+    shapes = (2, 6, 5, 8), (8, 16), (6, 8), (6,), (2, 8), (4, 16)
+    results = []
+    for enabled in (False, True):
+        args = [arg.requires_grad_() for arg in draw(*shapes, device=device)]
+        out = ops.bilateral_weight(*args, dtype=torch.float32, backend='triton')
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
+            out.square().sum().backward()
+        results.append([arg.grad for arg in args])
+    assert all(map(torch.equal, *results))
+
+
+@pytest.mark.parametrize('wrong', range(1, 6))
+def test_wrong_shapes_of_the_bilateral_weight(wrong, device):
+    shapes = [(1, 2, 3, 4), (4, 12), (7, 4), (7,), (3, 4), (4, 12)]
+    shapes[wrong] = (shapes[wrong][0] + 1, *shapes[wrong][1:])
+    for backend in ('torch', 'triton'):
+        with pytest.raises(ValueError, match='expected'):
+            ops.bilateral_weight(*draw(*shapes, device=device), backend=backend)
+
+
+@pytest.mark.parametrize('wrong', range(5))
+def test_wrong_shapes_of_the_adaptive_kernel(wrong, device):
+    shapes = [(1, 3, 3, 4), (4, 4, 1, 1), (4,), (4, 4, 1, 1), (4, 1, 3, 3)]
+    shapes[wrong] = (*shapes[wrong][:-1], shapes[wrong][-1] + 1)
+    for backend in ('torch', 'triton'):
+        with pytest.raises(ValueError, match='expected'):
+            ops.adaptive_kernel(*draw(*shapes, device=device), backend=backend)

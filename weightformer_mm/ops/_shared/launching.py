@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     """Run a Triton kernel with ``grid`` programs along each axis; nothing if there is no program."""
     if 0 not in grid:
         kernel[grid](*arguments, **constants)
+
+
+def contiguous(tensor: Tensor | None) -> Tensor | None:
+    """What a kernel can read that knows no strides."""
+    return None if tensor is None else tensor.contiguous()
 
 
 def cdiv(size: int, block: int) -> int:

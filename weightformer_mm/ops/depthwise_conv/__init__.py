@@ -78,13 +78,13 @@ def norm_and_grid(
         x: ``(B, H, W, C)``.
         weight, bias: ``(C,)``.
         eps: added to the variance.
-        size: cells along each side, at most 4 in Triton.
+        size: cells along each side.
 
     Returns:
         ``(B, H, W, C)``, as `weightformer_mm.ops.layer_norm` returns it, and ``(B, size, size, C)``.
     """
     check_map(x, channels=len(weight))
-    if _code(backend, x) is triton and x.shape[-1] <= MOST_CHANNELS:
+    if _code(backend, x) is triton and x.shape[-1] <= MOST_CHANNELS and size <= adaptive.MOST_CELLS:
         return adaptive.norm_and_grid(x, weight, bias, eps, result_dtype(x), size)
     normed = layer_norm(x, weight, bias, eps, backend=backend)
     return normed, pool_grid(normed, size, backend)
@@ -112,10 +112,26 @@ def adaptive_kernel(
         ``(B, C, 1, k, k)``, float32 (float64 for a float64 grid), even under autocast.
     """
     parameters = (hidden_weight, hidden_bias, out_weight)
-    if _code(backend, grid) is triton:
+    _check_adaptive(grid, *parameters, weight)
+    if _code(backend, grid) is triton and grid.shape[1] <= adaptive.MOST_CELLS:
         return adaptive.adaptive_kernel(grid, *parameters, weight)[0]
     update = torch.update_from_grid(grid, *parameters).unsqueeze(2)
     return with_bounded_update(update, weight, dim=(-2, -1), backend='torch')
+
+
+def _check_adaptive(
+    grid: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor, weight: Tensor
+) -> None:
+    channels, size = len(hidden_bias), weight.shape[-1]
+    matrix = (channels, channels, 1, 1)
+    for name, value, expected in (
+        ('a grid', grid, (len(grid), size, size, channels)),
+        ('hidden_weight', hidden_weight, matrix),
+        ('out_weight', out_weight, matrix),
+        ('weight', weight, (channels, 1, size, size)),
+    ):
+        if tuple(value.shape) != expected:
+            raise ValueError(f'expected {name} of shape {expected}, got {tuple(value.shape)}')
 
 
 def depthwise_conv(

@@ -18,6 +18,7 @@ from .torch import empty_grid, update_from_grid
 GRID_TILE = 2048  # elements of a tile of the grid's kernels
 # Parts of rows that are enough for a GPU's 100 to 200 multiprocessors, and the fewest pixels of one
 PARTS, LEAST_PART = 1024, 32
+MOST_CELLS = 4  # along a side, of those whose sums a program holds
 TAPS_BLOCK = {'BLOCK_T': 16, 'BLOCK_C': 32}
 
 

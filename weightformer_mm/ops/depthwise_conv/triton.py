@@ -117,7 +117,7 @@ def conv_grad(x: Tensor, grad: Tensor, kernel: Tensor, residual: bool) -> tuple[
         kernels.conv3x3_grad_kernel,
         (programs,),
         *(x, grad, kernel, out, partial, *x.shape[1:], rows),
-        kernel[0].numel() if images > 1 else 0,
+        9 * channels if images > 1 else 0,
         RESIDUAL=residual,
         **blocks,
     )
@@ -127,7 +127,7 @@ def conv_grad(x: Tensor, grad: Tensor, kernel: Tensor, residual: bool) -> tuple[
 def _conv_gradient(needed, arguments, kept, grad):
     x, kernel, bias, residual = arguments
     x_grad, sums = conv_grad(x, grad, kernel, residual)
-    taps, biases = sums.split([kernel[0].numel(), bias.numel()], dim=1)
+    taps, biases = sums.split([9 * bias.numel(), bias.numel()], dim=1)
     bias_grad = biases[0] if len(sums) == 1 else biases.sum(0)
     return x_grad, taps.reshape(kernel.shape).to(kernel.dtype), bias_grad.to(bias.dtype), None
 

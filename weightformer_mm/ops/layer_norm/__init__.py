@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .._shared.dispatch import choose_backend, is_traced
+from .._shared.dispatch import check_map, choose_backend, is_traced
 from . import reference, triton
 
 __all__ = ['layer_norm']
@@ -35,10 +35,12 @@ def layer_norm(
         autocast's products, so that the maps of a network do. Statistics and sums are float32 in both.
 
     Raises:
-        ValueError: if the backend cannot run on ``x``.
+        ValueError: if the shapes do not match, or the backend cannot run on ``x``.
     """
+    check_map(x, channels=len(weight))
     in_triton = choose_backend(backend, x) == 'triton'
-    if in_triton and not is_traced() and x.shape[-1] <= triton.MOST_CHANNELS:
+    most = triton.MOST_TRANSPOSED if channels_first else triton.MOST_CHANNELS
+    if in_triton and not is_traced() and x.shape[-1] <= most:
         return triton.layer_norm(x, weight, bias, eps, gelu, channels_first)
     out = reference.layer_norm(x, weight, bias, eps, gelu)
     out = out.to(triton.result_dtype(x)) if in_triton else out

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from .._shared.dispatch import HALF, product_dtype
-from .._shared.launching import cdiv, launch, next_power_of_two
+from .._shared.launching import cdiv, contiguous, launch, next_power_of_two
 from .._shared.operators import operator
 from . import reference
 
 MOST_CHANNELS = 4096
+MOST_TRANSPOSED = 1024  # a tile of which, in float32, fits into a multiprocessor's shared memory
 # Elements of a tile and warps of its program; 16 elements per thread
 TILE, WARPS = 2048, 4
 # Positions of a tile that is transposed: 32 bytes of a half-precision map, a cache sector
@@ -109,7 +110,7 @@ def norm_grad(
     launch(
         kernels.layer_norm_grad_kernel,
         (programs, batch),
-        *map(_contiguous, (grad_normed, grad_x, grad_grid, x, weight, bias)),
+        *map(contiguous, (grad_normed, grad_x, grad_grid, x, weight, bias)),
         *(grad, partial, height, width, share, channels, eps),
         SIZE=1 if grad_grid is None else grad_grid.shape[1],
         GELU=gelu,
@@ -120,7 +121,3 @@ def norm_grad(
         num_warps=GRAD_WARPS,
     )
     return grad, partial.sum(0)
-
-
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()

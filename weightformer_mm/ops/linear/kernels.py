@@ -11,7 +11,7 @@ import triton.language as tl
 from .._shared.kernels import gelu, gelu_and_derivative
 
 
-@triton.jit(do_not_specialize=['tokens', 'weight_stride'])
+@triton.jit(do_not_specialize=['tokens'])
 def linear_kernel(
     x,  # (B, tokens, K)
     weight,  # (B or 1, K, N), each matrix with the strides below
@@ -22,7 +22,7 @@ def linear_kernel(
     out,  # (B, tokens, N)
     second,  # (B, tokens, N): the result before GELU, or GELU(hidden); or None
     tokens,  # of an image
-    weight_stride,  # elements from one image's matrix to the next one's
+    IMAGE_STRIDE: tl.constexpr,  # elements from one image's matrix to the next one's
     K: tl.constexpr,
     N: tl.constexpr,
     STRIDE_K: tl.constexpr,
@@ -40,7 +40,7 @@ def linear_kernel(
     n = tl.program_id(0) % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
     here = (token < tokens)[:, None]
     row = (image * tokens + token)[:, None]
-    column = weight + image * weight_stride + n[None, :] * STRIDE_N
+    column = weight + image * IMAGE_STRIDE + n[None, :] * STRIDE_N
     total = tl.zeros((BLOCK_T, BLOCK_N), dtype=tl.float32)
     for first in range(0, K, BLOCK_K):
         k = first + tl.arange(0, BLOCK_K)
@@ -136,6 +136,8 @@ def _weight_grad(
     n = tile % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
     total = tl.zeros((BLOCK_K, BLOCK_N), dtype=tl.float32)
     sums = tl.zeros((BLOCK_K if SUMS_OF_LEFT else BLOCK_N,), dtype=tl.float32)
+    # of the tiles with the same rows or columns, one adds them up
+    is_first = tile % blocks == 0 if SUMS_OF_LEFT else tile // blocks == 0
     for first in range(start, end, BLOCK_T):
         token = first + tl.arange(0, BLOCK_T)
         here = token < end
@@ -147,21 +149,21 @@ def _weight_grad(
             right + row[:, None] * N + n[None, :], mask=here[:, None] & (n < N)[None, :], other=0.0
         )
         total = tl.dot(one, other, total, allow_tf32=False)
-        if SUMS_OF_LEFT:
-            sums += tl.sum(one.to(tl.float32), axis=1)
-        else:
-            sums += tl.sum(other.to(tl.float32), axis=0)
+        if is_first:
+            if SUMS_OF_LEFT:
+                sums += tl.sum(one.to(tl.float32), axis=1)
+            else:
+                sums += tl.sum(other.to(tl.float32), axis=0)
     offset = k[:, None] * STRIDE_K + n[None, :] * STRIDE_N
     tl.store(out + offset, total, mask=(k < K)[:, None] & (n < N)[None, :])
-    if SUMS_OF_LEFT:
-        if tile % blocks == 0:
+    if is_first:
+        if SUMS_OF_LEFT:
             tl.store(out + K * N + k, sums, mask=k < K)
-    else:
-        if tile // blocks == 0:
+        else:
             tl.store(out + K * N + n, sums, mask=n < N)
 
 
-@triton.jit(do_not_specialize=['tokens', 'weight_stride'])
+@triton.jit(do_not_specialize=['tokens'])
 def mlp_kernel(
     x,  # (B, tokens, C)
     normed,  # (B, tokens, C)
@@ -172,7 +174,7 @@ def mlp_kernel(
     scale,  # (B,) or None
     out,  # (B, tokens, C): x + scale * (GELU(normed weight1 + bias1) weight2ᵀ + bias2)
     tokens,  # of an image
-    weight_stride,  # elements from one image's matrix to the next one's
+    IMAGE_STRIDE: tl.constexpr,  # elements from one image's matrix to the next one's
     C: tl.constexpr,
     D: tl.constexpr,
     STRIDE_C: tl.constexpr,
@@ -188,7 +190,7 @@ def mlp_kernel(
     mask = (token < tokens)[:, None] & keep[None, :]
     offset = (image * tokens + token)[:, None] * C + c[None, :]
     left = tl.load(normed + offset, mask=mask, other=0.0)
-    weight1 += image * weight_stride
+    weight1 += image * IMAGE_STRIDE
     total = tl.zeros((BLOCK_T, BLOCK_C), dtype=tl.float32)
     for first in range(0, D, BLOCK_D):
         d = first + tl.arange(0, BLOCK_D)

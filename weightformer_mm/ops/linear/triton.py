@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._shared.dispatch import HALF
-from .._shared.launching import cdiv, launch, next_power_of_two
+from .._shared.launching import cdiv, contiguous, launch, next_power_of_two
 from .._shared.operators import operator
 
 # Programs that are enough for each of a GPU's 100 to 200 multiprocessors to run one
@@ -52,8 +52,8 @@ def linear(
     launch(
         kernels.linear_kernel,
         (cdiv(tokens, block_t) * cdiv(n, block_n), batch),
-        *(x, weight, bias, scale, residual, hidden, out, second, tokens),
-        weight.stride(0) if images > 1 else 0,
+        *(x, weight, contiguous(bias), contiguous(scale), residual, hidden, out, second, tokens),
+        IMAGE_STRIDE=weight.stride(0) if images > 1 else 0,
         K=k,
         N=n,
         STRIDE_K=weight.stride(1),
@@ -170,7 +170,7 @@ def _in_layout(flat: Tensor, weight: Tensor) -> Tensor:
 
 
 def _over_images(values: Tensor) -> Tensor:
-    return values.sum(0) if len(values) > 1 else values[0]
+    return values[0] if len(values) == 1 else values.sum(0)
 
 
 def mlp(
@@ -197,8 +197,8 @@ def mlp(
     launch(
         kernels.mlp_kernel,
         (cdiv(tokens, 128), batch),
-        *(x, normed, weight1, bias1, weight2, bias2, scale, out, tokens),
-        weight1.stride(0) if images > 1 else 0,
+        *(x, normed, weight1, *map(contiguous, (bias1, weight2, bias2, scale)), out, tokens),
+        IMAGE_STRIDE=weight1.stride(0) if images > 1 else 0,
         C=channels,
         D=hidden,
         STRIDE_C=weight1.stride(1),

@@ -18,6 +18,7 @@ from .._shared.dispatch import (
     without_autocast,
 )
 from ..layer_norm import layer_norm
+from ..predicted_weight import check_bilateral
 from ..predicted_weight.bilateral import MOST_HIDDEN
 from . import reference, triton
 from .cpu.chunked import Plan, ResidualMLP
@@ -101,21 +102,25 @@ def bilateral_mlp(
     weight2: Tensor,
     bias2: Tensor,
     scale: Tensor | None = None,
+    backend: str = 'auto',
 ) -> Tensor | None:
     """`residual_mlp` in Triton, with the ``weight1`` that the ``bilateral`` strategy predicts.
 
     Args:
         normed: the LayerNorm of ``x``, ``(B, H, W, C)``.
         prediction: what `bilateral_weight` takes after its map: the static weight and four parameters.
-        x, bias1, weight2, bias2, scale: as for `residual_mlp`.
+        x, bias1, weight2, bias2, scale, backend: as for `residual_mlp`.
 
     Returns:
-        ``(B, H, W, C)``; None where another form is needed: for products in float32, a compiler, or a block
-        that will be recomputed.
+        ``(B, H, W, C)``; None where another form is needed: in PyTorch, for products in float32, a compiler,
+        or a block that will be recomputed.
     """
     dtype, hidden = product_dtype(x), len(prediction[3])
     if is_traced() or current.get() is not None or dtype not in HALF or hidden > MOST_HIDDEN:
         return None
+    if choose_backend(backend, x) == 'torch':
+        return None
+    check_bilateral(normed, *prediction)
     return triton.bilateral_mlp(x, normed.to(dtype), prediction, bias1, weight2, bias2, scale)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._shared.half_copies import half
 from .._shared.operators import operator
-from ..linear.triton import hidden_grad, input_grad, linear, weight_grads
+from ..linear.triton import hidden_grad, input_grad, linear, weight_grad, weight_grads
 from ..linear.triton import mlp as narrow_mlp
 from ..predicted_weight import bilateral
 from . import reference
@@ -30,6 +30,7 @@ def mlp(
     scale: Tensor | None,
 ) -> Tensor:
     """``x + scale * (GELU(normed W1 + b1) W2ᵀ + b2)`` in the type of ``normed``, which is half precision."""
+    normed = normed.contiguous()
     halves = (half(weight, normed.dtype) for weight in (weight1, weight2))
     arguments = (x, normed, weight1, bias1, weight2, bias2, scale, *halves)
     return residual_mlp(*arguments, torch.is_grad_enabled())[0]
@@ -45,7 +46,7 @@ def bilateral_mlp(
     scale: Tensor | None,
 ) -> Tensor:
     """The same with the first matrix from `bilateral.predicted_weight` of ``normed``."""
-    half2 = half(weight2, normed.dtype)
+    normed, half2 = normed.contiguous(), half(weight2, normed.dtype)
     arguments = (x, normed, *prediction, bias1, weight2, bias2, scale, half2)
     return predicted_mlp(*arguments, torch.is_grad_enabled())[0]
 
@@ -64,9 +65,15 @@ def _run(x, normed, half1, bias1, half2, bias2, scale, learns) -> tuple[Tensor, 
 def _gradients(grad, normed, weight1, half1, half2, scale, hidden) -> tuple[Tensor, ...]:
     """Of what is added to ``x``: for ``normed``, both matrices and both biases; the last four float32."""
     grad = grad if scale is None else grad * scale.to(grad.dtype)[:, None, None, None]
+    grad = grad.to(normed.dtype)
     grad_hidden, active = hidden_grad(grad, half2, hidden)
     grad_normed = input_grad(grad_hidden, half1)
-    return grad_normed, *weight_grads(normed, grad_hidden, grad, active, weight1)
+    if len(weight1) == 1:
+        return grad_normed, *weight_grads(normed, grad_hidden, grad, active, weight1)
+    first, bias1 = weight_grad(normed, grad_hidden, weight1)
+    # the transposed product, whose right side is the gradient
+    second, bias2 = weight_grad(active, grad, half2.T[None])
+    return grad_normed, first, bias1, second[0].T, bias2
 
 
 def _empty(x, normed, weight1, learns) -> tuple[Tensor, Tensor]:
@@ -106,7 +113,7 @@ def _gradient(needed, arguments, kept, grad, _):
 def residual_mlp(
     x, normed, weight1, bias1, weight2, bias2, scale, half1, half2, learns
 ) -> tuple[Tensor, Tensor]:
-    return _run(x, normed.contiguous(), half1, bias1, half2, bias2, scale, learns)
+    return _run(x, normed, half1, bias1, half2, bias2, scale, learns)
 
 
 def _predicted_outputs(
@@ -150,7 +157,6 @@ def _predicted_gradient(needed, arguments, kept, grad, *_):
 def predicted_mlp(x, normed, *arguments) -> tuple[Tensor, ...]:
     """The result; the hidden layer before GELU; the predicted matrix, and what its gradient reads."""
     *prediction, bias1, _, bias2, scale, half2, learns = arguments
-    normed = normed.contiguous()
     weight1, *kept = bilateral.run(*(normed, *prediction, normed.dtype, learns))
     out, hidden = _run(x, normed, weight1, bias1, half2, bias2, scale, learns)
     return out, hidden, weight1, *kept

@@ -77,11 +77,8 @@ def bilateral_update(
         ``dW (B, Cin, Cout)``, float32 (float64 for float64 inputs), even under autocast.
     """
     check_map(x, channels=expand_in.shape[1])
-    expected = (expand_in.shape[0] + expand_out.shape[0], x.shape[-1])
-    if tuple(reduce_weight.shape) != expected:
-        found = tuple(reduce_weight.shape)
-        raise ValueError(f'expected reduce_weight of shape {expected}, got {found}')
     parameters = (reduce_weight, reduce_bias, expand_in, expand_out)
+    _check_hidden(*parameters)
     return _code(backend, x).bilateral_update(x, *parameters)
 
 
@@ -106,10 +103,39 @@ def bilateral_weight(
         ``(B, Cin, Cout)``; computed in at least float32 and rounded once.
     """
     parameters = (reduce_weight, reduce_bias, expand_in, expand_out)
+    check_bilateral(x, weight, *parameters)
     if _code(backend, x) is triton and len(expand_in) <= bilateral.MOST_HIDDEN:
         return bilateral.predicted_weight(x, weight, *parameters, dtype or float32)
     update = bilateral_update(x, *parameters, backend)
     return with_bounded_update(update, weight, 1, dtype, backend)
+
+
+def check_bilateral(
+    x: Tensor,
+    weight: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor,
+    expand_in: Tensor,
+    expand_out: Tensor,
+) -> None:
+    """Raise a ValueError unless the shapes are those that `bilateral_weight` takes."""
+    check_map(x, channels=expand_in.shape[1])
+    _check_hidden(reduce_weight, reduce_bias, expand_in, expand_out)
+    expected = (expand_in.shape[1], expand_out.shape[1])
+    if tuple(weight.shape) != expected:
+        raise ValueError(f'expected weight of shape {expected}, got {tuple(weight.shape)}')
+
+
+def _check_hidden(
+    reduce_weight: Tensor, reduce_bias: Tensor, expand_in: Tensor, expand_out: Tensor
+) -> None:
+    hidden = expand_in.shape[0] + expand_out.shape[0]
+    for name, value, expected in (
+        ('reduce_weight', reduce_weight, (hidden, expand_in.shape[1])),
+        ('reduce_bias', reduce_bias, (hidden,)),
+    ):
+        if tuple(value.shape) != expected:
+            raise ValueError(f'expected {name} of shape {expected}, got {tuple(value.shape)}')
 
 
 def with_bounded_update(

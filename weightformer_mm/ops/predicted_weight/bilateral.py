@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._shared.dispatch import without_autocast
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
 from ..linear.triton import input_grad, weight_grad
@@ -91,11 +92,12 @@ def gradients(
     grad_weight = grad[0] if len(grad) == 1 else grad.sum(0, dtype=torch.float32)
     grad = bounded_update_backward(grad, update)  # (B, C, M)
     left, right = expand_in.float(), expand_out.float()
-    middle = core @ right  # (B, P, M)
-    grad_left = _over_images(middle @ grad.transpose(1, 2))  # (P, C)
-    grad = left @ grad  # (B, P, M)
-    grad_right = _over_images(core.transpose(1, 2) @ grad)  # (Q, M)
-    grad_core = grad @ right.T
+    with without_autocast(x.device.type):
+        middle = core @ right  # (B, P, M)
+        grad_left = _over_images(middle @ grad.transpose(1, 2))  # (P, C)
+        grad = left @ grad  # (B, P, M)
+        grad_right = _over_images(core.transpose(1, 2) @ grad)  # (Q, M)
+        grad_core = grad @ right.T
     grad_z = silu_correlation_backward(grad_core, z, len(left), num_tokens, factor)
     grad_reduce, grad_bias = weight_grad(pooled, grad_z, reduce_weight.T[None])
     grad_pooled = input_grad(grad_z, reduce_weight.T[None])
