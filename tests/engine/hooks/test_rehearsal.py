@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import cv2
 import pytest
 import torch
+from mmengine.logging import MessageHub
 
 from tests.helpers.commands import DETECTION, SEGMENTATION, differing_weights, options
 from weightformer_mm.apis.training import train
@@ -88,6 +89,8 @@ def run(config: Path, data: Path, work_dir: Path, *more: str, **changes: object)
     given = [
         o for o in options(config, data, **ALONE, **changes)[1:] if o.partition('=')[0] not in keys
     ]
+    # two runs of one process that begin in the same second would share it
+    MessageHub._instance_dict.clear()
     train(str(config), str(work_dir), options=[*given, *more])
 
 
