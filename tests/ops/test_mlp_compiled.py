@@ -1,4 +1,4 @@
-"""The kernels of the MLP and of the LayerNorm compile for GPUs of three generations, with next to no spilling."""
+"""The kernels of the MLP and of the LayerNorm compile for GPUs of three generations."""
 
 from __future__ import annotations
 
@@ -63,5 +63,4 @@ def test_other_gpus(capability):
     kernels = compile_launches(step, 128, torch.bfloat16, capability=capability)
     kernels += compile_launches(norm, 128, torch.bfloat16, True, False, capability=capability)
     assert len(kernels) == 8
-    # Ampere: eight registers of the product with GELU's derivative
-    assert {kernel.name: kernel.spilled for kernel in kernels if kernel.spilled > 32} == {}
+    assert {kernel.name: kernel.spilled for kernel in kernels if kernel.spilled} == {}

@@ -61,7 +61,7 @@ def test_the_peers_and_forms_are_measured_at_all_sizes_and_batches():
 def test_watched_kernels_exist():
     modules = [
         import_module(f'weightformer_mm.ops.{name}.kernels')
-        for name in ('depthwise_conv', 'linear')
+        for name in ('depthwise_conv', 'linear', 'mlp')
     ]
     for kernel in counters.KERNELS:
         assert any(hasattr(module, kernel) for module in modules), kernel

@@ -52,6 +52,12 @@ def check_map(x: Tensor, channels: int | None = None) -> None:
         )
 
 
+def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+    """Raise a ValueError that begins with ``name`` unless ``tensor`` has this shape."""
+    if tuple(tensor.shape) != expected:
+        raise ValueError(f'expected {name} of shape {expected}, got {tuple(tensor.shape)}')
+
+
 def check_backend(backend: str) -> None:
     """Raise a ValueError that lists the valid names unless ``backend`` is one of them."""
     if backend not in BACKENDS:

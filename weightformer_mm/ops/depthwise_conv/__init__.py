@@ -10,7 +10,7 @@ from types import ModuleType
 
 from torch import Tensor
 
-from .._shared.dispatch import check_map, choose_backend
+from .._shared.dispatch import check_map, check_shape, choose_backend
 from ..layer_norm import layer_norm
 from ..layer_norm.triton import MOST_CHANNELS, result_dtype
 from ..predicted_weight import with_bounded_update
@@ -123,15 +123,10 @@ def _check_adaptive(
     grid: Tensor, hidden_weight: Tensor, hidden_bias: Tensor, out_weight: Tensor, weight: Tensor
 ) -> None:
     channels, size = len(hidden_bias), weight.shape[-1]
-    matrix = (channels, channels, 1, 1)
-    for name, value, expected in (
-        ('a grid', grid, (len(grid), size, size, channels)),
-        ('hidden_weight', hidden_weight, matrix),
-        ('out_weight', out_weight, matrix),
-        ('weight', weight, (channels, 1, size, size)),
-    ):
-        if tuple(value.shape) != expected:
-            raise ValueError(f'expected {name} of shape {expected}, got {tuple(value.shape)}')
+    check_shape('a grid', grid, (len(grid), size, size, channels))
+    check_shape('hidden_weight', hidden_weight, (channels, channels, 1, 1))
+    check_shape('out_weight', out_weight, (channels, channels, 1, 1))
+    check_shape('weight', weight, (channels, 1, size, size))
 
 
 def depthwise_conv(
@@ -190,5 +185,4 @@ def _check(x: Tensor, kernel: Tensor, bias: Tensor, **vectors: Tensor) -> None:
     if size % 2 == 0:
         raise ValueError(f'expected an odd kernel size, got {size}')
     for name, vector in {'bias': bias, **vectors}.items():
-        if tuple(vector.shape) != (channels,):
-            raise ValueError(f'expected {name} of shape {(channels,)}, got {tuple(vector.shape)}')
+        check_shape(name, vector, (channels,))

@@ -11,7 +11,8 @@ from torch import Tensor
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
 from ..layer_norm.triton import TILE, WARPS, as_gradients, norm_grad
-from ..linear.triton import hidden_grad, input_grad, linear, weight_grad
+from ..linear.triton import hidden_grad, input_grad, linear, over_images, weight_grad
+from ..predicted_weight.reference import with_bounded_update
 from . import reference
 from .torch import empty_grid, update_from_grid
 
@@ -100,8 +101,7 @@ def _kernel_outputs(grid, hidden_weight, hidden_bias, out_weight, weight):
 
 def _kernel_reference(grid, hidden_weight, hidden_bias, out_weight, weight) -> Tensor:
     update = update_from_grid(grid, hidden_weight, hidden_bias, out_weight).unsqueeze(2)
-    norm = torch.linalg.vector_norm(update, dim=(-2, -1), keepdim=True)
-    return weight.to(grid.dtype) + update / (norm + 1)
+    return with_bounded_update(update, weight.to(grid.dtype), dim=(-2, -1))
 
 
 def _kernel_gradient(needed, arguments, kept, grad, *_):
@@ -119,7 +119,7 @@ def _kernel_gradient(needed, arguments, kept, grad, *_):
         grad_into[0].T.reshape(hidden_weight.shape).to(hidden_weight.dtype),
         grad_bias.to(hidden_bias.dtype),
         grad_out[0].T.reshape(out_weight.shape).to(out_weight.dtype),
-        (grad[0] if len(grad) == 1 else grad.sum(0)).to(weight.dtype),
+        over_images(grad).to(weight.dtype),
     )
 
 

@@ -44,6 +44,31 @@ def _tap(taps, keep, INDEX: tl.constexpr, RESIDUAL: tl.constexpr):
     return tap[None, :]
 
 
+@triton.jit
+def _taps(taps, keep, RESIDUAL: tl.constexpr):
+    """The nine taps of each channel, from the upper left to the lower right."""
+    return (
+        _tap(taps, keep, 0, RESIDUAL),
+        _tap(taps, keep, 1, RESIDUAL),
+        _tap(taps, keep, 2, RESIDUAL),
+        _tap(taps, keep, 3, RESIDUAL),
+        _tap(taps, keep, 4, RESIDUAL),
+        _tap(taps, keep, 5, RESIDUAL),
+        _tap(taps, keep, 6, RESIDUAL),
+        _tap(taps, keep, 7, RESIDUAL),
+        _tap(taps, keep, 8, RESIDUAL),
+    )
+
+
+@triton.jit
+def _inside(column, width, keep):
+    """Which elements of a tile have a pixel to the left, are one, and have one to the right."""
+    left = ((column > 0) & (column <= width))[:, None] & keep[None, :]
+    middle = (column < width)[:, None] & keep[None, :]
+    right = (column + 1 < width)[:, None] & keep[None, :]
+    return left, middle, right
+
+
 @triton.jit(do_not_specialize=[*RUN_TIME, 'kernel_stride'])
 def conv3x3_kernel(
     x,  # (B, H, W, C)
@@ -67,24 +92,15 @@ def conv3x3_kernel(
 ):
     image, first, column, channel = _locate(height, width, channels, rows, BLOCK_W, BLOCK_C)
     keep = channel < channels
-    taps = kernel + image * kernel_stride + channel * 9
-    t00 = _tap(taps, keep, 0, RESIDUAL)
-    t01 = _tap(taps, keep, 1, RESIDUAL)
-    t02 = _tap(taps, keep, 2, RESIDUAL)
-    t10 = _tap(taps, keep, 3, RESIDUAL)
-    t11 = _tap(taps, keep, 4, RESIDUAL)
-    t12 = _tap(taps, keep, 5, RESIDUAL)
-    t20 = _tap(taps, keep, 6, RESIDUAL)
-    t21 = _tap(taps, keep, 7, RESIDUAL)
-    t22 = _tap(taps, keep, 8, RESIDUAL)
+    t00, t01, t02, t10, t11, t12, t20, t21, t22 = _taps(
+        kernel + image * kernel_stride + channel * 9, keep, RESIDUAL
+    )
     start = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
     if HAS_BIAS:
         start += tl.load(bias + channel, mask=keep, other=0.0).to(tl.float32)[None, :]
 
     offset = column[:, None] * channels + channel[None, :]
-    left = ((column > 0) & (column <= width))[:, None] & keep[None, :]
-    middle = (column < width)[:, None] & keep[None, :]
-    right = (column + 1 < width)[:, None] & keep[None, :]
+    left, middle, right = _inside(column, width, keep)
     stride = width.to(tl.int64) * channels
     x += image * height * stride
     out += image * height * stride
@@ -139,25 +155,16 @@ def conv3x3_grad_kernel(
 ):
     image, first, column, channel = _locate(height, width, channels, rows, BLOCK_W, BLOCK_C)
     keep = channel < channels
-    taps = kernel + image * kernel_stride + channel * 9
-    t00 = _tap(taps, keep, 0, RESIDUAL)
-    t01 = _tap(taps, keep, 1, RESIDUAL)
-    t02 = _tap(taps, keep, 2, RESIDUAL)
-    t10 = _tap(taps, keep, 3, RESIDUAL)
-    t11 = _tap(taps, keep, 4, RESIDUAL)
-    t12 = _tap(taps, keep, 5, RESIDUAL)
-    t20 = _tap(taps, keep, 6, RESIDUAL)
-    t21 = _tap(taps, keep, 7, RESIDUAL)
-    t22 = _tap(taps, keep, 8, RESIDUAL)
+    t00, t01, t02, t10, t11, t12, t20, t21, t22 = _taps(
+        kernel + image * kernel_stride + channel * 9, keep, RESIDUAL
+    )
     zero = tl.zeros((BLOCK_W, BLOCK_C), dtype=tl.float32)
     s00, s01, s02, s10, s11, s12, s20, s21, s22, s_bias = (
         zero, zero, zero, zero, zero, zero, zero, zero, zero, zero,
     )  # fmt: skip
 
     offset = column[:, None] * channels + channel[None, :]
-    left = ((column > 0) & (column <= width))[:, None] & keep[None, :]
-    middle = (column < width)[:, None] & keep[None, :]
-    right = (column + 1 < width)[:, None] & keep[None, :]
+    left, middle, right = _inside(column, width, keep)
     stride = width.to(tl.int64) * channels
     x += image * height * stride
     grad += image * height * stride
@@ -166,10 +173,7 @@ def conv3x3_grad_kernel(
     # Row `row` of the gradient meets x's rows `row - 1`, `row` and `row + 1` under the taps of the first,
     # second and third row, from right to left. Of x only the strip's own pixels count.
     end = tl.minimum(first + rows, height)
-    low, high = (
-        tl.maximum(first - 1, 0),
-        tl.minimum(end + 1, height),
-    )  # rows of the gradient that are read
+    low, high = tl.maximum(first - 1, 0), tl.minimum(end + 1, height)  # rows of grad that are read
     a = _load(grad, first - 1, low, high, stride, offset - channels, left)
     b = _load(grad, first - 1, low, high, stride, offset, middle)
     c = _load(grad, first - 1, low, high, stride, offset + channels, right)

@@ -14,6 +14,7 @@ from .._shared.dispatch import without_autocast
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
 from ..layer_norm.triton import as_gradients, norm_grad
+from ..linear.triton import over_images
 from . import reference
 from .adaptive import GRID_TILE, launch_means
 from .torch import empty_grid
@@ -128,8 +129,8 @@ def _conv_gradient(needed, arguments, kept, grad):
     x, kernel, bias, residual = arguments
     x_grad, sums = conv_grad(x, grad, kernel, residual)
     taps, biases = sums.split([9 * bias.numel(), bias.numel()], dim=1)
-    bias_grad = biases[0] if len(sums) == 1 else biases.sum(0)
-    return x_grad, taps.reshape(kernel.shape).to(kernel.dtype), bias_grad.to(bias.dtype), None
+    bias_grad = over_images(biases).to(bias.dtype)
+    return x_grad, taps.reshape(kernel.shape).to(kernel.dtype), bias_grad, None
 
 
 @operator(

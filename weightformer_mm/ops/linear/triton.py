@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._shared.dispatch import HALF
-from .._shared.launching import cdiv, contiguous, launch, next_power_of_two
+from .._shared.launching import cdiv, contiguous, launch
 from .._shared.operators import operator
 
 # Programs that are enough for each of a GPU's 100 to 200 multiprocessors to run one
@@ -63,7 +63,7 @@ def linear(
         BLOCK_T=block_t,
         BLOCK_N=block_n,
         BLOCK_K=64 if k % 64 == 0 and in_half else 32,
-        num_warps=8 if block_t * block_n > 64 * 128 or second is not None or not in_half else 4,
+        num_warps=8 if block_t * block_n >= 64 * 128 or not in_half else 4,
         num_stages=3,
     )
     return out
@@ -93,7 +93,7 @@ def weight_grad(left: Tensor, right: Tensor, weight: Tensor) -> tuple[Tensor, Te
     """``leftᵀ right`` in the layout of ``weight``, ``(B or 1, K, N)``, and the sums of ``right``; float32."""
     _, k, n = weight.shape
     matrix, sums = summed_products(left, right, weight, None, None).split([k * n, n], dim=1)
-    return _in_layout(matrix, weight), _over_images(sums)
+    return _in_layout(matrix, weight), over_images(sums)
 
 
 def weight_grads(
@@ -103,7 +103,7 @@ def weight_grads(
     _, k, n = weight1.shape
     total = summed_products(normed, grad_hidden, weight1, grad, active)
     first, bias1, second, bias2 = total.split([k * n, n, k * n, k], dim=1)
-    others = (_over_images(bias1), _over_images(second).view(k, n), _over_images(bias2))
+    others = (over_images(bias1), over_images(second).view(k, n), over_images(bias2))
     return _in_layout(first, weight1), *others
 
 
@@ -169,45 +169,6 @@ def _in_layout(flat: Tensor, weight: Tensor) -> Tensor:
     return flat.view(len(flat), k, n)
 
 
-def _over_images(values: Tensor) -> Tensor:
+def over_images(values: Tensor) -> Tensor:
+    """The sum over axis 0, which launches nothing for one image."""
     return values[0] if len(values) == 1 else values.sum(0)
-
-
-def mlp(
-    x: Tensor,
-    normed: Tensor,
-    weight1: Tensor,
-    bias1: Tensor,
-    weight2: Tensor,
-    bias2: Tensor,
-    scale: Tensor | None,
-    out: Tensor,
-) -> Tensor:
-    """Write ``out`` and return it: a residual MLP whose hidden layer never leaves the multiprocessor.
-
-    Arguments as for `weightformer_mm.ops.residual_mlp`, with matrices in half precision; C is at most 128.
-    """
-    from . import kernels
-
-    images, channels, hidden = weight1.shape
-    batch, tokens = x.shape[0], x.shape[1:-1].numel()
-    if images == 1 and scale is None:
-        batch, tokens = 1, batch * tokens
-    block_c = max(next_power_of_two(channels), 16)
-    launch(
-        kernels.mlp_kernel,
-        (cdiv(tokens, 128), batch),
-        *(x, normed, weight1, *map(contiguous, (bias1, weight2, bias2, scale)), out, tokens),
-        IMAGE_STRIDE=weight1.stride(0) if images > 1 else 0,
-        C=channels,
-        D=hidden,
-        STRIDE_C=weight1.stride(1),
-        STRIDE_D=weight1.stride(2),
-        EXACT=False,
-        BLOCK_T=128,
-        BLOCK_C=block_c,
-        BLOCK_D=64,
-        num_warps=8,
-        num_stages=2,
-    )
-    return out

@@ -12,6 +12,7 @@ from torch import Tensor
 from .._shared.dispatch import (
     HALF,
     check_map,
+    check_shape,
     choose_backend,
     is_traced,
     product_dtype,
@@ -69,9 +70,8 @@ def residual_mlp(
         raise ValueError(
             f'expected one weight1 per image or one for all, got {weight1.shape[0]} for {x.shape[0]} images'
         )
-    expected, width = (x.shape[-1], weight1.shape[2]), weight1.shape[2]
-    if tuple(weight2.shape) != expected:
-        raise ValueError(f'expected weight2 of shape {expected}, got {tuple(weight2.shape)}')
+    width = weight1.shape[2]
+    check_shape('weight2', weight2, (x.shape[-1], width))
     parameters = norm_weight, norm_bias, weight1, bias1, weight2, bias2, scale
     if is_traced():  # a compiler does its own fusing, and cannot read the stash
         return reference.residual_mlp(x, *parameters, normed=normed, eps=eps)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .._shared.half_copies import half
+from .._shared.launching import cdiv, contiguous, launch, next_power_of_two
 from .._shared.operators import operator
 from ..linear.triton import hidden_grad, input_grad, linear, weight_grad, weight_grads
-from ..linear.triton import mlp as narrow_mlp
 from ..predicted_weight import bilateral
 from . import reference
 
@@ -45,7 +45,7 @@ def bilateral_mlp(
     bias2: Tensor,
     scale: Tensor | None,
 ) -> Tensor:
-    """The same with the first matrix from `bilateral.predicted_weight` of ``normed``."""
+    """The same with the first matrix that `bilateral.bilateral_weight` predicts from ``normed``."""
     normed, half2 = normed.contiguous(), half(weight2, normed.dtype)
     arguments = (x, normed, *prediction, bias1, weight2, bias2, scale, half2)
     return predicted_mlp(*arguments, torch.is_grad_enabled())[0]
@@ -53,13 +53,40 @@ def bilateral_mlp(
 
 def _run(x, normed, half1, bias1, half2, bias2, scale, learns) -> tuple[Tensor, Tensor]:
     """The result, and the hidden layer before GELU; without ``learns`` that is empty."""
-    x, out = x.contiguous(), x.new_empty(x.shape)
-    hidden = normed.new_empty((*normed.shape[:3], half1.shape[2]) if learns else (0,))
+    out, hidden = _empty(x, normed, half1, learns)
+    x = x.contiguous()
     if not learns and x.shape[3] <= MOST_NARROW:
-        return narrow_mlp(x, normed, half1, bias1, half2, bias2, scale, out), hidden
+        return _run_narrow(x, normed, half1, bias1, half2, bias2, scale, out), hidden
     active = normed.new_empty((*normed.shape[:3], half1.shape[2]))
     linear(normed, half1, active, bias=bias1, gelu=True, second=hidden if learns else None)
     return linear(active, half2.T[None], out, bias=bias2, scale=scale, residual=x), hidden
+
+
+def _run_narrow(x, normed, weight1, bias1, weight2, bias2, scale, out) -> Tensor:
+    """Write ``out`` and return it, without writing the hidden layer."""
+    from . import kernels
+
+    images, channels, hidden = weight1.shape
+    batch, tokens = x.shape[0], x.shape[1:-1].numel()
+    if images == 1 and scale is None:
+        batch, tokens = 1, batch * tokens
+    launch(
+        kernels.mlp_kernel,
+        (cdiv(tokens, 128), batch),
+        *(x, normed, weight1, *map(contiguous, (bias1, weight2, bias2, scale)), out, tokens),
+        IMAGE_STRIDE=weight1.stride(0) if images > 1 else 0,
+        C=channels,
+        D=hidden,
+        STRIDE_C=weight1.stride(1),
+        STRIDE_D=weight1.stride(2),
+        EXACT=False,
+        BLOCK_T=128,
+        BLOCK_C=max(next_power_of_two(channels), 16),
+        BLOCK_D=64,
+        num_warps=8,
+        num_stages=2,
+    )
+    return out
 
 
 def _gradients(grad, normed, weight1, half1, half2, scale, hidden) -> tuple[Tensor, ...]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from torch import Tensor, float32
+from torch import Tensor, float32, is_grad_enabled
 from torch import dtype as Dtype
 
-from .._shared.dispatch import check_map, choose_backend
+from .._shared.dispatch import check_map, check_shape, choose_backend
 from . import bilateral, reference, torch, triton
 
 __all__ = [
@@ -105,7 +105,8 @@ def bilateral_weight(
     parameters = (reduce_weight, reduce_bias, expand_in, expand_out)
     check_bilateral(x, weight, *parameters)
     if _code(backend, x) is triton and len(expand_in) <= bilateral.MOST_HIDDEN:
-        return bilateral.predicted_weight(x, weight, *parameters, dtype or float32)
+        last = dtype or float32, is_grad_enabled()
+        return bilateral.bilateral_weight(x, weight, *parameters, *last)[0]
     update = bilateral_update(x, *parameters, backend)
     return with_bounded_update(update, weight, 1, dtype, backend)
 
@@ -121,21 +122,15 @@ def check_bilateral(
     """Raise a ValueError unless the shapes are those that `bilateral_weight` takes."""
     check_map(x, channels=expand_in.shape[1])
     _check_hidden(reduce_weight, reduce_bias, expand_in, expand_out)
-    expected = (expand_in.shape[1], expand_out.shape[1])
-    if tuple(weight.shape) != expected:
-        raise ValueError(f'expected weight of shape {expected}, got {tuple(weight.shape)}')
+    check_shape('weight', weight, (expand_in.shape[1], expand_out.shape[1]))
 
 
 def _check_hidden(
     reduce_weight: Tensor, reduce_bias: Tensor, expand_in: Tensor, expand_out: Tensor
 ) -> None:
     hidden = expand_in.shape[0] + expand_out.shape[0]
-    for name, value, expected in (
-        ('reduce_weight', reduce_weight, (hidden, expand_in.shape[1])),
-        ('reduce_bias', reduce_bias, (hidden,)),
-    ):
-        if tuple(value.shape) != expected:
-            raise ValueError(f'expected {name} of shape {expected}, got {tuple(value.shape)}')
+    check_shape('reduce_weight', reduce_weight, (hidden, expand_in.shape[1]))
+    check_shape('reduce_bias', reduce_bias, (hidden,))
 
 
 def with_bounded_update(

@@ -11,35 +11,19 @@ import torch
 from torch import Tensor
 
 from .._shared.dispatch import without_autocast
-from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
+from .._shared.launching import cdiv, launch, next_power_of_two
 from .._shared.operators import operator
-from ..linear.triton import input_grad, weight_grad
+from ..linear.triton import input_grad, over_images, weight_grad
 from . import reference
 from .triton import (
     bounded_update_backward,
     launch_correlation,
     silu_correlation_backward,
+    unpool,
 )
 
 MOST_HIDDEN = 256  # of the first side, P: a program holds whole columns of the core
 MOST_SPLITS = 16  # whose sum each program of the last kernel computes
-_UNPOOL_TILE = 2048
-
-
-def predicted_weight(
-    x: Tensor,
-    weight: Tensor,
-    reduce_weight: Tensor,
-    reduce_bias: Tensor,
-    expand_in: Tensor,
-    expand_out: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    """``weight + dW / (‖dW‖₂ + 1)`` of each image in ``dtype``, with the bilateral update ``dW``."""
-    learns = torch.is_grad_enabled()
-    return bilateral_weight(
-        x, weight, reduce_weight, reduce_bias, expand_in, expand_out, dtype, learns
-    )[0]
 
 
 def _windows(x: Tensor) -> tuple[int, int, int]:
@@ -94,9 +78,9 @@ def gradients(
     left, right = expand_in.float(), expand_out.float()
     with without_autocast(x.device.type):
         middle = core @ right  # (B, P, M)
-        grad_left = _over_images(middle @ grad.transpose(1, 2))  # (P, C)
+        grad_left = over_images(middle @ grad.transpose(1, 2))  # (P, C)
         grad = left @ grad  # (B, P, M)
-        grad_right = _over_images(core.transpose(1, 2) @ grad)  # (Q, M)
+        grad_right = over_images(core.transpose(1, 2) @ grad)  # (Q, M)
         grad_core = grad @ right.T
     grad_z = silu_correlation_backward(grad_core, z, len(left), num_tokens, factor)
     grad_reduce, grad_bias = weight_grad(pooled, grad_z, reduce_weight.T[None])
@@ -109,10 +93,6 @@ def gradients(
         grad_left.to(expand_in.dtype),
         grad_right.to(expand_out.dtype),
     )
-
-
-def _over_images(values: Tensor) -> Tensor:
-    return values[0] if len(values) == 1 else values.sum(0)
 
 
 @operator(
@@ -187,28 +167,3 @@ def _launch_weight(cores, expand_in, expand_out, weight, update, out) -> None:
         BLOCK_M=16,
         num_warps=8,
     )
-
-
-@operator(
-    'unpool_tokens(Tensor grad, Tensor x, Tensor? grad_x) -> Tensor',
-    lambda grad, x, grad_x: x.new_empty(x.shape),
-)
-def unpool(grad: Tensor, x: Tensor, grad_x: Tensor | None) -> Tensor:
-    """The gradient of ``x`` from that of its pooled tokens, ``(B, Np, C)``, with ``grad_x`` added."""
-    from . import bilateral_kernels as kernels
-
-    out = x.new_empty(x.shape)
-    batch, height, width, channels = x.shape
-    block_c = channel_block(channels)
-    block_t = _UNPOOL_TILE // block_c
-    launch(
-        kernels.unpool_kernel,
-        (cdiv(height * width, block_t) * cdiv(channels, block_c), batch),
-        *(grad.contiguous(), grad_x, out, height, width),
-        C=channels,
-        WINDOW_H=min(2, height),
-        WINDOW_W=min(2, width),
-        BLOCK_T=block_t,
-        BLOCK_C=block_c,
-    )
-    return out

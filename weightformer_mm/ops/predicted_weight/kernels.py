@@ -39,6 +39,36 @@ def pool_kernel(
     tl.store(out + offset, mean.to(out.dtype.element_ty), mask=mask)
 
 
+@triton.jit(do_not_specialize=['height', 'width'])
+def unpool_kernel(
+    grad,  # (B, Np, C)
+    other,  # (B, H, W, C), added; or None
+    out,  # (B, H, W, C): the share of each token in the gradient of the means
+    height,
+    width,
+    C: tl.constexpr,
+    WINDOW_H: tl.constexpr,
+    WINDOW_W: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    channel_blocks: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+    image = tl.program_id(1).to(tl.int64)
+    rows, columns = height // WINDOW_H, width // WINDOW_W
+    token = tl.program_id(0) // channel_blocks * BLOCK_T + tl.arange(0, BLOCK_T)
+    channel = tl.program_id(0) % channel_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    row, column = token // width // WINDOW_H, token % width // WINDOW_W
+    covered = ((row < rows) & (column < columns))[:, None]
+    inside = (token < height * width)[:, None] & (channel < C)[None, :]
+    source = (image * rows * columns + row * columns + column)[:, None] * C + channel[None, :]
+    value = tl.load(grad + source, mask=inside & covered, other=0.0).to(tl.float32)
+    value *= 1.0 / (WINDOW_H * WINDOW_W)
+    target = (image * height * width + token)[:, None] * C + channel[None, :]
+    if other is not None:
+        value += tl.load(other + target, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + target, value.to(out.dtype.element_ty), mask=inside)
+
+
 @triton.jit
 def _silu(x):
     return x * tl.sigmoid(x)

@@ -13,9 +13,9 @@ from .._shared.dispatch import at_least_float32
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
 from . import reference
-from .torch import empty_pooled, pool_tokens_whole_backward
+from .torch import empty_pooled
 
-_POOL_ELEMENTS = 2048  # of the pooled map, per program
+_POOL_ELEMENTS = 2048  # of the map that is written, per program
 _BOUND_BLOCK = {'BLOCK_K': 64, 'BLOCK_M': 32}
 # The sum over tokens is split for this many programs, even on GPUs that run fewer at once: where it is split
 # determines how it is rounded.
@@ -48,7 +48,7 @@ def with_bounded_update(
 
 def _pool_gradient(needed, arguments, kept, grad):
     x, _ = arguments
-    return pool_tokens_whole_backward(grad, *x.shape[1:3]).to(x.dtype), None
+    return unpool(grad, x, None), None
 
 
 def _reference_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -72,6 +72,31 @@ def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
         kernels.pool_kernel,
         (cdiv(out.shape[1], block_t) * cdiv(channels, block_c), batch),
         *(x.contiguous(), out, height, width),
+        C=channels,
+        WINDOW_H=min(2, height),
+        WINDOW_W=min(2, width),
+        BLOCK_T=block_t,
+        BLOCK_C=block_c,
+    )
+    return out
+
+
+@operator(
+    'unpool_tokens(Tensor grad, Tensor x, Tensor? grad_x) -> Tensor',
+    lambda grad, x, grad_x: x.new_empty(x.shape),
+)
+def unpool(grad: Tensor, x: Tensor, grad_x: Tensor | None) -> Tensor:
+    """The gradient of ``x`` from that of its pooled tokens, ``(B, Np, C)``, with ``grad_x`` added."""
+    from . import kernels
+
+    out = x.new_empty(x.shape)
+    batch, height, width, channels = x.shape
+    block_c = channel_block(channels)
+    block_t = _POOL_ELEMENTS // block_c
+    launch(
+        kernels.unpool_kernel,
+        (cdiv(height * width, block_t) * cdiv(channels, block_c), batch),
+        *(grad.contiguous(), grad_x, out, height, width),
         C=channels,
         WINDOW_H=min(2, height),
         WINDOW_W=min(2, width),
