@@ -125,13 +125,9 @@ class Reading:
             yield Finding(WARNING, 'boxes', 'reaching more than a pixel outside the image', place)
         if not self.masks or fate == _SMALL:
             return
-        outline = entry.get('segmentation')
-        if not outline:
-            yield Finding(ERROR, 'masks', "no 'segmentation', which with_mask=True needs", where)
-            return
-        problem = outline_error(outline, image)
-        if problem is not None:
-            yield Finding(ERROR, 'masks', problem[0], f'{where}: `segmentation`: {problem[1]}')
+        wrong = _wrong_outline(entry, image, 'with_mask=True')
+        if wrong is not None:
+            yield wrong
         elif fate == _NO_OUTLINE:
             what = 'outlines that mmdet cannot use: the object is ignored'
             yield Finding(WARNING, 'masks', what, where)
@@ -208,18 +204,22 @@ class Evaluation:
                 what = "without 'iscrowd', which the evaluation needs"
                 yield Finding(ERROR, 'annotations', what, where)
             if self.masks:
-                yield from self._of_outline(entry.get('segmentation'), image, where)
+                wrong = _wrong_outline(entry, image, 'the evaluation of masks')
+                if wrong is not None:
+                    yield wrong
+                elif not is_evaluable(entry['segmentation']):
+                    what = 'outlines that the evaluation cannot use'
+                    yield Finding(ERROR, 'masks', what, where)
         if not kept:  # a test may still write its predictions
             yield Finding(WARNING, 'annotations', 'no object is there to compare with')
 
-    def _of_outline(self, outline: Any, image: dict, where: str) -> Iterator[Finding]:
-        if not outline:
-            what = "no 'segmentation', which the evaluation of masks needs"
-            yield Finding(ERROR, 'masks', what, where)
-            return
-        problem = outline_error(outline, image)
-        if problem is not None:
-            yield Finding(ERROR, 'masks', problem[0], f'{where}: `segmentation`: {problem[1]}')
-        elif not is_evaluable(outline):
-            what = 'outlines that the evaluation cannot use'
-            yield Finding(ERROR, 'masks', what, where)
+
+def _wrong_outline(entry: dict, image: dict, reader: str) -> Finding | None:
+    """What is wrong with the outline of an object, which ``reader`` needs."""
+    outline, where = entry.get('segmentation'), f'id {entry["id"]}'
+    if not outline:
+        return Finding(ERROR, 'masks', f"no 'segmentation', which {reader} needs", where)
+    problem = outline_error(outline, image)
+    if problem is None:
+        return None
+    return Finding(ERROR, 'masks', problem[0], f'{where}: `segmentation`: {problem[1]}')
