@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 # no library: the process that only hands tests out to others needs none of them
@@ -10,6 +11,8 @@ import pytest
 
 # a shell ignores Ctrl-C for what it starts in the background, and so would the processes of the tests
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# last, so that a package that is installed comes first
+sys.path.append(str(Path(__file__).parent / 'stand_ins'))
 
 
 def pytest_collection() -> None:

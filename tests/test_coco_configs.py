@@ -33,7 +33,7 @@ def test_all_the_recipes_are_there():
             'cascade-mask-rcnn_{}_fpn_ms-crop-3x_coco',
         ):
             assert recipe.format(f'pyramid-weightformer-{size}') in names
-    for head in ('retinanet', 'dino-4scale', 'rtmdet-ins'):
+    for head in ('retinanet', 'dino-4scale', 'rtmdet-ins', 'panoptic-fpn', 'mask2former'):
         assert any(name.startswith(f'{head}_pyramid-weightformer-tiny_') for name in names)
     for size in ('tiny', 'small'):
         assert any(name.startswith(f'mask-rcnn_weightformer-{size}_sfp_lsj-') for name in names)
@@ -81,13 +81,21 @@ def test_masks_are_read_where_they_are_predicted_and_evaluated(recipe):
     )
     for split in ('train', 'val', 'test'):
         pipeline = recipe[f'{split}_dataloader'].dataset.pipeline
-        (load,) = [step for step in pipeline if step['type'] == 'LoadAnnotations']
+        (load,) = [
+            step for step in pipeline if step['type'].startswith('Load') and 'Anno' in step['type']
+        ]
+        if load['type'] == 'LoadPanopticAnnotations':  # reads all by itself
+            assert recipe.model.panoptic_fusion_head
+            return
         assert load.get('with_mask', False) == masks, split
     for split in ('val', 'test'):
         assert ('segm' in recipe[f'{split}_evaluator'].metric) == masks
 
 
 def test_there_is_test_time_augmentation(recipe):
+    if 'panoptic_fusion_head' in recipe.model:
+        assert recipe.tta_model is None  # mmdet joins no segments
+        return
     assert recipe.tta_model.type == 'DetTTAModel'
     (augment,) = [step for step in recipe.tta_pipeline if step['type'] == 'TestTimeAug']
     kinds = [step[0]['type'] for step in augment['transforms']]

@@ -23,6 +23,8 @@ from torch import nn
 from projects.miniatures import LAYOUTS, make_miniature
 from tests.helpers.real_layouts import make_camvid, make_nuclei
 from tests.helpers.reduced import FACTORS, reduce_sizes, reduced, shallow
+from weightformer_mm.apis import Inferencer
+from weightformer_mm.apis.browse import browse
 from weightformer_mm.apis.test import evaluate
 from weightformer_mm.config.read import as_list, innermost_dataset
 from weightformer_mm.engine.hooks.training import PlainCheckpointHook
@@ -105,7 +107,13 @@ def metric_names(cfg: Config) -> set[str]:
     evaluator = as_list(cfg.test_evaluator)[0]
     if evaluator.type == 'IoUMetric':
         return {'mIoU'}
+    if evaluator.type == 'CocoPanopticMetric':
+        return {'coco_panoptic/PQ', 'coco_panoptic/PQ_th', 'coco_panoptic/PQ_st'}
     return {f'coco/{metric}_mAP' for metric in as_list(evaluator.metric)}
+
+
+def is_panoptic(cfg: Config) -> bool:
+    return as_list(cfg.test_evaluator)[0].type == 'CocoPanopticMetric'
 
 
 def test_there_are_recipes_for_every_layout():
@@ -143,14 +151,22 @@ def test_trains_a_step_evaluates_and_predicts(path, data, tmp_path):
         work_dir=str(tmp_path / 'test'),
         out=str(out),
         show_dir=str(show),
-        tta=True,
+        tta=cfg.tta_model is not None,
     )
     assert metric_names(cfg) <= set(metrics)
     written = {str(file.relative_to(out)) for file in out.rglob('*') if file.is_file()}
     shown = {file.relative_to(show) for file in show.rglob('*') if file.is_file()}
     names = {file.stem for file in shown}
-    assert len(shown) == 1
-    if cfg.default_scope == 'mmdet':
+    assert len(shown) == 3 if is_panoptic(cfg) else len(shown) == 1
+    if is_panoptic(cfg):
+        segments = {f'panoptic.panoptic/{name}.png' for name in names}
+        assert written == {'metrics.json', 'panoptic.panoptic.json', *segments}
+        browse(str(tmp_path / 'recipe.py'), str(tmp_path / 'sheet.png'), number=2)
+        seen = Inferencer(str(tmp_path / 'recipe.py'), str(checkpoint), 'cpu')(
+            Path(cfg.data_root, 'val2017'), tmp_path / 'seen'
+        )
+        assert len(seen) == 3
+    elif cfg.default_scope == 'mmdet':
         kinds = as_list(cfg.test_evaluator.metric)
         listed = json.loads(Path(cfg.test_evaluator.ann_file).read_text())['images']
         ids = {image['id'] for image in listed if Path(image['file_name']).stem in names}
@@ -173,19 +189,27 @@ def test_heads_fit_the_data_and_the_backbone(path):
         classes = {**known, **dataset.get('metainfo', {})}['classes']
         few = dict(init_cfg=None, arch=shallow(cfg.model.backbone))
         backbone = MODELS.build({**cfg.model.backbone, **few})
+        things = known['thing_classes'] if is_panoptic(cfg) else classes
         declared = set(find(cfg.model, 'num_classes'))
-        assert declared == {len(classes)}
+        assert declared <= {len(things)}
+        of_stuff = set(find(cfg.model, 'num_stuff_classes'))
+        assert declared or of_stuff
+        if of_stuff:
+            assert of_stuff == {len(classes) - len(things)}
+            assert set(find(cfg.model, 'num_things_classes')) == {len(things)}
         channels = list(backbone.out_channels)
         if 'neck' in cfg.model:
             neck_in = cfg.model.neck.in_channels
             assert list(neck_in) == channels if isinstance(neck_in, list) else [neck_in] == channels
             neck = MODELS.build(cfg.model.neck)
             channels = getattr(neck, 'out_channels', cfg.model.neck.out_channels)
-    for name in ('decode_head', 'auxiliary_head', 'rpn_head', 'bbox_head'):
+    for name in ('decode_head', 'auxiliary_head', 'rpn_head', 'bbox_head', 'panoptic_head'):
         head = cfg.model.get(name)
         if head is None or 'in_channels' not in head:
             continue
-        if isinstance(channels, int) or ('in_index' not in head and name != 'decode_head'):
+        if isinstance(channels, int) or (
+            'in_index' not in head and name not in ('decode_head', 'panoptic_head')
+        ):
             assert set(as_list(head.in_channels)) == set(as_list(channels))
         else:
             index = head.get('in_index', list(range(len(channels))))

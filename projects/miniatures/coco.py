@@ -1,4 +1,4 @@
-"""COCO 2017: ``{train,val}2017/*.jpg`` and ``annotations/instances_{train,val}2017.json``."""
+"""COCO 2017: ``{train,val}2017/*.jpg``, and ``annotations/`` of objects and of panoptic segments."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from pycocotools import mask as coco_mask
 from weightformer_mm.datasets.generated import write_image
 from weightformer_mm.errors import UserError
 
+from . import coco_panoptic
 from .scene import Picture, draw_ground, draw_picture, sizes
 
 FILES = re.compile(
-    r'annotations|annotations/instances_(train|val)2017\.json|(train|val)2017'
+    r'annotations|annotations/(instances|panoptic)_(train|val)2017\.json|(train|val)2017'
+    r'|annotations/panoptic_(train|val)2017(/\d{12}\.png)?'
     r'|(train|val)2017/\d{12}\.jpg'
 )
 # the 80 categories have the ids from 1 to 90 without these
@@ -36,21 +38,24 @@ _LICENCE = 1
 
 def write(folder: Path, counts: dict[str, int], seed: int, size: tuple[int, int]) -> Iterator[None]:
     try:
-        from mmdet.datasets import CocoDataset
+        from mmdet.datasets import CocoPanopticDataset
     except ImportError as error:
         raise UserError(
             f"COCO's category names come from mmdet, which cannot be imported: {error}"
         ) from error
     (folder / 'annotations').mkdir()
     for split, count in counts.items():
-        yield from _write_split(folder, split, count, seed, size, CocoDataset.METAINFO['classes'])
+        yield from _write_split(folder, split, count, seed, size, CocoPanopticDataset.METAINFO)
 
 
 def _write_split(
-    folder: Path, split: str, count: int, seed: int, size: tuple[int, int], names: tuple[str, ...]
+    folder: Path, split: str, count: int, seed: int, size: tuple[int, int], meta: dict[str, tuple]
 ) -> Iterator[None]:
     (folder / f'{split}2017').mkdir()
-    images, annotations = [], []
+    panoptic = folder / 'annotations' / f'panoptic_{split}2017'
+    panoptic.mkdir()
+    names, stuff = meta['thing_classes'], meta['stuff_classes']
+    images, annotations, segmented = [], [], []
     formats = sizes(*size)
     for index in range(count):
         height, width = formats[index % len(formats)]
@@ -78,13 +83,31 @@ def _write_split(
         )
         # From 1 on: COCO's evaluator takes an annotation of id 0 for "no match".
         if picture is not None:
-            annotations += _annotate(picture, index, image_id, first_id=len(annotations) + 1)
+            objects = _annotate(picture, index, image_id, first_id=len(annotations) + 1)
+            annotations += objects.values()
+        else:
+            objects = {}
+        instances = None if picture is None else picture.instances
+        ground = index if picture is None else picture.ground
+        numbers, segments = coco_panoptic.segments((height, width), instances, objects, ground)
+        coco_panoptic.write_segments(panoptic / f'{image_id:012d}.png', numbers)
+        own = {'segments_info': segments, 'file_name': f'{image_id:012d}.png', 'image_id': image_id}
+        segmented.append(own)
         yield
-    path = folder / 'annotations' / f'instances_{split}2017.json'
-    path.write_text(json.dumps(_describe(images, annotations, names)), encoding='utf-8')
+    things = [
+        {'supercategory': 'miniature', 'id': number, 'name': name}
+        for number, name in zip(CATEGORY_IDS, names)
+    ]
+    everything = coco_panoptic.categories(things, stuff)
+    for kind, entries, known in (
+        ('instances', annotations, things),
+        ('panoptic', segmented, everything),
+    ):
+        path = folder / 'annotations' / f'{kind}_{split}2017.json'
+        path.write_text(json.dumps(_describe(images, entries, known)), encoding='utf-8')
 
 
-def _describe(images: list[dict], annotations: list[dict], names: tuple[str, ...]) -> dict:
+def _describe(images: list[dict], annotations: list[dict], categories: list[dict]) -> dict:
     return {
         'info': {
             'description': 'Generated data in the layout of COCO 2017',
@@ -97,33 +120,28 @@ def _describe(images: list[dict], annotations: list[dict], names: tuple[str, ...
         'licenses': [{'url': '', 'id': _LICENCE, 'name': 'Generated, no rights reserved'}],
         'images': images,
         'annotations': annotations,
-        'categories': [
-            {'supercategory': 'miniature', 'id': number, 'name': name}
-            for number, name in zip(CATEGORY_IDS, names)
-        ],
+        'categories': categories,
     }
 
 
-def _annotate(picture: Picture, index: int, image_id: int, first_id: int) -> list[dict]:
-    """Annotations of all objects of a picture; its number says which of them are crowds."""
-    annotations: list[dict] = []
+def _annotate(picture: Picture, index: int, image_id: int, first_id: int) -> dict[int, dict]:
+    """Annotations of the objects of a picture by their numbers; its own says which of them are crowds."""
+    annotations: dict[int, dict] = {}
     for number, kind in enumerate(picture.classes, start=1):
         mask = picture.instances == number
         first = not annotations
         crowd = index % _PERIOD in _CROWDS_ALONE or (index % _PERIOD in _CROWD and first)
         shape = _crowd(mask) if crowd else _polygons(mask)
         if shape is not None:
-            annotations.append(
-                {
-                    'segmentation': shape[0],
-                    'area': float(coco_mask.area(shape[1])),
-                    'iscrowd': int(crowd),
-                    'image_id': image_id,
-                    'bbox': [float(value) for value in coco_mask.toBbox(shape[1])],
-                    'category_id': CATEGORY_IDS[kind],
-                    'id': first_id + len(annotations),
-                }
-            )
+            annotations[number] = {
+                'segmentation': shape[0],
+                'area': float(coco_mask.area(shape[1])),
+                'iscrowd': int(crowd),
+                'image_id': image_id,
+                'bbox': [float(value) for value in coco_mask.toBbox(shape[1])],
+                'category_id': CATEGORY_IDS[kind],
+                'id': first_id + len(annotations),
+            }
     return annotations
 
 

@@ -43,6 +43,7 @@ _WITHOUT_LENGTHS = (
     'Invert',
     'LoadAnnotations',
     'LoadImageFromFile',
+    'LoadPanopticAnnotations',
     'PackDetInputs',
     'PackSegInputs',
     'PhotoMetricDistortion',
@@ -64,6 +65,8 @@ def reduced(path: Path, root: Path, work_dir: Path) -> Config:
         loader.batch_size = min(2, loader.batch_size)
         # of COCO: images in landscape format, which are batched together, one of them with a crowd
         innermost_dataset(loader).indices = [0, 2][: loader.batch_size] if split == 'train' else [2]
+    if cfg.test_dataloader.dataset.type == 'CocoPanopticDataset':
+        cfg.test_dataloader.dataset.indices = None  # mmdet compares with all that is in the file
     if 'max_epochs' in cfg.train_cfg:
         cfg.train_cfg = dict(type=cfg.train_cfg.type, max_epochs=1, val_interval=1)
     else:
@@ -97,7 +100,7 @@ def reduce_backbone(model: dict) -> None:
     old, new = arch['embed_dims'], 64 if 'depth' in arch else [32, 64, 128, 192]
     model['backbone']['arch'] = {**arch, 'embed_dims': new}
     narrow = dict(zip(as_list(old), as_list(new)))
-    readers = ['neck'] if 'neck' in model else ['decode_head', 'auxiliary_head']
+    readers = ['neck'] if 'neck' in model else ['decode_head', 'auxiliary_head', 'panoptic_head']
     for reader in (model[name] for name in readers if name in model):
         widths = reader['in_channels']
         changed = [narrow[width] for width in as_list(widths)]

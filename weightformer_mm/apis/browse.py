@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 from mmengine.runner import set_random_seed
 from tqdm import tqdm
@@ -22,7 +23,7 @@ from ..engine.runner.runner import CheckedRunner
 from ..errors import UserError
 from ..utils.writing import make_folder
 from ..visualization.contact_sheet import write_contact_sheet
-from ..visualization.drawing import draw_truth, use_visualizer
+from ..visualization.drawing import draw_truth, use_visualizer, visible
 
 _SUFFIXES = ('.png', '.jpg', '.jpeg')
 _COLUMNS = 3
@@ -81,30 +82,39 @@ def _fed(cfg: Config, split: str, seed: int) -> Iterator[tuple[tuple[np.ndarray,
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'browse', 'vis_backends': None})
     visualizer.dataset_meta = loader.dataset.metainfo
     at_original_size = split != 'train' and _annotated_after_resizing(loader_cfg)
-    for batch in loader:
-        data = preprocessor(batch, split == 'train')
-        for values, sample in zip(data['inputs'], data['data_samples']):
-            image = _visible(values, preprocessor)
+    for number, batch in enumerate(loader):
+        MessageHub.get_current_instance().update_info('iter', number)  # YOLOX resizes by it
+        for branch, values, sample in _each(preprocessor(batch, split == 'train')):
+            image = _visible(values, getattr(preprocessor, 'data_preprocessor', preprocessor))
             if at_original_size:
                 height, width = sample.img_shape[:2]
                 image = cv2.resize(image[:height, :width], sample.ori_shape[1::-1])
             name = Path(getattr(sample, 'img_path', None) or '').name
-            caption = f'{name}  {image.shape[1]}x{image.shape[0]}'
+            caption = f'{branch}{name}  {image.shape[1]}x{image.shape[0]}'
             if 'gt_instances' in sample:
                 caption += f', {len(sample.gt_instances)} objects'
             yield (image, draw_truth(visualizer, image, sample)), caption
 
 
+def _each(data: dict) -> Iterator[tuple[str, torch.Tensor, Any]]:
+    """Branch, image and sample of each image of a batch; semi-supervised models have several branches."""
+    inputs, samples = data['inputs'], data['data_samples']
+    if not isinstance(inputs, dict):
+        inputs, samples = {'': inputs}, {'': samples}
+    for branch in inputs:
+        for values, sample in zip(inputs[branch], samples[branch]):
+            yield f'{branch}: ' if branch else '', values, sample
+
+
 def _visible(values: torch.Tensor, preprocessor: Any) -> np.ndarray:
-    """``(3, H, W)`` as the model sees it → ``(H, W, 3)`` uint8, RGB."""
+    """``(channels, H, W)`` as the model sees it → ``(H, W, 3)`` uint8, RGB."""
     values = values.float()
     if getattr(preprocessor, '_enable_normalize', False):
         values = values * preprocessor.std.cpu() + preprocessor.mean.cpu()
-    image = values.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     # images are loaded as BGR; a preprocessor that swaps the channels makes them RGB
     swaps = ('channel_conversion', '_channel_conversion', 'to_rgb')
     is_rgb = any(getattr(preprocessor, name, False) for name in swaps)
-    return np.ascontiguousarray(image if is_rgb else image[..., ::-1])
+    return visible(values.permute(1, 2, 0).numpy(), is_rgb)
 
 
 def _annotated_after_resizing(loader: Any) -> bool:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Union
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -37,7 +36,7 @@ from ..errors import RunFailed, UserError
 from ..evaluation.predictions import as_plain
 from ..utils import writing
 from ..utils.translate import explain
-from ..visualization.drawing import draw, picture_name, use_visualizer
+from ..visualization.drawing import draw, picture_name, use_visualizer, visible
 from .strips import check_strips, predict_in_strips
 
 Image = Union[str, os.PathLike, np.ndarray]
@@ -105,12 +104,12 @@ def inference(model: nn.Module, images: Image | Sequence[Image], strips: bool = 
     Raises:
         UserError: a file or an array is no image, or there are no strips for the model.
     """
-    predict, several = _predictor(model, strips), isinstance(images, (list, tuple))
+    predict, several = _predictor(model, strips)[0], isinstance(images, (list, tuple))
     return [predict(image) for image in images] if several else predict(images)
 
 
-def _predictor(model: nn.Module, strips: bool) -> Callable[[Image], Any]:
-    """What `inference` does with one image, by a test pipeline that is built once."""
+def _predictor(model: nn.Module, strips: bool) -> tuple[Callable[[Image], Any], Callable]:
+    """What `inference` does with one image, and how it loads it, by a test pipeline that is built once."""
     if strips:
         check_strips(model)
     step = partial(predict_in_strips, model) if strips else model.test_step
@@ -128,7 +127,13 @@ def _predictor(model: nn.Module, strips: bool) -> Callable[[Image], Any]:
         with DefaultScope.overwrite_default_scope(scope):
             return step(pseudo_collate([pipeline(data)]))[0]
 
-    return predict
+    def load(image: Image) -> np.ndarray:
+        if isinstance(image, np.ndarray):
+            return image
+        first = next(t for t in transforms if isinstance(t, NamedLoading))
+        return first(_described(image))['img']
+
+    return predict, load
 
 
 def _described(image: Image) -> dict[str, Any]:
@@ -158,7 +163,7 @@ class Inferencer:
     ) -> None:
         self.model = init_model(config, checkpoint, device, options)
         self._read = [path for path in (config, checkpoint) if isinstance(path, (str, os.PathLike))]
-        self._predict_sample = _predictor(self.model, strips)
+        self._predict_sample, self._load = _predictor(self.model, strips)
         cfg = self.model.cfg
         use_visualizer(cfg)
         own = {'name': f'infer-{next(_numbers)}', 'vis_backends': None}
@@ -197,8 +202,7 @@ class Inferencer:
         sample = self._predict_sample(image)
         is_array = isinstance(image, np.ndarray)
         if picture is not None:
-            pixels = mmcv.bgr2rgb(image if is_array else mmcv.imread(str(image)))
-            draw(self.visualizer, pixels, sample, picture, False, score_thr)
+            draw(self.visualizer, visible(self._load(image)), sample, picture, False, score_thr)
         plain = as_plain(sample, self.model.dataset_meta.get('classes'))
         return {'image': None if is_array else str(image), **plain}
 
@@ -242,7 +246,12 @@ def find_images(source: Path) -> list[Path]:
         raise UserError(f'no such image or folder: {source}')
     if source.is_file():
         return [source]
-    files = [path for path in sorted(source.rglob('*')) if path.is_file()]
+    if not source.is_dir():  # a pipe would never end
+        raise UserError(f'{source} is neither a file nor a folder')
+    found = (
+        Path(folder, n) for folder, _, names in os.walk(source, onerror=_refuse) for n in names
+    )
+    files = sorted(path for path in found if path.is_file())
     images = [
         path
         for path in files
@@ -253,6 +262,10 @@ def find_images(source: Path) -> list[Path]:
         what = f'{len(files)} files, none of them an image' if files else 'an empty folder'
         raise UserError(f'{source}: {what}; images end in {", ".join(IMAGE_SUFFIXES)}')
     return images
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f'{error.filename} cannot be read: {error.strerror}') from error
 
 
 def _name_pictures(

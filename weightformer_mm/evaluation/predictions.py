@@ -17,6 +17,8 @@ from PIL import Image
 from ..datasets.guards.images import inner_datasets
 from ..utils.writing import make_below, name_outputs, refuse_links, refuse_replacing
 
+SEGMENT_STEP = 1000  # mmdet numbers a panoptic segment: its class + SEGMENT_STEP * its place
+
 
 @METRICS.register_module()
 class DumpClasses(BaseMetric):
@@ -118,12 +120,20 @@ class WriteLabelsHook(OutputHook):
 def as_plain(sample: Any, classes: Sequence[str] | None = None) -> dict[str, list]:
     """A prediction as values that JSON has: an entry per object, or per class in the image.
 
-    ``labels`` are numbers of classes, ``names`` their names. A detector adds ``scores``, ``bboxes`` (x1, y1,
+    ``labels`` are numbers of classes, ``names`` their names. Of a panoptic model an entry is a segment, with
+    its ``pixels``; two things of a class are two. A detector adds ``scores``, ``bboxes`` (x1, y1,
     x2, y2 in pixels) and ``masks``, a segmentor ``pixels`` (how many) and ``masks``, a classifier the
     ``scores`` of all classes, best first. Masks are in COCO's uncompressed format.
     """
     masks: Iterable[Any] = ()
-    if 'pred_instances' in sample:
+    if 'pred_panoptic_seg' in sample:
+        numbers = sample.pred_panoptic_seg.sem_seg.squeeze(0).cpu().numpy()  # (H, W)
+        found, counts = np.unique(numbers, return_counts=True)
+        labels = found % SEGMENT_STEP
+        is_known = labels < len(classes or labels)  # the number after the last class is void
+        plain = {'labels': labels[is_known].tolist(), 'pixels': counts[is_known].tolist()}
+        masks = (numbers == number for number in found[is_known])
+    elif 'pred_instances' in sample:
         objects = sample.pred_instances.cpu().numpy()
         plain = {key: objects[key].tolist() for key in ('labels', 'scores', 'bboxes')}
         masks = objects.get('masks', ())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import mmcv
 import numpy as np
 from mmengine.config import Config
 
+from ..datasets.checks.images import loader
+from ..datasets.guards.images import innermost
 from ..errors import UserError
-from ..evaluation.predictions import OutputHook
+from ..evaluation.predictions import SEGMENT_STEP, OutputHook
 from ..utils.writing import written_whole
 
 _VISUALIZERS = {
@@ -35,6 +39,29 @@ def use_visualizer(cfg: Config) -> None:
         raise UserError(f'pictures are drawn for {", ".join(_VISUALIZERS)}, not for {scope}')
     if cfg.get('visualizer') is None:
         cfg.visualizer = {'type': _VISUALIZERS[scope], 'name': 'visualizer'}
+
+
+def visible(image: np.ndarray, is_rgb: bool = False) -> np.ndarray:
+    """Any image that a pipeline loads as one to look at: ``(H, W, 3)`` uint8, RGB.
+
+    One channel, or the first of two, becomes grey; of more than three, the first three are shown. Values
+    that are no bytes are stretched to between black and white.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, channels)``, of any type.
+        is_rgb: whether the channels of a colour image are in this order; otherwise BGR.
+    """
+    image = image[..., None] if image.ndim == 2 else image
+    image = image[..., :3] if image.shape[2] >= 3 else image[..., [0, 0, 0]]
+    if image.dtype != np.uint8:
+        is_float = image.dtype.kind == 'f'
+        image = np.nan_to_num(image.astype(np.float32), posinf=0.0, neginf=0.0)
+        low, high = float(image.min()), float(image.max())
+        # floats may be bytes, but for the rounding of a normalisation
+        if not is_float or low < -0.5 or high > 255.5 or high <= 1:
+            image = (image - low) * (255 / max(high - low, 1e-12))
+        image = image.round().clip(0, 255).astype(np.uint8)
+    return np.ascontiguousarray(image if is_rgb else image[..., ::-1])
 
 
 def draw(
@@ -92,6 +119,7 @@ def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
 
 def _paint(visualizer: Any, image: np.ndarray, sample: Any, **options: Any) -> None:
     """Call the visualizer with the options that it supports."""
+    sample = _without_void(sample, visualizer)
     if hasattr(visualizer, 'visualize_cls'):  # mmpretrain's
         paint = visualizer.visualize_cls
         options['resize'] = max(_LEAST_SIDE, min(image.shape[:2]))
@@ -99,6 +127,18 @@ def _paint(visualizer: Any, image: np.ndarray, sample: Any, **options: Any) -> N
         paint = partial(visualizer.add_datasample, 'picture')
     known = inspect.signature(paint).parameters
     paint(image, sample, show=False, **{key: options[key] for key in options if key in known})
+
+
+def _without_void(sample: Any, visualizer: Any) -> Any:
+    """The sample, but without segments if mmdet, which needs one, has none to draw."""
+    if 'pred_panoptic_seg' not in sample:
+        return sample
+    labels = sample.pred_panoptic_seg.sem_seg % SEGMENT_STEP
+    if (labels < len(visualizer.dataset_meta['classes'])).any():
+        return sample
+    sample = copy.copy(sample)
+    del sample.pred_panoptic_seg
+    return sample
 
 
 def picture_name(path: Path) -> Path:
@@ -122,6 +162,24 @@ class DrawPredictionsHook(OutputHook):
         super().__init__(out_dir)
         self.score_thr = score_thr
 
+    def before_test(self, runner: Any) -> None:
+        super().before_test(runner)
+        self.load = loader(innermost(runner.test_dataloader.dataset)[0], 'image') or _read
+        evaluator = runner.test_loop.evaluator
+        evaluator.process = partial(_process_copies, evaluator.process)
+
     def write(self, runner: Any, sample: Any, path: Path) -> None:
-        image = mmcv.imread(sample.img_path, channel_order='rgb')
+        image = visible(self.load({'img_path': sample.img_path, 'img_id': 0})['img'])
         draw(runner.visualizer, image, sample, path, True, self.score_thr)
+
+
+def _read(item: dict) -> dict:
+    return {'img': mmcv.imread(item['img_path'])}
+
+
+def _process_copies(
+    process: Callable[..., None], data_samples: list[Any], data_batch: Any = None
+) -> None:
+    """Evaluate copies of segments: mmdet's metric marks what is void in the ones that it gets as class 0."""
+    segmented = [copy.deepcopy(s) if 'pred_panoptic_seg' in s else s for s in data_samples]
+    process(segmented, data_batch)

@@ -7,7 +7,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch.utils.data import Dataset
 
 from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
-from weightformer_mm.config.read import load_config
+from weightformer_mm.config.read import RECIPES, load_config
 from weightformer_mm.datasets.checks.classes import build_unloaded, check_classes
 from weightformer_mm.errors import UserError
 
@@ -49,6 +49,54 @@ def test_both_sides_are_named(config, option, expected, shapes):
 
 def test_other_classes_on_purpose(shapes):
     check(SEGMENTATION, shapes, 'model.auxiliary_head.num_classes=9', 'check_classes=False')
+
+
+PANOPTIC = sorted(RECIPES.glob('coco/*anoptic*.py'))
+THREE_TWO = [
+    'metainfo.thing_classes=("a","b","c")',
+    'metainfo.stuff_classes=("d","e")',
+    'metainfo.classes=("a","b","c","d","e")',
+]
+
+
+def with_metainfo(number: int) -> list[str]:
+    splits = ('train', 'val')
+    return [f'{split}_dataloader.dataset.{o}' for split in splits for o in THREE_TWO[-number:]]
+
+
+def numbers(config, things: int, stuff: int) -> list[str]:
+    parts = ['semantic_head', 'panoptic_fusion_head']
+    own = ['roi_head.bbox_head', 'roi_head.mask_head']
+    if 'mask2former' in config.stem:
+        parts, own = ['panoptic_head', 'panoptic_fusion_head'], []
+    each = {'num_things_classes': things, 'num_stuff_classes': stuff}
+    options = [f'model.{part}.{key}={value}' for part in parts for key, value in each.items()]
+    return options + [f'model.{head}.num_classes={things}' for head in own]
+
+
+@pytest.mark.parametrize('config', PANOPTIC, ids=lambda path: path.stem[:12])
+def test_things_and_stuff(config, tmp_path):
+    check(config, tmp_path)  # 80 and 53
+    weights = ['model.panoptic_head.loss_cls.class_weight=[1,1,1,1,1,0.1]']
+    own = [*numbers(config, 3, 2), *(weights if 'mask2former' in config.stem else [])]
+    check(config, tmp_path, *with_metainfo(3), *own)
+    with pytest.raises(
+        UserError, match=r'has num_things_classes=80, but .* 3 things classes: a, b'
+    ):
+        check(config, tmp_path, *with_metainfo(3))
+    with pytest.raises(UserError, match=r'has num_stuff_classes=53, but .* 2 stuff classes: d, e'):
+        check(config, tmp_path, *with_metainfo(3), *numbers(config, 3, 53)[:3])
+
+
+def test_classes_alone_do_not_say_what_is_stuff(tmp_path):
+    with pytest.raises(UserError, match='are not its 80 thing_classes and then its 53 stuff_'):
+        check(PANOPTIC[1], tmp_path, *with_metainfo(1), *numbers(PANOPTIC[1], 3, 2))
+
+
+def test_heads_of_things_are_compared_with_things(tmp_path):
+    option = 'model.roi_head.bbox_head.num_classes=133'
+    with pytest.raises(UserError, match=r'bbox_head .* num_classes=133, but .* has 80 classes'):
+        check(PANOPTIC[1], tmp_path, option)
 
 
 class Listed(Dataset):

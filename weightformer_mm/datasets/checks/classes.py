@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from mmengine.config import Config
@@ -43,13 +44,41 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
             classes = classes_of(dataset)
             if classes is None or getattr(dataset, 'return_classes', False):
                 continue  # an open vocabulary has no fixed number
-            wrong = [head for head in heads_of(model) if head[2] != len(classes)]
-            for name, kind, number in wrong[:1]:
-                shown = ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
+            source, meta = f'{type(dataset).__name__} ({inner})', dataset.metainfo
+            things, stuff = meta.get('thing_classes'), meta.get('stuff_classes')
+            if things is None or stuff is None:
+                things, stuff = classes, ()
+            elif [*things, *stuff] != [*classes]:  # panoptic heads take the first labels for things
                 yield (
-                    f'model.{name} ({kind}) has num_classes={number}, but {type(dataset).__name__} '
-                    f'({inner}) has {len(classes)} classes: {shown}; set num_classes or metainfo'
+                    f'{source}: metainfo.classes are not its {len(things)} thing_classes and then its '
+                    f'{len(stuff)} stuff_classes; set all three'
                 )
+                continue
+            for head, key, number, names in islice(_misfits(model, things, stuff), 1):
+                shown = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+                kind = key.replace('num_', '').replace('_', ' ')
+                yield (
+                    f'model.{head} has {key}={number}, but {source} has {len(names)} {kind}: {shown}; '
+                    f'set {key} or metainfo'
+                )
+
+
+def _misfits(
+    model: nn.Module, things: Sequence[str], stuff: Sequence[str]
+) -> Iterator[tuple[str, str, int, Sequence[str]]]:
+    """Heads of other numbers of classes: name and class, the option, its value, and the classes there are.
+
+    A head of both things and stuff has a number for each; all others know things alone. Without ``stuff``,
+    the things are all classes.
+    """
+    for name, module in unwrapped(model).named_modules():
+        kind = f'{name} ({type(module).__name__})'
+        if stuff and isinstance(getattr(module, 'num_stuff_classes', None), int):
+            for key, names in (('num_things_classes', things), ('num_stuff_classes', stuff)):
+                if getattr(module, key) != len(names):
+                    yield kind, key, getattr(module, key), names
+        elif _is_head(name, module) and module.num_classes != len(things):
+            yield kind, 'num_classes', module.num_classes, things
 
 
 def build_unloaded(node: dict) -> Any:
@@ -126,6 +155,10 @@ def _is_colour(values: Sequence) -> bool:
 def heads_of(model: nn.Module) -> Iterator[tuple[str, str, int]]:
     """Name, class and number of classes of each head."""
     for name, module in unwrapped(model).named_modules():
-        number = getattr(module, 'num_classes', None)
-        if name and isinstance(number, int) and not _OTHER_CLASSES.intersection(name.split('.')):
-            yield name, type(module).__name__, number
+        if _is_head(name, module):
+            yield name, type(module).__name__, module.num_classes
+
+
+def _is_head(name: str, module: nn.Module) -> bool:
+    is_other = not name or _OTHER_CLASSES.intersection(name.split('.'))
+    return not is_other and isinstance(getattr(module, 'num_classes', None), int)

@@ -49,7 +49,8 @@ def read_images(
 
 def transforms_of(dataset: Any) -> list[Any]:
     """The transforms of a data set's pipeline; none if it has no pipeline of mmengine's."""
-    return list(getattr(getattr(dataset, 'pipeline', None), 'transforms', ()))
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    return [step.transform if isinstance(step, NamedLoading) else step for step in steps]
 
 
 def is_unlabelled(dataset: Any) -> bool:

@@ -38,7 +38,9 @@ def teaches(dataset: Any) -> bool:
     if is_unlabelled(dataset):
         return True
     return any(
-        'instances' not in info or not all(i.get('ignore_flag') for i in info['instances'])
+        'instances' not in info
+        or not all(i.get('ignore_flag') for i in info['instances'])
+        or info.get('segments_info')  # stuff
         for info in infos
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -53,13 +54,24 @@ def refuse_data(cfg: Config, splits: Sequence[str], option: str, target: Path) -
 
 
 def missing_data(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Split and description of each missing file or folder, and of each empty folder."""
+    """Split and description of each file or folder that is missing or cannot be read, or is empty."""
     seen = set()
     for place, path in _needed(cfg, splits):
-        split, empty = place.partition('_')[0], path.is_dir() and not any(path.iterdir())
-        if (empty or not path.exists()) and (split, path) not in seen:
+        split, problem = place.partition('_')[0], _problem(path)
+        if problem and (split, path) not in seen:
             seen.add((split, path))
-            yield split, f'{path.absolute()} {"is empty" if empty else "not found"} ({place})'
+            yield split, f'{path.absolute()} {problem} ({place})'
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        if not path.is_dir():
+            kind = None if path.is_file() else 'is neither a file nor a folder'
+            return kind if path.exists() else 'not found'
+        with os.scandir(path) as found:
+            return None if any(found) else 'is empty'
+    except OSError as error:
+        return f'cannot be read: {error.strerror}'
 
 
 def _image_folders(cfg: Config, splits: Sequence[str]) -> list[Path]:

@@ -49,14 +49,16 @@ def _check_labels(
         report.warning('classes', f'{NO_NAMES}: the values of labels are not checked')
         return set()
 
-    def read(pair: tuple[dict, Any]) -> tuple[list[int], str | None]:
+    def read(pair: tuple[dict, Any]) -> tuple[list[int], bool, str | None]:
         item, shape = pair
         labels = load({**item, 'seg_fields': []})['gt_seg_map']
-        return allowed.present(labels), allowed.file_problem(item['seg_map_path'], labels, shape)
+        problem = allowed.file_problem(item['seg_map_path'], labels, shape)
+        return allowed.present(labels), bool((labels == allowed.ignore).any()), problem
 
     report.looked('labels read', len(items), total)
     seen: set[int] = set()
-    for (item, _), (present, problem) in read_all(report, 'labels read', items, read):
+    is_ignored = False
+    for (item, _), (present, ignored, problem) in read_all(report, 'labels read', items, read):
         path = item['seg_map_path']
         if problem is not None:
             what = 'not a label image of its image, or of other classes'
@@ -64,10 +66,14 @@ def _check_labels(
         elif not present:
             report.warning('labels read', 'unlabelled: every pixel is ignored', path)
         seen |= set(present)
+        is_ignored |= ignored
     names = dataset.metainfo['classes']
     report.looked('classes', len(names))
     # a sample may lack rare classes
     tell = report.warning if len(items) == total else report.note
+    if is_ignored and seen == {0} and len(names) > 1:
+        where = f'{allowed.ignore} counts nowhere; in masks of 0 and 255 write the class, 1, in its place'
+        report.warning('labels read', f'only {names[0]} and {allowed.ignore}', where)
     for index, name in enumerate(names):
         if index not in seen:
             tell('classes', 'seen in none of the label images that were read', str(name))

@@ -74,6 +74,9 @@ def checked_coco_files(uses: Uses, others: bool = True) -> Iterator[None]:
         init(self)
         if annotation_file is None:
             return
+        if type(self).createIndex is not COCO.createIndex:  # of panoptic segments: other fields
+            init(self, annotation_file)
+            return
         path = str(annotation_file)
         self.dataset = read_coco(path)
         known = uses.get(os.path.abspath(path), ())

@@ -19,6 +19,8 @@ def image_problem(path: str) -> str | None:
     """Why an image file cannot be read; None if it can, or if it is not on disk."""
     if '://' in path:
         return None
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
+        return 'a folder' if os.path.isdir(path) else 'neither a file nor a folder'
     try:
         data = Path(path).read_bytes()
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
@@ -148,6 +150,8 @@ class NamedLoading:
         self.sized = sized
 
     def __call__(self, results: dict) -> Any:
+        if any(os.path.exists(path) and not os.path.isfile(path) for path in _paths(results)):
+            _refuse_unreadable(results, None)
         try:
             loaded = self.transform(results)
         except Exception as error:

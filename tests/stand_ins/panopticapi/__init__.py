@@ -1,0 +1,1 @@
+"""What mmdet takes from panopticapi, which is on no package index, for tests without it."""
