@@ -31,7 +31,7 @@ from ..checkpoints.schemes import use_safe_loading
 from ..checkpoints.sources import WEIGHTS, load_weights
 from ..config.read import find_recipe, innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta
-from ..datasets.guards.images import NamedLoading, guard, image_problem
+from ..datasets.guards.images import NamedLoading, deep_pixels, guard, image_problem
 from ..errors import RunFailed, UserError
 from ..evaluation.predictions import as_plain
 from ..utils import writing
@@ -164,6 +164,7 @@ class Inferencer:
         self.model = init_model(config, checkpoint, device, options)
         self._read = [path for path in (config, checkpoint) if isinstance(path, (str, os.PathLike))]
         self._predict_sample, self._load = _predictor(self.model, strips)
+        self._warned = False
         cfg = self.model.cfg
         use_visualizer(cfg)
         own = {'name': f'infer-{next(_numbers)}', 'vis_backends': None}
@@ -202,7 +203,12 @@ class Inferencer:
         sample = self._predict_sample(image)
         is_array = isinstance(image, np.ndarray)
         if picture is not None:
-            draw(self.visualizer, visible(self._load(image)), sample, picture, False, score_thr)
+            pixels = self._load(image)
+            deep = None if is_array else deep_pixels(str(image), pixels)
+            if deep is not None and deep[1] and not self._warned:
+                self._warned = True
+                tqdm.write(f'{image}: {deep[0]}')
+            draw(self.visualizer, visible(pixels), sample, picture, False, score_thr)
         plain = as_plain(sample, self.model.dataset_meta.get('classes'))
         return {'image': None if is_array else str(image), **plain}
 

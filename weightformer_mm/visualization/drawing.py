@@ -136,7 +136,7 @@ def _without_void(sample: Any, visualizer: Any) -> Any:
     labels = sample.pred_panoptic_seg.sem_seg % SEGMENT_STEP
     if (labels < len(visualizer.dataset_meta['classes'])).any():
         return sample
-    sample = copy.copy(sample)
+    sample = sample.new()
     del sample.pred_panoptic_seg
     return sample
 

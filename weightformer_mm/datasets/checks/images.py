@@ -9,7 +9,7 @@ from typing import Any
 from tqdm.contrib.concurrent import thread_map
 
 from ...errors import UserError
-from ..guards.images import NamedLoading, guard
+from ..guards.images import NamedLoading, deep_pixels, guard
 from .report import Report
 
 SAMPLE = 256  # images read per data set unless all are
@@ -40,11 +40,19 @@ def read_images(
     report.looked('images read', len(chosen), total)
     load = loader(dataset, 'image')
 
-    def shape(item: dict) -> tuple[int, int] | None:
-        image = load and load({'img_path': item['img_path'], 'img_id': 0})['img']
-        return None if image is None else image.shape[:2]
+    def read(item: dict) -> tuple[tuple[int, int] | None, tuple[str, bool] | None]:
+        if load is None:
+            return None, None
+        image = load({'img_path': item['img_path'], 'img_id': 0})['img']
+        return image.shape[:2], deep_pixels(item['img_path'], image)
 
-    return read_all(report, 'images read', chosen, shape)
+    found = []
+    for item, (shape, deep) in read_all(report, 'images read', chosen, read):
+        found.append((item, shape))
+        if deep is not None:
+            tell = report.warning if deep[1] else report.note
+            tell('images read', deep[0], item['img_path'])
+    return found
 
 
 def transforms_of(dataset: Any) -> list[Any]:

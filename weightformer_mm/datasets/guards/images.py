@@ -34,6 +34,25 @@ def image_problem(path: str) -> str | None:
     return 'damaged: the file ends before the image does' if cut_off(path) else None
 
 
+def deep_pixels(path: str, loaded: np.ndarray | None) -> tuple[str, bool] | None:
+    """Of an image file whose values are more than bytes: a note about it, and whether loading loses some.
+
+    None for other files. ``loaded`` is what a pipeline makes of the file, None if nothing.
+    """
+    if not path.lower().endswith(_DEEP_SUFFIXES) or not os.path.isfile(path):
+        return None
+    stored = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype == np.uint8:
+        return None
+    kept = (
+        loaded is not None and loaded.dtype != np.uint8 and not loaded.max() <= 255 < stored.max()
+    )
+    if kept:
+        return f'{stored.dtype} pixels; mean and std of the data preprocessor must suit them', False
+    advice = "color_type='unchanged' of the loading transform keeps them"
+    return f'{stored.dtype} pixels, which loading makes 8 bits or cannot read; {advice}', True
+
+
 def cut_off(path: str) -> bool:
     """Whether a JPEG file ends before its image does; older versions of OpenCV fill the rest with grey.
 
@@ -54,6 +73,7 @@ def cut_off(path: str) -> bool:
     return False
 
 
+_DEEP_SUFFIXES = ('.pgm', '.png', '.ppm', '.tif', '.tiff')
 _PLAIN_MODES = ('1', 'L', 'P')  # of Pillow: one byte per pixel
 
 
@@ -211,6 +231,8 @@ def guard(transform: Any, labels: LabelRange | None = None, sized: bool = False)
 def _refuse_unreadable(results: dict, error: Exception | None) -> None:
     for path in _paths(results):
         problem = image_problem(path)
+        if problem is None and error is not None and path == results.get('img_path'):
+            problem = (deep_pixels(path, None) or (None,))[0]
         if problem is not None:
             raise UserError(f'cannot read the image {path}: {problem}') from error
 

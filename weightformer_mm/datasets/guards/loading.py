@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from ...config.read import innermost_datasets
 from ...errors import UserError
+from ..checks.images import loader as image_loader
 from ..checks.learning import check_learnable
 from ..checks.readable import reading_problem
 from ..checks.wrappers import with_one_metainfo, wrapper_findings
 from .annotations import check_categories, checked_coco_files, readings, refuse_first
-from .images import name_unreadable_images
+from .images import deep_pixels, innermost, name_unreadable_images
 
 
 def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
@@ -34,8 +36,21 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
         raise UserError(problem) from error
     check_categories(loader.dataset)
     check_learnable(loader.dataset)
+    _warn_of_lost_bits(loader.dataset)
     name_unreadable_images(loader.dataset)
     return loader
+
+
+def _warn_of_lost_bits(dataset: Any) -> None:
+    """Say if the first image of a data set loses values when it is loaded."""
+    for inner in innermost(dataset):
+        load = image_loader(inner, 'image')
+        path = inner.get_data_info(0).get('img_path') if load and len(inner) else None
+        if not isinstance(path, str) or deep_pixels(path, None) is None:
+            continue
+        note, is_lost = deep_pixels(path, load({'img_path': path, 'img_id': 0})['img'])
+        if is_lost:
+            logging.getLogger('weightformer_mm').warning(f'{path}: {note}')
 
 
 def _explain(error: Exception, dataset: Any) -> str | None:
