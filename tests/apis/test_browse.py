@@ -14,8 +14,10 @@ from tqdm import tqdm
 
 from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
 from weightformer_mm.apis.browse import _visible, browse
+from weightformer_mm.config.read import load_config
 from weightformer_mm.errors import UserError
 
+BRANCHES = ('sup', 'unsup_teacher', 'unsup_student')
 TASKS = [(DETECTION, 'shapes'), (SEGMENTATION, 'shapes'), (CLASSIFICATION, 'single_shapes')]
 
 
@@ -92,3 +94,61 @@ def test_no_sheet_among_the_images(shapes, tmp_path):
         with pytest.raises(UserError, match=f'--out {out.parent}: lies in {shapes}/images/train'):
             browse(SEGMENTATION, str(out), data_root=str(shapes))
     assert sorted(shapes.rglob('*')) == before
+
+
+def detection(root, tmp_path, change) -> str:
+    """The path of the detection config after ``change``."""
+    cfg = load_config(DETECTION, (), root)
+    change(cfg)
+    cfg.dump(tmp_path / 'config.py')
+    return str(tmp_path / 'config.py')
+
+
+def test_each_branch_of_a_semi_supervised_model(shapes, tmp_path):
+    def change(cfg):
+        one = cfg.train_dataloader.dataset
+        pack = {'type': 'PackDetInputs'}
+        load = {'type': 'LoadImageFromFile'}
+        labelled = [*one.pipeline[:2], {'type': 'MultiBranch', 'branch_field': [*BRANCHES]}]
+        labelled[-1]['sup'] = pack
+        branches = {'unsup_teacher': [pack], 'unsup_student': [pack]}
+        unlabelled = [load, {'type': 'LoadEmptyAnnotations', 'with_mask': True}]
+        unlabelled.append({'type': 'MultiBranch', 'branch_field': [*BRANCHES], **branches})
+        sets = [dict(one, pipeline=labelled), dict(one, pipeline=unlabelled)]
+        sampler = {'type': 'MultiSourceSampler', 'batch_size': 2, 'source_ratio': [1, 1]}
+        cfg.train_dataloader.update(
+            batch_size=2,
+            sampler=sampler,
+            batch_sampler=None,
+            collate_fn={'type': 'pseudo_collate'},
+        )
+        cfg.train_dataloader.dataset = {'type': 'ConcatDataset', 'datasets': sets}
+        preprocessor = dict(cfg.model.data_preprocessor)
+        multi = {'type': 'MultiBranchDataPreprocessor', 'data_preprocessor': preprocessor}
+        cfg.model = {
+            '_scope_': 'mmdet',
+            'type': 'SoftTeacher',
+            'detector': cfg.model,
+            'data_preprocessor': multi,
+            'semi_train_cfg': {'freeze_teacher': True},
+            'semi_test_cfg': {'predict_on': 'teacher'},
+        }
+
+    captions = []
+    config = detection(shapes, tmp_path, change)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            'weightformer_mm.apis.browse.write_contact_sheet',
+            lambda groups, names, *rest: captions.extend(names),
+        )
+        browse(config, str(tmp_path / 'a.png'), number=3)
+    assert [caption.partition(': ')[0] for caption in captions] == list(BRANCHES)
+
+
+def test_batches_that_are_resized_together(shapes, tmp_path):
+    def change(cfg):
+        resize = {'type': 'BatchSyncRandomResize', 'random_size_range': (64, 160), 'interval': 1}
+        cfg.model.data_preprocessor.batch_augments = [resize]
+        cfg.train_dataloader.dataset.pipeline[1].with_mask = False  # it resizes none
+
+    assert browse(detection(shapes, tmp_path, change), str(tmp_path / 'a.png'), number=8).is_file()

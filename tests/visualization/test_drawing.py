@@ -20,7 +20,8 @@ from weightformer_mm.apis.test import evaluate
 from weightformer_mm.datasets.guards.images import deep_pixels
 from weightformer_mm.engine.runner.runner import CheckedRunner
 from weightformer_mm.errors import UserError
-from weightformer_mm.visualization.drawing import draw, visible
+from weightformer_mm.evaluation.predictions import as_plain
+from weightformer_mm.visualization.drawing import _process_copies, draw, visible
 
 SIZE = (48, 64)
 
@@ -84,9 +85,7 @@ def other(request, tmp_path) -> tuple[Config, str]:
     cv2.imwrite(str(tmp_path / 'labels/image.png'), np.full(SIZE, 2, np.uint8))
     cfg = Config.fromfile(SEGMENTATION)
     cfg.model.backbone.in_channels = channels
-    cfg.model.data_preprocessor.update(
-        mean=[0.0] * channels, std=[255.0] * channels, bgr_to_rgb=False
-    )
+    cfg.model.data_preprocessor.update(mean=[0.0], std=[255.0], bgr_to_rgb=False)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
         loader.update(num_workers=0, persistent_workers=False)
@@ -181,3 +180,45 @@ def test_what_is_kept_is_noted(tmp_path):
     save(tmp_path / 'b.png', ramp(1, np.uint8, 255))
     assert deep_pixels(str(tmp_path / 'b.png'), ramp(1, np.uint8, 255)) is None
     assert deep_pixels('s3://bucket/a.png', None) is None
+
+
+class Metric:
+    """As mmdet's: void, the number after the last class, becomes 0 in the sample itself."""
+
+    def process(self, data_samples, data_batch) -> None:
+        for sample in data_samples:
+            labels = sample.pred_panoptic_seg.sem_seg
+            labels[labels % 1000 == 2] = 0
+
+
+def panoptic(*rows):
+    from mmdet.structures import DetDataSample
+
+    seg = PixelData(sem_seg=torch.tensor([[*map(list, rows)]]).repeat_interleave(16, 1))
+    return DetDataSample(pred_panoptic_seg=seg)
+
+
+def test_a_metric_does_not_change_what_is_drawn():
+    sample = panoptic([0] * 16, [2] * 16)
+    _process_copies(Metric().process, [sample])
+    assert sample.pred_panoptic_seg.sem_seg.unique().tolist() == [0, 2]
+
+
+def test_segments_as_plain_values():
+    sample = panoptic([0] * 16, [1000] * 16, [2] * 16, [1] * 16)
+    plain = as_plain(sample, ('thing', 'stuff'))
+    assert plain['labels'] == [0, 1, 0] and plain['names'] == ['thing', 'stuff', 'thing']
+    assert plain['pixels'] == [256] * 3 and len(plain['masks']) == 3
+
+
+@pytest.mark.parametrize('label', [0, 2])
+def test_void_is_not_drawn(label, tmp_path):
+    from mmdet.visualization import DetLocalVisualizer
+
+    visualizer = DetLocalVisualizer(name=f'void{label}')
+    visualizer.dataset_meta = {'classes': ('thing', 'stuff'), 'palette': [(255, 0, 0), (0, 255, 0)]}
+    image = np.full((32, 16, 3), 100, np.uint8)
+    sample = panoptic([label] * 16, [label] * 16)
+    draw(visualizer, image, sample, tmp_path / 'a.png', False, 0.3)
+    assert (cv2.imread(str(tmp_path / 'a.png')) == 100).all() == (label == 2)
+    assert 'pred_panoptic_seg' in sample

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 
+from weightformer_mm.apis.inferencer import find_images
 from weightformer_mm.datasets.checks.presence import check_data
 from weightformer_mm.errors import UserError
 
@@ -67,3 +70,36 @@ def test_annotations_of_the_evaluator(shapes, tmp_path):
 )
 def test_data_elsewhere_is_left_to_mmengine(change, tmp_path):
     check_data(config({**dataset(tmp_path / 'none'), **change}), ('test',))
+
+
+def refuse(monkeypatch, folder: Path) -> None:
+    """Let the system refuse to list a folder, as it would to anybody but root."""
+    scan = os.scandir
+
+    def scandir(path):
+        if Path(path) == folder:
+            raise PermissionError(13, 'Permission denied', str(folder))
+        return scan(path)
+
+    monkeypatch.setattr(os, 'scandir', scandir)
+
+
+def test_a_folder_that_cannot_be_read_is_not_called_empty(shapes, monkeypatch):
+    folder = shapes / 'images/val'
+    refuse(monkeypatch, folder)
+    with pytest.raises(UserError, match=f'{folder} cannot be read: Permission denied'):
+        check_data(config(dataset(shapes)), ('test',))
+    for source in (folder, shapes / 'images'):
+        with pytest.raises(UserError, match=f'{folder} cannot be read: Permission denied'):
+            find_images(source)
+
+
+def test_a_pipe_is_refused(shapes, tmp_path):
+    root = Path(shutil.copytree(shapes, tmp_path / 'set'))
+    annotations = root / 'annotations/instances_val.json'
+    annotations.unlink()
+    os.mkfifo(annotations)
+    with pytest.raises(UserError, match=f'{annotations} is neither a file nor a folder'):
+        check_data(config(dataset(root)), ('test',))
+    with pytest.raises(UserError, match=f'{annotations} is neither a file nor a folder'):
+        find_images(annotations)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 
 import cv2
@@ -91,3 +92,11 @@ def test_problems(image, tmp_path):
     assert image_problem(str(image)) is None
     assert image_problem('s3://bucket/image.png') is None
     assert image_problem(str(tmp_path / 'none.png')) == 'No such file or directory'
+
+
+def test_a_pipe_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / 'image.png')
+    dataset = images(tmp_path / 'image.png')
+    name_unreadable_images(dataset)
+    with pytest.raises(UserError, match='image.png: neither a file nor a folder'):
+        dataset[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import cv2
@@ -63,3 +64,16 @@ def test_a_training_needs_a_labelled_pixel(shapes, tmp_path, labelled):
         return
     with pytest.raises(UserError, match='no labelled pixel is left to learn from'):
         CheckedRunner.build_dataloader(loader)
+
+
+def test_a_pipe_does_not_hang(shapes, tmp_path):
+    root = shutil.copytree(shapes, tmp_path / 'set')
+    path = root / 'annotations/train/000001.png'
+    path.unlink()
+    os.mkfifo(path)
+    loader = load_config(SEGMENTATION, data_root=root).train_dataloader
+    init_default_scope('mmseg')
+    loader.update(num_workers=0, persistent_workers=False)
+    dataset = CheckedRunner.build_dataloader(loader).dataset
+    with pytest.raises(UserError, match=f'{path}: neither a file nor a folder'):
+        dataset[1]
