@@ -133,6 +133,38 @@ def wrong_everywhere(content: dict, draw: random.Random) -> None:
         content['annotations'].clear()
 
 
+SPOILED: list[Callable] = [
+    lambda e, x, y, w, h: e.update(area=0),
+    lambda e, x, y, w, h: e.update(area=-1.5),
+    lambda e, x, y, w, h: e.update(bbox=[x, y, 0, h]),
+    lambda e, x, y, w, h: e.update(bbox=[x, y, w, 0.9]),
+    lambda e, x, y, w, h: e.update(bbox=[x, y, -w, -h]),
+    lambda e, x, y, w, h: e.update(bbox=[x + 64, y, w, h]),
+    lambda e, x, y, w, h: e.update(bbox=[x, y - 500, w, h]),
+    lambda e, x, y, w, h: e.update(bbox=[v / 64 for v in (x, y, w, h)]),
+    lambda e, x, y, w, h: e.update(iscrowd=1),
+    lambda e, x, y, w, h: e.update(ignore=1),
+    lambda e, x, y, w, h: e.update(segmentation=[[1, 2, 3, 4]]),
+    lambda e, x, y, w, h: e.update(segmentation=[[*TRIANGLE, 7]]),
+]
+
+
+def spoil(content: dict, draw: random.Random) -> int:
+    """Make objects useless to a training, in one way or in many; returns how many are as they were."""
+    ways = [draw.choice(SPOILED)] if draw.random() < 0.5 else SPOILED
+    spared = draw.choice([0, 0, 1, 2, 5])
+    entries = content['annotations']
+    for entry in draw.sample(entries, len(entries) - spared):
+        draw.choice(ways)(entry, *entry['bbox'])
+    if not spared and draw.random() < 0.15:
+        entries.clear()
+    if draw.random() < 0.2:  # what is left may belong to the images that go
+        content['images'] = draw.sample(content['images'], 2)
+        kept = {image['id'] for image in content['images']}
+        entries[:] = [entry for entry in entries if entry['image_id'] in kept]
+    return spared
+
+
 # groups of mutations of a COCO file of 64x64 pixels: of its values, and of what it says
 COCO = {
     'values': [wrong_value, wrong_value, wrong_box, wrong_flag],

@@ -62,6 +62,16 @@ def loaded(cfg: Config, splits: Sequence[str] = SPLITS) -> str | None:
     return None
 
 
+def agree(cfg: Config, split: str) -> str:
+    """Whether both refuse the data; which ones is an assertion."""
+    errors, line = checked(cfg, (split,)), loaded(cfg, (split,))
+    assert bool(errors) == bool(line), (errors, line)
+    if not line:
+        return 'learns'
+    assert all('\n' not in error for error in errors)
+    return 'refused'
+
+
 def teaches(sample) -> bool:
     if 'gt_sem_seg' in sample:
         return bool((sample.gt_sem_seg.data != 255).any())

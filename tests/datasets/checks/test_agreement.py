@@ -11,21 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.annotation_mutations import COCO, wrong_labels
-from tests.helpers.both_ways import SPLITS, checked, config_for, loaded
+from tests.helpers.annotation_mutations import COCO, spoil, wrong_labels
+from tests.helpers.both_ways import SPLITS, agree, config_for
 from tests.helpers.commands import DETECTION, SEGMENTATION
 
 VARIANTS = 160
-
-
-def agree(cfg, split: str) -> str:
-    """Whether both refuse the data; which ones is an assertion."""
-    errors, line = checked(cfg, (split,)), loaded(cfg, (split,))
-    assert bool(errors) == bool(line), (errors, line)
-    if not line:
-        return 'learns'
-    assert all('\n' not in error for error in errors)
-    return 'refused'
 
 
 @pytest.mark.parametrize('group', COCO)
@@ -48,6 +38,29 @@ def test_both_agree_on_annotation_files(group, tiny_set, tmp_path):
             raise AssertionError(f'seed {seed}: {change.__name__} of {split}') from error
         files[split].write_text(json.dumps(contents[split]))
     print(f'{group}: {dict(counts)}')
+    assert min(counts['learns'], counts['refused']) > VARIANTS // 10
+
+
+def test_both_agree_on_whether_there_is_something_to_learn(tiny_set, tmp_path):
+    root = shutil.copytree(tiny_set, tmp_path / 'set')
+    file = root / 'annotations/instances_train.json'
+    original = json.loads(file.read_text())
+    cfg = config_for(DETECTION, root)
+    counts: Counter[str] = Counter()
+    for seed in range(VARIANTS):
+        draw = random.Random(seed)
+        content = copy.deepcopy(original)
+        spared = spoil(content, draw)
+        file.write_text(json.dumps(content))
+        filters = {'filter_empty_gt': draw.random() < 0.5, 'min_size': draw.choice([0, 32, 64, 65])}
+        cfg.train_dataloader.dataset.filter_cfg = filters
+        try:
+            outcome = agree(cfg, 'train')
+            assert outcome == 'refused' or spared
+        except BaseException as error:
+            raise AssertionError(f'seed {seed}: {filters}, {spared} objects are spared') from error
+        counts[outcome] += 1
+    print(f'something to learn: {dict(counts)}')
     assert min(counts['learns'], counts['refused']) > VARIANTS // 10
 
 

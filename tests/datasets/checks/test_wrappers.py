@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from mmengine.registry import init_default_scope
 
-from tests.helpers.both_ways import checked, config_for, loaded
+from tests.helpers.both_ways import agree, checked, config_for, loaded
 from tests.helpers.commands import DETECTION, SEGMENTATION
 from weightformer_mm.engine.runner.runner import CheckedRunner
 
@@ -105,6 +107,10 @@ MISFITS = {
     ),
     'CopyPaste alone': (own_pipeline({'type': 'CopyPaste'}), 'CopyPaste mixes several images'),
     'Mosaic of masks': (mixed_masks, 'Mosaic mixes boxes, but no masks: '),
+    'packed too early': (
+        lambda one, other: mixed(one, MOSAIC),
+        'PackDetInputs comes before MultiImageMixDataset mixes: ',
+    ),
     'balance of two': (
         lambda one, other: balanced(concat(one, other)),
         'dataset is ConcatDataset; put it around each data set inside',
@@ -195,6 +201,77 @@ def test_semi_supervised(root):
     cfg.train_dataloader.dataset = concat(one, other)
     assert not checked(cfg, TRAIN)
     assert loaded(cfg, TRAIN) is None
+
+
+def some_set(cfg, draw: random.Random):
+    """The training set or a copy that differs from it, for better or worse."""
+    node, classes = copy.deepcopy(cfg.train_dataloader.dataset), cfg.metainfo['classes']
+    metas = [cfg.metainfo, {'classes': classes}, {'classes': classes, 'palette': [(9, 9, 9)] * 9}]
+    metas += [{'classes': classes, 'season': 'winter'}]
+    if draw.random() < 0.1:
+        metas = [{'classes': classes[::-1]}, {'classes': classes[:-1]}]
+    node['metainfo'] = draw.choice(metas)
+    steps = [MOSAIC, {'type': 'CachedMosaic', 'img_scale': (64, 64), 'max_cached_images': 4}]
+    is_det = cfg.default_scope == 'mmdet'
+    if is_det and draw.random() < 0.4:  # boxes alone, which can be mixed
+        node['pipeline'] = [
+            node['pipeline'][0],
+            {'type': 'LoadAnnotations', 'with_bbox': True},
+            *([draw.choice(steps)] if draw.random() < 0.3 else []),
+            PACK,
+        ]
+    return node
+
+
+def wrapped(cfg, draw: random.Random, depth: int):
+    """A set in wrappers of every kind, up to ``depth`` of them around each other."""
+    if depth == 0:
+        return some_set(cfg, draw)
+    is_det = cfg.default_scope == 'mmdet'
+    kind = draw.choice(['repeat', 'concat', 'concat', 'concat', 'balanced', 'mixed'])
+    if kind == 'concat':
+        count, ignored = draw.choice([1, 2, 3]), draw.choice([None, 'palette', ['season']])
+        node = concat(*(wrapped(cfg, draw, draw.randrange(depth)) for _ in range(count)))
+        return node if ignored is None else {**node, 'ignore_keys': ignored}
+    inner = wrapped(cfg, draw, depth - 1)
+    if kind == 'mixed' and draw.random() < 0.8:
+        without_packing(inner)
+    if kind == 'repeat' or not is_det:
+        return repeat(inner)
+    return balanced(inner) if kind == 'balanced' else mixed(inner, draw.choice([MOSAIC, MIXUP]))
+
+
+def without_packing(node) -> None:
+    """Leave out what no image that is still to be mixed can go through."""
+    steps = node.get('pipeline', [])
+    node['pipeline'] = [step for step in steps if step['type'] != 'PackDetInputs']
+    for inner in (*node.get('datasets', []), *filter(None, [node.get('dataset')])):
+        without_packing(inner)
+    if not steps:
+        del node['pipeline']
+
+
+def test_both_agree_on_wrappers(task, root):
+    cfg = config_for(task, root)
+    original = copy.deepcopy(cfg.train_dataloader.dataset)
+    cfg.metainfo = dict(original.metainfo)
+    counts: Counter[str] = Counter()
+    for seed in range(160):
+        draw = random.Random(seed)
+        cfg.train_dataloader.dataset = original
+        node = wrapped(cfg, draw, draw.choice([1, 2, 3]))
+        cfg.train_dataloader.dataset = node
+        try:
+            counts[agree(cfg, 'train')] += 1
+        except BaseException as error:
+            raise AssertionError(f'seed {seed}: {shape(node)}') from error
+    print(f'wrappers of {cfg.default_scope}: {dict(counts)}')
+    assert min(counts['learns'], counts['refused']) > 8
+
+
+def shape(node) -> str:
+    inner = node.get('datasets') or ([node['dataset']] if 'dataset' in node else [])
+    return f'{node["type"]}({", ".join(map(shape, inner))})' if inner else node['type']
 
 
 @pytest.mark.parametrize(

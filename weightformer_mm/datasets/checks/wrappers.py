@@ -39,6 +39,7 @@ def wrapper_findings(dataset: Any, place: str) -> Iterator[Finding]:
             )
             yield Finding(ERROR, _CHECK, what, where)
         if type_name(node) == 'MultiImageMixDataset':
+            yield from _packed(node, inner)
             yield from _lost_masks(node, inner)
         if type_name(node) == 'ConcatDataset':
             yield from _other_classes(node, inner)
@@ -96,6 +97,16 @@ def _other_classes(node: dict, place: str) -> Iterator[Finding]:
             where = f'{inner}: {", ".join(classes)[:80]}; {first[0]}: {", ".join(first[1])[:80]}'
             yield Finding(ERROR, _CHECK, what, f'{where}; set the same metainfo in both')
             return
+
+
+def _packed(node: dict, place: str) -> Iterator[Finding]:
+    """What MultiImageMixDataset mixes must still be arrays."""
+    for inner, part in [*list(_wrappers(node, place))[1:], *innermost_datasets(node, place)]:
+        for index, step in enumerate(part.get('pipeline') or ()):
+            if type_name(step).startswith('Pack'):
+                what = f'{type_name(step)} comes before MultiImageMixDataset mixes'
+                where = f'{inner}.pipeline.{index}: move it to the end of {place}.pipeline'
+                yield Finding(ERROR, _CHECK, what, where)
 
 
 def _lost_masks(node: dict, place: str) -> Iterator[Finding]:
