@@ -7,10 +7,14 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from projects.miniatures import make_miniature
 from tests.helpers.commands import DETECTION, ROOT, SEGMENTATION, options
+from weightformer_mm.apis.check_dataset import check_dataset
+from weightformer_mm.config.read import load_config
+from weightformer_mm.datasets.checks.report import BadData
 
 RECIPES = {
     'coco': 'coco/mask-rcnn_pyramid-weightformer-tiny_fpn_1x_coco.py',
@@ -86,3 +90,23 @@ def test_the_check_and_a_training_refuse_the_same(
     line = refused.error_line()
     assert f'{file}: ' in line and expected in line
     assert not list(work.rglob('*.pth'))
+
+
+def test_masks_of_0_and_255(shapes, tmp_path, capsys):
+    root = Path(shutil.copytree(shapes, tmp_path / 'set'))
+    for label in (root / 'annotations/train').glob('*.png'):
+        values = cv2.imread(str(label), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(label), (values > 1).astype(np.uint8) * 255)
+    cfg = load_config(SEGMENTATION, (), root)
+    dataset = cfg.train_dataloader.dataset
+    dataset.pipeline[1].reduce_zero_label = dataset.reduce_zero_label = False
+    cfg.dump(tmp_path / 'config.py')
+    check_dataset(str(tmp_path / 'config.py'), ('train',))
+    out = capsys.readouterr().out
+    assert (
+        'only background and 255: 255 counts nowhere; in masks of 0 and 255 write the class, 1'
+        in out
+    )
+    with pytest.raises(BadData):
+        check_dataset(str(SEGMENTATION), ('train',), data_root=str(root))
+    assert '255 counts nowhere, nor 0 with reduce_zero_label' in capsys.readouterr().out

@@ -123,6 +123,50 @@ class TestCoco:
         assert ignored and len(labels) > 12 and max(labels) > 40
 
 
+class TestCocoPanoptic:
+    def test_segments_are_those_of_the_pictures(self, miniatures):
+        root = miniatures['coco'] / 'annotations'
+        content = json.loads((root / 'panoptic_train2017.json').read_text())
+        objects = json.loads((root / 'instances_train2017.json').read_text())['annotations']
+        things = {c['id'] for c in content['categories'] if c['isthing']}
+        assert things == set(CATEGORY_IDS)
+        stuff = {c['id'] for c in content['categories']} - things
+        assert len(stuff) == 53 and stuff <= set(range(92, 201))
+        segments, has_void = [], False
+        for entry in content['annotations']:
+            colours = read(root / 'panoptic_train2017' / entry['file_name'])
+            numbers = colours.astype(int) @ [256**2, 256, 1]  # BGR
+            stated = {one['id']: one['area'] for one in entry['segments_info']}
+            found = dict(zip(*(part.tolist() for part in np.unique(numbers, return_counts=True))))
+            has_void |= bool(found.pop(0, 0))
+            assert found == stated
+            segments += [(entry['image_id'], one) for one in entry['segments_info']]
+        assert has_void
+        counted = [(i, s['category_id'], s['iscrowd']) for i, s in segments]
+        ours = [(o['image_id'], o['category_id'], o['iscrowd']) for o in objects]
+        assert sorted(c for c in counted if c[1] in things) == sorted(ours)
+        assert any(crowd for _, _, crowd in counted)
+
+    def test_is_read_by_mmdet(self, miniatures):
+        dataset = build_dataset(
+            'mmdet',
+            type='CocoPanopticDataset',
+            data_root=str(miniatures['coco']),
+            ann_file='annotations/panoptic_val2017.json',
+            data_prefix=dict(img='val2017/', seg='annotations/panoptic_val2017/'),
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadPanopticAnnotations'),
+                dict(type='PackDetInputs'),
+            ],
+        )
+        assert len(dataset) == VAL
+        samples = [item['data_samples'] for item in dataset]
+        assert sum(len(sample.gt_instances) for sample in samples) > VAL
+        labels = {int(v) for sample in samples for v in sample.gt_sem_seg.sem_seg.unique()}
+        assert any(80 <= label < 133 for label in labels) and max(labels - {255}) < 133
+
+
 class TestAde20k:
     def test_is_read_by_mmseg(self, miniatures):
         for split, count in (('training', TRAIN), ('validation', VAL)):
