@@ -9,8 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.registry import MODELS, init_default_scope
 
 from tests.helpers.commands import Tools
+from weightformer_mm.config.read import load_config
+from weightformer_mm.datasets.checks.classes import check_classes
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs/custom_data.md').read_text()
@@ -106,7 +109,7 @@ CASES = {
 
 
 def test_every_example_is_run():
-    assert set(CONFIGS) == set(CASES)
+    assert set(CONFIGS) == {*CASES, 'streets'}
 
 
 @pytest.fixture(scope='module')
@@ -115,6 +118,16 @@ def tools(tmp_path_factory):
     (tools.folder / 'projects').mkdir()
     (tools.folder / 'configs').symlink_to(ROOT / 'configs')
     return tools
+
+
+def test_the_heads_of_the_panoptic_example_fit_its_classes(tools):
+    """Its recipe trains in the test of all recipes."""
+    path = tools.folder / 'projects/streets.py'
+    path.write_text(CONFIGS['streets'])
+    cfg = load_config(path)
+    init_default_scope('mmdet')
+    assert len(cfg.test_dataloader.dataset.metainfo.classes) == 5
+    check_classes(cfg, MODELS.build(cfg.model), ('train', 'val', 'test'))
 
 
 @pytest.mark.parametrize('name', CASES)
