@@ -147,8 +147,7 @@ def _matrices(network: Any) -> Iterator[Tensor]:
                 # the weight of a dynamic layer is a summand of what it predicts
                 linears = [x for x in (block.linear1, block.linear2) if isinstance(x, nn.Linear)]
                 yield from (x.weight for x in linears if _is_copied(x.weight))
-        # a convolution leaves its gradients to autograd, which has to see the conversion
-        if not torch.is_grad_enabled() and hasattr(unit, 'downsample'):
+        if hasattr(unit, 'downsample'):
             convs = [x for x in unit.downsample.modules() if isinstance(x, nn.Conv2d)]
             for conv in filter(as_built, convs):
                 parameters: tuple[Any, Any] = (conv.weight, conv.bias)

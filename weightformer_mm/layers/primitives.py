@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from timm import layers as timm_layers
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
-from ..ops._shared.half_copies import copy_of
+from ..ops._shared.half_copies import copies_of
 from .fused import built
 
 
@@ -65,8 +64,8 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
-        if bias is not None and x.dtype != weight.dtype and not torch.is_grad_enabled():
-            weight, bias = copy_of(weight), copy_of(bias)
+        if bias is not None and x.dtype != weight.dtype:
+            weight, bias = copies_of(weight, bias)
         return self._conv_forward(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
 from ..layer_norm.triton import TILE, WARPS, as_gradients, norm_grad
-from ..linear.triton import hidden_grad, input_grad, linear, over_images, weight_grad
+from ..linear.triton import hidden_grad, input_grad, linear, over_images, weight_grads
 from ..predicted_weight.reference import with_bounded_update
 from . import reference
 from .torch import empty_grid, update_from_grid
@@ -111,14 +111,14 @@ def _kernel_gradient(needed, arguments, kept, grad, *_):
     into, out = (matrix.flatten(1) for matrix in (hidden_weight, out_weight))  # (C, C)
     grad_update = bounded_taps_grad(grad, update)
     grad_before, _ = hidden_grad(grad_update, out, before)
-    grad_out, _ = weight_grad(after, grad_update, out.T[None])
-    grad_into, grad_bias = weight_grad(tokens, grad_before, into.T[None])
+    products = (tokens, grad_before, grad_update, after)
+    grad_into, grad_bias, grad_out, _ = weight_grads(*products, into.T[None])
     grad_grid = input_grad(grad_before, into.T[None])
     return (
         grad_grid.view_as(grid),
         grad_into[0].T.reshape(hidden_weight.shape).to(hidden_weight.dtype),
         grad_bias.to(hidden_bias.dtype),
-        grad_out[0].T.reshape(out_weight.shape).to(out_weight.dtype),
+        grad_out.view(out_weight.shape).to(out_weight.dtype),
         over_images(grad).to(weight.dtype),
     )
 

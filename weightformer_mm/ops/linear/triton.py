@@ -135,7 +135,9 @@ def summed_products(
     jobs, in_half = 1 if left2 is None else 2, left.dtype in HALF
     block_k, block_n = (128 if in_half and size % 128 == 0 else 64 for size in (k, n))
     tiles = jobs * cdiv(k, block_k) * cdiv(n, block_n)
-    splits = max(1, min(FEW // max(tiles * batch, 1), cdiv(tokens, LEAST_SHARE)))
+    most = FEW // max(tiles * batch, 1)
+    # two halves of each tile take the multiprocessors as long as the whole tiles, and need a sum
+    splits = 1 if most == 2 else max(1, min(most, cdiv(tokens, LEAST_SHARE)))
     width = _width(weight, left2 is not None)
     partial = left.new_empty((splits, batch, width), dtype=torch.float32)
     along_k = _runs_along_k(weight)

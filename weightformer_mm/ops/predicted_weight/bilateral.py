@@ -121,10 +121,11 @@ def run(
     _launch_pooled_linear(x, reduce_weight, reduce_bias, z, pooled if learns else None)
     left, num_tokens = len(expand_in), x.shape[1] * x.shape[2]
     cores = launch_correlation(z, left, expand_in.shape[1] ** -0.5 / max(num_tokens, 1))
-    if len(cores) > 1 and (learns or len(cores) > MOST_SPLITS):
+    if len(cores) > MOST_SPLITS:
         cores = cores.sum(0, keepdim=True)
-    _launch_weight(cores, expand_in, expand_out, weight, update if learns else None, out)
-    return out, pooled, z, cores[0] if learns else core, update
+    kept = (update, out, core) if learns else (None, out, None)
+    _launch_weight(cores, expand_in, expand_out, weight, *kept)
+    return out, pooled, z, core, update
 
 
 def _launch_pooled_linear(x, weight, bias, out, pooled) -> None:
@@ -147,7 +148,7 @@ def _launch_pooled_linear(x, weight, bias, out, pooled) -> None:
     )
 
 
-def _launch_weight(cores, expand_in, expand_out, weight, update, out) -> None:
+def _launch_weight(cores, expand_in, expand_out, weight, update, out, core) -> None:
     from . import bilateral_kernels as kernels
 
     channels, columns = weight.shape
@@ -156,7 +157,7 @@ def _launch_weight(cores, expand_in, expand_out, weight, update, out) -> None:
         kernels.bilateral_weight_kernel,
         (cdiv(columns, 16), batch),
         *(cores, expand_in.contiguous(), expand_out.contiguous(), weight.contiguous()),
-        *(update, out, splits),
+        *(update, out, core, splits),
         P=left,
         Q=right,
         C=channels,

@@ -61,6 +61,7 @@ def bilateral_weight_kernel(
     weight,  # (C, M)
     update,  # (B, C, M), float32: expand_inᵀ core expand_out; or None
     out,  # (B, C, M): weight + update / (norm of each column of the update + 1)
+    total,  # (B, P, Q), float32: the core; or None
     splits,
     P: tl.constexpr,
     Q: tl.constexpr,
@@ -81,6 +82,10 @@ def bilateral_weight_kernel(
         for split in range(0, splits):
             part = cores + (split * images + image) * (P * Q)
             core += tl.load(part + p[:, None] * Q + q[None, :], mask=mask, other=0.0)
+        if total is not None:
+            if tl.program_id(0) == 0:
+                place = image * (P * Q) + p[:, None] * Q + q[None, :]
+                tl.store(total + place, core, mask=mask)
         mask = (q < Q)[:, None] & (m < M)[None, :]
         value = tl.load(expand_out + q[:, None] * M + m[None, :], mask=mask, other=0.0)
         right = tl.dot(core, value.to(tl.float32), right, allow_tf32=False)
