@@ -36,6 +36,11 @@ _WORK = {
     'bilateral_weight_kernel': lambda cores, left, right, weight, update, out, *_, P, Q, C, M, **__: (
         out.numel() // (C * M) * P * (Q + C) * M
     ),
+    'bilateral_columns_grad_kernel': lambda grad, *_, P, Q, C, **__: (
+        grad.numel() // C * P * (C + 2 * Q)
+    ),
+    'bilateral_sides_grad_kernel': lambda left, *_, Q, C, **__: left.numel() * (C + Q),
+    'pooled_linear_grad_kernel': lambda grad, *_, C, **__: grad.numel() * C,
     'bounded_taps_kernel': lambda hidden, *_, C, **__: hidden.numel() * C,
 }
 # operations whose whole backward pass belongs to a prediction

@@ -10,17 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._shared.dispatch import without_autocast
 from .._shared.launching import cdiv, launch, next_power_of_two
 from .._shared.operators import operator
-from ..linear.triton import input_grad, over_images, weight_grad
+from ..linear.triton import over_images, weight_grad
 from . import reference
-from .triton import (
-    bounded_update_backward,
-    launch_correlation,
-    silu_correlation_backward,
-    unpool,
-)
+from .triton import launch_correlation, silu_correlation_backward
 
 MOST_HIDDEN = 256  # of the first side, P: a program holds whole columns of the core
 MOST_SPLITS = 16  # whose sum each program of the last kernel computes
@@ -74,25 +68,92 @@ def gradients(
     pooled, z, core, update = kept
     factor, num_tokens = expand_in.shape[1] ** -0.5, x.shape[1] * x.shape[2]
     grad_weight = grad[0] if len(grad) == 1 else grad.sum(0, dtype=torch.float32)
-    grad = bounded_update_backward(grad, update)  # (B, C, M)
-    left, right = expand_in.float(), expand_out.float()
-    with without_autocast(x.device.type):
-        middle = core @ right  # (B, P, M)
-        grad_left = over_images(middle @ grad.transpose(1, 2))  # (P, C)
-        grad = left @ grad  # (B, P, M)
-        grad_right = over_images(core.transpose(1, 2) @ grad)  # (Q, M)
-        grad_core = grad @ right.T
-    grad_z = silu_correlation_backward(grad_core, z, len(left), num_tokens, factor)
+    grad_left, grad_right, grad_core = expansion_grad(grad, update, core, expand_in, expand_out)
+    grad_z = silu_correlation_backward(grad_core, z, len(expand_in), num_tokens, factor)
     grad_reduce, grad_bias = weight_grad(pooled, grad_z, reduce_weight.T[None])
-    grad_pooled = input_grad(grad_z, reduce_weight.T[None])
     return (
-        unpool(grad_pooled, x, grad_x),
+        pooled_linear_grad(grad_z, reduce_weight, x, grad_x),
         grad_weight.to(weight.dtype),
         grad_reduce[0].T.to(reduce_weight.dtype),
         grad_bias.to(reduce_bias.dtype),
         grad_left.to(expand_in.dtype),
-        grad_right.to(expand_out.dtype),
+        over_images(grad_right).to(expand_out.dtype),
     )
+
+
+@operator(
+    'bilateral_expansion_grad(Tensor grad, Tensor update, Tensor core, Tensor expand_in, '
+    'Tensor expand_out) -> (Tensor, Tensor, Tensor)',
+    lambda grad, update, core, expand_in, expand_out: (
+        core.new_empty(expand_in.shape),
+        core.new_empty((len(core), *expand_out.shape)),
+        core.new_empty(core.shape),
+    ),
+)
+def expansion_grad(
+    grad: Tensor, update: Tensor, core: Tensor, expand_in: Tensor, expand_out: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ``expand_in``, of each image's ``expand_out``, and of the core; float32."""
+    from . import bilateral_kernels as kernels
+
+    (batch, p, q), (channels, columns) = core.shape, update.shape[1:]
+    grad_in, grad_out, grad_core = (
+        core.new_empty(shape) for shape in ((p, channels), (batch, q, columns), core.shape)
+    )
+    grad_update, left, right = (core.new_empty((batch, n, columns)) for n in (channels, p, p))
+    expand_in, expand_out = expand_in.contiguous(), expand_out.contiguous()
+    sizes = {'P': p, 'Q': q, 'C': channels, 'M': columns}
+    launch(
+        kernels.bilateral_columns_grad_kernel,
+        (cdiv(columns, 16), batch),
+        *(grad.contiguous(), update, core, expand_in, expand_out),
+        *(grad_update, left, right, grad_out),
+        **sizes,
+        BLOCK_P=max(next_power_of_two(p), 16),
+        BLOCK_Q=32,
+        BLOCK_C=32,
+        BLOCK_M=16,
+        num_warps=8,
+    )
+    launch(
+        kernels.bilateral_sides_grad_kernel,
+        (cdiv(p, 32) * (cdiv(channels, 32) + cdiv(q, 32)), batch),
+        *(left, right, grad_update, expand_out, grad_in, grad_core, batch),
+        **sizes,
+        BLOCK_P=32,
+        BLOCK_N=32,
+        BLOCK_M=32,
+    )
+    grad_in = grad_in if batch else grad_in.zero_()  # no program has written it
+    return grad_in, grad_out, grad_core
+
+
+@operator(
+    'pooled_linear_grad(Tensor grad, Tensor weight, Tensor x, Tensor? grad_x) -> Tensor',
+    lambda grad, weight, x, grad_x: x.new_empty(x.shape),
+)
+def pooled_linear_grad(grad: Tensor, weight: Tensor, x: Tensor, grad_x: Tensor | None) -> Tensor:
+    """The gradient of ``x`` from that of ``pooled tokens @ weightᵀ``, ``(B, Np, N)``, with ``grad_x`` added."""
+    from . import bilateral_kernels as kernels
+
+    out = x.new_empty(x.shape)
+    batch, height, width, channels = x.shape
+    window_h, window_w, _ = _windows(x)
+    windows = cdiv(height, max(window_h, 1)) * cdiv(width, max(window_w, 1))
+    launch(
+        kernels.pooled_linear_grad_kernel,
+        (cdiv(windows, 64) * cdiv(channels, 64), batch),
+        *(grad, weight.contiguous(), grad_x, out, height, width),
+        C=channels,
+        N=len(weight),
+        WINDOW_H=window_h,
+        WINDOW_W=window_w,
+        BLOCK_T=64,
+        BLOCK_C=64,
+        BLOCK_K=32,
+        num_warps=8,
+    )
+    return out
 
 
 @operator(

@@ -42,7 +42,6 @@ def pool_kernel(
 @triton.jit(do_not_specialize=['height', 'width'])
 def unpool_kernel(
     grad,  # (B, Np, C)
-    other,  # (B, H, W, C), added; or None
     out,  # (B, H, W, C): the share of each token in the gradient of the means
     height,
     width,
@@ -64,8 +63,6 @@ def unpool_kernel(
     value = tl.load(grad + source, mask=inside & covered, other=0.0).to(tl.float32)
     value *= 1.0 / (WINDOW_H * WINDOW_W)
     target = (image * height * width + token)[:, None] * C + channel[None, :]
-    if other is not None:
-        value += tl.load(other + target, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + target, value.to(out.dtype.element_ty), mask=inside)
 
 
@@ -221,6 +218,27 @@ def bound_kernel(
 
 
 @triton.jit
+def bound_of_columns(
+    grad, update, start, m, K: tl.constexpr, M: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr
+):  # fmt: skip
+    """Of columns ``m`` of a ``(K, M)`` at ``start``: factors of the gradient and of the update, ``(BLOCK_M,)``.
+
+    With n = ‖v‖, s = 1 / (n + 1): the gradient of v is g s - v (g · v) s² / n, and g for v = 0.
+    """
+    squares = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
+    products = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
+    for first in range(0, K, BLOCK_K):
+        offset, mask = rows_of(start, first, m, K, M, BLOCK_K)
+        value = tl.load(update + offset, mask=mask, other=0.0).to(tl.float32)
+        squares += value * value
+        products += value * tl.load(grad + offset, mask=mask, other=0.0).to(tl.float32)
+    norm = tl.sqrt(tl.sum(squares, axis=0))
+    scale = 1.0 / (norm + 1.0)
+    # divided by the norm first: the quotient does not exceed the gradient's length
+    return scale, tl.sum(products, axis=0) / tl.where(norm > 0.0, norm, 1.0) * scale * scale
+
+
+@triton.jit
 def bound_backward_kernel(
     grad,  # (B, K, M)
     update,  # (B, K, M)
@@ -230,20 +248,9 @@ def bound_backward_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
 ):
-    # with n = ‖v‖, s = 1 / (n + 1): the gradient of v is g s - v (g · v) s² / n, and g for v = 0
     start = tl.program_id(1).to(tl.int64) * (K * M)
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    squares = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
-    products = tl.zeros((BLOCK_K, BLOCK_M), dtype=tl.float32)
-    for first in range(0, K, BLOCK_K):
-        offset, mask = rows_of(start, first, m, K, M, BLOCK_K)
-        value = tl.load(update + offset, mask=mask, other=0.0).to(tl.float32)
-        squares += value * value
-        products += value * tl.load(grad + offset, mask=mask, other=0.0).to(tl.float32)
-    norm = tl.sqrt(tl.sum(squares, axis=0))  # (BLOCK_M,)
-    scale = 1.0 / (norm + 1.0)
-    # divided by the norm first: the quotient does not exceed the gradient's length
-    along = tl.sum(products, axis=0) / tl.where(norm > 0.0, norm, 1.0) * scale * scale
+    scale, along = bound_of_columns(grad, update, start, m, K, M, BLOCK_K, BLOCK_M)
     for first in range(0, K, BLOCK_K):
         offset, mask = rows_of(start, first, m, K, M, BLOCK_K)
         value = tl.load(update + offset, mask=mask, other=0.0).to(tl.float32)

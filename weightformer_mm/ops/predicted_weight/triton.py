@@ -48,7 +48,7 @@ def with_bounded_update(
 
 def _pool_gradient(needed, arguments, kept, grad):
     x, _ = arguments
-    return unpool(grad, x, None), None
+    return unpool(grad, x), None
 
 
 def _reference_pool(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -82,11 +82,11 @@ def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 @operator(
-    'unpool_tokens(Tensor grad, Tensor x, Tensor? grad_x) -> Tensor',
-    lambda grad, x, grad_x: x.new_empty(x.shape),
+    'unpool_tokens(Tensor grad, Tensor x) -> Tensor',
+    lambda grad, x: x.new_empty(x.shape),
 )
-def unpool(grad: Tensor, x: Tensor, grad_x: Tensor | None) -> Tensor:
-    """The gradient of ``x`` from that of its pooled tokens, ``(B, Np, C)``, with ``grad_x`` added."""
+def unpool(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of ``x`` from that of its pooled tokens, ``(B, Np, C)``."""
     from . import kernels
 
     out = x.new_empty(x.shape)
@@ -96,7 +96,7 @@ def unpool(grad: Tensor, x: Tensor, grad_x: Tensor | None) -> Tensor:
     launch(
         kernels.unpool_kernel,
         (cdiv(height * width, block_t) * cdiv(channels, block_c), batch),
-        *(grad.contiguous(), grad_x, out, height, width),
+        *(grad.contiguous(), out, height, width),
         C=channels,
         WINDOW_H=min(2, height),
         WINDOW_W=min(2, width),
