@@ -42,6 +42,7 @@ _WORK = {
     'bilateral_sides_grad_kernel': lambda left, *_, Q, C, **__: left.numel() * (C + Q),
     'pooled_linear_grad_kernel': lambda grad, *_, C, **__: grad.numel() * C,
     'bounded_taps_kernel': lambda hidden, *_, C, **__: hidden.numel() * C,
+    'bounded_taps_grad_kernel': lambda grad, *_, C, **__: grad.numel() * C,
 }
 # operations whose whole backward pass belongs to a prediction
 _PREDICTIONS = ('adaptive_kernel', 'bilateral_weight')

@@ -30,10 +30,14 @@ def launches(dtype, channels, shape=(2, 40, 40), capability=90):
     compiled += compiled_for(triton.conv_grad, x, x, kernel, True)
     compiled += compiled_for(triton.conv_norm, x, kernel, *[vector] * 3, 1e-6, True)
     compiled += compiled_for(norm_grad, x, x, grid, x, vector, vector, 1e-6)
+    compiled += compiled_for(
+        triton.conv_norm_grad, *(x, x, kernel, x, x), *[vector] * 2, 1e-6, True
+    )
     compiled += compiled_for(adaptive.norm_and_grid, x, vector, vector, 1e-6, dtype, 3)
     kernel, matrix = kernel[0], torch.zeros(channels, channels, 1, 1)
     compiled += compiled_for(adaptive.adaptive_kernel, grid, matrix, vector, matrix, kernel)
-    compiled += compiled_for(adaptive.bounded_taps_grad, kernel[None], kernel[None])
+    hidden = torch.zeros(1, 9, channels)
+    compiled += compiled_for(adaptive.bounded_taps_grad, *[kernel[None]] * 2, matrix, hidden)
     return compiled
 
 
@@ -41,7 +45,7 @@ def launches(dtype, channels, shape=(2, 40, 40), capability=90):
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_nothing_spills(dtype, channels):
     compiled = launches(dtype, channels)
-    assert len(compiled) == 9
+    assert len(compiled) == 12
     for kernel in compiled:
         assert kernel.spilled == 0, f'{kernel.name}: {kernel.spilled} bytes'
 
@@ -74,6 +78,7 @@ def test_four_elements_are_loaded_and_stored_at_once(dtype, width):
 
 def test_no_size_and_no_number_of_images_compiles_again():
     functions = [kernels.conv3x3_kernel, kernels.conv3x3_grad_kernel, kernels.cell_means_kernel]
+    functions += [kernels.sums_kernel]
     functions += [norm_kernels.layer_norm_grad_kernel, norm_kernels.norm_sums_kernel]
     counts = []
     for shape in [(2, 16, 16), (1, 1, 1), (3, 17, 100), (16, 32, 48), (2, 401, 3)]:

@@ -164,7 +164,7 @@ _RULES: list[tuple[Any, str, Callable[..., int]]] = [
     (aten, '_scaled_dot_product_fused_attention_overrideable', _attention),
     (aten, '_scaled_dot_product_attention_math_for_mps', _attention),
     (ours, 'depthwise_conv depthwise_conv_norm eager_conv', _depthwise_conv),
-    (ours, 'depthwise_conv_grad', _conv_grad),
+    (ours, 'depthwise_conv_grad depthwise_conv_norm_grad', _conv_grad),
     (ours, 'silu_correlation', _correlation),
     (ours, 'residual_mlp', _mlp),
     (ours, 'bilateral_weight', _bilateral),

@@ -11,7 +11,7 @@ from torch import Tensor
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
 from ..layer_norm.triton import TILE, WARPS, as_gradients, norm_grad
-from ..linear.triton import hidden_grad, input_grad, linear, over_images, weight_grads
+from ..linear.triton import input_grad, linear, over_images, weight_grads
 from ..predicted_weight.reference import with_bounded_update
 from . import reference
 from .torch import empty_grid, update_from_grid
@@ -20,7 +20,7 @@ GRID_TILE = 2048  # elements of a tile of the grid's kernels
 # Parts of rows that are enough for a GPU's 100 to 200 multiprocessors, and the fewest pixels of one
 PARTS, LEAST_PART = 1024, 32
 MOST_CELLS = 4  # along a side, of those whose sums a program holds
-TAPS_BLOCK = {'BLOCK_T': 16, 'BLOCK_C': 32}
+TAPS_BLOCK = {'BLOCK_T': 16, 'BLOCK_C': 32, 'BLOCK_K': 32}
 
 
 def launch_means(sums: Tensor, out: Tensor, height: int, width: int, parts: int) -> None:
@@ -108,9 +108,8 @@ def _kernel_gradient(needed, arguments, kept, grad, *_):
     grid, hidden_weight, hidden_bias, out_weight, weight = arguments
     update, before, after = kept
     tokens = grid.flatten(1, 2)
-    into, out = (matrix.flatten(1) for matrix in (hidden_weight, out_weight))  # (C, C)
-    grad_update = bounded_taps_grad(grad, update)
-    grad_before, _ = hidden_grad(grad_update, out, before)
+    into = hidden_weight.flatten(1)  # (C, C)
+    grad_update, grad_before = bounded_taps_grad(grad, update, out_weight, before)
     products = (tokens, grad_before, grad_update, after)
     grad_into, grad_bias, grad_out, _ = weight_grads(*products, into.T[None])
     grad_grid = input_grad(grad_before, into.T[None])
@@ -135,7 +134,7 @@ def adaptive_kernel(
     grid, hidden_weight, hidden_bias, out_weight, weight
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Each image's kernel ``(B, C, 1, k, k)``; its update, not bounded; the layer before and after GELU."""
-    from . import kernels
+    from . import adaptive_kernels as kernels
 
     kernel, update, before, after = _kernel_outputs(
         grid, hidden_weight, hidden_bias, out_weight, weight
@@ -149,30 +148,32 @@ def adaptive_kernel(
         *(after, out_weight.contiguous(), weight.contiguous(), update, kernel),
         C=channels,
         T=taps,
-        BLOCK_K=32,
         **TAPS_BLOCK,
     )
     return kernel, update, before, after
 
 
 @operator(
-    'adaptive_taps_grad(Tensor grad, Tensor update) -> Tensor',
-    lambda grad, update: update.new_empty(
-        (len(update), update.shape[-1] * update.shape[-2], update.shape[1])
+    'adaptive_taps_grad(Tensor grad, Tensor update, Tensor out_weight, Tensor before) -> (Tensor, Tensor)',
+    lambda grad, update, out_weight, before: (
+        before.new_empty(before.shape),
+        before.new_empty(before.shape),
     ),
 )
-def bounded_taps_grad(grad: Tensor, update: Tensor) -> Tensor:
-    """The gradient of the update, ``(B, C, 1, k, k) -> (B, k * k, C)``."""
-    from . import kernels
+def bounded_taps_grad(
+    grad: Tensor, update: Tensor, out_weight: Tensor, before: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients of the update and of the layer before GELU, both ``(B, k * k, C)``."""
+    from . import adaptive_kernels as kernels
 
-    images, channels, _, height, width = update.shape
-    out = update.new_empty((images, height * width, channels))
+    images, taps, channels = before.shape
+    out = before.new_empty(before.shape), before.new_empty(before.shape)
     launch(
         kernels.bounded_taps_grad_kernel,
         (cdiv(channels, TAPS_BLOCK['BLOCK_C']), images),
-        *(grad.contiguous(), update, out),
+        *(grad.contiguous(), update, out_weight.contiguous(), before, *out),
         C=channels,
-        T=height * width,
+        T=taps,
         **TAPS_BLOCK,
     )
     return out

@@ -279,57 +279,43 @@ def cell_means_kernel(
     tl.store(out + ((image * SIZE + i) * SIZE + j) * C + channel, mean, mask=channel < C)
 
 
-@triton.jit
-def bounded_taps_kernel(
-    hidden,  # (B, T, C): for each tap
-    out_weight,  # (C, C)
-    weight,  # (C, T): the static kernel
-    update,  # (B, C, T): the predicted taps, not bounded
-    kernel,  # (B, C, T): weight + update / (norm of the update + 1)
-    C: tl.constexpr,
-    T: tl.constexpr,  # taps
-    BLOCK_T: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    BLOCK_K: tl.constexpr,
+@triton.jit(do_not_specialize=['rows', 'other_rows'])
+def sums_kernel(
+    first,  # (rows, WIDTH)
+    second,  # (B, other_rows, OTHER_WIDTH)
+    out,  # (WIDTH,)
+    other_out,  # (B, OTHER_WIDTH)
+    rows,
+    other_rows,
+    WIDTH: tl.constexpr,
+    OTHER_WIDTH: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_W: tl.constexpr,
 ):
-    image = tl.program_id(1).to(tl.int64)
-    tap, channel = tl.arange(0, BLOCK_T), tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
-    is_tap, keep = tap < T, channel < C
-    total = tl.zeros((BLOCK_T, BLOCK_C), dtype=tl.float32)
-    for first in range(0, C, BLOCK_K):
-        k = first + tl.arange(0, BLOCK_K)
-        mask = is_tap[:, None] & (k < C)[None, :]
-        left = tl.load(hidden + (image * T + tap)[:, None] * C + k[None, :], mask=mask, other=0.0)
-        mask = (k < C)[:, None] & keep[None, :]
-        right = tl.load(out_weight + channel[None, :] * C + k[:, None], mask=mask, other=0.0)
-        total = tl.dot(left, right.to(tl.float32), total, allow_tf32=False)
-    mask = is_tap[:, None] & keep[None, :]
-    place = channel[None, :] * T + tap[:, None]
-    tl.store(update + image * C * T + place, total, mask=mask)
-    norm = tl.sqrt(tl.sum(total * total, axis=0))
-    static = tl.load(weight + place, mask=mask, other=0.0).to(tl.float32)
-    tl.store(kernel + image * C * T + place, static + total / (norm + 1.0)[None, :], mask=mask)
+    """Two sums over rows, all float32."""
+    blocks: tl.constexpr = (WIDTH + BLOCK_W - 1) // BLOCK_W
+    other_blocks: tl.constexpr = (OTHER_WIDTH + BLOCK_W - 1) // BLOCK_W
+    block = tl.program_id(0)
+    if block < blocks:
+        _sum_rows(first, out, rows, block, WIDTH, BLOCK_R, BLOCK_W)
+    else:
+        block -= blocks
+        image = (block // other_blocks).to(tl.int64)
+        second += image * other_rows * OTHER_WIDTH
+        other_out += image * OTHER_WIDTH
+        block %= other_blocks
+        _sum_rows(second, other_out, other_rows, block, OTHER_WIDTH, BLOCK_R, BLOCK_W)
 
 
 @triton.jit
-def bounded_taps_grad_kernel(
-    grad,  # (B, C, T)
-    update,  # (B, C, T)
-    out,  # (B, T, C): the gradient of the update
-    C: tl.constexpr,
-    T: tl.constexpr,
-    BLOCK_T: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    # as in the bound of a predicted weight, which see
-    image = tl.program_id(1).to(tl.int64)
-    tap, channel = tl.arange(0, BLOCK_T), tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
-    mask = (tap < T)[:, None] & (channel < C)[None, :]
-    place = image * C * T + channel[None, :] * T + tap[:, None]
-    upstream = tl.load(grad + place, mask=mask, other=0.0).to(tl.float32)
-    value = tl.load(update + place, mask=mask, other=0.0)
-    norm = tl.sqrt(tl.sum(value * value, axis=0))
-    scale = 1.0 / (norm + 1.0)
-    along = tl.sum(value * upstream, axis=0) / tl.where(norm > 0.0, norm, 1.0) * scale * scale
-    result = upstream * scale[None, :] - value * along[None, :]
-    tl.store(out + (image * T + tap)[:, None] * C + channel[None, :], result, mask=mask)
+def _sum_rows(
+    values, out, rows, block, WIDTH: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_W: tl.constexpr
+):  # fmt: skip
+    column = block * BLOCK_W + tl.arange(0, BLOCK_W)
+    keep = column < WIDTH
+    total = tl.zeros((BLOCK_R, BLOCK_W), dtype=tl.float32)
+    for start in range(0, rows, BLOCK_R):
+        row = start + tl.arange(0, BLOCK_R)
+        offset = row.to(tl.int64)[:, None] * WIDTH + column[None, :]
+        total += tl.load(values + offset, mask=(row < rows)[:, None] & keep[None, :], other=0.0)
+    tl.store(out + column, tl.sum(total, axis=0), mask=keep)

@@ -13,7 +13,7 @@ from torch import Tensor
 from .._shared.dispatch import without_autocast
 from .._shared.launching import cdiv, channel_block, launch, next_power_of_two
 from .._shared.operators import operator
-from ..layer_norm.triton import as_gradients, norm_grad
+from ..layer_norm.triton import as_gradients, norm_partial_grad
 from ..linear.triton import over_images
 from . import reference
 from .adaptive import GRID_TILE, launch_means
@@ -31,6 +31,8 @@ FEWEST_ROWS, MOST_ROWS = 8, 64
 # With the LayerNorm, a tile holds all channels of at least 4 columns. With fewer, by the count of bytes, it
 # would read more for the neighbours than it saves: one of four passes over the map.
 NORM_TILE, NORM_COLUMNS, NORM_CHANNELS = 1024, 4, 512
+# Elements that a program adds up at a time, and their columns: 64 bytes, two cache sectors
+SUMS_TILE, SUMS_COLUMNS = 8192, 16
 
 
 def depthwise_conv_norm(
@@ -108,6 +110,14 @@ def conv_grad(x: Tensor, grad: Tensor, kernel: Tensor, residual: bool) -> tuple[
 
     Sums over each tile, then over the tiles; no atomics.
     """
+    out, partial = _conv_partial_grad(x, grad, kernel, residual)
+    return out, partial.sum(1)
+
+
+def _conv_partial_grad(
+    x: Tensor, grad: Tensor, kernel: Tensor, residual: bool
+) -> tuple[Tensor, Tensor]:
+    """The same, with those of the kernels in parts, ``(B or 1, parts, 10 * C)``."""
     from . import kernels
 
     x, grad, kernel = x.contiguous(), grad.contiguous(), kernel.contiguous()
@@ -122,15 +132,18 @@ def conv_grad(x: Tensor, grad: Tensor, kernel: Tensor, residual: bool) -> tuple[
         RESIDUAL=residual,
         **blocks,
     )
-    return out, partial.view(images, tiles // max(images, 1), 10 * channels).sum(1)
+    return out, partial.view(images, tiles // max(images, 1), 10 * channels)
 
 
 def _conv_gradient(needed, arguments, kept, grad):
     x, kernel, bias, residual = arguments
-    x_grad, sums = conv_grad(x, grad, kernel, residual)
+    return *_kernel_grads(*conv_grad(x, grad, kernel, residual), kernel, bias), None
+
+
+def _kernel_grads(x_grad, sums, kernel, bias):
     taps, biases = sums.split([9 * bias.numel(), bias.numel()], dim=1)
     bias_grad = over_images(biases).to(bias.dtype)
-    return x_grad, taps.reshape(kernel.shape).to(kernel.dtype), bias_grad, None
+    return x_grad, taps.reshape(kernel.shape).to(kernel.dtype), bias_grad
 
 
 @operator(
@@ -149,13 +162,46 @@ def _conv_norm_outputs(x: Tensor, *others: object) -> tuple[Tensor, Tensor]:
 
 def _conv_norm_gradient(needed, arguments, kept, grad_out, grad_normed):
     x, kernel, bias, norm_weight, norm_bias, eps, residual = arguments
-    weight_grad = shift_grad = None
-    if grad_normed is not None:
-        norm = (norm_weight, norm_bias, eps)
-        grads = norm_grad(grad_normed, grad_out, None, *kept, *norm, False, False)
-        grad_out, weight_grad, shift_grad = as_gradients(grads, norm_weight, norm_bias)
-    *grads, _ = _conv_gradient(needed, (x, kernel, bias, residual), (), grad_out)
-    return (*grads, weight_grad, shift_grad, None, None)
+    if grad_normed is None:
+        *grads, _ = _conv_gradient(needed, (x, kernel, bias, residual), (), grad_out)
+        return (*grads, *[None] * 4)
+    norm = (norm_weight, norm_bias, eps)
+    grad, sums, others = conv_norm_grad(x, grad_normed, kernel, grad_out, *kept, *norm, residual)
+    grads = as_gradients((None, others), norm_weight, norm_bias)[1:]
+    return (*_kernel_grads(grad, sums, kernel, bias), *grads, None, None)
+
+
+@operator(
+    'depthwise_conv_norm_grad(Tensor x, Tensor grad_normed, Tensor kernel, Tensor? grad_out, Tensor out, '
+    'Tensor norm_weight, Tensor norm_bias, float eps, bool residual) -> (Tensor, Tensor, Tensor)',
+    lambda x, grad_normed, kernel, grad_out, out, norm_weight, *others: (
+        *_fake_grads(x, grad_normed, kernel, False),
+        x.new_empty((2, *norm_weight.shape), dtype=torch.float32),
+    ),
+)
+def conv_norm_grad(
+    x, grad_normed, kernel, grad_out, out, norm_weight, norm_bias, eps, residual
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `conv_grad`, and the gradients of the norm's weight and bias, ``(2, C)``; one launch sums both."""
+    from . import kernels
+
+    norm = (norm_weight, norm_bias, eps)
+    grad, parts = norm_partial_grad(grad_normed, grad_out, None, out, *norm)
+    grad, other_parts = _conv_partial_grad(x, grad, kernel, residual)
+    images, count, width = other_parts.shape
+    sums = x.new_empty((2, len(norm_weight)), dtype=torch.float32)
+    other_sums = x.new_empty((images, width), dtype=torch.float32)
+    launch(
+        kernels.sums_kernel,
+        (cdiv(sums.numel(), SUMS_COLUMNS) + cdiv(width, SUMS_COLUMNS) * images,),
+        *(parts, other_parts, sums, other_sums, len(parts), count),
+        WIDTH=sums.numel(),
+        OTHER_WIDTH=width,
+        BLOCK_R=SUMS_TILE // SUMS_COLUMNS,
+        BLOCK_W=SUMS_COLUMNS,
+        num_warps=8,
+    )
+    return grad, other_sums, sums
 
 
 def _reference_conv_norm(x, kernel, bias, norm_weight, norm_bias, eps, residual):

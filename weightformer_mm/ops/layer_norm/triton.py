@@ -97,6 +97,15 @@ def norm_grad(
 
     ``grad_grid`` belongs to the means of the output over the cells of a grid.
     """
+    inputs = (grad_normed, grad_x, grad_grid, x, weight, bias, eps, gelu, channels_first)
+    grad, partial = norm_partial_grad(*inputs)
+    return grad, partial.sum(0)
+
+
+def norm_partial_grad(
+    grad_normed, grad_x, grad_grid, x, weight, bias, eps, gelu=False, channels_first=False
+) -> tuple[Tensor, Tensor]:
+    """The same, with those of weight and bias in parts, ``(parts, 2, C)``."""
     from . import kernels
 
     batch, height, width, channels = x.shape
@@ -120,4 +129,4 @@ def norm_grad(
         BLOCK_C=block_c,
         num_warps=GRAD_WARPS,
     )
-    return grad, partial.sum(0)
+    return grad, partial
