@@ -40,6 +40,10 @@ def operator_calls(device):
         ),
         'grad': (triton.conv_grad, (x, grad, kernel, True)),
         'grad, shared kernel': (triton.conv_grad, (x, grad, kernel[:1], False)),
+        'grad with norm': (
+            triton.conv_norm_grad,
+            (x, grad, kernel, None, x, weight, shift, 1e-6, True),
+        ),
         'norm': (triton.conv_norm, (*learned([x, kernel, bias, weight, shift]), 1e-6, True)),
     }
 

@@ -162,6 +162,11 @@ def operator_calls(device) -> dict[str, tuple]:
         'silu_correlation_backward': (here(2, 4, 16), z.detach(), 4, 28, 1.0),
         'bounded_update': (update, weight, torch.bfloat16),
         'bounded_update_backward': (here(2, 4, 16, dtype=torch.bfloat16), update.detach()),
+        'bilateral_expansion_grad': (
+            here(2, 4, 16, dtype=torch.bfloat16),
+            *(here(2, 4, 16), here(2, 3, 5), here(3, 4), here(5, 16)),
+        ),
+        'pooled_linear_grad': (here(2, 6, 8), here(8, 4), here(2, 5, 6, 4), None),
     }
 
 

@@ -183,8 +183,8 @@ def test_maps_are_in_half_precision_and_nothing_waits(mode):
 BOUNDS = {  # mode, side → launches, bytes, least ms
     ('inference', 1024): (140, 1.5e9, 0.70),
     ('inference', 2048): (140, 6.0e9, 1.5),
-    ('train', 1024): (560, 7e9, 2.2),
-    ('train', 2048): (560, 22e9, 6.0),
+    ('train', 1024): (420, 7e9, 2.2),
+    ('train', 2048): (420, 22e9, 6.0),
 }
 
 
