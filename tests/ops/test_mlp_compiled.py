@@ -27,15 +27,15 @@ def step(channels, dtype, batch=1):
     halves = weight1.to(dtype), weight2.to(dtype)
     out, kept = triton.residual_mlp(*arguments, *halves, True)
     triton._gradient(None, (*arguments, *halves, True), (kept,), out, None)
-    if channels <= triton.MOST_NARROW:
+    if channels <= triton.MOST_WHOLE:
         triton.residual_mlp(*arguments, *halves, False)
 
 
-@pytest.mark.parametrize('channels', [32, 128, 320, 768])
+@pytest.mark.parametrize('channels', [32, 128, 192, 320, 768])
 def test_products(channels):
     kernels = compile_launches(step, channels, torch.bfloat16)
     names = [*['linear_kernel'] * 4, 'weight_grad_kernel']
-    names += ['mlp_kernel'] * (channels <= triton.MOST_NARROW)
+    names += ['mlp_kernel'] * (channels <= triton.MOST_WHOLE)
     assert [kernel.name for kernel in kernels] == names
     for kernel in kernels:
         assert kernel.spilled == 0 and kernel.registers <= 255
@@ -58,9 +58,24 @@ def test_norms(channels, gelu, channels_first):
     assert all(kernel.spilled == 0 for kernel in kernels)
 
 
-@pytest.mark.parametrize('capability', [80, 100])
-def test_other_gpus(capability):
-    kernels = compile_launches(step, 128, torch.bfloat16, capability=capability)
+def infer(channels, side):
+    x = torch.zeros(1, side, side, channels, dtype=torch.bfloat16)
+    weights = [torch.zeros(shape).bfloat16() for shape in ((1, channels, 8), (channels, 8))]
+    vectors = torch.zeros(8), torch.zeros(channels)
+    arguments = (weights[0], vectors[0], weights[1], vectors[1], None)
+    triton.residual_mlp(x, x, *arguments, *weights, False)
+
+
+@pytest.mark.parametrize(
+    ('channels', 'side', 'launches'), [(128, 16, 1), (320, 88, 2), (320, 96, 1), (384, 96, 2)]
+)
+def test_one_kernel_where_it_has_enough_programs(channels, side, launches):
+    assert len(compile_launches(infer, channels, side)) == launches
+
+
+@pytest.mark.parametrize(('capability', 'channels'), [(80, 128), (100, 128), (100, 320)])
+def test_other_gpus(capability, channels):
+    kernels = compile_launches(step, channels, torch.bfloat16, capability=capability)
     kernels += compile_launches(norm, 128, torch.bfloat16, True, False, capability=capability)
     assert len(kernels) == 8
     assert {kernel.name: kernel.spilled for kernel in kernels if kernel.spilled} == {}

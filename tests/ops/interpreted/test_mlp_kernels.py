@@ -83,6 +83,21 @@ def test_without_gradients_nothing_is_kept(device):
     assert torch.equal(out, expected) and hidden.numel() == 0
 
 
+@pytest.mark.parametrize('per_image', [True, False])
+@pytest.mark.parametrize(('channels', 'dtype'), [(20, HALF[0]), (32, HALF[1]), (66, HALF[0])])
+def test_channels_in_two_tiles(channels, dtype, per_image, device, monkeypatch):
+    monkeypatch.setattr(triton, 'MOST_NARROW', 16)
+    monkeypatch.setattr(triton, '_is_whole', lambda x: True)
+    monkeypatch.setattr(triton, 'linear', None)
+    args = arguments((2, 9, 8, channels, 72), per_image, dtype, device=device)
+    scale = torch.tensor([0.0, 1.25])
+    with torch.no_grad():
+        exact = mlp(*(arg.double() for arg in args), backend='torch', scale=scale)
+        eager, found = (mlp(*args, backend=name, scale=scale) for name in ('torch', 'triton'))
+    errors = [float((out.double() - exact).abs().max()) for out in (found, eager)]
+    assert found.dtype == dtype and errors[0] <= 2 * errors[1]
+
+
 def test_empty_batch(device):
     args = arguments((0, 3, 4, 8, 16), False, torch.bfloat16, device=device)
     results = accuracy.run(functools.partial(mlp, backend='triton'), args)

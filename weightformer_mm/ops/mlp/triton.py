@@ -1,6 +1,6 @@
 """The MLP in half precision with the fewest passes over memory: products that also do what comes after them.
 
-Without gradients, the hidden layer of a narrow MLP is never written. With them it is written before and after
+Without gradients, the hidden layer is never written where one kernel computes the MLP. With them it is written before and after
 GELU, kept before GELU, and computed again. Matrices come in any layout and one per image or for all; their
 gradients have the same layout.
 """
@@ -13,11 +13,13 @@ from torch import Tensor
 from .._shared.half_copies import half
 from .._shared.launching import cdiv, contiguous, launch, next_power_of_two
 from .._shared.operators import operator
-from ..linear.triton import hidden_grad, input_grad, linear, weight_grad, weight_grads
+from ..linear.triton import FEW, hidden_grad, input_grad, linear, weight_grad, weight_grads
 from ..predicted_weight import bilateral
 from . import reference
 
-MOST_NARROW = 128  # channels of a program that computes a whole MLP
+# Channels of a program that computes a whole MLP, for 128 tokens; and for 64 on Hopper and Blackwell, whose
+# matrix instructions read from shared memory what would fill the registers of others
+MOST_NARROW, MOST_WHOLE = 128, 320
 
 
 def mlp(
@@ -55,14 +57,27 @@ def _run(x, normed, half1, bias1, half2, bias2, scale, learns) -> tuple[Tensor, 
     """The result, and the hidden layer before GELU; without ``learns`` that is empty."""
     out, hidden = _empty(x, normed, half1, learns)
     x = x.contiguous()
-    if not learns and x.shape[3] <= MOST_NARROW:
-        return _run_narrow(x, normed, half1, bias1, half2, bias2, scale, out), hidden
+    if not learns and _is_whole(x):
+        return _run_whole(x, normed, half1, bias1, half2, bias2, scale, out), hidden
     active = normed.new_empty((*normed.shape[:3], half1.shape[2]))
     linear(normed, half1, active, bias=bias1, gelu=True, second=hidden if learns else None)
     return linear(active, half2.T[None], out, bias=bias2, scale=scale, residual=x), hidden
 
 
-def _run_narrow(x, normed, weight1, bias1, weight2, bias2, scale, out) -> Tensor:
+def _is_whole(x: Tensor) -> bool:
+    """Whether one kernel computes the MLP: without it, a small map has more programs."""
+    channels, programs = x.shape[3], cdiv(x.shape[:3].numel(), 64)
+    if channels <= MOST_NARROW:
+        return True
+    if channels > MOST_WHOLE or programs < FEW // 2:
+        return False
+    if not torch.cuda.is_available():  # interpreted, compiled for another machine, or counted
+        return True
+    hip, (major, _) = torch.version.hip, torch.cuda.get_device_capability(x.device)
+    return hip is None and major in (9, 10)
+
+
+def _run_whole(x, normed, weight1, bias1, weight2, bias2, scale, out) -> Tensor:
     """Write ``out`` and return it, without writing the hidden layer."""
     from . import kernels
 
@@ -70,9 +85,14 @@ def _run_narrow(x, normed, weight1, bias1, weight2, bias2, scale, out) -> Tensor
     batch, tokens = x.shape[0], x.shape[1:-1].numel()
     if images == 1 and scale is None:
         batch, tokens = 1, batch * tokens
+    narrow = channels <= MOST_NARROW
+    block_t, block_d = (128, 64) if narrow else (64, 32)
+    # of two tiles, a power of two each, that hold the channels with the fewest idle ones
+    block_c = max(next_power_of_two(channels), 16) if narrow else 1 << channels.bit_length() - 1
+    rest = channels - block_c
     launch(
         kernels.mlp_kernel,
-        (cdiv(tokens, 128), batch),
+        (cdiv(tokens, block_t), batch),
         *(x, normed, weight1, *map(contiguous, (bias1, weight2, bias2, scale)), out, tokens),
         IMAGE_STRIDE=weight1.stride(0) if images > 1 else 0,
         C=channels,
@@ -80,9 +100,10 @@ def _run_narrow(x, normed, weight1, bias1, weight2, bias2, scale, out) -> Tensor
         STRIDE_C=weight1.stride(1),
         STRIDE_D=weight1.stride(2),
         EXACT=False,
-        BLOCK_T=128,
-        BLOCK_C=max(next_power_of_two(channels), 16),
-        BLOCK_D=64,
+        BLOCK_T=block_t,
+        BLOCK_C=block_c,
+        BLOCK_R=max(next_power_of_two(rest), 16) if rest > 0 else 0,
+        BLOCK_D=block_d,
         num_warps=8,
         num_stages=2,
     )
