@@ -1,8 +1,8 @@
 """The MLP in half precision with the fewest passes over memory: products that also do what comes after them.
 
-Without gradients, the hidden layer is never written where one kernel computes the MLP. With them it is written before and after
-GELU, kept before GELU, and computed again. Matrices come in any layout and one per image or for all; their
-gradients have the same layout.
+Without gradients, the hidden layer is never written where one kernel computes the MLP. With them it is
+written before and after GELU, kept before GELU, and computed again. Matrices come in any layout and one per
+image or for all; their gradients have the same layout.
 """
 
 from __future__ import annotations

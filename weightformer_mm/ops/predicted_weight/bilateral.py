@@ -133,7 +133,7 @@ def expansion_grad(
     lambda grad, weight, x, grad_x: x.new_empty(x.shape),
 )
 def pooled_linear_grad(grad: Tensor, weight: Tensor, x: Tensor, grad_x: Tensor | None) -> Tensor:
-    """The gradient of ``x`` from that of ``pooled tokens @ weightᵀ``, ``(B, Np, N)``, with ``grad_x`` added."""
+    """The gradient of ``x`` from that of ``pooled x @ weightᵀ``, ``(B, Np, N)``, with ``grad_x`` added."""
     from . import bilateral_kernels as kernels
 
     out = x.new_empty(x.shape)

@@ -219,9 +219,10 @@ def bound_kernel(
 
 @triton.jit
 def bound_of_columns(
-    grad, update, start, m, K: tl.constexpr, M: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_M: tl.constexpr
+    grad, update, start, m, K: tl.constexpr, M: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """Of columns ``m`` of a ``(K, M)`` at ``start``: factors of the gradient and of the update, ``(BLOCK_M,)``.
+    """Factors of the gradient and the update in columns ``m`` of a ``(K, M)`` at ``start``, ``(BLOCK_M,)``.
 
     With n = ‖v‖, s = 1 / (n + 1): the gradient of v is g s - v (g · v) s² / n, and g for v = 0.
     """
