@@ -204,3 +204,16 @@ def test_the_functions_of_mmseg(checkpoints, images, tmp_path):
     found = inferencer(str(images[0]), out_dir=str(tmp_path / 'out'))['predictions']
     assert np.array_equal(found, inference(ours, images[0]).pred_sem_seg.data[0].numpy())
     assert list((tmp_path / 'out/vis').iterdir())
+
+
+def test_an_auxiliary_head_that_only_trains_is_left_out(checkpoints, images, capsys):
+    expected = Inferencer(SEGMENTATION, checkpoints['segmentation'], 'cpu')(images)
+    none = ['model.auxiliary_head=None']
+    seen = Inferencer(SEGMENTATION, checkpoints['segmentation'], 'cpu', none)
+    assert not seen.model.with_auxiliary_head and seen(images) == expected
+    assert capsys.readouterr().out.count('left out the auxiliary head') == 1
+    with pytest.raises(
+        UserError, match='is a checkpoint of another model: .* decode_head.conv_seg'
+    ):
+        none.append('model.decode_head.num_classes=3')
+        init_model(SEGMENTATION, checkpoints['segmentation'], 'cpu', none)

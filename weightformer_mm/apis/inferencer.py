@@ -26,7 +26,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 from tqdm import tqdm
 
-from ..checkpoints.match import check_matches, get_state_dict, some
+from ..checkpoints.match import some, weights_to_predict
 from ..checkpoints.schemes import use_safe_loading
 from ..checkpoints.sources import WEIGHTS, load_weights
 from ..config.read import find_recipe, innermost_dataset, load_config, require, type_name
@@ -37,6 +37,7 @@ from ..evaluation.predictions import as_plain
 from ..utils import writing
 from ..utils.translate import explain
 from ..visualization.drawing import draw, picture_name, use_visualizer, visible
+from .labels import keep_labels
 from .strips import check_strips, predict_in_strips
 
 Image = Union[str, os.PathLike, np.ndarray]
@@ -80,8 +81,7 @@ def init_model(
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         model = revert_sync_batchnorm(MODELS.build(cfg.model))
         if checkpoint is not None:
-            check_matches(model, weights, checkpoint)
-            load_state_dict(model, get_state_dict(weights, checkpoint), strict=True)
+            load_state_dict(model, weights_to_predict(model, weights, checkpoint), strict=True)
         dataset = {**innermost_dataset(cfg.test_dataloader), 'lazy_init': True}
         meta = trained_meta(weights, checkpoint or '', model) or DATASETS.build(dataset).metainfo
     model.cfg, model.dataset_meta = cfg, meta
@@ -163,6 +163,7 @@ class Inferencer:
     ) -> None:
         self.model = init_model(config, checkpoint, device, options)
         self._read = [path for path in (config, checkpoint) if isinstance(path, (str, os.PathLike))]
+        keep_labels(self.model)  # pictures and JSON need no logits
         self._predict_sample, self._load = _predictor(self.model, strips)
         self._warned = False
         cfg = self.model.cfg

@@ -15,7 +15,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..checkpoints.match import check_matches
+from ..checkpoints.match import weights_to_predict
 from ..checkpoints.schemes import use_safe_loading
 from ..checkpoints.sources import load_weights
 from ..config.read import as_list, load_config, require, type_name
@@ -29,6 +29,7 @@ from ..evaluation.tta import use_tta
 from ..utils.translate import blame_run, blamed
 from ..utils.writing import make_folder, refuse_replacing, staged
 from ..visualization.drawing import DrawPredictionsHook, use_visualizer
+from .labels import keep_labels
 from .training import default_work_dir
 
 # the argument that makes each evaluator write its predictions, and the file name to give it
@@ -37,6 +38,8 @@ _PREDICTIONS = {
     'LVISMetric': ('outfile_prefix', 'detections'),
     'CocoPanopticMetric': ('outfile_prefix', 'panoptic'),
 }
+# evaluators that read labels alone
+_OF_LABELS = ('IoUMetric', 'CityscapesMetric')
 # evaluators of predicted classes, which write nothing themselves
 _OF_CLASSES = ('Accuracy', 'SingleLabelMetric')
 
@@ -93,8 +96,10 @@ def evaluate(
         with blamed(f'config: {cfg.filename}'):
             runner = build_runner(cfg, trains=False)
             check_classes(cfg, runner.model, ('test',))
-        check_matches(runner.model, weights, checkpoint)
+        weights_to_predict(runner.model, weights, checkpoint)
         weights.clear()  # the runner reads the file again
+        if not tta and all(type_name(x) in _OF_LABELS for x in as_list(cfg.test_evaluator)):
+            keep_labels(runner.model)
         for hook in hooks:
             runner.register_hook(hook)
         metrics = _test(runner)

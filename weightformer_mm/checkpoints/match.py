@@ -22,6 +22,7 @@ _SHOWN = 3  # names that an error lists in each group
 CONTAINERS = ('state_dict', 'model')  # the keys under which weights are
 # what wrappers (compilation, sharding, recomputation) insert into names
 _INSERTED = ('_checkpoint_wrapped_module', '_fsdp_wrapped_module', '_orig_mod')
+_ONLY_TRAINS = 'auxiliary_head.'  # no prediction reads it
 _WRAPPER = 'module.'  # what wrappers for distributed training put before each name
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -113,6 +114,22 @@ def usable(
         if rest:
             print_log(f'{source}: as allowed, {what}: {rest}', 'current')
     return taken
+
+
+def weights_to_predict(
+    model: nn.Module, checkpoint: dict[str, Any], path: str | os.PathLike
+) -> dict[str, Tensor]:
+    """The checkpoint's weights; a UserError unless they are exactly those of ``model``.
+
+    If ``model`` has no auxiliary head, that of the checkpoint is left out, and the log says so.
+    """
+    weights = get_state_dict(checkpoint, path)
+    wanted = {name for name in weights if not name.startswith(_ONLY_TRAINS)}
+    if len(wanted) < len(weights) and getattr(unwrapped(model), 'auxiliary_head', None) is None:
+        weights = {name: weights[name] for name in weights if name in wanted}
+        print_log(f'{path}: left out the auxiliary head, which only trains', 'current')
+    check_matches(model, {CONTAINERS[0]: weights}, path)
+    return weights
 
 
 def check_matches(model: nn.Module, checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
