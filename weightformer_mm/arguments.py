@@ -77,10 +77,19 @@ def _is_initializer(value: Any) -> bool:
     kind = value['type'] if isinstance(value['type'], str) else value['type'].__name__
     if kind.rpartition('.')[2] not in ('Pretrained', 'PretrainedInit'):
         return True
-    return isinstance(value.get('checkpoint'), str) and value.keys() <= _PRETRAINED
+    adapts = isinstance(value.get('adapt_input', False), bool)
+    return adapts and isinstance(value.get('checkpoint'), str) and value.keys() <= _PRETRAINED
 
 
-_PRETRAINED = {'allow_missing', 'allow_unexpected', 'checkpoint', 'map_location', 'prefix', 'type'}
+_PRETRAINED = {
+    'adapt_input',
+    'allow_missing',
+    'allow_unexpected',
+    'checkpoint',
+    'map_location',
+    'prefix',
+    'type',
+}
 
 COUNT = integer(1)
 FLAG = Rule('{} to be True or False', lambda value: isinstance(value, bool))

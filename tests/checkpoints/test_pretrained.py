@@ -8,6 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 from mmengine.registry import MODELS
+from timm.layers import resample_patch_embed
+from timm.models import adapt_input_conv
 from torch import nn
 
 from tests.helpers import golden
@@ -230,3 +232,28 @@ def test_every_arch_is_recognised_by_its_weights():
             with torch.device('meta'):
                 weights = network(arch=name).state_dict()
             assert name in network.describe_sizes(weights).partition(' ')[0].split('/')
+
+
+@pytest.mark.parametrize(
+    ('network', 'options'),
+    [
+        (ISOTROPIC, dict(in_channels=1)),
+        (ISOTROPIC, dict(in_channels=5, patch_size=8)),
+        (ISOTROPIC, dict(patch_size=4)),
+        (PYRAMID, dict(in_channels=4)),
+    ],
+)
+def test_the_first_convolution_is_adapted_as_timm_does(network, options, tmp_path):
+    weights = weights_of(network)
+    path = tmp_path / 'weights.pth'
+    torch.save(weights, path)
+    with pytest.raises(UserError, match='another patch_size or in_channels .*adapt_input=True'):
+        build(dict(network, **options), path)
+    backbone = build(dict(network, **options), path, adapt_input=True)
+    name = f'{backbone.first_conv}.weight'
+    kernel = weights[name]
+    if 'patch_size' in options:
+        kernel = resample_patch_embed(kernel, [options['patch_size']] * 2)
+    expected = adapt_input_conv(options.get('in_channels', 3), kernel)
+    assert_loaded(backbone, {**weights, name: expected})
+    assert_loaded(build(network, path, adapt_input=True), weights)

@@ -115,6 +115,7 @@ class DynamicBackbone(BaseModule):
 
     arch_settings: Mapping[str, Mapping[str, Any]]
     unit_name: str  # of the attribute that lists the units
+    first_conv: str  # name of the convolution that reads the image
     out_indices: tuple[int, ...]
     unit_channels: tuple[int, ...]  # per unit that is built
     unit_strides: tuple[int, ...]  # per unit that is built, in pixels of the input

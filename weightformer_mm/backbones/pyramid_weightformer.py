@@ -93,6 +93,7 @@ class PyramidWeightFormer(DynamicBackbone):
     """
 
     unit_name = 'stages'
+    first_conv = 'stages.0.downsample.conv1'
     arch_settings = PYRAMID
     least_size = 4
 

@@ -63,6 +63,7 @@ class WeightFormer(DynamicBackbone):
     """
 
     unit_name = 'blocks'
+    first_conv = 'patch_embed.proj'
     arch_settings = ISOTROPIC
 
     @checked()

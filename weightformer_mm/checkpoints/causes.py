@@ -13,7 +13,7 @@ _SIGNS = {
     'another token_mixer or dynamic_every': r'\.(attention|norm1)\.',
     'another dynamic_linear or dynamic_conv': r'\.predictor\.',
     'other out_indices': r'^norm\d+\.',
-    'another patch_size or in_channels': r'(proj|conv1)\.weight$',
+    'another patch_size or in_channels (which adapt_input=True adapts)': r'(proj|conv1)\.weight$',
 }
 
 

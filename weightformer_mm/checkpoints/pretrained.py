@@ -11,6 +11,8 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from timm.layers import resample_patch_embed
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ..config.read import as_list, type_name
@@ -22,6 +24,7 @@ from .sources import load_weights
 
 PREFIX = 'backbone.'
 _HEAD = 'head.'
+_RGB = 3  # timm adapts from this many channels to any number
 _ALLOWING = 'To allow differences: allow_missing=[patterns], allow_unexpected=[patterns]'
 _SHARED_PARTS = {'backbone', 'neck'}  # parts that different kinds of models have in common
 
@@ -33,6 +36,7 @@ def load_pretrained(
     allow_unexpected: str | Sequence[str] = (),
     prefix: str = PREFIX,
     map_location: Any = 'cpu',
+    adapt_input: bool = False,
 ) -> None:
     """Load weights into ``backbone``: either all of them, or none with an error.
 
@@ -48,12 +52,15 @@ def load_pretrained(
         allow_unexpected: shell patterns of the checkpoint's names that may be left out.
         prefix: where the backbone is in a whole model.
         map_location: as in mmengine's ``Pretrained``; the weights are copied to the backbone's device.
+        adapt_input: adapt the first convolution as timm does, from RGB to the backbone's ``in_channels`` and
+            to its ``patch_size``; the log says so.
 
     Raises:
         UserError: the checkpoint cannot be read, or its weights are not exactly those of the backbone. The
             message lists missing, unexpected and wrongly shaped weights and the likeliest cause.
     """
-    request = PretrainedWeights(checkpoint, as_list(allow_missing), as_list(allow_unexpected))
+    allowed = as_list(allow_missing), as_list(allow_unexpected)
+    request = PretrainedWeights(checkpoint, *allowed, adapt_input)
     found = get_state_dict(load_weights(checkpoint, map_location), checkpoint)
     backbone.load_state_dict(request.for_backbone(backbone, found, prefix), strict=False)
 
@@ -65,6 +72,7 @@ class PretrainedWeights:
     checkpoint: str
     allow_missing: Sequence[str] = ()
     allow_unexpected: Sequence[str] = ()
+    adapt_input: bool = False
 
     def for_backbone(
         self, backbone: nn.Module, weights: Mapping[str, Tensor], prefix: str = PREFIX
@@ -84,6 +92,8 @@ class PretrainedWeights:
             left = ', '.join(head)
             print_log(f'{self.checkpoint}: left out the classification head ({left})', 'current')
         own = backbone.state_dict()
+        if self.adapt_input:
+            found = self._adapted(f'{backbone.first_conv}.weight', own, found)
         differences = compare(own, found, self.allow_missing, self.allow_unexpected)
         if differences:
             raise UserError(
@@ -91,6 +101,22 @@ class PretrainedWeights:
                 f'{differences.listed(SHOWN)}. {_ALLOWING}'
             )
         return usable(own, found, self.checkpoint)
+
+    def _adapted(
+        self, name: str, own: Mapping[str, Tensor], found: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The weights with the kernel ``name`` at the backbone's channels and size, as timm adapts it."""
+        kernel = found.get(name)
+        if kernel is None or kernel.dim() != 4 or kernel.shape == own[name].shape:
+            return found
+        _, channels, *size = own[name].shape
+        if list(kernel.shape[2:]) != size:
+            kernel = resample_patch_embed(kernel, size)
+        if kernel.shape[1] == _RGB != channels:
+            kernel = adapt_input_conv(channels, kernel)
+        before, after = tuple(found[name].shape), tuple(kernel.shape)
+        print_log(f'{self.checkpoint}: adapted {name} from {before} to {after}', 'current')
+        return {**found, name: kernel}
 
     def for_model(self, model: nn.Module) -> dict[str, Tensor]:
         """Read the checkpoint and return its weights for a whole model, under the model's own names.

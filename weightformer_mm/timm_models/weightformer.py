@@ -23,8 +23,8 @@ from .weights import load_pretrained
 __all__: list[str] = []  # register_model adds the entry points
 
 _NETWORKS = {
-    'weightformer': (WeightFormer, 'patch_embed.proj'),
-    'pyramid_weightformer': (PyramidWeightFormer, 'stages.0.downsample.conv1'),
+    'weightformer': WeightFormer,
+    'pyramid_weightformer': PyramidWeightFormer,
 }
 _RELEASED = {
     'weightformer_tiny': dict(hf_hub_id='RuizeHe/weightformer-t'),
@@ -32,8 +32,8 @@ _RELEASED = {
     'weightformer_base': dict(hf_hub_id='RuizeHe/weightformer-b', input_size=(3, 448, 448)),
 }
 _ARCHS = {
-    f'{prefix}_{arch}': (network, arch, f'backbone.{first_conv}')
-    for prefix, (network, first_conv) in _NETWORKS.items()
+    f'{prefix}_{arch}': (network, arch, f'backbone.{network.first_conv}')
+    for prefix, network in _NETWORKS.items()
     for arch in network.arch_settings
 }
 MODEL_NAMES = tuple(_ARCHS)
