@@ -9,6 +9,7 @@ import safetensors.torch
 import timm
 import torch
 from mmengine.registry import MODELS
+from timm.layers import SelectAdaptivePool2d, apply_test_time_pool
 from timm.models import group_parameters
 from timm.optim import create_optimizer_v2
 
@@ -264,3 +265,34 @@ def test_its_weights_initialise_a_detectors_backbone(name, arch, outputs, allowe
     loaded, trained = backbone.state_dict(), model.backbone.state_dict()
     assert set(loaded) - set(trained) == ({'norm0.weight', 'norm0.bias'} if allowed else set())
     assert all(torch.equal(loaded[key], trained[key]) for key in trained)
+
+
+@each_network
+@pytest.mark.parametrize('pool', ['max', 'avgmax', 'catavgmax'])
+def test_pooling_is_timms(name, arch, pool):
+    model = create(name, arch, num_classes=5, global_pool=pool).eval()
+    image = torch.randn(2, 3, 64, 64)
+    pooled = SelectAdaptivePool2d(pool_type=pool, flatten=True)(model.forward_features(image))
+    assert pooled.shape[1] == model.head_hidden_size == model.head.in_features
+    torch.testing.assert_close(model(image), model.head(pooled))
+
+
+@each_network
+def test_a_larger_image_is_pooled_at_test_time(name, arch):
+    model = create(name, arch, num_classes=5).eval()
+    config = dict(model.default_cfg, input_size=(3, 288, 288))
+    pooled, is_pooled = apply_test_time_pool(model, config)
+    assert is_pooled
+    assert pooled(torch.randn(1, 3, 288, 288)).shape == (1, 5)
+
+
+@each_network
+@torch.no_grad()
+def test_indices_in_any_order(name, arch):
+    model = create(name, arch).eval()
+    image = torch.randn(1, 3, 64, 64)
+    expected = model.forward_intermediates(image, (0, 2), intermediates_only=True)
+    found = model.forward_intermediates(image, (2, 0, 2), intermediates_only=True)
+    assert all(map(torch.equal, found, expected)) and len(found) == 2
+    features = timm.create_model(name, arch=arch, features_only=True, out_indices=(2, 0))
+    assert features.feature_info.out_indices == (0, 2) and len(features(image)) == 2

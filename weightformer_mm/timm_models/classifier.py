@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from timm.layers import select_adaptive_pool2d
 from torch import Tensor, nn
 
 from ..arguments import resolve_out_indices
@@ -13,6 +14,7 @@ from ..layers import BlockOptions
 from ..layers.primitives import Linear
 
 _PREFIX = 'backbone.'
+_POOLS = ('avg', 'max', 'avgmax', 'catavgmax', '')
 
 
 class ImageClassifier(nn.Module):
@@ -25,7 +27,8 @@ class ImageClassifier(nn.Module):
         arch: its arch, by name or as a dict.
         num_classes: 0 leaves the head out.
         in_chans: channels of the image.
-        global_pool: ``'avg'``, or ``''`` for maps instead of vectors, which needs ``num_classes=0``.
+        global_pool: ``'avg'``, as published, ``'max'``, ``'avgmax'``, ``'catavgmax'`` (twice the channels), or
+            ``''`` for maps instead of vectors, which needs ``num_classes=0``.
         drop_rate: dropout before the head.
         proj_drop_rate: dropout in the MLP of each block, ``drop_rate`` of `BlockOptions`.
         **block_options: the other fields of `BlockOptions`.
@@ -54,10 +57,13 @@ class ImageClassifier(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Channels of `forward_features`' output, which are also those of the head's input."""
+        """Channels of `forward_features`' output, which are those of the head's input unless it pools twice."""
         return self.backbone.out_channels[0]
 
-    head_hidden_size = num_features
+    @property
+    def head_hidden_size(self) -> int:
+        """Channels of the head's input."""
+        return self.num_features * (2 if self.global_pool == 'catavgmax' else 1)
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
@@ -75,13 +81,13 @@ class ImageClassifier(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the head; ``global_pool`` None keeps the pooling. ValueError for a head without pooling."""
         pool = self.global_pool if global_pool is None else global_pool
-        if pool not in ('avg', ''):
-            raise ValueError(f"unknown global_pool {pool!r}; choose 'avg' or ''")
+        if pool not in _POOLS:
+            raise ValueError(f'unknown global_pool {pool!r}; choose one of {_POOLS}')
         if num_classes and not pool:
             raise ValueError("the head needs global_pool='avg'; without pooling give num_classes=0")
         self.num_classes = num_classes
         self.global_pool = pool
-        head = Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+        head = Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
         self.head = head.to(next(self.backbone.parameters()))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -113,7 +119,12 @@ class ImageClassifier(nn.Module):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """``(B, C, H', W') -> (B, num_classes)``: pool, drop, classify; ``pre_logits`` skips the last."""
         if self.global_pool:
-            x = x.mean(dim=(2, 3))
+            is_mean = self.global_pool == 'avg'
+            x = (
+                x.mean(dim=(2, 3))
+                if is_mean
+                else select_adaptive_pool2d(x, self.global_pool).flatten(1)
+            )
         x = self.head_drop(x)
         return x if pre_logits else self.head(x)
 
@@ -133,7 +144,8 @@ class ImageClassifier(nn.Module):
 
         Args:
             x: ``(B, in_chans, H, W)``.
-            indices: units, in increasing order; an int n chooses the last n, None all.
+            indices: units, in any order; an int n chooses the last n, None all. Maps come in the network's
+                order, each once, as in timm.
             norm: normalise maps with the final map's width and stride like that map.
             stop_early: run no unit after the last chosen one; always the case with ``intermediates_only``.
             output_fmt: format of the intermediate maps, ``'NCHW'`` or ``'NHWC'``.
@@ -187,13 +199,14 @@ class ImageClassifier(nn.Module):
 
 
 def take_indices(indices: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """Unit indices, from 0, for what timm's users pass: a sequence, n for the last n, None for all.
+    """Unit indices, from 0, in order and each once, for what timm's users pass: a sequence, n for the last n, None for all.
 
     Raises:
-        ValueError: if one is out of range, or they do not increase.
+        ValueError: if one is out of range.
     """
     if isinstance(indices, int) and not 1 <= indices <= count:
         raise ValueError(f'expected the last 1 to {count} maps, or a sequence; got {indices}')
     if indices is None or isinstance(indices, int):
         return tuple(range(count - (indices or count), count))
-    return resolve_out_indices(indices, count, 'maps')
+    in_order = sorted({index + count if -count <= index < 0 else index for index in indices})
+    return resolve_out_indices(in_order, count, 'maps')

@@ -16,7 +16,7 @@ class FeatureMaps(nn.Module):
 
     Args:
         model: classifier whose backbone is taken and changed.
-        out_indices: blocks of `WeightFormer` or stages of `PyramidWeightFormer`, in increasing order, counted
+        out_indices: blocks of `WeightFormer` or stages of `PyramidWeightFormer`, in any order, counted
             from 0 or, if negative, from the end; an int n chooses the last n, None the last four.
 
     Attributes:

@@ -38,6 +38,12 @@ _ARCHS = {
 }
 MODEL_NAMES = tuple(_ARCHS)
 
+
+def _map_size(network: type[DynamicBackbone], name: str) -> tuple[int, int]:
+    side = _RELEASED.get(name, {}).get('input_size', (3, 224, 224))[-1]
+    return to_2tuple(side // (16 if network is WeightFormer else 32))
+
+
 # mean and std are timm's defaults, those of ImageNet: the released training used them, although the
 # released model card says 0.5.
 default_cfgs = generate_default_cfgs(
@@ -45,10 +51,11 @@ default_cfgs = generate_default_cfgs(
         f'{name}.{"in1k" if name in _RELEASED else "untrained"}': dict(
             classifier='head',
             first_conv=first_conv,
+            pool_size=_map_size(network, name),  # of a map at the size of training
             paper_ids='arXiv:2605.01711',
             **_RELEASED.get(name, {}),
         )
-        for name, (_, _, first_conv) in _ARCHS.items()
+        for name, (network, _, first_conv) in _ARCHS.items()
     }
 )
 
