@@ -27,8 +27,8 @@ class ImageClassifier(nn.Module):
         arch: its arch, by name or as a dict.
         num_classes: 0 leaves the head out.
         in_chans: channels of the image.
-        global_pool: ``'avg'``, as published, ``'max'``, ``'avgmax'``, ``'catavgmax'`` (twice the channels), or
-            ``''`` for maps instead of vectors, which needs ``num_classes=0``.
+        global_pool: ``'avg'``, as published, ``'max'``, ``'avgmax'``, ``'catavgmax'`` (both),
+            or ``''`` for maps instead of vectors, which needs ``num_classes=0``.
         drop_rate: dropout before the head.
         proj_drop_rate: dropout in the MLP of each block, ``drop_rate`` of `BlockOptions`.
         **block_options: the other fields of `BlockOptions`.
@@ -57,7 +57,7 @@ class ImageClassifier(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Channels of `forward_features`' output, which are those of the head's input unless it pools twice."""
+        """Channels of `forward_features`' output; for those of the head's input see `head_hidden_size`."""
         return self.backbone.out_channels[0]
 
     @property
@@ -199,7 +199,10 @@ class ImageClassifier(nn.Module):
 
 
 def take_indices(indices: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """Unit indices, from 0, in order and each once, for what timm's users pass: a sequence, n for the last n, None for all.
+    """Unit indices, from 0, in order and each once, for what timm's users pass.
+
+    Args:
+        indices: a sequence, n for the last n, None for all.
 
     Raises:
         ValueError: if one is out of range.
