@@ -59,10 +59,11 @@ def load_pretrained(
         UserError: the checkpoint cannot be read, or its weights are not exactly those of the backbone. The
             message lists missing, unexpected and wrongly shaped weights and the likeliest cause.
     """
-    allowed = as_list(allow_missing), as_list(allow_unexpected)
-    request = PretrainedWeights(checkpoint, *allowed, adapt_input)
+    request = PretrainedWeights(checkpoint, as_list(allow_missing), as_list(allow_unexpected))
     found = get_state_dict(load_weights(checkpoint, map_location), checkpoint)
-    backbone.load_state_dict(request.for_backbone(backbone, found, prefix), strict=False)
+    backbone.load_state_dict(
+        request.for_backbone(backbone, found, prefix, adapt_input), strict=False
+    )
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,13 @@ class PretrainedWeights:
     checkpoint: str
     allow_missing: Sequence[str] = ()
     allow_unexpected: Sequence[str] = ()
-    adapt_input: bool = False
 
     def for_backbone(
-        self, backbone: nn.Module, weights: Mapping[str, Tensor], prefix: str = PREFIX
+        self,
+        backbone: nn.Module,
+        weights: Mapping[str, Tensor],
+        prefix: str = PREFIX,
+        adapt_input: bool = False,
     ) -> dict[str, Tensor]:
         """The backbone's part of a checkpoint's ``weights``, under the backbone's own names.
 
@@ -92,7 +96,7 @@ class PretrainedWeights:
             left = ', '.join(head)
             print_log(f'{self.checkpoint}: left out the classification head ({left})', 'current')
         own = backbone.state_dict()
-        if self.adapt_input:
+        if adapt_input:
             found = self._adapted(f'{backbone.first_conv}.weight', own, found)
         differences = compare(own, found, self.allow_missing, self.allow_unexpected)
         if differences:
