@@ -17,9 +17,8 @@ from ..layers import run_in_strips, run_recomputed, set_backend
 from ..layers.fused import as_built, normalise
 from ..layers.primitives import LayerNorm
 from ..layers.strips import in_strips
-from ..ops._shared.compat import is_compiling
+from ..ops._shared.compat import is_compiling, is_exporting
 from ..ops._shared.dispatch import is_traced, is_transformed
-from .fixed_size import fixed_size
 
 MAX_TOKENS = 2**19  # a map of stride 4 has more of them beyond 2896x2896 pixels
 Sizes = Sequence[tuple[int, int]]
@@ -176,7 +175,7 @@ class DynamicBackbone(BaseModule):
         return [(-(-height // stride), -(-width // stride)) for stride in self.out_strides]
 
     def checked(self, image: Tensor) -> Tensor:
-        """The image, fixed to its size if it is exported.
+        """The image. An exported network reads no size: it would keep the answer for the traced one.
 
         Raises:
             ValueError: it is no ``(B, in_channels, H, W)``, or smaller than a patch.
@@ -188,17 +187,17 @@ class DynamicBackbone(BaseModule):
             )
         height, width = image.shape[-2:]
         least = self.least_size
-        if min(height, width) < least:
+        if not is_exporting() and min(height, width) < least:
             raise ValueError(
                 f'{type(self).__name__} needs images of at least {least}x{least} pixels, '
                 f'got {height}x{width}'
             )
-        return fixed_size(image) if is_traced() else image
+        return image
 
     def is_in_strips(self, x: Tensor, stride: int = 1, axis: int = 1) -> bool:
         """Whether the map that a stride makes of one with rows ``axis`` is computed in strips.
 
-        It is at inference, if it is large. A traced network keeps to its size, so it reads none here.
+        It is at inference, if it is large. A traced network never is.
         """
         if self.training or torch.is_grad_enabled():
             return False
@@ -217,7 +216,7 @@ class DynamicBackbone(BaseModule):
         if self.is_in_strips(x):
             return run_in_strips(block, x, self.max_tokens)
         # torch.func and forward-mode derivatives do not work with checkpoints
-        if not torch.is_grad_enabled() or is_transformed():
+        if not torch.is_grad_enabled() or is_transformed() or is_exporting():
             return block(x)
         if self.with_cp:
             return checkpoint(block, x, use_reentrant=False)

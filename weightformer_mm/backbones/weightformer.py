@@ -11,6 +11,7 @@ from ..arguments import COUNT, RULES, checked, resolve_arch, resolve_out_indices
 from ..layers import BlockOptions
 from ..layers.fused import built, embed_patches, normalise, with_half_copies
 from ..layers.primitives import LayerNorm
+from ..ops._shared.compat import is_exporting
 from ..ops._shared.dispatch import is_traced
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
 
@@ -30,6 +31,8 @@ class PatchEmbed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         padding = (0, -width % self.patch_size, 0, -height % self.patch_size)
+        if is_exporting():  # the convolution drops what is too much
+            padding = (0, self.patch_size - 1, 0, self.patch_size - 1)
         if is_traced() or any(padding):
             image = F.pad(image, padding)
         return embed_patches(self.proj, image)

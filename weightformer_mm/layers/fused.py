@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .. import ops
+from ..ops._shared.compat import is_exporting
 from ..ops._shared.dispatch import (
     BACKENDS,
     HALF,
@@ -37,12 +38,13 @@ _BUILT: set[type] = {nn.Conv2d, nn.Dropout, nn.GELU, nn.Identity, nn.Linear}
 def fused(forward: Forward) -> Forward:
     """Decorator for a block's ``forward``: runs it in few operations if its modules are unchanged.
 
-    To change the lines of such a ``forward``, remove the decorator; a subclass runs as it is written.
+    An exporter sees the block as it is written. To change the lines of such a ``forward``, remove the decorator; a subclass runs as it is written.
     """
 
     @functools.wraps(forward)
     def run(block: Any, x: Tensor) -> Tensor:
-        return _run_fused(block, x) if _is_fusible(block) else forward(block, x)
+        fuses = not is_exporting() and _is_fusible(block)
+        return _run_fused(block, x) if fuses else forward(block, x)
 
     return run
 

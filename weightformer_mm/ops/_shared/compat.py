@@ -22,6 +22,20 @@ is_compiling: Callable[[], bool] = getattr(torch.compiler, 'is_compiling', None)
     torch._dynamo.is_compiling
 )
 
+
+def is_exporting() -> bool:
+    """Whether this call is traced by TorchScript or an ONNX exporter, or exported by ``torch.export``.
+
+    The flag, because ``torch.compiler.is_exporting()`` is true for every compiler that traces it. torch < 2.7
+    has no flag; there, only an export that is not strict compiles without Dynamo.
+    """
+    if torch.jit.is_tracing():
+        return True
+    if hasattr(torch.compiler, '_is_exporting_flag'):
+        return torch.compiler._is_exporting_flag
+    return is_compiling() and not torch._dynamo.external_utils.is_compiling()
+
+
 if hasattr(torch, 'get_autocast_dtype'):  # torch >= 2.4
     autocast_enabled: Callable[[str], bool] = torch.is_autocast_enabled
     autocast_dtype: Callable[[str], torch.dtype] = torch.get_autocast_dtype

@@ -25,6 +25,7 @@ from .compat import (
     autocast_dtype,
     autocast_enabled,
     is_compiling,
+    is_exporting,
     triton_obstacle,
 )
 
@@ -82,10 +83,10 @@ def choose_backend(backend: str, x: Tensor, obstacle: str | None = None) -> str:
     requested = backend if backend != 'auto' else _default
     if requested not in BACKENDS:
         raise ValueError(f'{ENVIRONMENT}={requested}: choose one of {", ".join(BACKENDS)}')
-    if requested == 'torch':
+    if requested == 'torch' or is_exporting():  # a file holds no operators of this package
         return 'torch'
     if requested == 'auto':
-        if x.device.type != 'cuda' or torch.jit.is_tracing():
+        if x.device.type != 'cuda':
             return 'torch'
         obstacle = obstacle or _obstacle(x) or _unverified(x)
         if obstacle is not None and not is_compiling():
@@ -137,7 +138,7 @@ def _say_once(message: str) -> None:
 
 def is_traced() -> bool:
     """Whether this call is compiled, exported, traced or transformed, and must be plain PyTorch."""
-    return is_compiling() or torch.jit.is_tracing() or is_transformed()
+    return is_compiling() or is_exporting() or is_transformed()
 
 
 def is_transformed() -> bool:
@@ -149,9 +150,17 @@ def is_transformed() -> bool:
     return not is_compiling() and (transforms() or forward_ad._current_level >= 0)
 
 
-def keeps_operators() -> bool:
-    """Whether ``torch.compile`` traces this call and keeps the operators of this package whole."""
-    return HAS_CUSTOM_OPS and torch.compiler.is_dynamo_compiling()
+def form_of(eager: Callable, compiled: Callable, exported: Callable) -> Callable:
+    """The form of a PyTorch operation for this call.
+
+    Args:
+        eager: the fastest.
+        compiled: an operator of this package, which ``torch.compile`` keeps whole.
+        exported: plain operations that hold for every size and batch, and read no number of the traced one.
+    """
+    if is_exporting():
+        return exported
+    return compiled if HAS_CUSTOM_OPS and torch.compiler.is_dynamo_compiling() else eager
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
@@ -165,6 +174,8 @@ def product_dtype(x: Tensor) -> torch.dtype:
 def without_autocast(device_type: str) -> AbstractContextManager:
     """A context in which autocast is off on this kind of device."""
     if device_type not in AUTOCAST_DEVICES:
+        return contextlib.nullcontext()
+    if is_exporting() and not autocast_enabled(device_type):  # keep the file's graph in one piece
         return contextlib.nullcontext()
     return torch.autocast(device_type=device_type, enabled=False)
 

@@ -7,6 +7,9 @@ docs/benchmarks/where_the_time_goes.md. Images that share a kernel need no foldi
 backward pass for a gradient layout that oneDNN need not return, and its forward pass again for maps of less
 than 20 480 elements. If the sides of the map are computed, Inductor on a CPU compiles ``adaptive_avg_pool2d``
 for the cells of the first size and also uses them for larger maps, whose means are then wrong.
+
+An exported file would have the same wrong cells, and one number of groups for every batch. It gets the cells
+as masks, and the convolution as a sum over taps.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._shared.dispatch import at_least_float32, keeps_operators, product_dtype
+from .._shared.dispatch import at_least_float32, form_of, product_dtype
 from .._shared.operators import operator
 from . import reference
 
@@ -27,7 +30,7 @@ def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> T
     if in_kernel:
         kernel = kernel.to(dtype)
         kernel = kernel + _identity(kernel)
-    run = eager_conv if keeps_operators() else _convolve
+    run = form_of(_convolve, eager_conv, reference.depthwise_conv)
     out = run(x.to(dtype), kernel.to(dtype), bias.to(dtype))
     return x + out if residual and not in_kernel else out
 
@@ -42,7 +45,7 @@ def depthwise_conv_norm(
 
 @at_least_float32
 def pool_grid(x: Tensor, size: int) -> Tensor:
-    return pool_grid_whole(x, size) if keeps_operators() else _means(x, size)
+    return form_of(_means, pool_grid_whole, _masked_means)(x, size)
 
 
 @at_least_float32
@@ -92,6 +95,21 @@ def _unfolded(x: Tensor, images: int) -> Tensor:
 
 def _means(x: Tensor, size: int) -> Tensor:
     return F.adaptive_avg_pool2d(x.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+
+
+def _masked_means(x: Tensor, size: int) -> Tensor:
+    """The means as two matrix products with masks of the cells, which follow from the size at run time."""
+    columns = x.permute(0, 3, 1, 2) @ _cells(x, 2, size)  # (B, C, H, size)
+    return (columns.transpose(2, 3) @ _cells(x, 1, size)).permute(0, 3, 2, 1)
+
+
+def _cells(x: Tensor, axis: int, size: int) -> Tensor:
+    """The share of each pixel of an axis in the mean of each cell, ``(length, size)``."""
+    length = x.shape[axis]
+    pixel = torch.arange(length, device=x.device)[:, None] * size
+    cell = torch.arange(size, device=x.device) * length  # both in units of 1 / (size * length)
+    inside = ((pixel + size > cell) & (pixel < cell + length)).to(x.dtype)
+    return inside / inside.sum(0)
 
 
 def _conv_gradient(needed, arguments, kept, grad):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._shared.compat import is_exporting
 from ..predicted_weight.reference import predicted_linear
 
 
@@ -35,7 +36,10 @@ def branch(
     scale: Tensor | None,
 ) -> Tensor:
     """What is added to the residual stream, computed from the LayerNorm's output."""
-    if weight1.shape[0] == 1:
+    if is_exporting():  # the number of matrices may be that of the traced images
+        tokens = normed.flatten(1, 2) @ weight1 + bias1
+        hidden = tokens.unflatten(1, normed.shape[1:3])
+    elif weight1.shape[0] == 1:
         hidden = F.linear(normed, weight1[0].T, bias1)  # (B, H, W, D)
     else:
         hidden = predicted_linear(normed, weight1, bias1)

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._shared.dispatch import at_least_float32, is_traced, keeps_operators
+from .._shared.dispatch import at_least_float32, form_of, is_traced
 from .._shared.operators import operator
 from .._shared.second_order import differentiable_gradients, is_differentiated
 from . import reference
 
 
 def pool_tokens(x: Tensor) -> Tensor:
-    return pool_tokens_whole(x) if keeps_operators() else _pool(x)
+    return form_of(_pool, pool_tokens_whole, _pool_any)(x)
 
 
 @at_least_float32
@@ -45,6 +45,15 @@ def _pool(x: Tensor) -> Tensor:
     window = (min(2, x.shape[1]), min(2, x.shape[2]))
     pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), window)  # (B, C, Hp, Wp)
     return pooled.permute(0, 2, 3, 1).flatten(1, 2)  # (B, Hp * Wp, C)
+
+
+def _pool_any(x: Tensor) -> Tensor:
+    """The same without a question about the size: a repeated last row or column completes only a side of 1."""
+    height, width = x.shape[1:3]
+    rows, columns = height // 2 + 1 // height, width // 2 + 1 // width
+    padded = F.pad(x.permute(0, 3, 1, 2), (0, 1, 0, 1), mode='replicate')
+    pooled = F.avg_pool2d(padded, 2)[:, :, :rows, :columns]
+    return pooled.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 @at_least_float32
