@@ -52,7 +52,7 @@ setup(
         # for configs/imagenet; with the official builds: pip install 'mmpretrain>=1.0'
         'pretrain': ['onedl-mmpretrain>=1.3'],
         'triton': ['triton>=3.0'],
-        'onnx': ['onnx', 'onnxruntime'],
+        'export': ['onnx', 'onnxscript', 'onnxruntime'],
         'completion': ['argcomplete'],
         'dev': [
             *('hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'),

@@ -70,7 +70,7 @@ def test_installing_brings_torch_timm_and_numpy_alone(distribution):
 
 def test_extras(distribution):
     extras = distribution.extras_require
-    optional = {'onedl', 'openmmlab', 'pretrain', 'triton', 'onnx', 'completion'}
+    optional = {'onedl', 'openmmlab', 'pretrain', 'triton', 'export', 'completion'}
     assert set(extras) == {*optional, 'dev', 'lint'}
     assert all(Requirement(text) for texts in extras.values() for text in texts)
 

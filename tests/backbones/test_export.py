@@ -34,7 +34,7 @@ each_network_and_strategy = pytest.mark.parametrize(('network', 'strategy'), CAS
 each_network = pytest.mark.parametrize('network', NETWORKS)
 
 
-# the reduced pyramid has maps of 3x3 and 2x2 cells at its last stride only here
+# with maps of 2x2 cells, which are pooled to one token
 FOUR_STAGES = dict(arch=dict(embed_dims=(8, 8, 8, 16), depths=(1, 1, 1, 1)), out_indices=-1)
 
 

@@ -131,3 +131,13 @@ def test_installed(tmp_path):
     (tmp_path / 'script.py').write_text(script)
     read = Fork([str(tmp_path / 'script.py')], tmp_path, {}, openmmlab=False).wait()
     assert read.ok() == 'MaskRCNN\n'
+
+
+def test_an_exported_backbone_runs_as_the_page_says(tmp_path, monkeypatch):
+    for name in ('onnx', 'onnxruntime'):
+        pytest.importorskip(name)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in blocks('docs/deploy.md'):
+        exec(block, names)
+    assert [each.shape[2:] for each in names['maps']] == [(25, 41), (13, 21), (7, 11), (4, 6)]

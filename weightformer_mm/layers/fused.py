@@ -38,7 +38,9 @@ _BUILT: set[type] = {nn.Conv2d, nn.Dropout, nn.GELU, nn.Identity, nn.Linear}
 def fused(forward: Forward) -> Forward:
     """Decorator for a block's ``forward``: runs it in few operations if its modules are unchanged.
 
-    An exporter sees the block as it is written. To change the lines of such a ``forward``, remove the decorator; a subclass runs as it is written.
+    An exporter sees the block as it is written.
+
+    To change the lines of such a ``forward``, remove the decorator; a subclass runs as it is written.
     """
 
     @functools.wraps(forward)

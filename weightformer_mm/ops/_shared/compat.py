@@ -33,7 +33,8 @@ def is_exporting() -> bool:
         return True
     if hasattr(torch.compiler, '_is_exporting_flag'):
         return torch.compiler._is_exporting_flag
-    return is_compiling() and not torch._dynamo.external_utils.is_compiling()
+    in_dynamo = getattr(torch.compiler, 'is_dynamo_compiling', is_compiling)
+    return is_compiling() and not in_dynamo()
 
 
 if hasattr(torch, 'get_autocast_dtype'):  # torch >= 2.4

@@ -48,7 +48,7 @@ def _pool(x: Tensor) -> Tensor:
 
 
 def _pool_any(x: Tensor) -> Tensor:
-    """The same without a question about the size: a repeated last row or column completes only a side of 1."""
+    """The same for any parity: the repeated last row and column count only if a side is 1."""
     height, width = x.shape[1:3]
     rows, columns = height // 2 + 1 // height, width // 2 + 1 // width
     padded = F.pad(x.permute(0, 3, 1, 2), (0, 1, 0, 1), mode='replicate')
