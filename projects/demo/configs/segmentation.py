@@ -11,3 +11,8 @@ model = dict(auxiliary_head=dict(loss_decode=dict(loss_weight=4.0)))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(indices=16))
 # no worker processes: each training has one core
 train_dataloader = dict(num_workers=0, persistent_workers=False)
+# the rate falls along a line: from the first step on, and slowly at the end, where the metric rises most
+param_scheduler = [
+    _base_.param_scheduler[0],
+    dict(type='PolyLR', power=1.0, eta_min=5e-6, by_epoch=True, convert_to_iter_based=True),
+]
