@@ -98,6 +98,12 @@ def test_channels_in_two_tiles(channels, dtype, per_image, device, monkeypatch):
     assert found.dtype == dtype and errors[0] <= 2 * errors[1]
 
 
+def test_a_gpu_is_not_asked_about_a_map_that_is_not_on_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', None)
+    assert triton._is_whole(torch.empty(1, 128, 128, triton.MOST_WHOLE))
+
+
 def test_empty_batch(device):
     args = arguments((0, 3, 4, 8, 16), False, torch.bfloat16, device=device)
     results = accuracy.run(functools.partial(mlp, backend='triton'), args)

@@ -71,7 +71,8 @@ def _is_whole(x: Tensor) -> bool:
         return True
     if channels > MOST_WHOLE or programs < FEW // 2:
         return False
-    if not torch.cuda.is_available():  # interpreted, compiled for another machine, or counted
+    # interpreted, or compiled for another machine or counted
+    if not x.is_cuda or not torch.cuda.is_available():
         return True
     hip, (major, _) = torch.version.hip, torch.cuda.get_device_capability(x.device)
     return hip is None and major in (9, 10)
