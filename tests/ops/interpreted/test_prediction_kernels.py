@@ -55,6 +55,18 @@ def test_adaptive_kernel(images, channels, size, device):
     accuracy.check(ops.adaptive_kernel, args)
 
 
+def test_gradients_for_a_grid_with_strides(device):
+    grid, *parameters = draw(
+        *((3, 3, 5, 2), (5, 5, 1, 1), (5,), (5, 5, 1, 1), (5, 1, 3, 3)), device=device
+    )
+    found = []
+    for use in (lambda value: value, torch.Tensor.contiguous):
+        leaves = [value.clone().requires_grad_() for value in parameters]
+        taps = ops.adaptive_kernel(use(grid.permute(3, 0, 1, 2)), *leaves, backend='triton')
+        found.append(torch.autograd.grad(taps.square().sum(), leaves))
+    assert all(map(torch.equal, *found))
+
+
 def test_an_update_of_length_zero_has_gradients(device):
     args = draw((1, 3, 3, 4), (4, 4, 1, 1), (4,), (4, 4, 1, 1), (4, 1, 3, 3), device=device)
     args[3].zero_()

@@ -144,7 +144,8 @@ def summed_products(
     launch(
         kernels.weight_grad_kernel,
         (tiles, splits, batch),
-        *(left, right, left2, right2, partial, tokens, cdiv(tokens, splits)),
+        *map(contiguous, (left, right, left2, right2)),
+        *(partial, tokens, cdiv(tokens, splits)),
         K=k,
         N=n,
         STRIDE_K=1 if along_k else n,
