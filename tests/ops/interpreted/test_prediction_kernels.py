@@ -88,6 +88,17 @@ def test_bilateral_weight(shape, dtype, parameters, device):
     accuracy.check(run, args)
 
 
+def test_programs_of_the_expansion_compute_one_image_each(device):
+    shapes = (3, 33, 50), (3, 33, 50), (3, 17, 40), (17, 33), (40, 50)
+    grad, update, core, *sides = draw(*shapes, device=device)
+    together = bilateral.expansion_grad(grad, update, core, *sides)
+    each = [
+        bilateral.expansion_grad(*(value[i : i + 1] for value in (grad, update, core)), *sides)
+        for i in range(3)
+    ]
+    assert all(map(torch.equal, together, map(torch.cat, zip(*each))))
+
+
 def test_many_parts_of_tokens_are_summed(device, monkeypatch):
     monkeypatch.setattr('weightformer_mm.ops.predicted_weight.triton._MIN_TOKENS_PER_SPLIT', 4)
     shapes = (1, 17, 16, 4), (4, 12), (7, 4), (7,), (3, 4), (4, 12)

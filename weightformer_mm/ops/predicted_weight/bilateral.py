@@ -76,7 +76,7 @@ def gradients(
         grad_weight.to(weight.dtype),
         grad_reduce[0].T.to(reduce_weight.dtype),
         grad_bias.to(reduce_bias.dtype),
-        grad_left.to(expand_in.dtype),
+        over_images(grad_left).to(expand_in.dtype),
         over_images(grad_right).to(expand_out.dtype),
     )
 
@@ -85,7 +85,7 @@ def gradients(
     'bilateral_expansion_grad(Tensor grad, Tensor update, Tensor core, Tensor expand_in, '
     'Tensor expand_out) -> (Tensor, Tensor, Tensor)',
     lambda grad, update, core, expand_in, expand_out: (
-        core.new_empty(expand_in.shape),
+        core.new_empty((len(core), *expand_in.shape)),
         core.new_empty((len(core), *expand_out.shape)),
         core.new_empty(core.shape),
     ),
@@ -93,12 +93,12 @@ def gradients(
 def expansion_grad(
     grad: Tensor, update: Tensor, core: Tensor, expand_in: Tensor, expand_out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of ``expand_in``, of each image's ``expand_out``, and of the core; float32."""
+    """Each image's gradients of ``expand_in``, of ``expand_out`` and of the core; float32."""
     from . import bilateral_kernels as kernels
 
     (batch, p, q), (channels, columns) = core.shape, update.shape[1:]
     grad_in, grad_out, grad_core = (
-        core.new_empty(shape) for shape in ((p, channels), (batch, q, columns), core.shape)
+        core.new_empty(shape) for shape in ((batch, p, channels), (batch, q, columns), core.shape)
     )
     grad_update, left, right = (core.new_empty((batch, n, columns)) for n in (channels, p, p))
     expand_in, expand_out = expand_in.contiguous(), expand_out.contiguous()
@@ -118,13 +118,12 @@ def expansion_grad(
     launch(
         kernels.bilateral_sides_grad_kernel,
         (cdiv(p, 32) * (cdiv(channels, 32) + cdiv(q, 32)), batch),
-        *(left, right, grad_update, expand_out, grad_in, grad_core, batch),
+        *(left, right, grad_update, expand_out, grad_in, grad_core),
         **sizes,
         BLOCK_P=32,
         BLOCK_N=32,
         BLOCK_M=32,
     )
-    grad_in = grad_in if batch else grad_in.zero_()  # no program has written it
     return grad_in, grad_out, grad_core
 
 

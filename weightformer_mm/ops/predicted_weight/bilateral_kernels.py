@@ -166,15 +166,14 @@ def bilateral_columns_grad_kernel(
     tl.store(right + place, inner, mask=mask)
 
 
-@triton.jit(do_not_specialize=['images'])
+@triton.jit
 def bilateral_sides_grad_kernel(
     left,  # (B, P, M)
     right,  # (B, P, M)
     grad_update,  # (B, C, M)
     expand_out,  # (Q, M)
-    grad_in,  # (P, C), float32: left grad_updateᵀ, summed over the images
+    grad_in,  # (B, P, C), float32: left grad_updateᵀ
     grad_core,  # (B, P, Q), float32: right expand_outᵀ
-    images,
     P: tl.constexpr,
     Q: tl.constexpr,
     C: tl.constexpr,
@@ -195,14 +194,13 @@ def bilateral_sides_grad_kernel(
         total = _along_rows(right + image * (P * M), expand_out, total, p, n, P, Q, M, BLOCK_M)
         mask = (p < P)[:, None] & (n < Q)[None, :]
         tl.store(grad_core + image * (P * Q) + p[:, None] * Q + n[None, :], total, mask=mask)
-    elif image == 0:
+    else:
         n = block * BLOCK_N + tl.arange(0, BLOCK_N)
-        for _ in range(0, images):
-            total = _along_rows(left, grad_update, total, p, n, P, C, M, BLOCK_M)
-            left += P * M
-            grad_update += C * M
+        left += image * (P * M)
+        grad_update += image * (C * M)
+        total = _along_rows(left, grad_update, total, p, n, P, C, M, BLOCK_M)
         mask = (p < P)[:, None] & (n < C)[None, :]
-        tl.store(grad_in + p[:, None] * C + n[None, :], total, mask=mask)
+        tl.store(grad_in + image * (P * C) + p[:, None] * C + n[None, :], total, mask=mask)
 
 
 @triton.jit
