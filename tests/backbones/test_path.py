@@ -11,7 +11,7 @@ import torch
 import weightformer_mm
 from tests.helpers.contract import BACKBONES
 
-MOST = 13
+MOST = 12
 # functions in the place of those that PyTorch 2.1 to 2.3 lack stand in one file more
 MOST += torch.__version__ < (2, 4)
 ROOT = Path(weightformer_mm.__file__).parent

@@ -205,8 +205,8 @@ class Inferencer:
         is_array = isinstance(image, np.ndarray)
         if picture is not None:
             pixels = self._load(image)
-            deep = None if is_array else deep_pixels(str(image), pixels)
-            if deep is not None and deep[1] and not self._warned:
+            deep = None if is_array or self._warned else deep_pixels(str(image), pixels)
+            if deep is not None and deep[1]:
                 self._warned = True
                 tqdm.write(f'{image}: {deep[0]}')
             draw(self.visualizer, visible(pixels), sample, picture, False, score_thr)

@@ -17,8 +17,8 @@ from ..layers import run_in_strips, run_recomputed, set_backend
 from ..layers.fused import as_built, normalise
 from ..layers.primitives import LayerNorm
 from ..layers.strips import in_strips
-from ..ops._shared.compat import is_compiling, is_exporting
-from ..ops._shared.dispatch import is_traced, is_transformed
+from ..ops._shared.compat import is_compiling
+from ..ops._shared.dispatch import is_exporting, is_traced, is_transformed
 
 MAX_TOKENS = 2**19  # a map of stride 4 has more of them beyond 2896x2896 pixels
 Sizes = Sequence[tuple[int, int]]

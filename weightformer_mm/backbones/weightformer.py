@@ -11,8 +11,7 @@ from ..arguments import COUNT, RULES, checked, resolve_arch, resolve_out_indices
 from ..layers import BlockOptions
 from ..layers.fused import built, embed_patches, normalise, with_half_copies
 from ..layers.primitives import LayerNorm
-from ..ops._shared.compat import is_exporting
-from ..ops._shared.dispatch import is_traced
+from ..ops._shared.dispatch import is_exporting, is_traced
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
 
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .. import ops
-from ..ops._shared.compat import is_exporting
 from ..ops._shared.dispatch import (
     BACKENDS,
     HALF,
     check_backend,
     choose_backend,
+    is_exporting,
     is_traced,
     product_dtype,
 )

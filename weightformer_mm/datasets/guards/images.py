@@ -19,7 +19,7 @@ def image_problem(path: str) -> str | None:
     """Why an image file cannot be read; None if it can, or if it is not on disk."""
     if '://' in path:
         return None
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would never end
+    if _is_no_file(path):
         return 'a folder' if os.path.isdir(path) else 'neither a file nor a folder'
     try:
         data = Path(path).read_bytes()
@@ -34,12 +34,17 @@ def image_problem(path: str) -> str | None:
     return 'damaged: the file ends before the image does' if cut_off(path) else None
 
 
+def _is_no_file(path: str) -> bool:
+    """Whether something else is there: a folder, or a pipe, whose end a reader would wait for."""
+    return not os.path.isfile(path) and os.path.exists(path)
+
+
 def deep_pixels(path: str, loaded: np.ndarray | None) -> tuple[str, bool] | None:
     """Of an image file whose values are more than bytes: a note about it, and whether loading loses some.
 
     None for other files. ``loaded`` is what a pipeline makes of the file, None if nothing.
     """
-    if not path.lower().endswith(_DEEP_SUFFIXES) or not os.path.isfile(path):
+    if not path.lower().endswith(_DEEP_SUFFIXES) or not os.path.isfile(path) or _is_plain_png(path):
         return None
     stored = cv2.imread(path, cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype == np.uint8:
@@ -71,6 +76,13 @@ def cut_off(path: str) -> bool:
     except (OSError, Image.DecompressionBombError) as error:
         return isinstance(error, OSError)  # otherwise Pillow did not look
     return False
+
+
+def _is_plain_png(path: str) -> bool:
+    """Whether the header of a file, which need not be decoded, says PNG with at most 8 bits per value."""
+    with open(path, 'rb') as file:
+        header = file.read(25)
+    return header.startswith(b'\x89PNG') and header[24:] <= b'\x08'
 
 
 _DEEP_SUFFIXES = ('.pgm', '.png', '.ppm', '.tif', '.tiff')
@@ -170,7 +182,7 @@ class NamedLoading:
         self.sized = sized
 
     def __call__(self, results: dict) -> Any:
-        if any(os.path.exists(path) and not os.path.isfile(path) for path in _paths(results)):
+        if any(map(_is_no_file, _paths(results))):
             _refuse_unreadable(results, None)
         try:
             loaded = self.transform(results)

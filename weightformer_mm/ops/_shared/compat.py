@@ -21,21 +21,11 @@ LEAST_TRITON = (3, 0)
 is_compiling: Callable[[], bool] = getattr(torch.compiler, 'is_compiling', None) or (
     torch._dynamo.is_compiling
 )
-
-
-def is_exporting() -> bool:
-    """Whether this call is traced by TorchScript or an ONNX exporter, or exported by ``torch.export``.
-
-    The flag, because ``torch.compiler.is_exporting()`` is true for every compiler that traces it. torch < 2.7
-    has no flag; there, only an export that is not strict compiles without Dynamo.
-    """
-    if torch.jit.is_tracing():
-        return True
-    if hasattr(torch.compiler, '_is_exporting_flag'):
-        return torch.compiler._is_exporting_flag
-    in_dynamo = getattr(torch.compiler, 'is_dynamo_compiling', is_compiling)
-    return is_compiling() and not in_dynamo()
-
+is_dynamo_compiling: Callable[[], bool] = getattr(
+    torch.compiler, 'is_dynamo_compiling', is_compiling
+)
+# torch >= 2.7
+HAS_EXPORT_FLAG = hasattr(torch.compiler, '_is_exporting_flag')
 
 if hasattr(torch, 'get_autocast_dtype'):  # torch >= 2.4
     autocast_enabled: Callable[[str], bool] = torch.is_autocast_enabled

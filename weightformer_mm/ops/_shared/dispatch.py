@@ -22,10 +22,11 @@ from torch.utils._pytree import tree_map
 from .compat import (
     AUTOCAST_DEVICES,
     HAS_CUSTOM_OPS,
+    HAS_EXPORT_FLAG,
     autocast_dtype,
     autocast_enabled,
     is_compiling,
-    is_exporting,
+    is_dynamo_compiling,
     triton_obstacle,
 )
 
@@ -136,6 +137,19 @@ def _say_once(message: str) -> None:
     _logger.info(message)
 
 
+def is_exporting() -> bool:
+    """Whether this call is traced by TorchScript or an ONNX exporter, or exported by ``torch.export``.
+
+    The flag, because ``torch.compiler.is_exporting()`` is true for every compiler that traces it. Older torch
+    has none; there, only an export that is not strict compiles without Dynamo.
+    """
+    if torch.jit.is_tracing():
+        return True
+    if HAS_EXPORT_FLAG:
+        return torch.compiler._is_exporting_flag
+    return is_compiling() and not is_dynamo_compiling()
+
+
 def is_traced() -> bool:
     """Whether this call is compiled, exported, traced or transformed, and must be plain PyTorch."""
     return is_compiling() or is_exporting() or is_transformed()
@@ -160,7 +174,7 @@ def form_of(eager: Callable, compiled: Callable, exported: Callable) -> Callable
     """
     if is_exporting():
         return exported
-    return compiled if HAS_CUSTOM_OPS and torch.compiler.is_dynamo_compiling() else eager
+    return compiled if HAS_CUSTOM_OPS and is_dynamo_compiling() else eager
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

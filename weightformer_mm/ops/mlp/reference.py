@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._shared.compat import is_exporting
+from .._shared.dispatch import is_exporting
 from ..predicted_weight.reference import predicted_linear
 
 
