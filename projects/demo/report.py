@@ -30,7 +30,7 @@ body { margin: 0 auto; max-width: 70rem; padding: 1rem; background: var(--paper)
   font: 1rem/1.5 system-ui, sans-serif }
 img, svg { max-width: 100%; height: auto }
 table { border-collapse: collapse }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: left }
+th, td { padding: .3rem min(.8rem, 1.5vw); border-bottom: 1px solid var(--line); text-align: left }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
 pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line) }
 a { color: var(--link) }
