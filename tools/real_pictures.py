@@ -41,6 +41,11 @@ def parse_args() -> argparse.Namespace:
         '--report-only', action='store_true', help='train nothing; write what the records say'
     )
     parser.add_argument(
+        '--explain',
+        action='store_true',
+        help='also measure what the compared weights make of context (a quarter of an hour)',
+    )
+    parser.add_argument(
         '--ship', action='store_true', help='also put the weights of the whole recipes beside these'
     )
     parser.add_argument(
@@ -60,6 +65,8 @@ def main(args: argparse.Namespace) -> None:
         run_campaign,
         ship,
     )
+    from projects.real_pictures.explain import explain
+    from projects.real_pictures.one_run import commit_of
     from projects.real_pictures.report import PAGE, write_report
     from weightformer_mm.errors import RunFailed
 
@@ -71,6 +78,8 @@ def main(args: argparse.Namespace) -> None:
             run_campaign(*places, args.data, args.runs, args.at_once)
         except RunFailed as error:
             failure = error
+    if args.explain:
+        explain(args.work_dir.resolve(), results, commit_of(REPOSITORY))
     if results == RESULTS:
         write_report(REPOSITORY, read_records())
         print(f'the tables are in {PAGE}')

@@ -13,7 +13,7 @@ from weightformer_mm.utils.tables import markdown_table
 from weightformer_mm.utils.writing import written_whole
 
 from ..model_zoo.make_tables import with_table
-from .networks import PUBLISHED, STRATEGIES
+from .networks import MAIN, PUBLISHED, STRATEGIES
 from .plan import (
     COMPARED,
     METRICS,
@@ -33,6 +33,7 @@ PAGE = Path('docs/real_pictures.md')
 PLOT = Path('docs/images/real_pictures.png')
 TITLES = {'camvid': 'CamVid, mIoU', 'nuclei': 'nuclei, mask AP'}
 Records = Mapping[str, Mapping[str, Any]]
+BEYOND = 'beyond 50%'
 
 
 def write_report(root: Path, records: Records) -> None:
@@ -160,11 +161,70 @@ def class_table(records: Records) -> str:
     return markdown_table(['class', *found], rows)
 
 
+def size_table(records: Records) -> str:
+    """Scores in several sizes, mean and range over the seeds."""
+    found = {(data, name): _explained(records, data, name) for data in METRICS for name in MAIN}
+    sizes = list(
+        dict.fromkeys(
+            (data, size)
+            for (data, _), runs in found.items()
+            for each in runs
+            for size in each['by_size']
+        )
+    )
+    head = ['network', *(f'{TITLES[data]}, {size}' for data, size in sizes)]
+    rows = [
+        [
+            name,
+            *(
+                _range([each['by_size'][size] for each in found[data, name]])
+                for data, size in sizes
+            ),
+        ]
+        for name in MAIN
+    ]
+    return markdown_table(head, rows)
+
+
+def context_table(records: Records) -> str:
+    """How far the networks see, and what is left of the published pair when its predictions are frozen."""
+    head = ['', *TITLES.values()]
+    rows = []
+    for name in MAIN:
+        cells = [
+            _range([each['receptive_field'][BEYOND] for each in _explained(records, data, name)])
+            for data in METRICS
+        ]
+        rows.append([f'{name}: energy {BEYOND} of the sides', *cells])
+    pair = [_explained(records, data, PUBLISHED) for data in METRICS]
+    for kind in ('linear', 'convolution'):
+        cells = [_range([each['variation'][kind] for each in runs]) for runs in pair]
+        rows.append([f'published: variation of {kind} parameters', *cells])
+    rows.append(
+        [
+            'published: score',
+            *(
+                _range([score(run) for run in compared(records, data, PUBLISHED)])
+                for data in METRICS
+            ),
+        ]
+    )
+    rows.append(
+        [
+            'published: score, parameters frozen',
+            *(_range([each['frozen'] for each in runs]) for runs in pair),
+        ]
+    )
+    return markdown_table(head, rows)
+
+
 TABLES: dict[str, Callable[[Records], str]] = {
     'whole': whole_table,
     'networks': network_table,
     'plot': plot_line,
     'classes': class_table,
+    'sizes': size_table,
+    'context': context_table,
     'strategies': strategy_table,
     'recipe': recipe_table,
     'rates': rate_table,
@@ -178,6 +238,11 @@ def compared(records: Records, data: str, network: str) -> list[Mapping[str, Any
         return []
     runs = [Run(data, network, rate, seed=seed) for seed in SEEDS]
     return [records[run.name] for run in runs if run.name in records]
+
+
+def _explained(records: Records, data: str, network: str) -> list[Mapping[str, Any]]:
+    """What was measured on the compared weights; empty before that."""
+    return [run['explained'] for run in compared(records, data, network) if 'explained' in run]
 
 
 def score_of(records: Records, run: Run) -> float | None:
@@ -214,10 +279,14 @@ def _times(runs: Sequence[Mapping[str, Any]]) -> list[float]:
     return [run['cpu_seconds'] / 60 for run in runs if 'cpu_seconds' in run]
 
 
-def _spread(values: Sequence[float]) -> str:
+def _range(values: Sequence[float], end: str = '') -> str:
     if not values:
         return ''
-    return f'{mean(values):.3f} ({min(values):.3f} to {max(values):.3f}, {len(values)} seeds)'
+    return f'{mean(values):.3f} ({min(values):.3f} to {max(values):.3f}{end})'
+
+
+def _spread(values: Sequence[float]) -> str:
+    return _range(values, f', {len(values)} seeds')
 
 
 def draw_plot(records: Records, out: Path) -> None:

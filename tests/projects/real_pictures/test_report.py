@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from projects.real_pictures.campaign import read_records
-from projects.real_pictures.networks import PEERS, STRATEGIES
+from projects.real_pictures.networks import MAIN, PEERS, STRATEGIES
 from projects.real_pictures.plan import COMPARED, METRICS, RATES, Run, all_runs
 from projects.real_pictures.report import PAGE, PLOT, TABLES, compared, write_report
 
@@ -27,7 +27,22 @@ def record(run: Run, value: float) -> dict:
     costs = {'multiply_adds': {SIZES[run.data]: 2_000_000_000}, 'parameters': 2_000_000}
     costs.update({f'backbone_{name}': cost for name, cost in costs.items()})
     time = {'seconds': 700.0, 'cpu_seconds': 600.0}
-    return {**vars(run), 'metrics': metrics, 'tta_metrics': metrics, 'epochs': 3, **costs, **time}
+    explained = {
+        'by_size': {SIZES[run.data]: value},
+        'receptive_field': {'beyond 50%': 0.1 + run.seed / 100},
+        'variation': {'linear': 0.2, 'convolution': 0.3},
+        'frozen': 0.4,
+    }
+    own = {'explained': explained} if run.network in MAIN else {}
+    return {
+        **vars(run),
+        'metrics': metrics,
+        'tta_metrics': metrics,
+        'epochs': 3,
+        **costs,
+        **time,
+        **own,
+    }
 
 
 @pytest.fixture
@@ -79,6 +94,18 @@ def test_strategies_classes_rates_and_recipe(records):
     assert recipe == ['the recipe', '0.500', '0.500']
     assert ['copy-paste', '', '0.500 (+0.000)'] in changes
     assert ['ohem', '0.500 (+0.000)', ''] in changes
+
+
+def test_what_explains_the_scores(records):
+    head, *table = rows('sizes', records)
+    assert head[1:] == ['CamVid, mIoU, 360x480', 'nuclei, mask AP, 256x256']
+    assert [row[0] for row in table] == list(MAIN)
+    assert {cell for row in table for cell in row[1:]} == {'0.710 (0.700 to 0.720)'}
+    table = {row[0]: row[1:] for row in rows('context', records)[1:]}
+    assert table['static: energy beyond 50% of the sides'] == ['0.110 (0.100 to 0.120)'] * 2
+    assert table['published: variation of linear parameters'][0].startswith('0.200')
+    assert table['published: score'] == ['0.710 (0.700 to 0.720)'] * 2
+    assert table['published: score, parameters frozen'][0].startswith('0.400')
 
 
 def test_what_has_no_record_stays_empty(records):
