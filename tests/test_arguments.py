@@ -86,6 +86,7 @@ WRONG = {
     'dynamic_every': [0, 1.5, True],
     'backend': ['cuda', None, []],
     'max_tokens': [0, None, 1e6],
+    'cuda_graph': ['yes', 1, None],
     'init_cfg': [
         *('x', 3, [3], {}, {'type': 3}, {'type': 'Pretrained'}),
         {'type': 'Pretrained', 'checkpoint': 'a.pth', 'strict': False},

@@ -106,6 +106,7 @@ COUNTS = Rule(
 
 RULES = {
     'backend': one_of('auto', 'torch', 'triton'),
+    'cuda_graph': FLAG,
     'depth': COUNT,
     'depths': COUNTS,
     'drop_path_rate': RATE,

@@ -1,14 +1,13 @@
-"""A step as a CUDA graph: recorded once, then replayed with a single launch."""
+"""A step as a CUDA graph."""
 
 from __future__ import annotations
 
 import torch
 
+from weightformer_mm.backbones.graphs import record
 from weightformer_mm.errors import UserError
 
 from .steps import Step
-
-WARM_UP = 3  # steps that compile kernels and allocate workspaces, which a recording must not do
 
 
 def in_graph(step: Step, device: torch.device) -> Step:
@@ -23,7 +22,8 @@ def in_graph(step: Step, device: torch.device) -> Step:
 
     def run() -> None:
         if not graphs:
-            graphs.append(_record(step, device))
+            # gradients belong to the graph's own memory
+            graphs.append(record(step.run, device, step.reset)[0])
         graphs[0].replay()
 
     def release() -> None:
@@ -31,18 +31,3 @@ def in_graph(step: Step, device: torch.device) -> Step:
         step.release()
 
     return Step(run, step.reset, release)
-
-
-def _record(step: Step, device: torch.device) -> torch.cuda.CUDAGraph:
-    here, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    side.wait_stream(here)
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
-            step.reset()
-            step.run()
-    here.wait_stream(side)
-    step.reset()  # gradients belong to the graph's own memory
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step.run()
-    return graph

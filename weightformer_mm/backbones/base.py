@@ -19,6 +19,7 @@ from ..layers.primitives import LayerNorm
 from ..layers.strips import in_strips
 from ..ops._shared.compat import is_compiling
 from ..ops._shared.dispatch import is_exporting, is_traced, is_transformed
+from .graphs import Graphs
 
 MAX_TOKENS = 2**19  # a map of stride 4 has more of them beyond 2896x2896 pixels
 Sizes = Sequence[tuple[int, int]]
@@ -110,6 +111,9 @@ class DynamicBackbone(BaseModule):
         in_channels: channels of the image.
         max_tokens: at inference, maps of more tokens per image are computed in strips of about this many: the
             same maps, within rounding, in less memory.
+        cuda_graph: on a GPU, run inference as a CUDA graph, which launches all kernels at once. One is
+            recorded for each shape of images, and the last eight are kept with their memory. Elsewhere, in
+            training, under a compiler, and where a module has hooks, it changes nothing.
     """
 
     arch_settings: Mapping[str, Mapping[str, Any]]
@@ -131,8 +135,10 @@ class DynamicBackbone(BaseModule):
         init_cfg: dict | list | None,
         in_channels: int,
         max_tokens: int,
+        cuda_graph: bool,
     ):
         super().__init__(init_cfg)
+        self.cuda_graph, self.graphs = cuda_graph, Graphs()
         self.in_channels = in_channels
         self.max_tokens = max_tokens
         self.frozen_stages = frozen_stages
@@ -243,6 +249,7 @@ class DynamicBackbone(BaseModule):
         """
         network = copy.copy(self)  # shares the modules
         network.__dict__['_modules'] = dict(self._modules)
+        network.cuda_graph = False  # graphs belong to a set of outputs
         network.keep_units(resolve_out_indices(indices, len(self.units), 'units'))
         return network.forward(image, sizes)
 

@@ -15,6 +15,7 @@ from ..layers.fused import built, normalise, with_half_copies
 from ..layers.primitives import Conv2d, LayerNorm
 from ..ops._shared.dispatch import product_dtype
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
+from .graphs import in_graphs
 
 
 @built
@@ -81,7 +82,7 @@ class PyramidWeightFormer(DynamicBackbone):
         drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
             see `BlockOptions`.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages with their output norms.
-        with_cp, memory_efficient, backend, init_cfg, max_tokens: see `DynamicBackbone`.
+        with_cp, memory_efficient, backend, init_cfg, max_tokens, cuda_graph: see `DynamicBackbone`.
 
     Attributes:
         out_channels: channels of each output.
@@ -115,9 +116,11 @@ class PyramidWeightFormer(DynamicBackbone):
         backend: str = 'auto',
         init_cfg: dict | list | None = None,
         max_tokens: int = MAX_TOKENS,
+        cuda_graph: bool = False,
     ):
         super().__init__(
-            frozen_stages, with_cp, memory_efficient, backend, init_cfg, in_channels, max_tokens
+            *(frozen_stages, with_cp, memory_efficient, backend, init_cfg),
+            *(in_channels, max_tokens, cuda_graph),
         )
         settings = resolve_arch(arch, self.arch_settings, {'embed_dims': COUNTS, **RULES})
         widths, depths = tuple(settings['embed_dims']), tuple(settings['depths'])
@@ -143,8 +146,9 @@ class PyramidWeightFormer(DynamicBackbone):
         )
         self.finish()
 
-    @with_half_copies
     @at_own_sizes  # takes the sizes away
+    @in_graphs
+    @with_half_copies
     def forward(self, image: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
         """``(B, in_channels, H, W) -> (B, C_i, ceil(H/stride_i), ceil(W/stride_i))`` per output.
 

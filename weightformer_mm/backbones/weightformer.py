@@ -13,6 +13,7 @@ from ..layers.fused import built, embed_patches, normalise, with_half_copies
 from ..layers.primitives import LayerNorm
 from ..ops._shared.dispatch import is_exporting, is_traced
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
+from .graphs import in_graphs
 
 
 @built
@@ -53,7 +54,7 @@ class WeightFormer(DynamicBackbone):
         drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
             see `BlockOptions`.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k blocks and output norms after them.
-        with_cp, memory_efficient, backend, init_cfg, max_tokens: see `DynamicBackbone`.
+        with_cp, memory_efficient, backend, init_cfg, max_tokens, cuda_graph: see `DynamicBackbone`.
 
     Attributes:
         out_channels: channels of each output.
@@ -87,9 +88,11 @@ class WeightFormer(DynamicBackbone):
         backend: str = 'auto',
         init_cfg: dict | list | None = None,
         max_tokens: int = MAX_TOKENS,
+        cuda_graph: bool = False,
     ):
         super().__init__(
-            frozen_stages, with_cp, memory_efficient, backend, init_cfg, in_channels, max_tokens
+            *(frozen_stages, with_cp, memory_efficient, backend, init_cfg),
+            *(in_channels, max_tokens, cuda_graph),
         )
         settings = resolve_arch(arch, self.arch_settings, {'embed_dims': COUNT, **RULES})
         width, self.num_blocks = settings['embed_dims'], settings['depth']
@@ -106,8 +109,9 @@ class WeightFormer(DynamicBackbone):
         self.blocks = nn.ModuleList(options.build(self.unit_channels, self.num_blocks))
         self.finish()
 
-    @with_half_copies
     @at_own_sizes  # takes the sizes away
+    @in_graphs
+    @with_half_copies
     def forward(self, image: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
         """``(B, in_channels, H, W) -> (B, C, ceil(H/patch_size), ceil(W/patch_size))`` per output.
 
