@@ -45,7 +45,7 @@ def import_at_lookup(module: str, *registries: Registry) -> None:
 
 
 def return_float32(module: nn.Module) -> None:
-    """Replace ``module.forward`` with one whose bfloat16 outputs are cast to float32.
+    """Replace ``module.forward`` with one whose outputs in half precision are cast to float32.
 
     A forward hook is not enough: mmseg's heads call ``self.forward``, bypassing ``__call__``. Unnecessary
     once mmcv's operators (RoIAlign, NMS, deformable attention) accept bfloat16; those of 2.3.6 do not.
@@ -115,7 +115,7 @@ def _with_float32(forward: Callable) -> Callable:
 
 def _float32(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return value.float() if value.dtype == torch.bfloat16 else value
+        return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
     if type(value) in (list, tuple):
         return type(value)(_float32(item) for item in value)
     return value

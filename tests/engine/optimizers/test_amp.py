@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from weightformer_mm.engine.optimizers.amp import Bf16OptimWrapper, use_amp
+from weightformer_mm.engine.optimizers.amp import Bf16OptimWrapper, half_precision, use_amp
 from weightformer_mm.errors import UserError
 
 
@@ -137,3 +137,22 @@ def test_wrapper_that_cannot_be_combined(monkeypatch):
         amp('cuda', monkeypatch, type='ApexOptimWrapper')
     with pytest.raises(UserError, match="not available on the device 'mps'"):
         amp('mps', monkeypatch)
+
+
+def test_predictions_in_half_precision():
+    net = Net()
+    net.head, net.neck = nn.Linear(4, 2), nn.Identity()
+    context = half_precision(net)
+    for _ in range(2):
+        with context, torch.no_grad():
+            outputs = *net(torch.ones(1, 3, 2, 2)), net.head(torch.ones(1, 4))
+        assert [output.dtype for output in outputs] == [torch.float32] * 4
+    assert net.neck(torch.ones(1).half()).dtype == torch.float32  # as on a GPU
+    assert net.backbone.computed == [torch.bfloat16] * 2
+    net(torch.ones(1, 3, 2, 2))
+    assert net.backbone.computed[2] == torch.float32
+
+
+def test_a_device_without_half_precision_is_named():
+    with pytest.raises(UserError, match='--half: no float16 on the device meta; run it without'):
+        half_precision(nn.Linear(1, 1, device='meta'))

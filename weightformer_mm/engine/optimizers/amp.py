@@ -18,7 +18,7 @@ from ...errors import UserError
 from ...utils.patches import return_float32
 
 # the last two belong to mmcv's MultiScaleDeformableAttention; its operator takes their outputs
-_FLOAT32_PARTS = ('backbone', 'neck', 'value_proj', 'attention_weights')
+_FLOAT32_PARTS = ('backbone', 'neck', 'head', 'value_proj', 'attention_weights')
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -58,14 +58,43 @@ class Bf16OptimWrapper(OptimWrapper):
                     f'{torch.cuda.get_device_name()} has no bfloat16; for float32: --cfg-options '
                     'optim_wrapper.device_types=[]'
                 )
-            for name, module in model.named_modules():
-                # the heads of a cascade are a list
-                part = next((p for p in reversed(name.split('.')) if not p.isdigit()), '')
-                if part in _FLOAT32_PARTS or part.endswith('_head'):
-                    return_float32(module)
+            _hand_over_float32(model)
             self._prepared = True
         with super().optim_context(model), torch.autocast(device, torch.bfloat16):
             yield
+
+
+def half_precision(model: nn.Module) -> torch.autocast:
+    """A context in which ``model`` predicts in half precision: float16, or bfloat16 on a CPU.
+
+    Its parts hand over float32, as under `Bf16OptimWrapper`, from now on.
+
+    Raises:
+        UserError: the device of the model does not compute in that type.
+    """
+    device = next(model.parameters()).device
+    dtype = torch.bfloat16 if device.type == 'cpu' else torch.float16
+    try:
+        context, one = torch.autocast(device.type, dtype), torch.ones(1, 1, device=device)
+        with context:
+            works = (one @ one).dtype == dtype
+    except RuntimeError:  # no autocast for this kind of device
+        works = False
+    if not works:
+        raise UserError(
+            f'--half: no {str(dtype)[6:]} on the device {device}; run it without --half'
+        )
+    _hand_over_float32(model)
+    return context
+
+
+def _hand_over_float32(model: nn.Module) -> None:
+    """Let backbone, neck, heads and parts of deformable attention return float32."""
+    for name, module in model.named_modules():
+        # the heads of a cascade are a list
+        part = next((p for p in reversed(name.split('.')) if not p.isdigit()), '')
+        if part in _FLOAT32_PARTS or part.endswith('_head'):
+            return_float32(module)
 
 
 def use_amp(cfg: Config) -> None:
