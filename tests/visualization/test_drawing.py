@@ -21,6 +21,7 @@ from weightformer_mm.datasets.guards.images import deep_pixels
 from weightformer_mm.engine.runner.runner import CheckedRunner
 from weightformer_mm.errors import UserError
 from weightformer_mm.evaluation.predictions import as_plain
+from weightformer_mm.visualization import drawing
 from weightformer_mm.visualization.drawing import _process_copies, draw, visible
 
 SIZE = (48, 64)
@@ -50,6 +51,16 @@ def test_bytes_as_floats_stay_and_channels_are_turned():
     assert np.array_equal(visible(image[..., 0]), np.repeat(image[..., :1], 3, axis=2))
     broken = np.full((*SIZE, 1), np.nan, np.float32)
     assert not visible(broken).any()
+
+
+def test_chosen_bands_are_red_green_and_blue():
+    image = ramp(5, np.uint8, 200)
+    assert np.array_equal(visible(image, bands=(4, 0, 2)), image[..., [4, 0, 2]])
+    assert np.array_equal(visible(image[..., :3], bands=(2, 1, 0)), visible(image[..., :3]))
+    assert np.array_equal(visible(image[..., 3], bands=(0, 0, 0)), visible(image[..., 3]))
+    for wrong in ((0, 1, 5), (0, -1, 2), (0, 1)):
+        with pytest.raises(UserError, match=r'--bands .*: expected three, each from 0 to 4'):
+            visible(image, bands=wrong)
 
 
 # file, values, loading
@@ -116,6 +127,21 @@ def test_inferred_browsed_and_evaluated(other, tmp_path):
     evaluate(config, str(tmp_path / 'weights.pth'), str(tmp_path), show_dir=str(tmp_path / 'show'))
     (shown,) = (tmp_path / 'show').iterdir()
     assert cv2.imread(str(shown)).shape == (SIZE[0], 2 * SIZE[1], 3)
+
+
+@pytest.mark.parametrize('other', ['5 bands'], indirect=True)
+def test_pictures_show_the_bands_that_are_chosen(other, tmp_path, monkeypatch):
+    _, config = other
+    inferencer = Inferencer(config, device='cpu')
+    monkeypatch.setattr(drawing, '_MOST_PIXELS', 0)
+    inferencer.visualizer.alpha = 0  # the colours of the classes cannot be seen
+    source = tmp_path / 'images/image.tif'
+    inferencer([source], tmp_path / 'seen', bands=(4, 0, 2))
+    picture = cv2.imread(str(tmp_path / 'seen/image.tif.png'))
+    assert np.array_equal(picture[..., ::-1], ramp(5, np.uint8, 250)[..., [4, 0, 2]])
+    with pytest.raises(UserError, match='--bands 5 0 2: expected three, each from 0 to 4'):
+        inferencer([source], tmp_path / 'none', bands=(5, 0, 2))
+    assert not (tmp_path / 'none').exists()
 
 
 @pytest.mark.parametrize('turns', [True, False])

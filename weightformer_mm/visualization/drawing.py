@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ def use_visualizer(cfg: Config) -> None:
         cfg.visualizer = {'type': _VISUALIZERS[scope], 'name': 'visualizer'}
 
 
-def visible(image: np.ndarray, is_rgb: bool = False) -> np.ndarray:
+def visible(
+    image: np.ndarray, is_rgb: bool = False, bands: Sequence[int] | None = None
+) -> np.ndarray:
     """Any image that a pipeline loads as one to look at: ``(H, W, 3)`` uint8, RGB.
 
     One channel, or the first of two, becomes grey; of more than three, the first three are shown. Values
@@ -50,8 +52,18 @@ def visible(image: np.ndarray, is_rgb: bool = False) -> np.ndarray:
     Args:
         image: ``(H, W)`` or ``(H, W, channels)``, of any type.
         is_rgb: whether the channels of a colour image are in this order; otherwise BGR.
+        bands: the channels to show as red, green and blue, numbered from 0.
+
+    Raises:
+        UserError: the image does not have these bands.
     """
     image = image[..., None] if image.ndim == 2 else image
+    if bands is not None:
+        known = range(image.shape[2])
+        if len(bands) != 3 or not all(band in known for band in bands):
+            given = ' '.join(map(str, bands))
+            raise UserError(f'--bands {given}: expected three, each from 0 to {known[-1]}')
+        image, is_rgb = image[..., list(bands)], True
     image = image[..., :3] if image.shape[2] >= 3 else image[..., [0, 0, 0]]
     if image.dtype != np.uint8:
         is_float = image.dtype.kind == 'f'
