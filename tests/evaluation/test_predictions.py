@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
+from mmengine.structures import PixelData
+from PIL import Image
 
 from weightformer_mm.apis.test import _write_predictions
-from weightformer_mm.evaluation.predictions import DumpClasses
+from weightformer_mm.evaluation.predictions import DumpClasses, write_labels
 
 
 def test_the_likeliest_class_of_every_image(tmp_path):
@@ -36,3 +40,13 @@ def test_two_evaluators_do_not_share_a_file(tmp_path):
     prefixes = [evaluator['outfile_prefix'] for evaluator in cfg.test_evaluator]
     names = ('detections', 'detections-2', 'detections-3', 'panoptic')
     assert prefixes == [str(tmp_path / name) for name in names]
+
+
+@pytest.mark.parametrize(('most', 'kind'), [(254, np.uint8), (255, np.uint16), (299, np.uint16)])
+def test_labels_beyond_a_byte_are_not_cut(most, kind, tmp_path):
+    from mmseg.structures import SegDataSample
+
+    labels = torch.tensor([[[0, 1, most]]])
+    write_labels(SegDataSample(pred_sem_seg=PixelData(data=labels)), tmp_path / 'a.png', True)
+    written = np.asarray(Image.open(tmp_path / 'a.png'))
+    assert written.tolist() == [[1, 2, most + 1]] and written.dtype.itemsize == kind().itemsize

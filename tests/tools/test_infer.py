@@ -79,6 +79,25 @@ def test_strips(tools, segmentation, detection, folder, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+def test_labels_are_those_that_the_evaluation_writes(tools, segmentation, shapes, tmp_path):
+    arguments = (SEGMENTATION, segmentation.checkpoint, '--out', tmp_path / 'expected')
+    tools.run('test', *arguments, '--work-dir', tmp_path / 'log', '--data-root', shapes).ok()
+    arguments = (SEGMENTATION, segmentation.checkpoint, shapes / 'images/val', '--out')
+    for out, options in (('labels', ()), ('batches', ('--batch-size', 2, '--save', 'json'))):
+        log = tools.run('infer', *arguments, tmp_path / out, '--save', 'label', *options).ok()
+        assert f'3 label images in {tmp_path / out}' in log
+        assert same(tmp_path / 'expected/labels', tmp_path / out / 'labels')
+    assert not (tmp_path / 'labels/predictions.json').exists()
+    assert pictures(tmp_path / 'batches') == {f'labels/{n:06}.png' for n in range(3)}
+    assert (tmp_path / 'batches/predictions.json').exists()
+
+
+def test_half_precision_and_bands(tools, detection, folder, tmp_path):
+    arguments = (DETECTION, detection.checkpoint, folder, '--out', tmp_path / 'out', '--half')
+    tools.run('infer', *arguments, '--bands', 0, 1, 2, '--batch-size', 3).ok()
+    assert pictures(tmp_path / 'out') == {'a.png', 'b.bmp.png', 'more/a.png'}
+
+
 def same(*folders: Path) -> bool:
     """Whether two folders have the same files."""
     one, other = ({p.relative_to(f): p.read_bytes() for p in f.rglob('*.*')} for f in folders)
@@ -114,8 +133,9 @@ def test_bad_images_are_named_after_the_others_are_drawn(tools, segmentation, fo
     shutil.copy(folder / 'a.png', folder / 'taken.png')
     out = tmp_path / 'out'
     (out / 'taken.png').mkdir(parents=True)
-    for _ in range(2):
-        result = tools.run('infer', SEGMENTATION, segmentation.checkpoint, folder, '--out', out)
+    for number in (1, 8):  # images at a time
+        arguments = (folder, '--out', out, '--batch-size', number)
+        result = tools.run('infer', SEGMENTATION, segmentation.checkpoint, *arguments)
         line = failed(result)
         for bad in (
             'bad.png (not an image, or damaged)',
@@ -290,3 +310,6 @@ def test_wrong_arguments(tools, segmentation, detection, shapes, tmp_path):
     assert '--device gpu: no such device' in refuse(here, *out, '--device', 'gpu')
     assert '--device cuda:99: no such device' in refuse(here, *out, '--device', 'cuda:99')
     assert 'cannot write there' in refuse(here, '--out', tmp_path / 'file/out')
+    assert '--batch-size 0: expected 1 or more' in refuse(here, *out, '--batch-size', 0)
+    assert '--bands 0 1 3: expected three' in refuse(here, *out, '--bands', 0, 1, 3)
+    assert not (tmp_path / 'out').exists()

@@ -14,8 +14,11 @@ from typing import Any
 
 from ..utils.translate import explain
 
-_INFERENCER = dict.fromkeys(('init_model', 'inference', 'Inferencer'), 'inferencer')
-_MODULES = {**_INFERENCER, 'train': 'training'}
+_MODULES = {
+    **dict.fromkeys(('init_model', 'inference'), 'predictor'),
+    'Inferencer': 'inferencer',
+    'train': 'training',
+}
 __all__ = list(_MODULES)
 
 

@@ -1,48 +1,38 @@
-"""What a model sees in images without annotations: as data samples, pictures and JSON."""
+"""What a model sees in images without annotations: as plain values, pictures, label images and JSON."""
 
 from __future__ import annotations
 
-import copy
 import errno
 import itertools
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.device import get_device
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS, VISUALIZERS, DefaultScope
-from mmengine.runner.checkpoint import load_state_dict
-from torch import nn
+from mmengine.registry import VISUALIZERS, DefaultScope
 from tqdm import tqdm
 
-from ..checkpoints.match import some, weights_to_predict
-from ..checkpoints.schemes import use_safe_loading
-from ..checkpoints.sources import WEIGHTS, load_weights
-from ..config.read import find_recipe, innermost_dataset, load_config, require, type_name
-from ..datasets.checks.classes import trained_meta
-from ..datasets.guards.images import NamedLoading, deep_pixels, guard, image_problem
+from ..checkpoints.match import some
+from ..config.read import innermost_dataset
+from ..datasets.checks.classes import build_unloaded
+from ..datasets.guards.images import deep_pixels, image_problem
 from ..errors import RunFailed, UserError
-from ..evaluation.predictions import as_plain
+from ..evaluation.predictions import as_plain, label_name, write_labels
 from ..utils import writing
 from ..utils.translate import explain
 from ..visualization.drawing import draw, picture_name, use_visualizer, visible
 from .labels import keep_labels
-from .strips import check_strips, predict_in_strips
+from .predictor import Image, Predictor, achieved, attempt, init_model
 
-Image = Union[str, os.PathLike, np.ndarray]
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 PREDICTIONS = 'predictions.json'
+# what can be saved, and how messages call it
+_KINDS = {'picture': 'pictures', 'label': 'label images', 'json': 'predictions'}
 _SHOWN = 10  # files that a message lists
 # errors of cv2, numpy, torch and Python that one image's size or content can cause
 _OF_THE_IMAGE = (cv2.error, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
@@ -50,107 +40,12 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _numbers = itertools.count()  # mmengine keeps visualizers by name
 
 
-def init_model(
-    config: str | os.PathLike | Config,
-    checkpoint: str | os.PathLike | None = None,
-    device: str | None = None,
-    options: Sequence[str] = (),
-) -> nn.Module:
-    """Build a detector, segmentor or classifier for `inference`, in evaluation mode.
-
-    Args (the others: see `weightformer_mm.apis`):
-        checkpoint: None means the weights that ship with the recipe ``config``, if it is the name of one that
-            has them; otherwise the weights stay at random.
-        device: such as 'cpu' or 'cuda:0'; default: a GPU if there is one.
-
-    Returns:
-        The model. It has ``cfg`` and ``dataset_meta`` (names and colours of its classes), like a model of
-        mmdet's ``init_detector`` and mmseg's ``init_model``.
-    """
-    use_safe_loading()
-    cfg = load_config(config, options)
-    require(cfg, ('model', 'test_dataloader'), 'inference')
-    if checkpoint is None:
-        checkpoint = find_recipe(config, WEIGHTS)
-    weights = {} if checkpoint is None else load_weights(checkpoint)
-    try:
-        target = torch.zeros(1, device=device or get_device())
-        target.sum().item()
-    except Exception as error:  # each kind of device fails in its own way where it is missing
-        raise UserError(f'--device {device}: no such device here; such as cpu or cuda:0') from error
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        if checkpoint is not None:
-            load_state_dict(model, weights_to_predict(model, weights, checkpoint), strict=True)
-        dataset = {**innermost_dataset(cfg.test_dataloader), 'lazy_init': True}
-        meta = trained_meta(weights, checkpoint or '', model) or DATASETS.build(dataset).metainfo
-    model.cfg, model.dataset_meta = cfg, meta
-    return model.to(target.device).eval()
-
-
-def inference(model: nn.Module, images: Image | Sequence[Image], strips: bool = False) -> Any:
-    """What a model sees in one image or several, of any sizes.
-
-    One image runs at a time: every output sees the whole image, so the padding of a batch would change it.
-
-    Args:
-        model: of `init_model`, mmdet's ``init_detector`` or mmseg's ``init_model``.
-        images: a path, an array ``(H, W, 3)`` of uint8, BGR as OpenCV reads it, or a list of these.
-        strips: label huge images strip by strip: see `predict_in_strips`.
-
-    Returns:
-        ``DetDataSample``, ``SegDataSample`` or mmpretrain's ``DataSample``; for a list, a list of them.
-
-    Raises:
-        UserError: a file or an array is no image, or there are no strips for the model.
-    """
-    predict, several = _predictor(model, strips)[0], isinstance(images, (list, tuple))
-    return [predict(image) for image in images] if several else predict(images)
-
-
-def _predictor(model: nn.Module, strips: bool) -> tuple[Callable[[Image], Any], Callable]:
-    """What `inference` does with one image, and how it loads it, by a test pipeline that is built once."""
-    if strips:
-        check_strips(model)
-    step = partial(predict_in_strips, model) if strips else model.test_step
-    scope = model.cfg.get('default_scope', 'mmengine')
-    with DefaultScope.overwrite_default_scope(scope):
-        steps = copy.deepcopy(innermost_dataset(model.cfg.test_dataloader).pipeline)
-        pipeline = Compose([step for step in steps if 'Annotation' not in type_name(step)])
-    transforms = [guard(transform) for transform in pipeline.transforms]
-
-    @torch.no_grad()
-    def predict(image: Image) -> Any:
-        data, pipeline.transforms = _described(image), transforms
-        if 'img' in data:
-            pipeline.transforms = [t for t in transforms if not isinstance(t, NamedLoading)]
-        with DefaultScope.overwrite_default_scope(scope):
-            return step(pseudo_collate([pipeline(data)]))[0]
-
-    def load(image: Image) -> np.ndarray:
-        if isinstance(image, np.ndarray):
-            return image
-        first = next(t for t in transforms if isinstance(t, NamedLoading))
-        return first(_described(image))['img']
-
-    return predict, load
-
-
-def _described(image: Image) -> dict[str, Any]:
-    """What a pipeline starts with, or for an array what it has after loading."""
-    if not isinstance(image, np.ndarray):
-        return {'img_path': os.fspath(image), 'img_id': 0}
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise UserError(f'an image is (H, W, 3) of uint8, not {image.shape} of {image.dtype}')
-    size = image.shape[:2]
-    return {'img': image, 'img_path': None, 'img_id': 0, 'img_shape': size, 'ori_shape': size}
-
-
 class Inferencer:
-    """A model whose predictions come as plain values and, in a folder, as pictures and JSON.
+    """A model whose predictions come as plain values and, in a folder, as pictures, label images and JSON.
 
     Arguments and errors are those of `init_model`; the attribute ``model`` is its model. With ``strips``, a
-    segmentor labels huge images strip by strip: see `predict_in_strips`.
+    segmentor labels huge images strip by strip: see `predict_in_strips`. With ``half``, the model computes
+    in half precision: see `half_precision`.
     """
 
     def __init__(
@@ -160,11 +55,12 @@ class Inferencer:
         device: Any = None,
         options: Sequence[str] = (),
         strips: bool = False,
+        half: bool = False,
     ) -> None:
         self.model = init_model(config, checkpoint, device, options)
         self._read = [path for path in (config, checkpoint) if isinstance(path, (str, os.PathLike))]
-        keep_labels(self.model)  # pictures and JSON need no logits
-        self._predict_sample, self._load = _predictor(self.model, strips)
+        keep_labels(self.model)  # what is saved needs no logits
+        self._predictor = Predictor(self.model, strips, half)
         self._warned = False
         cfg = self.model.cfg
         use_visualizer(cfg)
@@ -173,78 +69,149 @@ class Inferencer:
         self.visualizer.dataset_meta = self.model.dataset_meta
 
     def __call__(
-        self, images: Image | Sequence[Image], out: Any = None, score_thr: float = 0.3
+        self,
+        images: Image | Sequence[Image],
+        out: Any = None,
+        score_thr: float = 0.3,
+        save: str | Sequence[str] = ('picture', 'json'),
+        batch_size: int = 1,
+        bands: Sequence[int] | None = None,
     ) -> list[dict[str, Any]]:
-        """Predict; if there is an ``out``, also draw and write ``predictions.json``, the list returned.
+        """Predict; if there is an ``out``, also write there what ``save`` names.
 
         Args:
             images: as in `inference`, or a folder. Files in it that are not images are skipped.
             out: a folder, outside ``images``; it gets the same subfolders. Arrays are numbered.
             score_thr: detections below it are not drawn.
+            save: some of 'picture'; 'label', for segmentors: a PNG of the classes in ``labels/``, as
+                `evaluate` writes it; 'json': the list returned, in ``predictions.json``.
+            batch_size: images that are loaded together; those of one size also run together.
+            bands: the channels that pictures show as red, green and blue: see `visible`.
 
         Returns:
             For each image its path (or None) as ``image``, and what `as_plain` says.
 
         Raises:
-            UserError: bad input, or a picture in ``out`` would replace a file that is read.
-            RunFailed: some images could not be drawn; all others are drawn first. Or the disk is full.
+            UserError: bad input, or a file in ``out`` would replace one that is read.
+            RunFailed: some images have no prediction or could not be written; all others are written first.
+                Or the disk is full.
         """
+        save = (save,) if isinstance(save, str) else save
+        self._check(save, batch_size)
         folder = None
         if not isinstance(images, (list, tuple, np.ndarray)):
             folder = Path(images).expanduser()
             images = find_images(folder)
         images = [images] if isinstance(images, np.ndarray) else images
+        outcomes = self._predictor(images, batch_size)
         if out is None:
-            return [self._predict(image, None, score_thr) for image in images]
-        names = _name_pictures(images, folder, Path(out).expanduser(), self._read)
+            return [self._plain(image, achieved(next(outcomes))) for image in images]
+        self._check_bands(images, bands)
+        shifted = 'label' in save and self._shifts_labels()
+        names = _name_outputs(images, folder, Path(out).expanduser(), self._read, save)
         out = writing.make_folder(out, '--out')
-        return _draw_all(images, names, out, lambda *pair: self._predict(*pair, score_thr))
 
-    def _predict(self, image: Image, picture: Path | None, score_thr: float) -> dict[str, Any]:
-        sample = self._predict_sample(image)
-        is_array = isinstance(image, np.ndarray)
-        if picture is not None:
-            pixels = self._load(image)
-            deep = None if is_array or self._warned else deep_pixels(str(image), pixels)
-            if deep is not None and deep[1]:
-                self._warned = True
-                tqdm.write(f'{image}: {deep[0]}')
-            draw(self.visualizer, visible(pixels), sample, picture, False, score_thr)
-        plain = as_plain(sample, self.model.dataset_meta.get('classes'))
-        return {'image': None if is_array else str(image), **plain}
+        def write(image: Image, sample: Any, names: dict[str, Path]) -> dict[str, Any]:
+            paths = {kind: writing.make_below(out, name) for kind, name in names.items()}
+            if 'picture' in paths:
+                self._draw(image, sample, paths['picture'], score_thr, bands)
+            if 'label' in paths:
+                with writing.written_whole(paths['label']) as partial:
+                    write_labels(sample, partial, shifted)
+            return self._plain(image, sample)
+
+        return _write_all(images, outcomes, names, write, out, save)
+
+    def _check(self, save: Sequence[str], batch_size: int) -> None:
+        if not save or not set(save) <= set(_KINDS):
+            given = ' '.join(map(str, save))
+            raise UserError(f'--save {given}: expected some of {", ".join(_KINDS)}')
+        if 'label' in save and not hasattr(self.model, 'with_decode_head'):
+            raise UserError(f'--save label: {type(self.model).__name__} is no segmentor')
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UserError(f'--batch-size {batch_size}: expected 1 or more')
+        if self._predictor.strips and batch_size > 1:
+            raise UserError(f'--batch-size {batch_size}: strips are of one image at a time')
+
+    def _check_bands(self, images: Sequence[Image], bands: Sequence[int] | None) -> None:
+        """Raise UserError if the first image, as far as it can be read, does not have the ``bands``."""
+        if bands is None or not images:
+            return
+        pixels = attempt(self._predictor.load, images[0])
+        if not isinstance(pixels, Exception):
+            visible(pixels, bands=bands)
+
+    def _shifts_labels(self) -> bool:
+        """Whether the test data set has a ``reduce_zero_label``, so that its files number classes from 1."""
+        cfg = self.model.cfg
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            dataset = build_unloaded(innermost_dataset(cfg.test_dataloader))
+        return bool(getattr(dataset, 'reduce_zero_label', False))
+
+    def _draw(
+        self,
+        image: Image,
+        sample: Any,
+        picture: Path,
+        score_thr: float,
+        bands: Sequence[int] | None,
+    ) -> None:
+        pixels = self._predictor.load(image)
+        is_told = self._warned or isinstance(image, np.ndarray)
+        deep = None if is_told else deep_pixels(str(image), pixels)
+        if deep is not None and deep[1]:
+            self._warned = True
+            tqdm.write(f'{image}: {deep[0]}')
+        draw(self.visualizer, visible(pixels, bands=bands), sample, picture, False, score_thr)
+
+    def _plain(self, image: Image, sample: Any) -> dict[str, Any]:
+        path = None if isinstance(image, np.ndarray) else str(image)
+        return {'image': path, **as_plain(sample, self.model.dataset_meta.get('classes'))}
 
 
-def _draw_all(
-    images: Sequence[Image], names: Sequence[Path], out_dir: Path, predict: Callable[..., dict]
+def _write_all(
+    images: Sequence[Image],
+    outcomes: Iterator[Any],
+    names: Sequence[dict[str, Path]],
+    write: Callable[..., dict],
+    out_dir: Path,
+    save: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Draw all images; if one cannot be drawn, the others still are."""
-    drawn, reasons = [], []
-    for image, name in zip(tqdm(images, desc='infer', unit='image'), names):
-        picture, path = out_dir / name, name if isinstance(image, np.ndarray) else image
+    """Write what belongs to each image; if that of one cannot be written, that of the others still is."""
+    what, drawn = _KINDS[save[0]], 'drawn' if save[0] == 'picture' else 'written'
+    written, reasons = [], []
+    shown = tqdm(images, desc='infer', unit='image')
+    for number, (image, own) in enumerate(zip(shown, names)):
+        is_array = isinstance(image, np.ndarray)
+        path = f'array {number}' if is_array else str(image)
         try:
-            drawn.append(predict(image, writing.make_below(out_dir, name)))
+            written.append(write(image, achieved(next(outcomes)), own))
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise RunFailed(
-                    f'--out {picture}: cannot write it: {error.strerror}; {len(drawn)} of {len(images)} '
-                    f'pictures are in {out_dir}'
+                    f'--out {error.filename or out_dir}: cannot write it: {error.strerror}; {len(written)} '
+                    f'of {len(images)} {what} are in {out_dir}'
                 ) from error
-            problem = image_problem(str(path)) or explain(error)
+            problem = (None if is_array else image_problem(path)) or explain(error)
             if problem is None:
                 if not isinstance(error, _OF_THE_IMAGE):
-                    raise RuntimeError(f'fault while drawing {_printable(str(path))}') from error
+                    raise RuntimeError(f'fault with {_printable(path)}') from error
                 problem = f'{type(error).__name__}: {error}'
             traceback.clear_frames(error.__traceback__)  # they keep this run's memory alive
             reasons.append(_printable(f'{path} ({" ".join(str(problem).split())})'))
-            tqdm.write(f'not drawn: {reasons[-1]}', file=sys.stdout)
-    if drawn:
-        with writing.written_whole(out_dir / PREDICTIONS) as partial:
-            partial.write_text(json.dumps(drawn) + '\n', encoding='utf-8')
-        print(f'{len(drawn)} pictures in {out_dir}', flush=True)
+            tqdm.write(f'not {drawn}: {reasons[-1]}', file=sys.stdout)
+    if written:
+        if 'json' in save:
+            with writing.written_whole(out_dir / PREDICTIONS) as partial:
+                partial.write_text(json.dumps(written) + '\n', encoding='utf-8')
+        print(f'{len(written)} {what} in {out_dir}', flush=True)
     if reasons:
-        rest = f'the other {len(drawn)} are drawn in {out_dir}' if drawn else 'none is drawn'
-        raise RunFailed(f'cannot draw {len(reasons)} images: {some(reasons, _SHOWN)}; {rest}')
-    return drawn
+        rest = (
+            f'the other {len(written)} are {drawn} in {out_dir}' if written else f'none is {drawn}'
+        )
+        verb = {'drawn': 'draw', 'written': 'write'}[drawn]
+        raise RunFailed(f'cannot {verb} {len(reasons)} images: {some(reasons, _SHOWN)}; {rest}')
+    return written
 
 
 def find_images(source: Path) -> list[Path]:
@@ -275,10 +242,17 @@ def _refuse(error: OSError) -> None:
     raise UserError(f'{error.filename} cannot be read: {error.strerror}') from error
 
 
-def _name_pictures(
-    images: Sequence[Image], folder: Path | None, out: Path, inputs: Sequence[str | os.PathLike]
-) -> list[Path]:
-    """Names of the pictures below ``out``; UserError if a file there would replace what is read."""
+def _name_outputs(
+    images: Sequence[Image],
+    folder: Path | None,
+    out: Path,
+    inputs: Sequence[str | os.PathLike],
+    save: Sequence[str],
+) -> list[dict[str, Path]]:
+    """For each image the names of its picture and its labels below ``out``, as far as ``save`` has them.
+
+    UserError if a file there would replace what is read.
+    """
     read = [Path(image) for image in images if not isinstance(image, np.ndarray)]
     in_folder = folder is not None and folder.is_dir()
     parents = [path.parent.absolute() for path in read] or [out.absolute()]
@@ -287,15 +261,23 @@ def _name_pictures(
         root / f'{i:06}.png' if isinstance(v, np.ndarray) else Path(v).absolute()
         for i, v in enumerate(images)
     ]
-    names = writing.name_outputs(sources, root, picture_name)
-    pictures = [out / name for name in names.values()]
-    writing.refuse_replacing('--out', [*pictures, out / PREDICTIONS], [*read, *inputs])
-    writing.refuse_links(out, names.values())
+    found: dict[str, dict[Path, Path]] = {}
+    if 'picture' in save:
+        found['picture'] = writing.name_outputs(sources, root, picture_name)
+    if 'label' in save:
+        pictures = found.get('picture', {}).values()
+        found['label'] = writing.name_outputs(sources, root, label_name, pictures)
+    names = [{kind: named[source] for kind, named in found.items()} for source in sources]
+    below = [name for own in names for name in own.values()]
+    targets = [out / name for name in below]
+    summary = [out / PREDICTIONS] if 'json' in save else []
+    writing.refuse_replacing('--out', [*targets, *summary], [*read, *inputs])
+    writing.refuse_links(out, below)
     if in_folder:
-        writing.refuse_inside('--out', {out, *(picture.parent for picture in pictures)}, [root])
+        writing.refuse_inside('--out', {out, *(target.parent for target in targets)}, [root])
     elif read and writing.same_file(out, root):
         raise UserError(f'--out {out}: the folder of the image itself; choose another')
-    return [names[source] for source in sources]
+    return names
 
 
 def _printable(text: str) -> str:

@@ -108,13 +108,25 @@ class WriteLabelsHook(OutputHook):
     """
 
     def rename(self, path: Path) -> Path:
-        return Path('labels', path.with_suffix('.png'))
+        return label_name(path)
 
     def write(self, runner: Any, sample: Any, path: Path) -> None:
-        labels = sample.pred_sem_seg.data.squeeze().cpu().numpy()  # (H, W)
-        if sample.get('reduce_zero_label', False):
-            labels = labels + 1
-        Image.fromarray(labels.astype(np.uint8)).save(path)
+        write_labels(sample, path, sample.get('reduce_zero_label', False))
+
+
+def label_name(path: Path) -> Path:
+    """Where the labels of the image ``path`` are written."""
+    return Path('labels', path.with_suffix('.png'))
+
+
+def write_labels(sample: Any, path: Path, shifted: bool) -> None:
+    """Write the labels of a ``SegDataSample`` as a PNG with one channel, of 16 bits if one is beyond 255.
+
+    ``shifted``: add one, which loading subtracted (``reduce_zero_label``).
+    """
+    labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()  # (H, W)
+    labels = labels.astype(np.uint16) + shifted
+    Image.fromarray(labels.astype(np.min_scalar_type(labels.max()))).save(path)
 
 
 def as_plain(sample: Any, classes: Sequence[str] | None = None) -> dict[str, list]:

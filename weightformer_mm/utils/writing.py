@@ -71,16 +71,20 @@ def refuse_inside(option: str, targets: Iterable[Path], folders: Iterable[Path])
 
 
 def name_outputs(
-    sources: Iterable[str | Path], root: str | Path, rename: Callable[[Path], Path]
+    sources: Iterable[str | Path],
+    root: str | Path,
+    rename: Callable[[Path], Path],
+    others: Iterable[Path] = (),
 ) -> dict[Path, Path]:
     """For each source its ``rename``d path below ``root``, no two alike, even ignoring case.
 
     Names that ``rename`` does not change are kept; others may get ``-2``, ``-3``, ... at the end. Every
-    process finds the same names.
+    process finds the same names. ``others`` are names of files that these may not replace.
     """
     plain = {Path(source): Path(source).relative_to(root) for source in sources}
     wanted = {source: rename(name) for source, name in plain.items()}
     taken = {_folded(parent) for name in wanted.values() for parent in name.parents}
+    taken |= {_folded(place) for name in others for place in (name, *name.parents)}
     names = {}
     for source in sorted(wanted, key=lambda source: (wanted[source] != plain[source], source)):
         name = free = wanted[source]
