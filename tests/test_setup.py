@@ -100,27 +100,33 @@ LOCKS = {
 }
 
 
-def locked(files: str) -> list:
-    lines = [
-        line
-        for file in sorted((ROOT / 'requirements').glob(files))
-        for line in file.read_text().splitlines()
-    ]
-    return [line for line in lines if not line.startswith('#')]
+PIN = re.compile(r'([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)((?: \\\n    --hash=sha256:[0-9a-f]{64})*)\n')
+WITHOUT_HASHES = {'onedl-mmcv'}  # what each machine compiles
 
 
-@pytest.mark.parametrize('files', LOCKS)
-def test_lock_pins_every_line_once(files):
-    for line in locked(files):
-        assert re.fullmatch(r'[A-Za-z0-9._-]+==[A-Za-z0-9.]+', line), line
-    names = [canonicalize_name(Requirement(line).name) for line in locked(files)]
-    assert len(set(names)) == len(names)
+def locked(files: str) -> list[tuple[str, str, str]]:
+    """Name, version and hashes of every package of the lock files."""
+    texts = [file.read_text() for file in sorted((ROOT / 'requirements').glob(files))]
+    text = re.sub(r'^#.*\n', '', ''.join(texts), flags=re.MULTILINE)
+    assert PIN.sub('', text) == ''
+    return [(canonicalize_name(name), *rest) for name, *rest in PIN.findall(text)]
+
+
+@pytest.mark.parametrize('files', [*LOCKS, 'docs.txt'])
+def test_lock_pins_every_package_once(files):
+    names = [name for name, _, _ in locked(files)]
+    assert names and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize('files', ['lock*.txt', 'docs.txt'])
+def test_lock_has_the_hashes_of_what_is_downloaded(files):
+    without = {name for name, _, hashes in locked(files) if not hashes}
+    assert without == WITHOUT_HASHES & {name for name, _, _ in locked(files)}
 
 
 @pytest.mark.parametrize('files', LOCKS)
 def test_lock_has_the_requirements_and_extras(distribution, files):
-    pins = dict(line.split('==') for line in locked(files))
-    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    pins = {name: version for name, version, _ in locked(files)}
     wanted = list(distribution.install_requires)
     for extra in LOCKS[files]:
         wanted += distribution.extras_require[extra]
@@ -306,6 +312,20 @@ def test_set_up_is_done_once_for_each_lock(install, tmp_path, monkeypatch):
         lock.write('another==1\n')
     install.main(venv)
     assert len(steps) == 14
+
+
+def test_uv_itself_must_have_a_hash_of_the_lock(install, tmp_path, monkeypatch):
+    write_steps(install, monkeypatch, body='exit 0')
+    commands, run = {}, install.run
+
+    def noting(title, command, env=None):
+        commands[title] = command
+        run(title, command, env)
+
+    monkeypatch.setattr(install, 'run', noting)
+    install.main(tmp_path / 'env')
+    words = commands['Installing uv']
+    assert '--require-hashes' in words and words[-1] == ROOT / 'requirements/lock-build.txt'
 
 
 def test_failed_step_is_told(install):

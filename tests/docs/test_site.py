@@ -25,8 +25,8 @@ def test_the_navigation_has_every_page_once():
 
 
 def test_the_lock_pins_every_line_once():
-    _, *lines = (ROOT / 'requirements/docs.txt').read_text().splitlines()
-    names = [re.fullmatch(r'([a-z0-9-]+)==[a-z0-9.]+', line)[1] for line in lines]
+    lines = (ROOT / 'requirements/docs.txt').read_text().splitlines()
+    names = [line.partition('==')[0] for line in lines if not line.startswith((' ', '#'))]
     assert names == sorted(set(names))
     assert {'mkdocs', 'mkdocs-material', 'mkdocstrings-python'} <= set(names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -39,7 +40,7 @@ float16 = pytest.param(
 def locked(*packages: str) -> pytest.MarkDecorator:
     """For what follows from the exact versions of ``packages``: those of requirements/lock.txt."""
     lock = Path(__file__).resolve().parents[2] / 'requirements' / 'lock.txt'
-    pins = dict(line.split('==') for line in lock.read_text().splitlines() if '==' in line)
+    pins = dict(re.findall(r'^(\S+)==(\S+)', lock.read_text(), re.MULTILINE))
     others = [f'{name} {pins[name]}' for name in packages if _installed(name) != pins[name]]
     return pytest.mark.skipif(bool(others), reason=f'needs {", ".join(others)} of the lock')
 

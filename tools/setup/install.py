@@ -41,8 +41,8 @@ def run(title: str, command: list, env: dict | None = None) -> None:
 
 
 def pin(name: str) -> str:
-    """The line `name==version` of the locks."""
-    return re.search(rf'^{name}==.*$', '\n'.join(lock.read_text() for lock in LOCKS), re.M)[0]
+    """What the locks say of a package: `name==version`."""
+    return re.search(rf'^{name}==[^\s;]+', '\n'.join(lock.read_text() for lock in LOCKS), re.M)[0]
 
 
 def state(venv: Path) -> str:
@@ -98,7 +98,8 @@ def install(venv: Path) -> None:
     if not found and not operators.can_compile():
         tools = f'{operators.COMPILER[0]} and the headers of Python (Debian: g++, python3-dev)'
         refuse(f'pip finds no wheel of {mmcv}; to compile it, install {tools}')
-    run('Installing uv', [*pip, 'install', '--quiet', '--no-deps', pin('uv')])
+    build = ['--no-deps', '--require-hashes', '--requirement', LOCKS[0]]
+    run('Installing uv', [*pip, 'install', '--quiet', *build])
     uv = [venv / 'bin/uv', 'pip']
     sync = [*uv, 'sync', '--python', python, '--no-build-isolation', *uv_options(python)]
     for count in (1, 2):
