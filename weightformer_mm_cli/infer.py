@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--batch-size', type=int, default=1, metavar='N', help=text)
     text = 'half precision: float16 on a GPU, bfloat16 on a CPU'
     add('--half', action='store_true', help=text)
-    text = 'bands that pictures show as red, green and blue, in the order of the file, from 0'
+    text = 'bands that pictures show as red, green and blue, as the pipeline loads them, from 0'
     add('--bands', type=int, nargs=3, metavar=('R', 'G', 'B'), help=text)
     add('--device', help='such as cpu or cuda:0 (default: a GPU if there is one)')
     add('--strips', action='store_true', help='label a huge image in bounded memory (segmentors)')
