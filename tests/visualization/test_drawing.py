@@ -17,7 +17,7 @@ from weightformer_mm.apis import Inferencer
 from weightformer_mm.apis.browse import browse
 from weightformer_mm.apis.check_dataset import check_dataset
 from weightformer_mm.apis.test import evaluate
-from weightformer_mm.datasets.guards.images import deep_pixels
+from weightformer_mm.datasets.checks.pixels import deep_pixels
 from weightformer_mm.engine.runner.runner import CheckedRunner
 from weightformer_mm.errors import UserError
 from weightformer_mm.evaluation.predictions import as_plain

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from ..config.read import as_list, innermost_datasets, load_config, require
 from ..datasets.checks.classes import build_unloaded, class_problems, heads_of
-from ..datasets.checks.coco import check_coco
+from ..datasets.checks.coco import check_coco, is_coco
 from ..datasets.checks.learning import NO_OBJECT
 from ..datasets.checks.listed import check_listed
 from ..datasets.checks.presence import check_data, missing_data
@@ -19,7 +19,6 @@ from ..datasets.checks.readable import reading_problem
 from ..datasets.checks.report import ERROR, WARNING, BadData, Report, quantity
 from ..datasets.checks.segmentation import check_segmentation
 from ..datasets.checks.wrappers import wrapper_findings
-from ..datasets.guards.images import is_coco
 from ..errors import UserError
 
 SPLITS = ('train', 'val', 'test')

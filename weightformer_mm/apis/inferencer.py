@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..checkpoints.match import some
 from ..config.read import innermost_dataset
 from ..datasets.checks.classes import build_unloaded
-from ..datasets.guards.images import deep_pixels, image_problem
+from ..datasets.checks.pixels import deep_pixels, image_problem
 from ..errors import RunFailed, UserError
 from ..evaluation.predictions import as_plain, label_name, write_labels
 from ..utils import writing

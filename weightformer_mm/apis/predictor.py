@@ -25,7 +25,7 @@ from ..checkpoints.schemes import use_safe_loading
 from ..checkpoints.sources import WEIGHTS, load_weights
 from ..config.read import find_recipe, innermost_dataset, load_config, require, type_name
 from ..datasets.checks.classes import trained_meta
-from ..datasets.guards.images import NamedLoading, guard
+from ..datasets.checks.named_loading import NamedLoading, guard
 from ..engine.optimizers.amp import half_precision
 from ..engine.runner.loops import split_by_size
 from ..errors import UserError

@@ -22,7 +22,7 @@ from ..analysis.receptive_field import ReceptiveField, draw_receptive_fields, re
 from ..backbones.strategies import strategy_options
 from ..checkpoints.pretrained import load_pretrained
 from ..config.read import as_list, load_config, require, type_name
-from ..datasets.guards.images import image_problem
+from ..datasets.checks.pixels import image_problem
 from ..errors import UserError
 from ..utils.tables import markdown_table
 from ..utils.writing import refuse_inside, refuse_replacing, written_whole

@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import METRICS
 from PIL import Image
 
-from ..datasets.guards.images import inner_datasets
+from ..datasets.checks.wrappers import inner_datasets
 from ..utils.writing import make_below, name_outputs, refuse_links, refuse_replacing
 
 SEGMENT_STEP = 1000  # mmdet numbers a panoptic segment: its class + SEGMENT_STEP * its place

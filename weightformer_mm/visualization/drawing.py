@@ -14,7 +14,7 @@ import numpy as np
 from mmengine.config import Config
 
 from ..datasets.checks.images import loader
-from ..datasets.guards.images import innermost
+from ..datasets.checks.wrappers import innermost
 from ..errors import UserError
 from ..evaluation.predictions import SEGMENT_STEP, OutputHook
 from ..utils.writing import written_whole

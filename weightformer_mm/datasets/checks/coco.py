@@ -6,11 +6,11 @@ import os
 from typing import Any
 
 from ...errors import UserError
-from ..guards.images import size_problem
 from .coco_fields import FILE, field_findings, file_name, read_coco
 from .coco_uses import Evaluation, Reading
 from .images import present_images, read_images
 from .learning import NO_OBJECT
+from .pixels import size_problem
 from .report import Report
 
 
@@ -58,3 +58,8 @@ def _check_images(report: Report, dataset: Any, images: list[dict], everything: 
         problem = shape and size_problem(shape, item)
         if problem:
             report.error('images read', problem[0], f'{item["img_path"]} {problem[1]}')
+
+
+def is_coco(dataset: Any) -> bool:
+    """Whether a built data set of mmdet reads objects from a file in COCO's format."""
+    return hasattr(type(dataset), 'COCOAPI') and 'Panoptic' not in type(dataset).__name__

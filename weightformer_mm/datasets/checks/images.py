@@ -9,7 +9,8 @@ from typing import Any
 from tqdm.contrib.concurrent import thread_map
 
 from ...errors import UserError
-from ..guards.images import NamedLoading, deep_pixels, guard
+from .named_loading import NamedLoading, guard
+from .pixels import deep_pixels
 from .report import Report
 
 SAMPLE = 256  # images read per data set unless all are

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...errors import UserError
-from ..guards.images import LabelRange, innermost
 from .images import is_unlabelled, loader
+from .labels import LabelRange
+from .wrappers import innermost
 
 NO_OBJECT = 'no object is left to learn from'
 NO_PIXEL = 'no labelled pixel is left to learn from'

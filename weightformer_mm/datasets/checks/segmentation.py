@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ..guards.images import LabelRange
 from .classes import NO_NAMES
 from .images import loader, present_images, read_all, read_images
+from .labels import LabelRange
 from .learning import NO_PIXEL, any_labelled
 from .report import ERROR, Report
 

@@ -147,3 +147,17 @@ def _mixing(transforms: Any) -> Iterator[Any]:
         branches = getattr(transform, 'branch_pipelines', {}).values()
         for inner in (getattr(transform, 'transforms', ()), *branches):
             yield from _mixing(inner)
+
+
+def inner_datasets(dataset: Any) -> Iterator[Any]:
+    """A built data set and all those inside it (RepeatDataset, ConcatDataset, ...)."""
+    yield dataset
+    for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())]:
+        if inner is not None:
+            yield from inner_datasets(inner)
+
+
+def innermost(dataset: Any) -> list[Any]:
+    """The data sets inside a built one that wrap no other."""
+    kinds = ('dataset', 'datasets')
+    return [d for d in inner_datasets(dataset) if not any(hasattr(d, kind) for kind in kinds)]

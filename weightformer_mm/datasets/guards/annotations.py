@@ -12,11 +12,12 @@ from ...config.read import innermost_datasets
 from ...errors import UserError
 from ...utils.patches import replaced
 from ..checks.classes import build_unloaded
+from ..checks.coco import is_coco
 from ..checks.coco_fields import FILE, field_findings, read_coco
 from ..checks.coco_uses import Evaluation, Reading
 from ..checks.images import is_unlabelled
 from ..checks.report import ERROR, Finding
-from .images import innermost, is_coco
+from ..checks.wrappers import innermost
 
 Uses = Mapping[str, Sequence[Any]]  # of each annotation file, by its absolute path
 

@@ -8,12 +8,15 @@ from typing import Any
 
 from ...config.read import innermost_datasets
 from ...errors import UserError
+from ..checks.coco import is_coco
 from ..checks.images import loader as image_loader
+from ..checks.labels import LabelRange
 from ..checks.learning import check_learnable
+from ..checks.named_loading import guard
+from ..checks.pixels import deep_pixels
 from ..checks.readable import reading_problem
-from ..checks.wrappers import with_one_metainfo, wrapper_findings
+from ..checks.wrappers import inner_datasets, innermost, with_one_metainfo, wrapper_findings
 from .annotations import check_categories, checked_coco_files, readings, refuse_first
-from .images import deep_pixels, innermost, name_unreadable_images
 
 
 def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
@@ -60,3 +63,12 @@ def _explain(error: Exception, dataset: Any) -> str | None:
     if not isinstance(dataset, dict) or isinstance(error, UserError):
         return None
     return reading_problem(error, next(innermost_datasets(dataset, ''))[1])
+
+
+def name_unreadable_images(dataset: Any) -> None:
+    """Wrap the loading transforms of a data set, and of those inside it, in `NamedLoading`."""
+    for inner in inner_datasets(dataset):
+        transforms = getattr(getattr(inner, 'pipeline', None), 'transforms', None)
+        if isinstance(transforms, list):
+            labels, sized = LabelRange.of(inner), is_coco(inner)
+            transforms[:] = [guard(transform, labels, sized) for transform in transforms]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weightformer_mm.datasets.guards.images import LabelRange
+from weightformer_mm.datasets.checks.labels import LabelRange
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.int64])

@@ -10,11 +10,9 @@ from mmcv.transforms import LoadImageFromFile, Resize
 from mmengine.dataset import BaseDataset, RepeatDataset
 from torch.utils.data import DataLoader
 
-from weightformer_mm.datasets.guards.images import (
-    NamedLoading,
-    image_problem,
-    name_unreadable_images,
-)
+from weightformer_mm.datasets.checks.named_loading import NamedLoading
+from weightformer_mm.datasets.checks.pixels import image_problem
+from weightformer_mm.datasets.guards.loading import name_unreadable_images
 from weightformer_mm.errors import UserError
 from weightformer_mm.utils.translate import explain
 
