@@ -113,6 +113,7 @@ def test_a_wrong_value_is_named(network, name, value):
         (SimpleFeaturePyramid, {'out_channels': 0}),
         (SimpleFeaturePyramid, {'num_outs': 4.5}),
         (WeightFormer, {'arch': {'embed_dims': [16], 'depth': 2}}),
+        *((PyramidWeightFormer, {'output_stride': x}) for x in (4, 64, 16.0, '16', True, None)),
         (PyramidWeightFormer, {'arch': {'embed_dims': 8, 'depths': [1, 2]}}),
         (PyramidWeightFormer, {'arch': {'embed_dims': [8, 16], 'depths': [1, 0]}}),
     ],

@@ -129,6 +129,7 @@ RULES = {
         '{} to be an integer or a list of integers',
         lambda value: is_integer(value) or _is_sequence(value, is_integer),
     ),
+    'output_stride': Rule('{} to be 8, 16 or 32', lambda v: is_integer(v) and v in (8, 16, 32)),
     'patch_size': COUNT,
     'token_mixer': NAME,
     'with_cp': FLAG,

@@ -90,7 +90,8 @@ def _through(part: nn.Module, window: _Window) -> _Window:
         if isinstance(module, SelfAttention) or getattr(module, 'predictor', None) is not None:
             return _Window(math.inf, math.inf, window.stride)
         if isinstance(module, DynamicDepthwiseConv2d):
-            window = window.convolved(module.kernel_size, 1, module.kernel_size // 2)
+            size, dilation = module.kernel_size, module.dilation[0]
+            window = window.convolved(size, 1, size // 2 * dilation, dilation)
         elif isinstance(module, nn.Conv2d):
             values = (module.kernel_size, module.stride, module.padding, module.dilation)
             if any(isinstance(value, str) or len(set(value)) > 1 for value in values):

@@ -13,6 +13,11 @@ from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
 
 PYRAMID = (PyramidWeightFormer, dict(embed_dims=(32, 64), depths=(1, 1)), dict(out_indices=(0, 1)))
+DILATED = (
+    PyramidWeightFormer,
+    dict(embed_dims=(32, 64, 64), depths=(1, 1, 3)),
+    dict(out_indices=2, output_stride=8),
+)
 ISOTROPIC = (WeightFormer, dict(embed_dims=16, depth=2), {})
 # from 160 pixels on: on a CPU, PyTorch compiles dense convolutions anew for maps of less than 20 480 elements
 SIZES = [(160, 192), (160, 160), (167, 203), (256, 224), (192, 320)]
@@ -30,6 +35,7 @@ MODES = {
 CASES = [
     (PYRAMID, 'inference', 3, SQUARE_FIRST),
     (PYRAMID, 'memory_efficient', 1, SIZES),
+    (DILATED, 'training', 3, SIZES),
     (ISOTROPIC, 'training', 3, SIZES),
     (ISOTROPIC, 'with_cp', 1, SIZES),
 ]

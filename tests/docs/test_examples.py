@@ -52,9 +52,19 @@ def run(example: str, **names: object) -> dict[str, object]:
     return names
 
 
-def test_networks():
-    """The other example is run where timm's models are tested."""
-    config, _ = blocks('docs/networks.md')
+def test_networks(tmp_path):
+    """The last example is run where timm's models are tested."""
+    dilated, config, _ = blocks('docs/networks.md')
+    (tmp_path / 'mine.py').write_text(dilated)
+    model = Config.fromfile(tmp_path / 'mine.py').model
+    assert model.pretrained is None and model.decode_head.type == 'ASPPHead'
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        backbone = MODELS.build(model.backbone)
+    heads = model.decode_head, model.auxiliary_head
+    assert [backbone.out_channels[head.in_index] for head in heads] == [
+        head.in_channels for head in heads
+    ]
+    assert backbone.out_strides == (4, 8, 8, 8)
     with DefaultScope.overwrite_default_scope('mmengine'):
         backbone = MODELS.build(run(config)['backbone'])
     assert backbone.memory_efficient

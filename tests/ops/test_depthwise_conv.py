@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from tests.helpers import needs
 from weightformer_mm import ops
 from weightformer_mm.ops.depthwise_conv import reference
+from weightformer_mm.ops.depthwise_conv.torch import eager_conv
 
 MAPS = [(1, 1, 1), (3, 1, 7), (1, 6, 1), (2, 2, 3), (3, 10, 7)]  # B, H, W
 
@@ -47,6 +48,38 @@ def test_the_reference_defines_it(shape, size, residual, shared):
         assert torch.autograd.gradcheck(
             lambda *args: reference.depthwise_conv(*args, residual), (x, kernel.detach(), bias)
         )
+
+
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize('residual', [False, True])
+@pytest.mark.parametrize(('size', 'dilation'), [(3, 2), (3, 4), (5, 3)])
+@pytest.mark.parametrize('shape', MAPS)
+def test_a_dilated_convolution_is_one_of_each_interleaved_map(
+    shape, size, dilation, residual, shared
+):
+    x, kernel, bias = arguments(*shape, size=size)
+    kernel = kernel[:1] if shared else kernel
+    expected = torch.empty_like(x)
+    for row in range(min(dilation, shape[1])):
+        for column in range(min(dilation, shape[2])):
+            every = (slice(None), slice(row, None, dilation), slice(column, None, dilation))
+            expected[every] = ops.depthwise_conv(x[every], kernel, bias, residual)
+    options = dict(residual=residual, dilation=dilation)
+    for function in (ops.depthwise_conv, reference.depthwise_conv):
+        result = function(x, kernel, bias, **options)
+        torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize('shared', [False, True])
+def test_gradients_of_a_dilated_operator(shared):
+    x, kernel, bias = arguments(2, 5, 4, channels=2)
+
+    def function(x, kernel, bias):
+        return eager_conv(x, kernel[:1] if shared else kernel, bias, 2)
+
+    assert torch.autograd.gradcheck(function, (x, kernel, bias))
+    expected = reference.depthwise_conv(x, kernel, bias, dilation=2)
+    torch.testing.assert_close(eager_conv(x, kernel, bias, 2), expected, rtol=1e-12, atol=1e-13)
 
 
 def test_a_residual_in_the_kernel_keeps_the_digits_of_the_map():

@@ -44,7 +44,8 @@ def test_the_mlp(batch, per_image, scaled):
 
 CALLS = {
     'bound': (lambda u, w: ops.with_bounded_update(u, w, 1), [(2, 3, 4), (3, 4)]),
-    'convolution': (eager_conv, [(2, 3, 4, 2), (2, 2, 1, 3, 3), (2,)]),
+    'convolution': (lambda *args: eager_conv(*args, 1), [(2, 3, 4, 2), (2, 2, 1, 3, 3), (2,)]),
+    'dilated': (lambda *args: eager_conv(*args, 2), [(2, 3, 4, 2), (2, 2, 1, 3, 3), (2,)]),
     'grid': (lambda x: pool_grid_whole(x, 3).square(), [(2, 4, 5, 2)]),
     'tokens': (lambda x: pool_tokens_whole(x).square(), [(2, 4, 5, 2)]),
     'update': (ops.bilateral_update, [(2, 5, 4, 4), (5, 4), (5,), (1, 4), (4, 16)]),

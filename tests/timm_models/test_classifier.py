@@ -117,13 +117,18 @@ def test_intermediates(name, arch):
         model.forward_intermediates(image, output_fmt='NLC')
 
 
-@each_network
-def test_hooks_of_timm_find_every_map(name, arch):
+@pytest.mark.parametrize(
+    ('name', 'arch', 'changes'),
+    [(*ARCHS[0], {}), (*ARCHS[1], {}), (*ARCHS[1], dict(output_stride=8))],
+    ids=str,
+)
+def test_hooks_of_timm_find_every_map(name, arch, changes):
     image = torch.randn(2, 3, 40, 33)
-    model = create(name, arch).eval()
+    model = create(name, arch, **changes).eval()
     expected = model.forward_intermediates(image, output_fmt='NHWC', intermediates_only=True)
     options = dict(features_only=True, feature_cls='hook', out_indices=range(len(expected)))
-    hooked = create(name, arch, **options).eval()
+    hooked = create(name, arch, **options, **changes).eval()
+    assert hooked.output_fmt == 'NHWC'  # by which libraries know where the channels are
     found = hooked(image)
     assert len(found) == len(expected) == len(hooked.feature_info.channels())
     assert all(map(torch.equal, found, expected))

@@ -72,6 +72,38 @@ def test_feature_maps_are_as_feature_info_says(name, out_indices):
         assert all(feature.is_contiguous() for feature in features)
 
 
+@pytest.mark.parametrize('output_stride', [8, 16])
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('pyramid')])
+def test_output_stride(name, output_stride):
+    options = dict(features_only=True, output_stride=output_stride)
+    with Uninitialised():
+        model = timm.create_model(name, **options).eval()
+    reductions = model.feature_info.reduction()
+    assert reductions == [min(stride, output_stride) for stride in (4, 8, 16, 32)]
+    with torch.inference_mode():
+        features = model(torch.randn(1, 3, 33, 50))
+    assert [tuple(feature.shape[1:]) for feature in features] == [
+        (channels, -(-33 // stride), -(-50 // stride))
+        for channels, stride in zip(model.feature_info.channels(), reductions)
+    ]
+
+
+def test_a_classifier_of_another_output_stride_takes_the_same_weights(tmp_path):
+    name, arch = MICRO[1]
+    options = dict(arch=arch, dynamic_linear='static', dynamic_conv='static', num_classes=5)
+    plain = timm.create_model(name, **options).eval()
+    torch.save(plain.state_dict(), tmp_path / 'plain.pth')
+    overlay = dict(file=str(tmp_path / 'plain.pth'), num_classes=5)
+    loading = dict(pretrained=True, pretrained_cfg_overlay=overlay, output_stride=8)
+    model = timm.create_model(name, **options, **loading).eval()
+    image = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        found, expected = (x.forward_features(image) for x in (model, plain))
+        assert model(image).shape == (2, 5)
+    assert found.shape[2:] == (8, 12) and expected.shape[2:] == (2, 3)
+    torch.testing.assert_close(found[..., ::4, ::4], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(('name', 'arch'), MICRO, ids=MICRO_IDS)
 @pytest.mark.parametrize('out_indices', [None, 1, 2, (0,), (-2,), [0, 2]], ids=str)
 def test_feature_maps_are_the_backbones_and_need_all_that_is_built(name, arch, out_indices):
@@ -147,7 +179,10 @@ def test_impossible_options_are_refused(options, message):
         timm.create_model('weightformer_tiny', **options)
 
 
-@pytest.mark.parametrize('option', [dict(heads=3), dict(out_indices=(0,)), dict(patch_size=8)])
+@pytest.mark.parametrize(
+    'option',
+    [dict(heads=3), dict(out_indices=(0,)), dict(patch_size=8), dict(output_stride=16)],
+)
 def test_unknown_options_are_refused(option):
     with pytest.raises(TypeError, match=next(iter(option))):
         timm.create_model('weightformer_tiny', **option)

@@ -16,7 +16,7 @@ from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_in_strips, run_recomputed, set_backend
 from ..layers.fused import as_built, normalise
 from ..layers.primitives import LayerNorm
-from ..layers.strips import in_strips
+from ..layers.strips import HALO, in_strips
 from ..ops._shared.compat import is_compiling
 from ..ops._shared.dispatch import is_exporting, is_traced, is_transformed
 from .graphs import Graphs
@@ -211,10 +211,15 @@ class DynamicBackbone(BaseModule):
             return False
         return x.shape[axis] * x.shape[axis + 1] > self.max_tokens * stride**2
 
-    def run_downsample(self, downsample: nn.Module, x: Tensor, stride: int, axis: int) -> Tensor:
-        """Run what makes a smaller map ``(B, H, W, C)`` of an image or a map whose rows are ``axis``."""
+    def run_downsample(
+        self, downsample: nn.Module, x: Tensor, stride: int, axis: int, halo: int = HALO
+    ) -> Tensor:
+        """Run what makes a map ``(B, H, W, C)`` of an image or another map, whose rows are ``axis``.
+
+        It reads ``halo`` rows of its output beyond a strip.
+        """
         if self.is_in_strips(x, stride, axis) and as_built(*downsample.modules()):
-            return in_strips(downsample, x, self.max_tokens, stride, axis)
+            return in_strips(downsample, x, self.max_tokens, stride, axis, halo=halo)
         return downsample(x)
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:

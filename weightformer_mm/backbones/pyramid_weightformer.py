@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ..arch import PYRAMID
 from ..arguments import COUNTS, RULES, checked, resolve_arch, resolve_out_indices
-from ..layers import BlockOptions
+from ..layers import BlockOptions, set_dilation
 from ..layers.fused import built, normalise, with_half_copies
 from ..layers.primitives import Conv2d, LayerNorm
 from ..ops._shared.dispatch import product_dtype
@@ -40,11 +41,12 @@ class ConvStem(nn.Module):
 
 @built
 class Downsample(nn.Module):
-    """``(B, H, W, in_channels) -> (B, ceil(H/2), ceil(W/2), out_channels)``, between two stages."""
+    """``(B, H, W, in_channels) -> (B, ceil(H/stride), ceil(W/stride), out_channels)``, between two stages."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 2, dilation: int = 1):
         super().__init__()
-        self.conv = Conv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1)
+        geometry = dict(stride=stride, padding=dilation, dilation=dilation)
+        self.conv = Conv2d(in_channels, out_channels, kernel_size=3, **geometry)
         self.norm = LayerNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,6 +76,12 @@ class PyramidWeightFormer(DynamicBackbone):
 
     The pattern static, dynamic, static continues across the whole network.
 
+    With ``output_stride``, later stages keep this stride, and dilate instead: the step to a stage has stride
+    1 and the dilation of the stage before, and the depthwise convolutions of the stage twice that dilation.
+    Parameters keep names and shapes. A static network's maps then have its values of stride 32 at every
+    second, or fourth, pixel. Predicted kernels are dilated too, but predictions read all pixels of the finer
+    map, so their values differ. Attention has no dilation; it mixes 4 or 16 times as many tokens.
+
     Args:
         arch: ``'micro'``, ``'nano'``, ``'tiny'``, ``'small'``, ``'base'`` or
             ``dict(embed_dims=[...], depths=[...])``, one entry per stage.
@@ -82,7 +90,9 @@ class PyramidWeightFormer(DynamicBackbone):
         drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every:
             see `BlockOptions`.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages with their output norms.
-        with_cp, memory_efficient, backend, init_cfg, max_tokens, cuda_graph: see `DynamicBackbone`.
+        with_cp, memory_efficient, backend, init_cfg, max_tokens, cuda_graph: see `DynamicBackbone`. Dilated
+            convolutions run in PyTorch, whatever the backend.
+        output_stride: 32; or 16 or 8, the largest stride of a stage.
 
     Attributes:
         out_channels: channels of each output.
@@ -90,7 +100,7 @@ class PyramidWeightFormer(DynamicBackbone):
 
     Raises:
         ValueError: for an unknown arch, strategy or token mixer, outputs or frozen stages that do not
-            exist, or an image smaller than one patch (4x4 pixels).
+            exist, another output stride, or an image smaller than one patch (4x4 pixels).
     """
 
     unit_name = 'stages'
@@ -117,6 +127,7 @@ class PyramidWeightFormer(DynamicBackbone):
         init_cfg: dict | list | None = None,
         max_tokens: int = MAX_TOKENS,
         cuda_graph: bool = False,
+        output_stride: int = 32,
     ):
         super().__init__(
             *(frozen_stages, with_cp, memory_efficient, backend, init_cfg),
@@ -131,19 +142,25 @@ class PyramidWeightFormer(DynamicBackbone):
         built = self.out_indices[-1] + 1
         widths, depths = widths[:built], depths[:built]
         self.unit_channels = widths
-        self.unit_strides = tuple(4 * 2**index for index in range(built))
+        strides = [4 * 2**index for index in range(built)]
+        most = strides[-1] if output_stride == 32 else output_stride  # a fifth stage has stride 64
+        self.unit_strides = tuple(min(stride, most) for stride in strides)
+        self.dilations = tuple(map(operator.floordiv, strides, self.unit_strides))
         self.first_blocks = tuple(sum(depths[:index]) for index in range(built))
         options = BlockOptions(
             drop_rate, drop_path_rate, dynamic_linear, dynamic_conv, token_mixer, dynamic_every
         )
         channels = [width for width, depth in zip(widths, depths) for _ in range(depth)]
         blocks = options.build(channels, self.num_blocks)
+        steps = map(operator.floordiv, self.unit_strides[1:], self.unit_strides)
         downsamples: list[nn.Module] = [ConvStem(in_channels, widths[0])]
-        downsamples += [Downsample(before, after) for before, after in zip(widths, widths[1:])]
+        downsamples += map(Downsample, widths, widths[1:], steps, self.dilations)
         self.stages: Any = nn.ModuleList(
             Stage(downsample, blocks[first : first + depth])
             for downsample, first, depth in zip(downsamples, self.first_blocks, depths)
         )
+        for stage, dilation in zip(self.stages, self.dilations):
+            set_dilation(stage.blocks, dilation)
         self.finish()
 
     @at_own_sizes  # takes the sizes away
@@ -157,9 +174,11 @@ class PyramidWeightFormer(DynamicBackbone):
         """
         outputs = []
         x = self.checked(image)
+        before, axis, halo = 1, 2, 1
         for index, stage in enumerate(self.stages):
-            stride, axis = (2, 1) if index else (4, 2)
-            x = self.run_downsample(stage.downsample, x, stride, axis)
+            stride = self.unit_strides[index] // before
+            x = self.run_downsample(stage.downsample, x, stride, axis, halo)
+            before, axis, halo = self.unit_strides[index], 1, self.dilations[index]
             for block in stage.blocks:
                 x = self.run_block(block, x)
             x = stage(x)  # unchanged, for hooks

@@ -150,6 +150,18 @@ class AttentionBlock(_Block):
         return x
 
 
+def set_dilation(model: nn.Module, dilation: int) -> None:
+    """Set the taps of every depthwise convolution of ``model`` this many pixels apart.
+
+    Weights and sizes of maps stay. Predictors' own convolutions are among them; attention has none.
+    """
+    for conv in model.modules():
+        if isinstance(conv, (DepthwiseConv2d, DynamicDepthwiseConv2d)):
+            conv.dilation = (dilation, dilation)
+        if isinstance(conv, DepthwiseConv2d):
+            conv.padding = conv.dilation
+
+
 @dataclass(frozen=True)
 class BlockOptions:
     """What the blocks of a network have in common.

@@ -122,6 +122,7 @@ class DynamicDepthwiseConv2d(nn.Module):
 
     ``(B, H, W, channels) -> (B, H, W, channels)``, stride 1. The kernel of each channel is ``W0`` plus what
     the strategy predicts; the published strategy predicts ``K / (‖K‖₂ + 1)``, with the norm over the taps.
+    Dilation, see `set_dilation`, sets the taps apart; it changes nothing in how they are predicted from a map.
 
     Args:
         channels: channels of input and output.
@@ -133,6 +134,7 @@ class DynamicDepthwiseConv2d(nn.Module):
     """
 
     backend = 'auto'
+    dilation = (1, 1)  # as in the static layers
 
     def __init__(self, channels: int, kernel_size: int = 3, strategy: str = 'adaptive'):
         super().__init__()
@@ -148,7 +150,9 @@ class DynamicDepthwiseConv2d(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.depthwise_conv(x, self.kernel(x), self.bias, backend=self.backend)
+        return ops.depthwise_conv(
+            x, self.kernel(x), self.bias, backend=self.backend, dilation=self.dilation[0]
+        )
 
     def grid_parameters(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """What makes a kernel of means over a grid; None if the predictor does more, or was changed."""
@@ -164,7 +168,8 @@ class DynamicDepthwiseConv2d(nn.Module):
         return self.weight + ops.predict(self.predictor, x).unsqueeze(2)
 
     def extra_repr(self) -> str:
-        return f'{self.channels}, kernel_size={self.kernel_size}, strategy={self.strategy!r}'
+        text = f'{self.channels}, kernel_size={self.kernel_size}, strategy={self.strategy!r}'
+        return text if self.dilation == (1, 1) else f'{text}, dilation={self.dilation}'
 
 
 class GridMLP(nn.Sequential):

@@ -73,19 +73,21 @@ def _keeps_kernel(conv: nn.Module) -> bool:
         return False
     if not isinstance(conv, nn.Conv2d):
         return True
-    return has_geometry(conv, size=3, padding=1, groups=conv.in_channels)
+    margin = conv.dilation[0]
+    return has_geometry(conv, 3, padding=margin, groups=conv.in_channels, dilation=margin)
 
 
 def _run_fused(block: Any, x: Tensor) -> Tensor:
     if hasattr(block, 'attention'):
         return _add_mlp(block, x + block.drop_path(block.attention(normalise(block.norm1, x))))
-    bias, backend = block.dwc.bias, block.dwc.backend
+    bias, backend, dilation = block.dwc.bias, block.dwc.backend, block.dwc.dilation[0]
     if hasattr(block, 'norm1'):
         x, kernel = _normed_with_kernel(block.norm1, block.dwc, x)
     else:
         kernel = block.dwc.kernel(x)
-    if choose_backend(backend, x) == 'torch' or ops.recomputes():
-        return _add_mlp(block, ops.depthwise_conv(x, kernel, bias, residual=True, backend=backend))
+    if dilation > 1 or choose_backend(backend, x) == 'torch' or ops.recomputes():
+        x = ops.depthwise_conv(x, kernel, bias, True, backend, dilation)
+        return _add_mlp(block, x)
     norm = block.norm2
     x, normed = ops.depthwise_conv_norm(
         x, kernel, bias, norm.weight, norm.bias, norm.published_eps(), backend=backend
@@ -173,16 +175,17 @@ def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
     unchanged = as_built(*filter(None, (block, norm1))) and _is_fusible(block)
     if block.training or hasattr(block, 'attention') or not unchanged:
         return block(x)
+    conv = block.dwc
+    dilation = conv.dilation[0]
     if norm1 is None:
-        return in_strips(block, x, max_tokens)
+        return in_strips(block, x, max_tokens, halo=dilation)
 
     def convolve(strip: Tensor) -> Tensor:
-        return ops.depthwise_conv(strip, kernel, conv.bias, residual=True, backend=conv.backend)
+        return ops.depthwise_conv(strip, kernel, conv.bias, True, conv.backend, dilation)
 
-    conv = block.dwc
     x = in_strips(norm1, x, max_tokens, out=x)
     kernel = conv.kernel(x)
-    y = in_strips(convolve, x, max_tokens)
+    y = in_strips(convolve, x, max_tokens, halo=dilation)
     weight1 = None
     if block.linear1.predictor is not None:
         weight1 = block.linear1.predicted_weight(in_strips(block.norm2, y, max_tokens, out=x))
@@ -288,9 +291,14 @@ def _has_its_parameters(module: nn.Module, bias: bool) -> bool:
 
 
 def has_geometry(
-    conv: nn.Conv2d, size: int, stride: int = 1, padding: int = 0, groups: int = 1
+    conv: nn.Conv2d,
+    size: int,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    dilation: int = 1,
 ) -> bool:
-    """Whether a square convolution has this geometry, without dilation and with zero padding."""
-    squares = [(side, side) for side in (size, stride, padding, 1)]
+    """Whether a square convolution has this geometry, with zero padding."""
+    squares = [(side, side) for side in (size, stride, padding, dilation)]
     found = [conv.kernel_size, conv.stride, conv.padding, conv.dilation]
     return found == squares and (conv.groups, conv.padding_mode) == (groups, 'zeros')

@@ -17,16 +17,18 @@ def in_strips(
     axis: int = 1,
     out_axis: int = 1,
     out: Tensor | None = None,
+    halo: int = HALO,
 ) -> Tensor:
     """``function(x)``, of which about ``max_tokens`` outputs of each image are computed at a time.
 
     Args:
-        function: sees at most `HALO` rows of its output beyond a strip, and no other image than its own.
+        function: sees at most ``halo`` rows of its output beyond a strip, and no other image than its own.
         x: a map ``(B, H, W, C)``, or with other axes.
         stride: of the function.
         axis: of the rows in ``x``.
         out_axis: of the rows in the result.
         out: takes the result if it has its type; ``x`` itself only if rows do not read other rows.
+        halo: rows of the output; a dilated convolution needs as many as its dilation.
     """
     whole: Tensor | None = None
     height = -(-x.shape[axis] // stride)
@@ -34,8 +36,8 @@ def in_strips(
     rows = max(1, max_tokens // width)
     for first in range(0, height, rows):
         count = min(rows, height - first)
-        start = max(first - HALO, 0)
-        stop = min((first + count + HALO) * stride, x.shape[axis])
+        start = max(first - halo, 0)
+        stop = min((first + count + halo) * stride, x.shape[axis])
         strip = function(x.narrow(axis, start * stride, stop - start * stride))
         strip = strip.narrow(out_axis, first - start, count)
         if whole is None:

@@ -31,10 +31,11 @@ class ImageClassifier(nn.Module):
             or ``''`` for maps instead of vectors, which needs ``num_classes=0``.
         drop_rate: dropout before the head.
         proj_drop_rate: dropout in the MLP of each block, ``drop_rate`` of `BlockOptions`.
+        output_stride: of `PyramidWeightFormer`; None keeps its own. `WeightFormer` has no such option.
         **block_options: the other fields of `BlockOptions`.
 
     Raises:
-        ValueError: for an unknown arch, strategy or pooling.
+        ValueError: for an unknown arch, strategy or pooling, or another output stride.
     """
 
     def __init__(
@@ -46,11 +47,14 @@ class ImageClassifier(nn.Module):
         global_pool: str = 'avg',
         drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
+        output_stride: int | None = None,
         **block_options: Any,
     ):
         super().__init__()
-        options = BlockOptions(proj_drop_rate, **block_options)
-        self.backbone = network(arch=arch, in_channels=in_chans, out_indices=-1, **vars(options))
+        options = vars(BlockOptions(proj_drop_rate, **block_options))
+        if output_stride is not None:
+            options = {**options, 'output_stride': output_stride}
+        self.backbone = network(arch=arch, in_channels=in_chans, out_indices=-1, **options)
         self.in_chans = in_chans
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)

@@ -75,7 +75,11 @@ def _entry_point(name: str, network: type[DynamicBackbone], arch: str) -> Callab
             # a head would be checked against the weights only to be thrown away
             options['num_classes'] = 0
         # None lets `FeatureMaps` choose; timm's own classes need a number
-        outputs = 4 if 'feature_cls' in options else None
+        feature_cfg = dict(
+            out_indices=4 if 'feature_cls' in options else None, feature_cls=FeatureMaps
+        )
+        if 'hook' in str(options.get('feature_cls')).lower():
+            feature_cfg['output_fmt'] = 'NHWC'  # as the modules pass them on
         cache_dir = options.pop('cache_dir', None)
 
         def build(**arguments: Any) -> ImageClassifier:
@@ -89,7 +93,7 @@ def _entry_point(name: str, network: type[DynamicBackbone], arch: str) -> Callab
             name,
             pretrained=False,  # timm itself loads nothing
             pretrained_cfg=config,
-            feature_cfg=dict(out_indices=outputs, feature_cls=FeatureMaps),
+            feature_cfg=feature_cfg,
             **options,
         )
 

@@ -14,6 +14,9 @@ NETWORKS = {
     'pyramid': lambda: PyramidWeightFormer(
         dict(embed_dims=(16, 24), depths=(3, 2)), out_indices=(0, 1)
     ),
+    'dilated': lambda: PyramidWeightFormer(
+        dict(embed_dims=(16, 16, 24), depths=(1, 1, 3)), out_indices=(1, 2), output_stride=8
+    ),
     'attention': lambda: PyramidWeightFormer(
         dict(embed_dims=(32,), depths=(2,)), out_indices=0, token_mixer='attention'
     ),

@@ -42,9 +42,12 @@ def logits_of(model, image):
     return model.encode_decode(image, [dict(img_shape=image.shape[-2:])] * len(image))
 
 
-@pytest.mark.parametrize('indices', [(0,), (0, 1), (2,)], ids=str)
-def test_reach_of_a_pyramid_is_what_gradients_show(indices):
-    model = PyramidWeightFormer(TOY, out_indices=indices, **STATIC).double().eval()
+@pytest.mark.parametrize(
+    ('indices', 'output_stride'), [((0,), 32), ((0, 1), 32), ((2,), 32), ((2,), 8)], ids=str
+)
+def test_reach_of_a_pyramid_is_what_gradients_show(indices, output_stride):
+    options = dict(out_indices=indices, output_stride=output_stride)
+    model = PyramidWeightFormer(TOY, **options, **STATIC).double().eval()
     stride, reach = model.out_strides[-1], static_reach(model)
     side = 2 * stride * math.ceil((reach + 1) / stride)
     image = torch.randn(1, 3, side, side, dtype=torch.float64, requires_grad=True)

@@ -130,7 +130,12 @@ def _check_adaptive(
 
 
 def depthwise_conv(
-    x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = False, backend: str = 'auto'
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor,
+    residual: bool = False,
+    backend: str = 'auto',
+    dilation: int = 1,
 ) -> Tensor:
     """Depthwise convolution with one kernel per image or for all, stride 1, zero padding to the same size.
 
@@ -140,13 +145,17 @@ def depthwise_conv(
             ``k = 3``. The PyTorch form converts it once to the type of ``x``; Triton reads it as it is.
         bias: ``(C,)``, treated likewise.
         residual: add ``x`` to the result.
+        dilation: distance of neighbouring taps, in pixels; PyTorch runs those over 1, whatever the backend.
 
     Returns:
         ``(B, H, W, C)``. The Triton kernels sum in float32 and round once, residual included, to the type of
         ``x``; autocast does not change that.
     """
     _check(x, kernel, bias)
-    return _code(backend, x, kernel.shape[-1]).depthwise_conv(x, kernel, bias, residual)
+    code = _code(backend, x, kernel.shape[-1])
+    if dilation == 1:
+        return code.depthwise_conv(x, kernel, bias, residual)
+    return torch.depthwise_conv(x, kernel, bias, residual, dilation)  # the Triton kernels have none
 
 
 def depthwise_conv_norm(

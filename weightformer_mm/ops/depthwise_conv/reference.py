@@ -29,16 +29,20 @@ def adaptive_update(
     return F.conv2d(F.gelu(F.conv2d(grid, hidden_weight, hidden_bias)), out_weight)
 
 
-def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = False) -> Tensor:
+def depthwise_conv(
+    x: Tensor, kernel: Tensor, bias: Tensor, residual: bool = False, dilation: int = 1
+) -> Tensor:
     """The sum over all taps of the shifted map times the tap, with zeros outside; plus ``x`` if residual."""
     height, width = x.shape[1:3]
     size = kernel.shape[-1]
-    padded = F.pad(x, (0, 0, size // 2, size // 2, size // 2, size // 2))
+    margin = size // 2 * dilation
+    padded = F.pad(x, (0, 0, margin, margin, margin, margin))
     out = bias.to(x.dtype).expand_as(x)
     for row in range(size):
         for column in range(size):
             tap = kernel[:, None, None, :, 0, row, column].to(x.dtype)  # (B or 1, 1, 1, C)
-            out = out + padded[:, row : row + height, column : column + width] * tap
+            down, right = row * dilation, column * dilation
+            out = out + padded[:, down : down + height, right : right + width] * tap
     return x + out if residual else out
 
 

@@ -23,15 +23,17 @@ from .._shared.operators import operator
 from . import reference
 
 
-def depthwise_conv(x: Tensor, kernel: Tensor, bias: Tensor, residual: bool) -> Tensor:
+def depthwise_conv(
+    x: Tensor, kernel: Tensor, bias: Tensor, residual: bool, dilation: int = 1
+) -> Tensor:
     """``conv(x)``, or ``x + conv(x)``: in one pass if the sum of 1 and a tap has no fewer digits than x."""
     dtype = product_dtype(x)
     in_kernel = residual and dtype in (torch.float32, torch.float64)
     if in_kernel:
         kernel = kernel.to(dtype)
         kernel = kernel + _identity(kernel)
-    run = form_of(_convolve, eager_conv, reference.depthwise_conv)
-    out = run(x.to(dtype), kernel.to(dtype), bias.to(dtype))
+    run = form_of(_convolve, eager_conv, _sum_of_taps)
+    out = run(x.to(dtype), kernel.to(dtype), bias.to(dtype), dilation)
     return x + out if residual and not in_kernel else out
 
 
@@ -65,14 +67,19 @@ def _identity(kernel: Tensor) -> Tensor:
     return row[:, None] * row
 
 
-def _convolve(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+def _sum_of_taps(x: Tensor, kernel: Tensor, bias: Tensor, dilation: int) -> Tensor:
+    return reference.depthwise_conv(x, kernel, bias, dilation=dilation)
+
+
+def _convolve(x: Tensor, kernel: Tensor, bias: Tensor, dilation: int) -> Tensor:
     """One convolution of ``B * C`` channels, or of ``C`` channels if the images share a kernel."""
     images, channels = kernel.shape[:2]
     out = F.conv2d(
         _folded(x, images),
         kernel.flatten(0, 1),  # (images * C, 1, k, k)
         bias.repeat(images),
-        padding=[kernel.shape[-1] // 2] * 2,  # a single one cannot be traced by torch 2.1
+        padding=[kernel.shape[-1] // 2 * dilation] * 2,  # a single one cannot be traced by torch 2.1
+        dilation=[dilation] * 2,
         groups=images * channels,
     )
     return _unfolded(out, images)
@@ -113,29 +120,32 @@ def _cells(x: Tensor, axis: int, size: int) -> Tensor:
 
 
 def _conv_gradient(needed, arguments, kept, grad):
-    x, kernel, _ = arguments
-    return eager_conv_backward(grad, x, kernel)
+    x, kernel, _, dilation = arguments
+    return *eager_conv_backward(grad, x, kernel, dilation), None
 
 
 @operator(
-    'eager_conv(Tensor x, Tensor kernel, Tensor bias) -> Tensor',
-    lambda x, kernel, bias: x.new_empty(x.shape),
+    'eager_conv(Tensor x, Tensor kernel, Tensor bias, int dilation) -> Tensor',
+    lambda x, kernel, bias, dilation: x.new_empty(x.shape),
     _conv_gradient,
-    reference.depthwise_conv,
+    _sum_of_taps,
 )
-def eager_conv(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    return _convolve(x, kernel, bias).contiguous()
+def eager_conv(x: Tensor, kernel: Tensor, bias: Tensor, dilation: int) -> Tensor:
+    return _convolve(x, kernel, bias, dilation).contiguous()
 
 
 @operator(
-    'eager_conv_backward(Tensor grad, Tensor x, Tensor kernel) -> (Tensor, Tensor, Tensor)',
-    lambda grad, x, kernel: tuple(
+    'eager_conv_backward(Tensor grad, Tensor x, Tensor kernel, int dilation) -> (Tensor, Tensor, Tensor)',
+    lambda grad, x, kernel, dilation: tuple(
         x.new_empty(shape) for shape in (x.shape, kernel.shape, x.shape[-1:])
     ),
 )
-def eager_conv_backward(grad: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def eager_conv_backward(
+    grad: Tensor, x: Tensor, kernel: Tensor, dilation: int
+) -> tuple[Tensor, Tensor, Tensor]:
     channels, images, size = x.shape[3], kernel.shape[0], kernel.shape[-1]
-    geometry = dict(stride=[1, 1], padding=[size // 2] * 2, dilation=[1, 1], output_padding=[0, 0])
+    geometry = dict(stride=[1, 1], padding=[size // 2 * dilation] * 2, dilation=[dilation] * 2)
+    geometry.update(output_padding=[0, 0])
     x_grad, kernel_grad, bias_grad = torch.ops.aten.convolution_backward(
         *(_folded(grad, images), _folded(x, images), kernel.flatten(0, 1), [images * channels]),
         **dict(geometry, transposed=False, groups=images * channels, output_mask=[True] * 3),
