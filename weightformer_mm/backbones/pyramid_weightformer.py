@@ -45,8 +45,9 @@ class Downsample(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 2, dilation: int = 1):
         super().__init__()
-        geometry = dict(stride=stride, padding=dilation, dilation=dilation)
-        self.conv = Conv2d(in_channels, out_channels, kernel_size=3, **geometry)
+        self.conv = Conv2d(
+            in_channels, out_channels, 3, stride, padding=dilation, dilation=dilation
+        )
         self.norm = LayerNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class PyramidWeightFormer(DynamicBackbone):
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages with their output norms.
         with_cp, memory_efficient, backend, init_cfg, max_tokens, cuda_graph: see `DynamicBackbone`. Dilated
             convolutions run in PyTorch, whatever the backend.
-        output_stride: 32; or 16 or 8, the largest stride of a stage.
+        output_stride: 16 or 8, the largest stride of a stage; 32 dilates nothing.
 
     Attributes:
         out_channels: channels of each output.
@@ -143,7 +144,7 @@ class PyramidWeightFormer(DynamicBackbone):
         widths, depths = widths[:built], depths[:built]
         self.unit_channels = widths
         strides = [4 * 2**index for index in range(built)]
-        most = strides[-1] if output_stride == 32 else output_stride  # a fifth stage has stride 64
+        most = strides[-1] if output_stride == 32 else output_stride  # of a fifth stage: 64
         self.unit_strides = tuple(min(stride, most) for stride in strides)
         self.dilations = tuple(map(operator.floordiv, strides, self.unit_strides))
         self.first_blocks = tuple(sum(depths[:index]) for index in range(built))

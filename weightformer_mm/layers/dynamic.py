@@ -122,7 +122,7 @@ class DynamicDepthwiseConv2d(nn.Module):
 
     ``(B, H, W, channels) -> (B, H, W, channels)``, stride 1. The kernel of each channel is ``W0`` plus what
     the strategy predicts; the published strategy predicts ``K / (‖K‖₂ + 1)``, with the norm over the taps.
-    Dilation, see `set_dilation`, sets the taps apart; it changes nothing in how they are predicted from a map.
+    Dilation, see `set_dilation`, sets the taps apart and changes nothing in how they are predicted.
 
     Args:
         channels: channels of input and output.
