@@ -8,14 +8,11 @@ import pytest
 import torch
 
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
-from weightformer_mm.layers import DynamicBlock, set_backend
+from weightformer_mm.layers import DynamicBlock, set_backend, set_dilation
 
 NETWORKS = {
     'pyramid': lambda: PyramidWeightFormer(
         dict(embed_dims=(16, 24), depths=(3, 2)), out_indices=(0, 1)
-    ),
-    'dilated': lambda: PyramidWeightFormer(
-        dict(embed_dims=(16, 16, 24), depths=(1, 1, 3)), out_indices=(1, 2), output_stride=8
     ),
     'attention': lambda: PyramidWeightFormer(
         dict(embed_dims=(32,), depths=(2,)), out_indices=0, token_mixer='attention'
@@ -84,7 +81,14 @@ def leave_one_layer_to_pytorch(network):
     network.stages[0].blocks[1].linear1.backend = 'torch'
 
 
-CHANGES = [replace_block, share_a_larger_matrix, hook_a_norm, leave_one_layer_to_pytorch]
+def dilate(network):
+    set_dilation(network, 2)
+
+
+CHANGES = [
+    *(replace_block, share_a_larger_matrix, hook_a_norm, leave_one_layer_to_pytorch),
+    dilate,
+]
 
 
 @pytest.mark.parametrize('change', CHANGES)
