@@ -99,8 +99,9 @@ def test_the_older_onnx_exporter(network, strategy):
     compare(onnx_runner(model, torch.randn(TRACED), dynamo=False, opset_version=17), model)
 
 
-def test_four_stages():
-    model = build('pyramid', **FOUR_STAGES)
+@pytest.mark.parametrize('output_stride', [8, 32])
+def test_four_stages(output_stride):
+    model = build('pyramid', **FOUR_STAGES, output_stride=output_stride)
     compare(torch.jit.trace(model, torch.randn(TRACED), check_trace=False), model)
     compare(onnx_runner(model, torch.randn(TRACED), dynamo=False, opset_version=17), model)
 

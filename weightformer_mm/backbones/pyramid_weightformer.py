@@ -57,10 +57,11 @@ class Downsample(nn.Module):
 class Stage(nn.Module):
     """The downsampling to a resolution (in the first stage: the stem), and the blocks at that resolution."""
 
-    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module]):
+    def __init__(self, downsample: nn.Module, blocks: Sequence[nn.Module], dilation: int):
         super().__init__()
         self.downsample = downsample
         self.blocks = nn.ModuleList(blocks)
+        set_dilation(self.blocks, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pass on the map after the blocks, so that hooks can see it.
@@ -157,11 +158,11 @@ class PyramidWeightFormer(DynamicBackbone):
         downsamples: list[nn.Module] = [ConvStem(in_channels, widths[0])]
         downsamples += map(Downsample, widths, widths[1:], steps, self.dilations)
         self.stages: Any = nn.ModuleList(
-            Stage(downsample, blocks[first : first + depth])
-            for downsample, first, depth in zip(downsamples, self.first_blocks, depths)
+            Stage(downsample, blocks[first : first + depth], dilation)
+            for downsample, first, depth, dilation in zip(
+                downsamples, self.first_blocks, depths, self.dilations
+            )
         )
-        for stage, dilation in zip(self.stages, self.dilations):
-            set_dilation(stage.blocks, dilation)
         self.finish()
 
     @at_own_sizes  # takes the sizes away
