@@ -78,8 +78,8 @@ def _convolve(x: Tensor, kernel: Tensor, bias: Tensor, dilation: int) -> Tensor:
         _folded(x, images),
         kernel.flatten(0, 1),  # (images * C, 1, k, k)
         bias.repeat(images),
-        padding=[kernel.shape[-1] // 2 * dilation]
-        * 2,  # a single one cannot be traced by torch 2.1
+        # a single number cannot be traced by torch 2.1
+        padding=[kernel.shape[-1] // 2 * dilation] * 2,
         dilation=[dilation] * 2,
         groups=images * channels,
     )
