@@ -123,6 +123,21 @@ def test_timm_exports_every_entry_point_with_a_dynamic_batch(name):
     compare(run, model, [(batch, 64, 64) for batch in (1, 2, 3)])
 
 
+@pytest.mark.parametrize('name', ['pyramid_weightformer_tiny', 'weightformer_tiny'])
+def test_timm_has_a_command_that_exports(name, tmp_path):
+    timm_onnx = pytest.importorskip('timm.utils.onnx')
+    runtime = pytest.importorskip('onnxruntime', reason='needs onnxruntime')
+    pytest.importorskip('onnx', reason='needs onnx')
+    arch = TWO_STAGES['arch'] if name.startswith('pyramid') else dict(embed_dims=8, depth=2)
+    torch.manual_seed(0)
+    model = timm.create_model(name, arch=arch, num_classes=5, exportable=True)
+    path = str(tmp_path / 'model.onnx')
+    options = dict(batch_size=2, input_size=(3, *TRACED[2:]), opset=17, dynamic_size=True)
+    timm_onnx.onnx_export(model, path, check_forward=True, **options)
+    session = runtime.InferenceSession(path)
+    compare(lambda x: session.run(None, {'input0': x.numpy()}), model)
+
+
 LOAD = """
 import sys, torch
 program = torch.export.load(sys.argv[1]).module(check_guards=False)
