@@ -14,7 +14,7 @@ from .running import run
 
 COMMANDS = (
     *('train', 'test', 'infer', 'check-dataset', 'browse'),
-    *('complexity', 'erf', 'convert', 'make-shapes'),
+    *('complexity', 'erf', 'convert', 'export', 'make-shapes'),
 )
 
 

@@ -26,7 +26,7 @@ def expand_weights(arguments: list[str], command: str | None) -> list[str]:
         command: its command; None if that is the first of the arguments.
     """
     first = 0 if command else 1
-    if (command or ' '.join(arguments[:1])) not in ('infer', 'test'):
+    if (command or ' '.join(arguments[:1])) not in ('infer', 'test', 'export'):
         return arguments
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('--weights')

@@ -6,6 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -14,6 +16,7 @@ from torch import nn
 
 from tests.helpers.commands import Fork
 from tests.helpers.pages import PAGES, ROOT, blocks
+from weightformer_mm.apis.export import Form, export
 from weightformer_mm.backbones import PyramidWeightFormer
 
 # pages, and the test that runs their examples
@@ -143,11 +146,16 @@ def test_installed(tmp_path):
     assert read.ok() == 'MaskRCNN\n'
 
 
-def test_an_exported_backbone_runs_as_the_page_says(tmp_path, monkeypatch):
+def test_exported_files_run_as_the_page_says(tmp_path, monkeypatch):
     for name in ('onnx', 'onnxruntime'):
         pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
+    weights = 'upernet_pyramid-weightformer-micro_shapes'
+    export(weights, weights, 'model.onnx', Form(size=(96, 80)), with_preprocessing=True)
+    cv2.imwrite('image.png', np.zeros((50, 70, 3), np.uint8))
+    labelling, *others = blocks('docs/deploy.md')
+    assert run(labelling)['labels'].shape == (1, 50, 70)
     names: dict = {}
-    for block in blocks('docs/deploy.md'):
+    for block in others:
         exec(block, names)
     assert [each.shape[2:] for each in names['maps']] == [(25, 41), (13, 21), (7, 11), (4, 6)]

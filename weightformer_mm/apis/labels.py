@@ -24,19 +24,20 @@ def keep_labels(model: nn.Module) -> None:
     segmentor: Any = unwrapped(model)
     if not hasattr(segmentor, 'whole_inference') or segmentor.test_cfg.get('mode') != 'whole':
         return
-    predicts = getattr(_last_head(segmentor), 'predict_by_feat', None)
+    predicts = getattr(last_head(segmentor), 'predict_by_feat', None)
     if getattr(predicts, '__qualname__', '') == 'BaseDecodeHead.predict_by_feat':
         segmentor.predict = partial(_predict, segmentor)
 
 
-def _last_head(segmentor: Any) -> Any:
+def last_head(segmentor: Any) -> Any:
+    """The head whose logits are the segmentor's."""
     head = segmentor.decode_head  # a cascade has several
     return head[-1] if isinstance(head, nn.ModuleList) else head
 
 
 def _predict(model: Any, images: Tensor, samples: Sequence[Any]) -> Sequence[Any]:
     """As ``model.predict``, a few classes at a time; every step after the head treats each class alone."""
-    head, metas = _last_head(model), [sample.metainfo for sample in samples]
+    head, metas = last_head(model), [sample.metainfo for sample in samples]
     enlarge = head.predict_by_feat
     head.predict_by_feat = lambda logits, metas: logits
     try:

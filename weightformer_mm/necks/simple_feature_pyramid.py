@@ -88,5 +88,5 @@ class SimpleFeaturePyramid(BaseModule):
         height, width = size
         sizes = [(scale * height, scale * width) for scale in (4, 2, 1)]
         while len(sizes) < len(self.out_channels):
-            sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
+            sizes.append(tuple((side + 1) // 2 for side in sizes[-1]))  # exporters round up wrongly
         return sizes

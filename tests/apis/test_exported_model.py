@@ -1,0 +1,63 @@
+"""An exported file predicts in the place of the model's checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
+from tests.helpers.exported import images, save_weights
+from weightformer_mm.apis import Inferencer, inference, init_model
+from weightformer_mm.apis.export import Form, export
+from weightformer_mm.errors import UserError
+
+pytest.importorskip('onnxruntime', reason='needs onnxruntime')
+pytest.importorskip('onnx', reason='needs onnx')
+
+FORM = Form(size=(64, 96))
+CLOSE = dict(rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture
+def both(tmp_path):
+    """A function that gives a model, and the model of its file."""
+
+    def build(config, with_preprocessing: bool) -> tuple:
+        checkpoint = save_weights(config, tmp_path / 'weights.pth')
+        path = export(config, checkpoint, tmp_path / 'a.onnx', FORM, False, with_preprocessing)
+        return init_model(config, checkpoint, 'cpu'), init_model(config, path)
+
+    return build
+
+
+@pytest.mark.parametrize('with_preprocessing', [False, True])
+def test_labels(with_preprocessing, both):
+    model, exported = both(SEGMENTATION, with_preprocessing)
+    assert exported.dataset_meta['classes'] == list(model.dataset_meta['classes'])
+    given = images((2, 75, 131))
+    for truth, found in zip(inference(model, given), inference(exported, given)):
+        assert found.pred_sem_seg.data.shape == (1, 75, 131)
+        wrong = found.pred_sem_seg.data != truth.pred_sem_seg.data
+        assert wrong.float().mean() < 1e-3
+
+
+def test_classes(both):
+    model, exported = both(CLASSIFICATION, True)
+    (image,) = images((1, 50, 70))
+    truth, found = inference(model, image), inference(exported, image)
+    torch.testing.assert_close(found.pred_score, truth.pred_score, **CLOSE)
+    assert found.pred_label == truth.pred_label
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / 'text.onnx').write_text('text')
+    with pytest.raises(UserError, match='text.onnx cannot be read: '):
+        init_model(SEGMENTATION, tmp_path / 'text.onnx')
+    path = export(DETECTION, None, tmp_path / 'a.onnx', FORM, backbone=True)
+    with pytest.raises(UserError, match='a.onnx: no segmentor, classifier or detector'):
+        init_model(DETECTION, path)
+    with pytest.raises(UserError, match='a.onnx: exported already'):
+        export(DETECTION, path, tmp_path / 'b.onnx', FORM)
+    with pytest.raises(UserError, match='no strips for weightformer_mm.ExportedModel'):
+        path = export(SEGMENTATION, None, tmp_path / 'a.onnx', FORM)
+        Inferencer(SEGMENTATION, path, strips=True)

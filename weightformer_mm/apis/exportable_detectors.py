@@ -1,0 +1,248 @@
+"""What an exported detector computes: as many boxes, scores, labels and masks for each image of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .exportable import Exportable, divisor_of
+
+NONE = -1.0  # score of what is no candidate
+_PAIRED = 0.98  # share of boxes; others may be where two are equal to the last digit
+
+
+class Detector(Exportable):
+    """Boxes ``(B, N, 4)`` as ``x1, y1, x2, y2`` in pixels of the image, scores and labels ``(B, N)``.
+
+    N is ``max_per_img`` of the config; the best come first. Places that are left have score 0 and label -1.
+    """
+
+    def __init__(self, model: Any, with_preprocessing: bool):
+        super().__init__(model, with_preprocessing)
+        if not with_preprocessing:  # necks may need it
+            self.multiple = divisor_of(model.data_preprocessor)
+
+    def names(self, count: int) -> list[str]:
+        return ['boxes', 'scores', 'labels', 'masks'][:count]
+
+    def sides(self, output: Tensor) -> Sequence[int]:
+        return ()
+
+    def difference(self, image: Tensor, outputs: Sequence[Tensor]) -> float:
+        """Largest difference of a box (in units of the larger side), score or mask, from its partner's.
+
+        One box in fifty may have none: where overlaps or scores are equal to the last digit, either is right.
+        """
+        expected = self(image)
+        if [x.shape for x in outputs] != [x.shape for x in expected]:
+            return math.inf
+        side = max(self.size(image))
+        pairs = zip(zip(*outputs), zip(*expected))  # of each image
+        return max(max(_apart(*pair, side), _apart(*pair[::-1], side)) for pair in pairs)
+
+    def finished(self, boxes: Tensor, labels: Tensor, scores: Tensor, index: Tensor) -> Any:
+        """Boxes, scores and labels of the candidates that `_suppressed` leaves."""
+        found = scores >= 0
+        boxes = _chosen(boxes, index) * found[..., None].to(boxes.dtype)
+        return boxes, scores.clamp(min=0), labels.gather(1, index).masked_fill(~found, -1)
+
+
+class SingleStage(Detector):
+    """RetinaNet, RTMDet, FCOS and others whose head predicts as mmdet's ``BaseDenseHead``."""
+
+    @classmethod
+    def fits(cls, model: Any, backbone: bool) -> bool:
+        if backbone or not _is(model, 'predict', 'SingleStageDetector'):
+            return False
+        steps = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
+        return all(_is(model.bbox_head, step, 'BaseDenseHead') for step in steps)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        head, maps = self.model.bbox_head, self.model.extract_feat(self.prepared(image))
+        cfg = head.test_cfg
+        boxes, scores, labels, _ = _candidates(head, maps, cfg, self.size(image))
+        best = _suppressed(boxes, scores, labels, cfg)
+        return self.finished(boxes, labels, *best)
+
+
+class TwoStage(Detector):
+    """Faster and Mask R-CNN; ``masks (B, N, h, w)`` are probabilities within the boxes."""
+
+    @classmethod
+    def fits(cls, model: Any, backbone: bool) -> bool:
+        if backbone or not _is(model, 'predict', 'TwoStageDetector'):
+            return False
+        roi_head = model.roi_head
+        steps = [
+            (model.rpn_head, '_predict_by_feat_single', 'RPNHead'),
+            (roi_head, 'predict', 'BaseRoIHead'),
+            (roi_head, 'predict_bbox', 'StandardRoIHead'),
+            (roi_head, '_bbox_forward', 'StandardRoIHead'),
+            (roi_head.bbox_head, '_predict_by_feat_single', 'BBoxHead'),
+            (roi_head.bbox_roi_extractor, 'forward', 'SingleRoIExtractor'),
+        ]
+        if roi_head.with_mask:
+            steps += [
+                (roi_head, '_mask_forward', 'StandardRoIHead'),
+                (roi_head.mask_head, '_predict_by_feat_single', 'FCNMaskHead'),
+                (roi_head.mask_roi_extractor, 'forward', 'SingleRoIExtractor'),
+            ]
+        return all(_is(*step) for step in steps) and not roi_head.with_shared_head
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        maps = self.model.extract_feat(self.prepared(image))
+        cfg = self.model.rpn_head.test_cfg
+        boxes, scores, _, levels = _candidates(self.model.rpn_head, maps, cfg, self.size(image))
+        scores, index = _suppressed(boxes, scores, levels, cfg)
+        found = self._classified(maps, _chosen(boxes, index), scores, self.size(image))
+        return (*found, self._masks(maps, *found)) if self.model.roi_head.with_mask else found
+
+    def _classified(
+        self, maps: Sequence[Tensor], proposals: Tensor, objectness: Tensor, size: tuple[int, int]
+    ) -> Any:
+        roi_head = self.model.roi_head
+        head, cfg, (batch, count) = roi_head.bbox_head, roi_head.test_cfg, proposals.shape[:2]
+        logits, deltas = head(_features(roi_head.bbox_roi_extractor, maps, proposals))
+        scores = logits.softmax(-1)[:, :-1].reshape(batch, count, head.num_classes)
+        boxes = head.bbox_coder.decode(proposals, deltas.reshape(batch, count, -1))
+        boxes = boxes.reshape(batch, count, -1, 4).expand(-1, -1, head.num_classes, -1)
+        boxes = _clipped(boxes, size, head.bbox_coder)
+        valid = (scores > cfg.score_thr) & (objectness >= 0)[..., None]
+        labels = torch.arange(head.num_classes, device=scores.device).expand_as(scores)
+        boxes, labels = boxes.flatten(1, 2), labels.flatten(1)
+        scores = scores.masked_fill(~valid, NONE).flatten(1)
+        return self.finished(boxes, labels, *_suppressed(boxes, scores, labels, cfg))
+
+    def _masks(
+        self, maps: Sequence[Tensor], boxes: Tensor, scores: Tensor, labels: Tensor
+    ) -> Tensor:
+        roi_head = self.model.roi_head
+        masks = roi_head.mask_head(_features(roi_head.mask_roi_extractor, maps, boxes)).sigmoid()
+        masks = masks.unflatten(0, boxes.shape[:2])  # (B, N, classes or 1, h, w)
+        if roi_head.mask_head.class_agnostic:
+            return masks[:, :, 0]
+        index = labels.clamp(min=0)[..., None, None, None]
+        return masks.gather(2, index.expand(-1, -1, 1, *masks.shape[3:]))[:, :, 0]
+
+
+def _is(part: Any, name: str, owner: str) -> bool:
+    """Whether a part of a model has a method as a class of mmdet defines it."""
+    return getattr(getattr(part, name, None), '__qualname__', '') == f'{owner}.{name}'
+
+
+def _candidates(
+    head: Any, maps: Sequence[Tensor], cfg: Any, size: tuple[int, int]
+) -> tuple[Tensor, ...]:
+    """The ``nms_pre`` best boxes of each level: boxes ``(B, n, 4)``, scores, labels and levels ``(B, n)``."""
+    outputs = [list(values) for values in head(maps)]
+    sizes = [scores.shape[-2:] for scores in outputs[0]]
+    options = dict(dtype=outputs[0][0].dtype, device=outputs[0][0].device)
+    priors = head.prior_generator.grid_priors(sizes, **options)
+    parts = []
+    for level, (prior, *values) in enumerate(zip(priors, *outputs)):
+        boxes, scores, labels = _of_level(head, cfg, prior, *values)
+        parts.append((boxes, scores, labels, torch.full_like(labels, level)))
+    boxes, scores, labels, levels = (torch.cat(values, dim=1) for values in zip(*parts))
+    boxes = _clipped(boxes, size, head.bbox_coder)
+    least = cfg.get('min_bbox_size', -1)
+    if least >= 0:
+        is_small = (boxes[..., 2:] - boxes[..., :2] <= least).any(-1)
+        scores = scores.masked_fill(is_small, NONE)
+    return boxes, scores, labels, levels
+
+
+def _of_level(
+    head: Any, cfg: Any, prior: Tensor, logits: Tensor, deltas: Tensor, *factors: Tensor
+) -> tuple[Tensor, ...]:
+    """Boxes, scores and labels of the best pairs of a prior and a class, always ``nms_pre`` of them."""
+    batch, count = logits.shape[0], cfg.nms_pre
+    scores = logits.permute(0, 2, 3, 1).reshape(batch, -1, head.cls_out_channels)
+    deltas = deltas.permute(0, 2, 3, 1).reshape(batch, -1, 4)
+    scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
+    classes = head.cls_out_channels - int(not head.use_sigmoid_cls)
+    # so many that no number of them depends on the size
+    more = (0, 0, 0, -(-count // classes))
+    best, index = F.pad(scores, more, value=NONE).flatten(1).topk(count)
+    anchor, labels = index // classes, index % classes
+    best = best.masked_fill(best <= cfg.get('score_thr', NONE), NONE)
+    for factor in factors:
+        factor = factor.permute(0, 2, 3, 1).reshape(batch, -1, 1).sigmoid()
+        best = best * F.pad(factor, more, value=1.0)[..., 0].gather(1, anchor)
+    deltas = _chosen(F.pad(deltas, more), anchor)
+    return head.bbox_coder.decode(F.pad(prior, more)[anchor], deltas), best, labels
+
+
+def _suppressed(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: Any) -> tuple[Tensor, Tensor]:
+    """Scores and indices ``(B, N)`` of the best boxes of an image that overlap no better one of their group.
+
+    Args:
+        boxes: ``(B, n, 4)``.
+        scores: ``(B, n)``; those of `NONE` are left out.
+        groups: ``(B, n)``, numbers from 0.
+        cfg: of the head, with ``nms`` and ``max_per_img``.
+    """
+    from torchvision.ops import nms
+
+    groups = groups * int(not cfg.nms.get('class_agnostic', False))
+    image = torch.arange(scores.shape[0], device=scores.device)[:, None]
+    # boxes of different images and groups are moved apart
+    offset = (image * (groups.max() + 1) + groups).to(boxes.dtype) * (boxes.max() + 1)
+    apart, flat = (boxes + offset[..., None]).flatten(0, 1), scores.flatten()
+    index = (flat >= 0).nonzero().squeeze(1)
+    kept = index[nms(apart[index], flat[index], cfg.nms.iou_threshold)]
+    left = torch.full_like(flat, NONE).scatter(0, kept, flat[kept]).reshape(scores.shape)
+    best, index = F.pad(left, (0, cfg.max_per_img), value=NONE).topk(cfg.max_per_img)
+    return best, index % scores.shape[1]
+
+
+def _features(extractor: Any, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+    """What a head reads of boxes ``(B, n, 4)``: ``(B * n, C, h, w)``, each from the level of its size."""
+    from torchvision.ops import roi_align
+
+    layers = extractor.roi_layers
+    image = torch.arange(boxes.shape[0], device=boxes.device)[:, None, None].to(boxes.dtype)
+    rois = torch.cat([image.expand_as(boxes[..., :1]), boxes], dim=-1).flatten(0, 1)
+    levels = extractor.map_roi_levels(rois, len(layers))
+    places = [(levels == level).nonzero().squeeze(1) for level in range(len(layers))]
+    parts = [
+        roi_align(
+            *(x, rois[place], layer.output_size, layer.spatial_scale),
+            *(max(layer.sampling_ratio, 0), layer.aligned),
+        )
+        for x, place, layer in zip(maps, places, layers)
+    ]
+    return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def _chosen(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of each image: ``(B, n, 4), (B, k) -> (B, k, 4)``."""
+    return values.gather(1, index[..., None].expand(-1, -1, 4))
+
+
+def _clipped(boxes: Tensor, size: tuple[int, int], coder: Any) -> Tensor:
+    """Boxes ``(..., 4)`` within an image, if their coder wants that."""
+    if not getattr(coder, 'clip_border', True):
+        return boxes
+    one = boxes.new_ones(1)  # what follows from the size stays a tensor
+    height, width = one * size[0], one * size[1]
+    return boxes.clamp(min=0).minimum(torch.cat([width, height, width, height]))
+
+
+def _apart(ours: Sequence[Tensor], theirs: Sequence[Tensor], side: int) -> float:
+    """How far the boxes of one image are from the nearest of the others, with their scores and masks."""
+    (boxes, scores, labels, *masks), (others, *rest) = ours, theirs
+    there, known = scores > 0, rest[0] > 0
+    if not there.any() or not known.any():
+        return 0.0 if not there.any() else math.inf
+    far = (boxes[there, None] - others[None, known]).abs().amax(-1) / side
+    far = far.maximum((scores[there, None] - rest[0][None, known]).abs())
+    far = far.masked_fill(labels[there, None] != rest[1][None, known], math.inf)
+    far, partner = far.min(1)
+    for mask, other in zip(masks, rest[2:]):
+        far = far.maximum((mask[there] - other[known][partner]).abs().amax((1, 2)))
+    return float(far.sort().values[int(_PAIRED * (len(far) - 1))])

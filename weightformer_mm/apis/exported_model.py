@@ -1,0 +1,110 @@
+"""ONNX files of `export`, in the place of the models that they were made of."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor
+
+from ..errors import LibraryMissing, UserError
+from ..utils.translate import blamed
+
+SUFFIX = '.onnx'
+
+
+def need_onnx(*libraries: str) -> None:
+    """Raise LibraryMissing unless they are installed."""
+    missing = [name for name in libraries if find_spec(name) is None]
+    if missing:
+        raise LibraryMissing(
+            f'{" and ".join(missing)}, which ONNX files need, is not installed; '
+            "pip install 'weightformer_mm[export]'"
+        )
+
+
+class ExportedModel:
+    """Predicts like the model that a file was made of, one image at a time, on the CPU.
+
+    Attributes:
+        cfg: config of the model, whose test pipeline loads images.
+        dataset_meta: names and colours of its classes.
+
+    Raises:
+        UserError: the file cannot be read, or is no file of `export`.
+    """
+
+    def __init__(self, cfg: Config, path: str | os.PathLike):
+        need_onnx('onnxruntime')
+        import onnxruntime
+
+        with blamed(f'{path} cannot be read'):
+            providers = ['CPUExecutionProvider']
+            self.session = onnxruntime.InferenceSession(os.fspath(path), providers=providers)
+        facts = self.session.get_modelmeta().custom_metadata_map
+        self.names = [output.name for output in self.session.get_outputs()]
+        if 'version' not in facts or self.names[0] not in ('labels', 'scores', 'boxes'):
+            raise UserError(
+                f'{path}: no segmentor, classifier or detector of weightformer-mm export'
+            )
+        self.cfg = cfg
+        self.dataset_meta = {
+            key: [
+                tuple(value) if isinstance(value, list) else value
+                for value in json.loads(facts[key])
+            ]
+            for key in ('classes', 'palette')
+            if key in facts
+        }
+        self.preprocessor = None
+        if self.session.get_inputs()[0].type != 'tensor(uint8)':
+            with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+                self.preprocessor = MODELS.build(cfg.model.data_preprocessor)
+
+    def test_step(self, data: dict[str, Any]) -> list[Any]:
+        """What ``model.test_step(data)`` returns for one image."""
+        (image,), (sample,) = data['inputs'], data['data_samples']
+        batch = image.permute(1, 2, 0)[None]
+        if self.preprocessor is not None:
+            batch = self.preprocessor(data, False)['inputs']
+        outputs = self.session.run(None, {'image': batch.numpy()})
+        found = {name: torch.from_numpy(x)[0] for name, x in zip(self.names, outputs)}
+        if 'boxes' in found:
+            sample.pred_instances = self._instances(sample, **found)
+        elif 'labels' in found:
+            height, width = image.shape[1:]  # without padding
+            labels = found['labels'][None, None, :height, :width].double()
+            labels = F.interpolate(labels, sample.ori_shape[:2], mode='nearest')[0]
+            sample.pred_sem_seg = PixelData(data=labels.long())
+        else:
+            sample.set_pred_score(found['scores']).set_pred_label(found['scores'].argmax())
+        return [sample]
+
+    def _instances(
+        self,
+        sample: Any,
+        boxes: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        masks: Tensor | None = None,
+    ) -> InstanceData:
+        there = scores > 0
+        boxes = boxes[there] / boxes.new_tensor(sample.scale_factor).repeat(2)
+        found = InstanceData(bboxes=boxes, scores=scores[there], labels=labels[there])
+        if masks is not None:
+            from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+
+            size, least = sample.ori_shape[:2], self.cfg.model.test_cfg.rcnn.mask_thr_binary
+            pasted = [
+                _do_paste_mask(mask[None, None], box[None], *size, skip_empty=False)[0] >= least
+                for mask, box in zip(masks[there], boxes)
+            ]
+            found.masks = torch.cat([torch.zeros(0, *size, dtype=torch.bool), *pasted])
+        return found
