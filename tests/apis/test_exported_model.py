@@ -51,6 +51,8 @@ def test_classes(both):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / 'text.onnx').write_text('text')
+    with pytest.raises(UserError, match='^--device cuda: .* runs on the CPU'):
+        init_model(SEGMENTATION, tmp_path / 'text.onnx', 'cuda')
     with pytest.raises(UserError, match='text.onnx cannot be read: '):
         init_model(SEGMENTATION, tmp_path / 'text.onnx')
     path = export(DETECTION, None, tmp_path / 'a.onnx', FORM, backbone=True)
