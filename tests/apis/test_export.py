@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
+from tests.helpers.commands import CLASSIFICATION, DETECTION, ROOT, SEGMENTATION
 from tests.helpers.exported import images, preprocessed, run, save_weights
+from tests.helpers.reduced import reduce_backbone
 from weightformer_mm.apis import export as exporting
 from weightformer_mm.apis import exported_model, inference, init_model
 from weightformer_mm.apis.export import Form, export
@@ -188,6 +190,20 @@ def test_a_file_that_is_wrong_at_other_sizes_does_not_appear(weights, tmp_path, 
     assert not list((tmp_path / 'out').iterdir())
 
 
+def test_many_other_labels_are_a_difference_even_of_equal_classes():
+    model = init_model(SEGMENTATION, device='cpu')
+    network = exporting.exportable(model, False, False).eval()
+    for name, values in (('weight', 1e-9), ('bias', torch.tensor([1.0, 1, 0, 0, 0, 0, 0]))):
+        getattr(model.decode_head.conv_seg, name).data[:] = values
+    with torch.no_grad():
+        image = network.example((1, 64, 64), torch.Generator())
+        labels = network(image)
+        assert network.difference(image, [labels]) == 0
+        assert network.difference(image, [1 - labels]) == math.inf
+        labels[0, 0, 0] = 1 - labels[0, 0, 0]
+        assert network.difference(image, [labels]) < 1e-4
+
+
 @pytest.mark.parametrize(
     ('config', 'form', 'arguments', 'message'),
     [
@@ -211,9 +227,12 @@ def test_models_that_no_file_computes_are_refused(tmp_path):
     fixed, double = config_of(SEGMENTATION), config_of(DETECTION)
     fixed.model.data_preprocessor.test_cfg = dict(size=(64, 64))
     double.model.roi_head.update(type='DoubleHeadRoIHead', reg_roi_scale_factor=1.3)
+    queries = load_config(next(ROOT.glob('configs/ade20k/mask2former*.py')))
+    reduce_backbone(queries.model)
     for cfg, message in (
         (fixed, '^--with-preprocessing: .*test_cfg.size'),
         (double, '^MaskRCNN cannot be exported: .* add --backbone'),
+        (queries, '^EncoderDecoder cannot be exported: .* but for Mask2Former'),
     ):
         with pytest.raises(UserError, match=message):
             export(cfg, None, tmp_path / 'a.onnx', FORM, with_preprocessing=True)

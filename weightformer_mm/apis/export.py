@@ -134,8 +134,8 @@ def exportable(model: nn.Module, backbone: bool, with_preprocessing: bool) -> Ex
     fitting = [kind for kind in kinds if kind.fits(model, backbone)]
     if not fitting:
         known = (
-            'segmentors with model.test_cfg.mode=whole, classifiers with one label for an image, and '
-            'detectors with the heads of RetinaNet, RTMDet, FCOS, Faster and Mask R-CNN'
+            'segmentors with model.test_cfg.mode=whole, but for Mask2Former, classifiers with one label '
+            'for an image, and detectors with the heads of RetinaNet, RTMDet, FCOS, Faster and Mask R-CNN'
         )
         advice = f'{known} can; add --backbone for the maps of its backbone'
         advice = '--backbone, and it has none' if backbone else advice

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exportable import Exportable, divisor_of
+from .exportable import Exportable, defined_by, divisor_of
 
 NONE = -1.0  # score of what is no candidate
 _PAIRED = 0.98  # share of boxes; others may be where two are equal to the last digit
@@ -57,10 +57,10 @@ class SingleStage(Detector):
 
     @classmethod
     def fits(cls, model: Any, backbone: bool) -> bool:
-        if backbone or not _is(model, 'predict', 'SingleStageDetector'):
+        if backbone or not defined_by(model, 'predict', 'SingleStageDetector'):
             return False
         steps = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
-        return all(_is(model.bbox_head, step, 'BaseDenseHead') for step in steps)
+        return all(defined_by(model.bbox_head, step, 'BaseDenseHead') for step in steps)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         head, maps = self.model.bbox_head, self.model.extract_feat(self.prepared(image))
@@ -75,7 +75,7 @@ class TwoStage(Detector):
 
     @classmethod
     def fits(cls, model: Any, backbone: bool) -> bool:
-        if backbone or not _is(model, 'predict', 'TwoStageDetector'):
+        if backbone or not defined_by(model, 'predict', 'TwoStageDetector'):
             return False
         roi_head = model.roi_head
         steps = [
@@ -92,7 +92,7 @@ class TwoStage(Detector):
                 (roi_head.mask_head, '_predict_by_feat_single', 'FCNMaskHead'),
                 (roi_head.mask_roi_extractor, 'forward', 'SingleRoIExtractor'),
             ]
-        return all(_is(*step) for step in steps) and not roi_head.with_shared_head
+        return all(defined_by(*step) for step in steps) and not roi_head.with_shared_head
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         maps = self.model.extract_feat(self.prepared(image))
@@ -128,11 +128,6 @@ class TwoStage(Detector):
             return masks[:, :, 0]
         index = labels.clamp(min=0)[..., None, None, None]
         return masks.gather(2, index.expand(-1, -1, 1, *masks.shape[3:]))[:, :, 0]
-
-
-def _is(part: Any, name: str, owner: str) -> bool:
-    """Whether a part of a model has a method as a class of mmdet defines it."""
-    return getattr(getattr(part, name, None), '__qualname__', '') == f'{owner}.{name}'
 
 
 def _candidates(
