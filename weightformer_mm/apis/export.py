@@ -98,11 +98,7 @@ def export(
         raise UserError(f'{checkpoint}: exported already; name a checkpoint')
     make_folder(path.parent, '--out')
     model = init_model(config, checkpoint, 'cpu', options).requires_grad_(False)
-    name, strides = (
-        type(model).__name__,
-        getattr(getattr(model, 'backbone', 0), 'out_strides', None),
-    )
-    metadata = _metadata(model, strides if backbone else None)
+    name, metadata = type(model).__name__, _metadata(model, backbone)
     network = exportable(model, backbone, with_preprocessing).eval()
     generator = torch.Generator().manual_seed(0)
     image = network.example(form.traced(), generator)
@@ -165,10 +161,11 @@ def _check(path: Path, form: Form) -> None:
         raise UserError(f'--format torch-export: needs torch >= 2.9, not {torch.__version__}')
 
 
-def _metadata(model: nn.Module, strides: Any) -> dict[str, str]:
+def _metadata(model: Any, backbone: bool) -> dict[str, str]:
     """What a file says of its model; classes, palette and strides as JSON."""
-    meta: Any = model.dataset_meta
-    facts = {'strides': strides, **{key: meta.get(key) for key in ('classes', 'palette')}}
+    facts = {key: model.dataset_meta.get(key) for key in ('classes', 'palette')}
+    if backbone:
+        facts['strides'] = getattr(getattr(model, 'backbone', None), 'out_strides', None)
     texts = {key: json.dumps(value) for key, value in facts.items() if value is not None}
     return {'version': __version__, 'config': model.cfg.pretty_text, **texts}
 
