@@ -9,6 +9,7 @@ from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
 from tests.helpers.exported import images, save_weights
 from weightformer_mm.apis import Inferencer, inference, init_model
 from weightformer_mm.apis.export import Form, export
+from weightformer_mm.apis.predictor import Predictor
 from weightformer_mm.errors import UserError
 
 pytest.importorskip('onnxruntime', reason='needs onnxruntime')
@@ -41,6 +42,14 @@ def test_labels(with_preprocessing, both):
         assert wrong.float().mean() < 1e-3
 
 
+def test_batches(both):
+    _, exported = both(SEGMENTATION, True)
+    given = images((3, 75, 131))
+    single, batched = (list(Predictor(exported)(given, size)) for size in (1, 3))
+    for truth, found in zip(single, batched):
+        assert (found.pred_sem_seg.data == truth.pred_sem_seg.data).all()
+
+
 def test_classes(both):
     model, exported = both(CLASSIFICATION, True)
     (image,) = images((1, 50, 70))
@@ -63,3 +72,5 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(UserError, match='no strips for weightformer_mm.ExportedModel'):
         path = export(SEGMENTATION, None, tmp_path / 'a.onnx', FORM)
         Inferencer(SEGMENTATION, path, strips=True)
+    with pytest.raises(UserError, match='^--half: an exported file'):
+        Inferencer(SEGMENTATION, path, half=True)

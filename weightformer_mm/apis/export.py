@@ -21,7 +21,7 @@ from ..version import __version__
 from .exportable import Classifier, Exportable, Features, Segmentor, use_size_free_layers
 from .exportable_detectors import SingleStage, TwoStage
 from .exported_model import need_onnx
-from .inferencer import init_model
+from .predictor import init_model
 
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2', 'torchscript': '.pt'}  # by format
 SIZE, BATCH = 'size', 'batch'

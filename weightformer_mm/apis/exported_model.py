@@ -69,10 +69,13 @@ class ExportedModel:
                 self.preprocessor = MODELS.build(cfg.model.data_preprocessor)
 
     def test_step(self, data: dict[str, Any]) -> list[Any]:
-        """What ``model.test_step(data)`` returns for one image."""
-        (image,), (sample,) = data['inputs'], data['data_samples']
+        """What ``model.test_step(data)`` returns."""
+        return [self._predict(*pair) for pair in zip(data['inputs'], data['data_samples'])]
+
+    def _predict(self, image: Tensor, sample: Any) -> Any:
         batch = image.permute(1, 2, 0)[None]
         if self.preprocessor is not None:
+            data = {'inputs': [image], 'data_samples': [sample]}
             batch = self.preprocessor(data, False)['inputs']
         outputs = self.session.run(None, {'image': batch.numpy()})
         found = {name: torch.from_numpy(x)[0] for name, x in zip(self.names, outputs)}
@@ -85,7 +88,7 @@ class ExportedModel:
             sample.pred_sem_seg = PixelData(data=labels.long())
         else:
             sample.set_pred_score(found['scores']).set_pred_label(found['scores'].argmax())
-        return [sample]
+        return sample
 
     def _instances(
         self,

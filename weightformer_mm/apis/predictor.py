@@ -29,6 +29,7 @@ from ..datasets.checks.named_loading import NamedLoading, guard
 from ..engine.optimizers.amp import half_precision
 from ..engine.runner.loops import split_by_size
 from ..errors import UserError
+from .exported_model import SUFFIX, ExportedModel
 from .strips import check_strips, predict_in_strips
 
 Image = Union[str, os.PathLike, np.ndarray]
@@ -44,7 +45,8 @@ def init_model(
 
     Args (the others: see `weightformer_mm.apis`):
         checkpoint: None means the weights that ship with the recipe ``config``, if it is the name of one that
-            has them; otherwise the weights stay at random.
+            has them; otherwise the weights stay at random. An ``.onnx`` file of `export` gives a model that
+            only predicts.
         device: such as 'cpu' or 'cuda:0'; default: a GPU if there is one.
 
     Returns:
@@ -54,6 +56,10 @@ def init_model(
     use_safe_loading()
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader'), 'inference')
+    if checkpoint is not None and os.fspath(checkpoint).endswith(SUFFIX):
+        if device not in (None, 'cpu'):
+            raise UserError(f'--device {device}: {checkpoint} runs on the CPU')
+        return ExportedModel(cfg, checkpoint)
     if checkpoint is None:
         checkpoint = find_recipe(config, WEIGHTS)
     weights = {} if checkpoint is None else load_weights(checkpoint)
@@ -102,10 +108,14 @@ class Predictor:
         half: compute in half precision: see `half_precision`.
 
     Raises:
-        UserError: there are no strips for the model, or no half precision on its device.
+        UserError: there are no strips for the model, or no half precision on its device, or in its file.
     """
 
     def __init__(self, model: nn.Module, strips: bool = False, half: bool = False) -> None:
+        if half and isinstance(model, ExportedModel):
+            raise UserError(
+                '--half: an exported file computes as it was written; take the checkpoint'
+            )
         if strips:
             check_strips(model)
         self.strips = strips

@@ -19,7 +19,7 @@ from ..layers.primitives import LayerNorm
 from ..layers.strips import HALO, in_strips
 from ..ops._shared.compat import is_compiling
 from ..ops._shared.dispatch import is_exporting, is_traced, is_transformed
-from .graphs import Graphs
+from .graphs import Graphs, can_record
 
 MAX_TOKENS = 2**19  # a map of stride 4 has more of them beyond 2896x2896 pixels
 Sizes = Sequence[tuple[int, int]]
@@ -77,6 +77,21 @@ def at_own_sizes(forward: Forward) -> Forward:
         for maps, valid in zip(whole, zip(*map(self.output_sizes, sizes))):
             set_image_sizes(maps, valid)
         return tuple(whole)
+
+    return run
+
+
+def in_graphs(forward: Forward) -> Forward:
+    """Decorator for a network's ``forward``: with ``cuda_graph``, inference on a GPU runs as a CUDA graph.
+
+    The network keeps the graphs of the last shapes in ``graphs``.
+    """
+
+    @functools.wraps(forward)
+    def run(self: Any, image: Tensor) -> tuple[Tensor, ...]:
+        if not self.cuda_graph or not can_record(self, image):
+            return forward(self, image)
+        return self.graphs.run(forward, self, image)
 
     return run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,22 +53,7 @@ def _without_autocast_cache() -> Iterator[None]:
         torch.set_autocast_cache_enabled(is_enabled)
 
 
-def in_graphs(forward: Callable) -> Callable:
-    """Decorator for a network's ``forward``: with ``cuda_graph``, inference on a GPU runs as a CUDA graph.
-
-    The network keeps the graphs of the last shapes in ``graphs``.
-    """
-
-    @functools.wraps(forward)
-    def run(network: Any, image: Tensor) -> tuple[Tensor, ...]:
-        if not network.cuda_graph or not _can_record(network, image):
-            return forward(network, image)
-        return network.graphs.run(forward, network, image)
-
-    return run
-
-
-def _can_record(network: nn.Module, image: Tensor) -> bool:
+def can_record(network: nn.Module, image: Tensor) -> bool:
     """Whether this is inference on a GPU, by nobody who must see its operations."""
     if not image.is_cuda or network.training or torch.is_grad_enabled():
         return False

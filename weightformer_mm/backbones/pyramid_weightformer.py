@@ -15,8 +15,7 @@ from ..layers import BlockOptions, set_dilation
 from ..layers.fused import built, normalise, with_half_copies
 from ..layers.primitives import Conv2d, LayerNorm
 from ..ops._shared.dispatch import product_dtype
-from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
-from .graphs import in_graphs
+from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes, in_graphs
 
 
 @built

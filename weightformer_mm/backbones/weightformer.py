@@ -12,8 +12,7 @@ from ..layers import BlockOptions
 from ..layers.fused import built, embed_patches, normalise, with_half_copies
 from ..layers.primitives import LayerNorm
 from ..ops._shared.dispatch import is_exporting, is_traced
-from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes
-from .graphs import in_graphs
+from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes, in_graphs
 
 
 @built
