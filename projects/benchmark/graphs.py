@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from weightformer_mm.backbones.graphs import record
 from weightformer_mm.errors import UserError
+from weightformer_mm.layers.graphs import record
 
 from .steps import Step
 

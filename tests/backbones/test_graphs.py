@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 
-from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer, base, graphs
+from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer, base
+from weightformer_mm.layers import graphs
 
 NETWORKS = {
     'pyramid': lambda: PyramidWeightFormer(

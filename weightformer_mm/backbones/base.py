@@ -15,11 +15,11 @@ from ..arguments import check_options, integer, resolve_out_indices
 from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_in_strips, run_recomputed, set_backend
 from ..layers.fused import as_built, normalise
+from ..layers.graphs import Graphs, can_record
 from ..layers.primitives import LayerNorm
 from ..layers.strips import HALO, in_strips
 from ..ops._shared.compat import is_compiling
 from ..ops._shared.dispatch import is_exporting, is_traced, is_transformed
-from .graphs import Graphs, can_record
 
 MAX_TOKENS = 2**19  # a map of stride 4 has more of them beyond 2896x2896 pixels
 Sizes = Sequence[tuple[int, int]]
