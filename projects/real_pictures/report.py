@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from weightformer_mm.datasets.checks.report import quantity
 from weightformer_mm.utils.tables import markdown_table
 from weightformer_mm.utils.writing import written_whole
 
@@ -286,7 +287,7 @@ def _range(values: Sequence[float], end: str = '') -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return _range(values, f', {len(values)} seeds')
+    return _range(values, f', {quantity(len(values), "seed")}')
 
 
 def draw_plot(records: Records, out: Path) -> None:
