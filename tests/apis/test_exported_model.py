@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import pytest
 import torch
 
@@ -48,6 +49,17 @@ def test_batches(both):
     single, batched = (list(Predictor(exported)(given, size)) for size in (1, 3))
     for truth, found in zip(single, batched):
         assert (found.pred_sem_seg.data == truth.pred_sem_seg.data).all()
+
+
+def test_label_images_are_those_of_the_model(both, tmp_path):
+    both(SEGMENTATION, True)
+    saved = []
+    for name in ('weights.pth', 'a.onnx'):
+        inferencer = Inferencer(SEGMENTATION, str(tmp_path / name), 'cpu')
+        inferencer(images((1, 75, 131)), tmp_path / name[0], save='label')
+        (label,) = (tmp_path / name[0] / 'labels').iterdir()
+        saved.append(cv2.imread(str(label), cv2.IMREAD_UNCHANGED))
+    assert (saved[0] != saved[1]).mean() < 1e-3
 
 
 def test_classes(both):

@@ -54,6 +54,8 @@ class ExportedModel:
             raise UserError(
                 f'{path}: no segmentor, classifier or detector of weightformer-mm export'
             )
+        if self.names[0] == 'labels':
+            self.with_decode_head = True  # by which one knows mmseg's segmentors
         self.cfg = cfg
         self.dataset_meta = {
             key: [
