@@ -26,8 +26,9 @@ from weightformer_mm.config.read import innermost_dataset
 from weightformer_mm.layers import DynamicDepthwiseConv2d, DynamicLinear
 from weightformer_mm.utils.writing import written_whole
 
+from .campaign import read_records
 from .networks import MAIN, PUBLISHED, STATIC, STRATEGIES
-from .plan import METRICS, ROOT, SEEDS, SHAPES, Run, best_rate, score, scores_of
+from .plan import METRICS, ROOT, SEEDS, SHAPES, Run, best_rate, image_folder, score, scores_of
 
 IMAGES = 40  # of the training part, for mean parameters and receptive fields
 INPUT_SCALES = (0.5, 0.75, 1.0)  # of CamVid's images; the short protocol trains at the first
@@ -55,8 +56,7 @@ def explain(work_dir: Path, results: Path, commit: str) -> None:
 
 
 def _left(results: Path) -> Iterator[Run]:
-    files = {f'{file.parent.name}/{file.stem}': file for file in results.glob('*/*.json')}
-    records = {name: json.loads(file.read_text(encoding='utf-8')) for name, file in files.items()}
+    records = read_records(results)
     for data in METRICS:
         for network in MAIN:
             rate = best_rate(data, network, scores_of(records))
@@ -124,16 +124,11 @@ def _training_images(cfg: Config) -> Config:
     loader, train = copy.deepcopy(cfg.test_dataloader), innermost_dataset(cfg.train_dataloader)
     loader.dataset.update({k: train[k] for k in ('ann_file', 'data_prefix') if k in train})
     loader.update(batch_size=1, num_workers=0, persistent_workers=False)
-    last = len(list(_image_folder(train).iterdir())) - 1
+    last = len(list(image_folder(train).iterdir())) - 1
     loader.dataset.indices = (
         np.linspace(0, last, min(IMAGES, last + 1)).round().astype(int).tolist()
     )
     return loader
-
-
-def _image_folder(dataset: Config) -> Path:
-    prefix = dataset.data_prefix
-    return ROOT / dataset.data_root / (prefix.get('img') or prefix.img_path)
 
 
 def _receptive_field(data: str, cfg: Config, checkpoint: Path) -> dict[str, float]:
@@ -141,7 +136,7 @@ def _receptive_field(data: str, cfg: Config, checkpoint: Path) -> dict[str, floa
         str(next(checkpoint.parent.glob('*.py'))),
         checkpoint.with_name('receptive_field.png'),
         str(checkpoint),
-        images=str(_image_folder(innermost_dataset(cfg.train_dataloader))),
+        images=str(image_folder(innermost_dataset(cfg.train_dataloader))),
         count=IMAGES,
         size=SHAPES[data][0],
     )

@@ -28,7 +28,7 @@ from weightformer_mm.utils.writing import written_whole
 from ..benchmark.machine import device_name
 from ..runs import digest_of
 from .clock import CPU_SECONDS, SECONDS
-from .plan import CONFIGS, ROOT, SHAPES, SHORT, Run, files_of
+from .plan import CONFIGS, ROOT, SHAPES, SHORT, Run, files_of, image_folder
 from .training import Training
 
 CODE = ('weightformer_mm', 'configs', 'projects', ':(exclude)projects/real_pictures/results')
@@ -93,9 +93,7 @@ def _images(cfg: Config) -> dict[str, int]:
     """How many there are for training and for evaluation."""
     folders = {}
     for split in ('train', 'test'):
-        dataset = innermost_dataset(cfg[f'{split}_dataloader'])
-        prefix = dataset.data_prefix
-        folders[split] = ROOT / dataset.data_root / (prefix.get('img') or prefix.img_path)
+        folders[split] = image_folder(innermost_dataset(cfg[f'{split}_dataloader']))
     return {split: len(list(folder.iterdir())) for split, folder in folders.items()}
 
 

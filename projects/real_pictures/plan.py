@@ -77,6 +77,12 @@ class Run:
         return cfg
 
 
+def image_folder(dataset: Config) -> Path:
+    """Where the images of a data set lie."""
+    prefix = dataset.data_prefix
+    return ROOT / dataset.data_root / (prefix.get('img') or prefix.img_path)
+
+
 def files_of(cfg: Config) -> str:
     """Names and sizes of the files that a config reads, a line each."""
     paths = sorted(set(_files(cfg)))

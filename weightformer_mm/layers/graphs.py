@@ -76,9 +76,8 @@ class Graphs:
 
     def __init__(self) -> None:
         self._graphs: OrderedDict[tuple, tuple[Any, Tensor, tuple[Tensor, ...]]] = OrderedDict()
-        self._memory: list[
-            int
-        ] = []  # where the network's tensors were when the graphs were recorded
+        # where the network's tensors were when the graphs were recorded
+        self._memory: list[int] = []
 
     def __reduce__(self) -> tuple[type, tuple]:
         return Graphs, ()
