@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,7 @@ from weightformer_mm.checkpoints.sources import WEIGHTS
 from weightformer_mm.utils.tables import text_table
 from weightformer_mm.visualization.contact_sheet import write_contact_sheet
 
-from ..runs import Job, newest_of, newest_scalars, run_together
+from ..runs import Job, Usage, newest_of, newest_scalars, run_together
 from .report import write_report
 from .tasks import TASKS, TaskFolder, short_path
 
@@ -49,10 +49,10 @@ def run_demo(repository: Path, out: Path, force: bool = False, full: bool = Fals
     left = [folder for folder in folders if not folder.sheet.is_file()]
     if left:
         names = ', '.join(folder.task.name for folder in left)
-        print(f'training: {names}', flush=True)
-        _train(repository, left)
-        print(f'evaluating and drawing: {names}', flush=True)
-        _evaluate(repository, left)
+        print(f'training, then evaluating: {names}', flush=True)
+        _train_and_evaluate(repository, left)
+        for folder in left:
+            _draw(folder)
     page = write_report(folders, first, out / 'report.html')
     minutes = (time.monotonic() - start) / 60
     return (
@@ -120,52 +120,61 @@ def format_table(folders: list[TaskFolder]) -> str:
     return text_table(('task', 'metric', 'value', 'training', 'checkpoint', 'sheet'), rows)
 
 
-def _train(repository: Path, folders: list[TaskFolder]) -> None:
-    tool = str(repository / 'tools' / 'train.py')
-    logging = ['--cfg-options', 'default_hooks.logger.interval=10']
-    jobs = [
-        Job(
-            [tool, str(folder.config), '--work-dir', str(folder.root), '--resume', *logging],
-            folder.train_log,
-        )
-        for folder in folders
-    ]
-    shown = 'loss {task.fields[loss]}  {task.fields[title]} {task.fields[metric]}'
-    columns = (*Progress.get_default_columns(), TextColumn(shown))
+def _train_and_evaluate(repository: Path, folders: list[TaskFolder]) -> None:
+    """Evaluate each as soon as its training ends, beside the trainings that are left."""
+    trainings = {_training(repository, folder): folder for folder in folders}
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks = [
-            bars.add_task(
-                folder.task.name,
-                total=folder.total_iterations(),
-                loss='-',
-                title=folder.task.main_metric[0],
-                metric='-',
-            )
-            for folder in folders
-        ]
 
-        def update() -> None:
-            for task, folder in zip(tasks, folders):
-                lines = newest_scalars(folder.root)
-                if (newest := newest_of(lines, 'loss')) is not None:
-                    bars.update(task, completed=newest['step'], loss=f'{newest["loss"]:.3f}')
-                _, name, factor = folder.task.main_metric
-                if (newest := newest_of(lines, name)) is not None:
-                    bars.update(task, metric=f'{newest[name] * factor:.3f}')
+    def finished(job: Job, usage: Usage) -> Job | None:
+        folder = trainings.pop(job, None)
+        if folder is None:
+            return None
+        folder.add_seconds(usage.seconds)
+        return _test(repository, folder)
 
+    with _bars() as bars:
+        update = _watch(bars, folders)
         try:
-            run_together(jobs, repository, update)
+            run_together(list(trainings), repository, update, finished=finished)
         finally:
-            for folder in folders:
+            for folder in trainings.values():  # interrupted
                 folder.add_seconds(time.monotonic() - start)
 
 
-def _evaluate(repository: Path, folders: list[TaskFolder]) -> None:
-    run_together([_test(repository, folder) for folder in folders], repository)
-    for folder in folders:
-        images = sorted((folder.data / 'images' / 'val').iterdir())[:SHEET_IMAGES]
-        make_sheet(images, [folder.pictures / image.name for image in images], folder.sheet)
+def _bars() -> Progress:
+    shown = 'loss {task.fields[loss]}  {task.fields[title]} {task.fields[metric]}'
+    columns = (*Progress.get_default_columns(), TextColumn(shown))
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _watch(bars: Progress, folders: list[TaskFolder]) -> Callable[[], None]:
+    """Add a bar per task; return what brings them up to date."""
+    tasks = [
+        bars.add_task(
+            folder.task.name,
+            total=folder.total_iterations(),
+            loss='-',
+            title=folder.task.main_metric[0],
+            metric='-',
+        )
+        for folder in folders
+    ]
+
+    def update() -> None:
+        for task, folder in zip(tasks, folders):
+            lines = newest_scalars(folder.root)
+            if (newest := newest_of(lines, 'loss')) is not None:
+                bars.update(task, completed=newest['step'], loss=f'{newest["loss"]:.3f}')
+            _, name, factor = folder.task.main_metric
+            if (newest := newest_of(lines, name)) is not None:
+                bars.update(task, metric=f'{newest[name] * factor:.3f}')
+
+    return update
+
+
+def _draw(folder: TaskFolder) -> None:
+    images = sorted((folder.data / 'images' / 'val').iterdir())[:SHEET_IMAGES]
+    make_sheet(images, [folder.pictures / image.name for image in images], folder.sheet)
 
 
 def make_sheet(
@@ -190,8 +199,15 @@ def make_sheet(
     write_contact_sheet(groups, captions, out, SHEET_COLUMNS, side=max(groups[0][0].shape))
 
 
+def _training(repository: Path, folder: TaskFolder) -> Job:
+    tool = str(repository / 'tools' / 'train.py')
+    arguments = [tool, str(folder.config), '--work-dir', str(folder.root), '--resume']
+    logging = ['--cfg-options', 'default_hooks.logger.interval=10']
+    return Job((*arguments, *logging), folder.train_log)
+
+
 def _test(repository: Path, folder: TaskFolder) -> Job:
     tool, work_dir = str(repository / 'tools' / 'test.py'), str(folder.root / 'test')
     arguments = [tool, str(folder.config), str(folder.checkpoint()), '--work-dir', work_dir]
     outputs = ['--out', str(folder.results), '--show-dir', str(folder.pictures)]
-    return Job([*arguments, *outputs, '--score-thr', '0.5'], folder.test_log)
+    return Job((*arguments, *outputs, '--score-thr', '0.5'), folder.test_log)

@@ -41,7 +41,7 @@ def run_together(
     watch: Callable[[], object] = lambda: None,
     at_once: int | None = None,
     threads: int | None = None,
-    finished: Callable[[Job, Usage], None] = lambda job, usage: None,
+    finished: Callable[[Job, Usage], Job | None] = lambda job, usage: None,
     keep_going: bool = False,
 ) -> None:
     """Run tools at the same time, with the processor's cores shared between them.
@@ -52,7 +52,7 @@ def run_together(
         watch: called about once a second.
         at_once: how many run at a time; default all.
         threads: per job; default its share of the cores.
-        finished: called for each job that succeeded.
+        finished: called for each job that succeeded; a job that it returns runs next.
         keep_going: when one fails, run the others before raising.
 
     Raises:
@@ -77,7 +77,8 @@ def run_together(
                             raise
                         failures.append(str(error))
                     else:
-                        finished(job, usage)
+                        if (following := finished(job, usage)) is not None:
+                            left[pool.submit(processes.run, following)] = following
         except BaseException:
             processes.stop()
             raise

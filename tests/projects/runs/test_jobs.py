@@ -128,3 +128,27 @@ def test_with_keep_going_the_others_run_before_the_failure_is_said(tmp_path):
             keep_going=True,
         )
     assert done == [jobs[1]]
+
+
+def test_what_follows_a_job_runs_beside_the_others(tmp_path):
+    text = (
+        'import pathlib, sys, time\n'
+        'mine, other = sys.argv[1:]\n'
+        'while other != "none" and not pathlib.Path(other).exists(): time.sleep(0.05)\n'
+        'pathlib.Path(mine).touch()\n'
+    )
+    script = str(write_script(tmp_path, 'follow.py', text))
+    # the long one ends only when what follows the short one has run
+    short, long, following = (
+        Job((script, mine, other), tmp_path / f'{mine}.log')
+        for mine, other in (('short', 'none'), ('long', 'following'), ('following', 'short'))
+    )
+    done = []
+
+    def finished(job, usage):
+        done.append(job)
+        return following if job is short else None
+
+    run_together([short, long], tmp_path, finished=finished)
+    assert done[0] is short
+    assert set(done[1:]) == {following, long}
