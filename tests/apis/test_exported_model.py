@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import cv2
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
 from tests.helpers.exported import images, save_weights
 from weightformer_mm.apis import Inferencer, inference, init_model
 from weightformer_mm.apis.export import Form, export
 from weightformer_mm.apis.predictor import Predictor
+from weightformer_mm.apis.test import evaluate
 from weightformer_mm.errors import UserError
 
 pytest.importorskip('onnxruntime', reason='needs onnxruntime')
@@ -68,6 +73,39 @@ def test_classes(both):
     truth, found = inference(model, image), inference(exported, image)
     torch.testing.assert_close(found.pred_score, truth.pred_score, **CLOSE)
     assert found.pred_label == truth.pred_label
+
+
+def test_evaluation(both, single_shapes, tmp_path):
+    both(CLASSIFICATION, True)
+    arguments = dict(work_dir=str(tmp_path / 'work'), data_root=str(single_shapes))
+    paths = [str(tmp_path / name) for name in ('weights.pth', 'a.onnx')]
+    averaging = Config.fromfile(CLASSIFICATION)
+    averaging.custom_hooks = [dict(type='EMAHook')]
+    truth, found = (
+        evaluate(cfg, path, out=path + '.out', **arguments)
+        for cfg, path in zip((str(CLASSIFICATION), averaging), paths)
+    )
+    assert found == truth
+    classes = [
+        [
+            entry['label']
+            for entry in json.loads((Path(path + '.out') / 'classes.json').read_text())
+        ]
+        for path in paths
+    ]
+    assert classes[0] == classes[1]
+
+
+def test_evaluation_of_what_fits_not_is_refused(both, shapes, tmp_path):
+    both(SEGMENTATION, True)
+    path = str(tmp_path / 'a.onnx')
+    arguments = dict(work_dir=str(tmp_path / 'work'), data_root=str(shapes))
+    with pytest.raises(UserError, match='^--tta: an exported file'):
+        evaluate(str(SEGMENTATION), path, tta=True, **arguments)
+    meta = 'test_dataloader.dataset.metainfo.'
+    fewer = [meta + 'classes=(ground,disk)', meta + 'palette=[(1,2,3),(4,5,6)]']
+    with pytest.raises(UserError, match='num_classes=7, but BaseSegDataset .* has 2 classes'):
+        evaluate(str(SEGMENTATION), path, options=fewer, **arguments)
 
 
 def test_other_files_are_refused(tmp_path):

@@ -20,7 +20,7 @@ from ..utils.writing import make_folder, refuse_replacing, written_whole
 from ..version import __version__
 from .exportable import Classifier, Exportable, Features, Segmentor, use_size_free_layers
 from .exportable_detectors import SingleStage, TwoStage
-from .exported_model import need_onnx
+from .exported_model import is_exported, need_onnx
 from .predictor import init_model
 
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2', 'torchscript': '.pt'}  # by format
@@ -94,7 +94,7 @@ def export(
     _check(path, form)
     read = [name for name in (config, checkpoint) if isinstance(name, (str, os.PathLike))]
     refuse_replacing('--out', [path], read)
-    if str(checkpoint).endswith(SUFFIXES['onnx']):
+    if is_exported(checkpoint):
         raise UserError(f'{checkpoint}: exported already; name a checkpoint')
     make_folder(path.parent, '--out')
     model = init_model(config, checkpoint, 'cpu', options).requires_grad_(False)

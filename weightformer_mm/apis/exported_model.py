@@ -9,15 +9,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import LibraryMissing, UserError
 from ..utils.translate import blamed
 
-SUFFIX = '.onnx'
+_SUFFIX = '.onnx'
+
+
+def is_exported(checkpoint: str | os.PathLike | None) -> bool:
+    """Whether an ONNX file is given where a checkpoint might be."""
+    return checkpoint is not None and os.fspath(checkpoint).endswith(_SUFFIX)
 
 
 def need_onnx(*libraries: str) -> None:
@@ -30,8 +35,15 @@ def need_onnx(*libraries: str) -> None:
         )
 
 
-class ExportedModel:
+@MODELS.register_module()
+class ExportedModel(nn.Module):
     """Predicts like the model that a file was made of, one image at a time, on the CPU.
+
+    It has no parameters; `to` and copies give the same object.
+
+    Args:
+        cfg: config of the model that the file was made of.
+        path: the file.
 
     Attributes:
         cfg: config of the model, whose test pipeline loads images.
@@ -41,7 +53,8 @@ class ExportedModel:
         UserError: the file cannot be read, or is no file of `export`.
     """
 
-    def __init__(self, cfg: Config, path: str | os.PathLike):
+    def __init__(self, cfg: Config | ConfigDict, path: str | os.PathLike):
+        super().__init__()
         need_onnx('onnxruntime')
         import onnxruntime
 
@@ -65,10 +78,18 @@ class ExportedModel:
             for key in ('classes', 'palette')
             if key in facts
         }
+        if 'classes' in self.dataset_meta:
+            self.head = _Head(len(self.dataset_meta['classes']))
         self.preprocessor = None
         if self.session.get_inputs()[0].type != 'tensor(uint8)':
             with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
                 self.preprocessor = MODELS.build(cfg.model.data_preprocessor)
+
+    def to(self, *args: Any, **kwargs: Any) -> ExportedModel:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> ExportedModel:
+        return self
 
     def test_step(self, data: dict[str, Any]) -> list[Any]:
         """What ``model.test_step(data)`` returns."""
@@ -82,6 +103,9 @@ class ExportedModel:
         outputs = self.session.run(None, {'image': batch.numpy()})
         found = {name: torch.from_numpy(x)[0] for name, x in zip(self.names, outputs)}
         if 'boxes' in found:
+            from mmdet.models.utils import samplelist_boxtype2tensor
+
+            samplelist_boxtype2tensor([sample])  # as mmdet's preprocessor does
             sample.pred_instances = self._instances(sample, **found)
         elif 'labels' in found:
             height, width = image.shape[1:]  # without padding
@@ -113,3 +137,11 @@ class ExportedModel:
             ]
             found.masks = torch.cat([torch.zeros(0, *size, dtype=torch.bool), *pasted])
         return found
+
+
+class _Head(nn.Module):
+    """By which `check_classes` knows what a file predicts."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.num_classes = num_classes

@@ -29,7 +29,7 @@ from ..datasets.checks.named_loading import NamedLoading, guard
 from ..engine.optimizers.amp import half_precision
 from ..engine.runner.loops import split_by_size
 from ..errors import UserError
-from .exported_model import SUFFIX, ExportedModel
+from .exported_model import ExportedModel, is_exported
 from .strips import check_strips, predict_in_strips
 
 Image = Union[str, os.PathLike, np.ndarray]
@@ -56,7 +56,7 @@ def init_model(
     use_safe_loading()
     cfg = load_config(config, options)
     require(cfg, ('model', 'test_dataloader'), 'inference')
-    if checkpoint is not None and os.fspath(checkpoint).endswith(SUFFIX):
+    if is_exported(checkpoint):
         if device not in (None, 'cpu'):
             raise UserError(f'--device {device}: {checkpoint} runs on the CPU')
         return ExportedModel(cfg, checkpoint)

@@ -24,11 +24,13 @@ from ..datasets.checks.presence import check_data, refuse_data
 from ..engine.hooks.rehearsal import RehearsalHook
 from ..engine.runner.launch import use_launcher
 from ..engine.runner.runner import build_runner
+from ..errors import UserError
 from ..evaluation.predictions import DumpClasses, WriteLabelsHook
 from ..evaluation.tta import use_tta
 from ..utils.translate import blame_run, blamed
 from ..utils.writing import make_folder, refuse_replacing, staged
 from ..visualization.drawing import DrawPredictionsHook, use_visualizer
+from .exported_model import ExportedModel, is_exported
 from .labels import keep_labels
 from .training import default_work_dir
 
@@ -63,6 +65,7 @@ def evaluate(
         out: folder for ``metrics.json`` and the predictions: ``detections.{bbox,segm}.json`` in COCO's
             result format, label PNGs in ``labels/`` with the images' subfolders, or ``classes.json``.
         show_dir: folder for pictures ``ground truth | prediction``.
+        checkpoint: or an ``.onnx`` file of `export`, which takes the model's place.
         tta: use the config's test-time augmentation.
 
     Raises:
@@ -72,13 +75,16 @@ def evaluate(
     arguments = {'work_dir': ('--work-dir', work_dir), 'load_from': ('CHECKPOINT', checkpoint)}
     cfg = load_config(config, options, data_root, arguments)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
-    weights = load_weights(checkpoint)
+    exported = is_exported(checkpoint)
+    weights = {} if exported else load_weights(checkpoint)
     with blamed(f'config: {cfg.filename}'):
         check_data(cfg, ('test',))
     outputs = {'--work-dir': work_dir, '--out': out, '--show-dir': show_dir}
     _check_outputs(cfg, (cfg.filename, checkpoint), outputs)
     cfg.work_dir = str(make_folder(work_dir or default_work_dir(cfg), '--work-dir'))
     cfg.load_from, cfg.resume = str(checkpoint), False
+    if exported:
+        _use_exported(cfg, checkpoint, tta, launcher)
     if tta:
         use_tta(cfg)
     use_launcher(cfg, launcher)
@@ -96,8 +102,9 @@ def evaluate(
         with blamed(f'config: {cfg.filename}'):
             runner = build_runner(cfg, trains=False)
             check_classes(cfg, runner.model, ('test',))
-        weights_to_predict(runner.model, weights, checkpoint)
-        weights.clear()  # the runner reads the file again
+        if not exported:
+            weights_to_predict(runner.model, weights, checkpoint)
+            weights.clear()  # the runner reads the file again
         if not tta and all(type_name(x) in _OF_LABELS for x in as_list(cfg.test_evaluator)):
             keep_labels(runner.model)
         for hook in hooks:
@@ -108,6 +115,22 @@ def evaluate(
     for written in filter(None, (out, show_dir)):
         runner.logger.info(f'Written to {written}')
     return metrics
+
+
+def _use_exported(cfg: Config, path: str, tta: bool, launcher: str) -> None:
+    """Let an exported file take the place of the model."""
+    if tta or launcher != 'none':
+        option = '--tta' if tta else '--launcher'
+        raise UserError(
+            f'{option}: an exported file gives labels, in one process; take the checkpoint'
+        )
+    scope = cfg.get('default_scope', 'mmengine')
+    cfg.model = {
+        'type': ExportedModel.__name__,
+        'cfg': {'model': cfg.model, 'default_scope': scope},
+        'path': path,
+    }
+    cfg.load_from = None
 
 
 def _test(runner: Runner) -> dict[str, float]:
