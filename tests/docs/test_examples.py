@@ -146,16 +146,31 @@ def test_installed(tmp_path):
     assert read.ok() == 'MaskRCNN\n'
 
 
-def test_exported_files_run_as_the_page_says(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    'weights',
+    [
+        'upernet_pyramid-weightformer-micro_shapes',
+        'mask-rcnn_pyramid-weightformer-micro_fpn_shapes',
+    ],
+)
+def test_exported_files_draw_as_the_page_says(weights, shapes, tmp_path, monkeypatch):
     for name in ('onnx', 'onnxruntime'):
         pytest.importorskip(name)
     monkeypatch.chdir(tmp_path)
-    weights = 'upernet_pyramid-weightformer-micro_shapes'
     export(weights, weights, 'model.onnx', Form(size=(96, 80)), with_preprocessing=True)
-    cv2.imwrite('image.png', np.zeros((50, 70, 3), np.uint8))
-    labelling, *others = blocks('docs/deploy.md')
-    assert run(labelling)['labels'].shape == (1, 50, 70)
+    image = cv2.imread(str(next((shapes / 'images/val').iterdir())))
+    cv2.imwrite('image.png', image)
+    run(blocks('docs/deploy.md')[0])
+    drawn = cv2.imread('seen.png')
+    assert drawn.shape == image.shape
+    assert (drawn != image).any()
+
+
+def test_exported_backbones_run_as_the_page_says(tmp_path, monkeypatch):
+    for name in ('onnx', 'onnxruntime'):
+        pytest.importorskip(name)
+    monkeypatch.chdir(tmp_path)
     names: dict = {}
-    for block in others:
+    for block in blocks('docs/deploy.md')[1:]:
         exec(block, names)
     assert [each.shape[2:] for each in names['maps']] == [(25, 41), (13, 21), (7, 11), (4, 6)]
