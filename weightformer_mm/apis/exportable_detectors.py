@@ -189,7 +189,8 @@ def _suppressed(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: Any) -> tupl
     offset = (image * (groups.max() + 1) + groups).to(boxes.dtype) * (boxes.max() + 1)
     apart, flat = (boxes + offset[..., None]).flatten(0, 1), scores.flatten()
     index = (flat >= 0).nonzero().squeeze(1)
-    kept = index[nms(apart[index], flat[index], cfg.nms.iou_threshold)]
+    shaped = apart[index].reshape(-1, 4)  # some runtimes must know the last size
+    kept = index[nms(shaped, flat[index], cfg.nms.iou_threshold)]
     left = torch.full_like(flat, NONE).scatter(0, kept, flat[kept]).reshape(scores.shape)
     best, index = F.pad(left, (0, cfg.max_per_img), value=NONE).topk(cfg.max_per_img)
     return best, index % scores.shape[1]
