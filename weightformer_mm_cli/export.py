@@ -29,11 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "take images (B, H, W, 3) of uint8 as OpenCV reads them, and do what the model's preprocessor does"
     add('--with-preprocessing', action='store_true', help=text)
     add('--opset', type=int, metavar='N', help='of ONNX (default: 17)')
+    add('--fp16', dest='half', action='store_true', help='half the size: float16 inside (ONNX)')
     add_config_options(parser)
 
 
-def call(kind: str, size: Any, dynamic: Any, opset: Any, **arguments: Any) -> None:
+def call(kind: str, size: Any, dynamic: Any, opset: Any, half: bool, **arguments: Any) -> None:
     from weightformer_mm.apis.export import Form, export
 
-    form = Form(kind, size and tuple(size), tuple(dynamic), opset)
+    form = Form(kind, size and tuple(size), tuple(dynamic), opset, half)
     export(form=form, **arguments)

@@ -125,6 +125,23 @@ def test_the_backbone_of_a_detector(with_preprocessing, weights, tmp_path):
     assert json.loads(properties['strides']) == [4, 8, 16, 32]
 
 
+def test_half_precision(weights, tmp_path):
+    """Half the size; backbone maps within some roundings of float16, whatever their images."""
+    checkpoint, paths = weights(DETECTION), {}
+    for half in (False, True):
+        out, form = tmp_path / f'{half}.onnx', Form(size=TRACED, half=half)
+        paths[half] = export(DETECTION, checkpoint, out, form, True, with_preprocessing=True)
+    sizes = [
+        sum(weight.ByteSize() for weight in onnx.load(path).graph.initializer)
+        for path in paths.values()
+    ]
+    assert 0.4 < sizes[1] / sizes[0] < 0.7
+    given = np.stack(images(SHAPE))
+    for x, y in zip(*(run(path, given) for path in paths.values())):
+        assert x.dtype == y.dtype == torch.float32 and not x.equal(y)
+        assert (x - y).abs().max() < 2e-2 * x.abs().max()
+
+
 def test_the_file_says_what_it_is(weights, tmp_path):
     path = export(SEGMENTATION, weights(SEGMENTATION), tmp_path / 'a.onnx', FORM)
     properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}

@@ -87,10 +87,7 @@ def test_evaluation(both, single_shapes, tmp_path):
     )
     assert found == truth
     classes = [
-        [
-            entry['label']
-            for entry in json.loads((Path(path + '.out') / 'classes.json').read_text())
-        ]
+        [entry['label'] for entry in json.loads((Path(path + '.out') / 'classes.json').read_text())]
         for path in paths
     ]
     assert classes[0] == classes[1]

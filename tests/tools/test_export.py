@@ -49,6 +49,8 @@ def test_a_file_has_the_metrics_of_its_model(name, tools, shapes, tmp_path):
         (['--out', 'a.onnx', '--dynamic', 'batch'], '--dynamic without size'),
         (['--out', 'a.onnx', '--dynamic'], '--dynamic without size'),
         (['--out', 'a.pt', '--format', 'torchscript', '--opset', 17], '--opset 17: expected'),
+        (['--out', 'a.pt', '--format', 'torchscript', '--fp16'], '--fp16: needs --format onnx'),
+        (['--out', 'a.onnx', '--fp16'], '--fp16: not for detectors'),
     ],
 )
 def test_bad_input(tools, arguments, message):

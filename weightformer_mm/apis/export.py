@@ -19,14 +19,15 @@ from ..utils.translate import blamed
 from ..utils.writing import make_folder, refuse_replacing, written_whole
 from ..version import __version__
 from .exportable import Classifier, Exportable, Features, Segmentor, use_size_free_layers
-from .exportable_detectors import SingleStage, TwoStage
-from .exported_model import is_exported, need_onnx
+from .exportable_detectors import Detector, SingleStage, TwoStage
+from .exported_model import is_exported, need_onnx, onnx_session
 from .predictor import init_model
 
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2', 'torchscript': '.pt'}  # by format
 SIZE, BATCH = 'size', 'batch'
 OPSET = 17  # has LayerNorm as one operator
 TOLERANCE = 1e-4  # sums over all tokens, in another order
+HALF_TOLERANCE = 2e-2  # some forty times the rounding of a number
 METADATA = 'metadata.json'  # in files of torch
 _TRACED = (224, 224)
 # odd and even sides and maps, wide and high
@@ -43,12 +44,18 @@ class Form:
         size: height and width of the images that are traced, and the only size unless ``dynamic`` has it.
         dynamic: which of 'size' and 'batch' may be others than the traced ones.
         opset: of ONNX; default: 17.
+        half: ONNX computes and keeps its weights in float16; images and outputs stay as they are.
     """
 
     kind: str = 'onnx'
     size: tuple[int, int] | None = None
     dynamic: Sequence[str] = (SIZE, BATCH)
     opset: int | None = None
+    half: bool = False
+
+    def tolerance(self) -> float:
+        """The largest difference from the model, in units of the largest value."""
+        return HALF_TOLERANCE if self.half else TOLERANCE
 
     def traced(self) -> tuple[int, int, int]:
         """Batch, height and width; some exporters would keep a batch of 1 for all."""
@@ -102,6 +109,10 @@ def export(
     network = exportable(model, backbone, with_preprocessing).eval()
     generator = torch.Generator().manual_seed(0)
     image = network.example(form.traced(), generator)
+    if form.half and isinstance(network, Detector):
+        raise UserError(
+            '--fp16: not for detectors: which boxes they keep depends on the last digits'
+        )
     if form.size not in (None, network.size(image)):
         raise UserError(f'--size: the model takes multiples of {network.multiple} pixels')
     write, load = _WAYS[form.kind]
@@ -154,6 +165,8 @@ def _check(path: Path, form: Form) -> None:
         )
     if form.opset is not None and (form.kind != 'onnx' or form.opset < OPSET):
         raise UserError(f'--opset {form.opset}: expected {OPSET} or more, with --format onnx')
+    if form.half and form.kind != 'onnx':
+        raise UserError(f'--fp16: needs --format onnx, not {form.kind}')
     if form.kind == 'onnx':
         need_onnx('onnx', 'onnxruntime')
     runs = inspect.signature(torch.export.ExportedProgram.module).parameters
@@ -178,10 +191,10 @@ def _compare(network: Exportable, run: Callable, form: Form, generator: torch.Ge
             outputs = run(image)
         difference = network.difference(image, outputs)
         print(f'{place}: largest difference {difference:.1e}', flush=True)
-        if not difference <= TOLERANCE:
+        if not difference <= form.tolerance():
             raise UserError(
                 f'not exported: with {place} the file differs from the model by {difference:.1e}, '
-                f'more than {TOLERANCE:.0e}'
+                f'more than {form.tolerance():.0e}'
             )
 
 
@@ -211,14 +224,18 @@ def _write_onnx(
         **older,
     )
     model = onnx.load(str(path))
+    if form.half:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        # outside of the layers: pixels, which float16 does not tell apart
+        others = [node.name for node in model.graph.node if node.name.count('/') < 2]
+        model = convert_float_to_float16(model, keep_io_types=True, node_block_list=others)
     onnx.helper.set_model_props(model, metadata)
     onnx.save(model, str(path))
 
 
 def _load_onnx(path: Path) -> Callable[[Tensor], list[Tensor]]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = onnx_session(path)
     return lambda image: [
         torch.from_numpy(output) for output in session.run(None, {'image': image.numpy()})
     ]

@@ -35,6 +35,17 @@ def need_onnx(*libraries: str) -> None:
         )
 
 
+def onnx_session(path: str | os.PathLike) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the CPU, without its warnings."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        os.fspath(path), options, providers=['CPUExecutionProvider']
+    )
+
+
 @MODELS.register_module()
 class ExportedModel(nn.Module):
     """Predicts like the model that a file was made of, one image at a time, on the CPU.
@@ -56,11 +67,8 @@ class ExportedModel(nn.Module):
     def __init__(self, cfg: Config | ConfigDict, path: str | os.PathLike):
         super().__init__()
         need_onnx('onnxruntime')
-        import onnxruntime
-
         with blamed(f'{path} cannot be read'):
-            providers = ['CPUExecutionProvider']
-            self.session = onnxruntime.InferenceSession(os.fspath(path), providers=providers)
+            self.session = onnx_session(path)
         facts = self.session.get_modelmeta().custom_metadata_map
         self.names = [output.name for output in self.session.get_outputs()]
         if 'version' not in facts or self.names[0] not in ('labels', 'scores', 'boxes'):
