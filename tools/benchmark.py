@@ -212,6 +212,21 @@ def parse_args() -> argparse.Namespace:
     )
     trace.add_argument('--out', metavar='PATH', help='write PATH.csv and PATH.md')
 
+    deployed = commands.add_parser(
+        'deployed',
+        help='size, metrics and time of exported files',
+        description='Size, metrics and time of ONNX files in float32, float16 and int8, beside the model '
+        'that they are made of.',
+    )
+    deployed.add_argument(
+        'recipes', nargs='+', metavar='RECIPE', help='names of recipes with weights'
+    )
+    deployed.add_argument(
+        '--rounds', type=int, default=5, metavar='N', help='timed turns of each form (default: 5)'
+    )
+    deployed.add_argument('--data-root', metavar='DIR', help='folder with the data set')
+    deployed.add_argument('--out', required=True, metavar='MARKDOWN')
+
     plot = commands.add_parser(
         'plot',
         help='draw time and memory against pixels',
@@ -243,6 +258,11 @@ def main(args: argparse.Namespace) -> None:
 
         plot_results(args.files, args.out, args.fit_from, args.where)
         print(args.out)
+        return
+    if args.command == 'deployed':
+        from projects.benchmark.deployed import Method, run_deployed
+
+        run_deployed(args.recipes, Method(rounds=args.rounds, data_root=args.data_root), args.out)
         return
     if args.command == 'trace':
         from projects.benchmark.steps import Case
