@@ -86,11 +86,26 @@ def test_reset_classifier(name, arch):
     assert model(image).shape == (2, 24)
     model.reset_classifier(0, '')
     assert model(image).ndim == 4
-    with pytest.raises(ValueError, match="needs global_pool='avg'"):
-        model.reset_classifier(3)
+    with pytest.raises(ValueError, match="unknown global_pool 'median'"):
+        model.reset_classifier(3, 'median')
     assert (model.num_classes, model.global_pool) == (0, '')
-    model.reset_classifier(5, 'avg')
+    model.eval().reset_classifier(5, 'avg')
     assert model(image).shape == (2, 5)
+    assert not any(module.training for module in model.modules())
+
+
+@each_network
+@torch.no_grad()
+def test_without_pooling_the_head_classifies_each_pixel(name, arch):
+    model = create(name, arch, num_classes=3).eval()
+    image = torch.randn(2, 3, 64, 96)
+    logits = model(image)
+    model.global_pool = ''
+    maps = model(image)
+    assert maps.shape == (2, 3, *model.forward_features(image).shape[2:])
+    torch.testing.assert_close(maps.mean((2, 3)), logits)
+    model.reset_classifier(5)
+    assert model.global_pool == '' and model(image).shape == (2, 5, *maps.shape[2:])
 
 
 @each_network

@@ -167,7 +167,6 @@ def test_img_size_is_for_the_data_config(size, expected, features_only):
     [
         (dict(img_size=(64, 64, 3)), 'expected img_size to be'),
         (dict(global_pool='median'), "unknown global_pool 'median'; choose one of"),
-        (dict(global_pool=''), "needs global_pool='avg'"),
         (dict(arch='huge'), "unknown arch 'huge'"),
         (dict(dynamic_conv='magic'), "unknown dynamic convolution strategy 'magic'"),
         (dict(dynamic_linear='magic'), "unknown dynamic linear strategy 'magic'"),
@@ -177,6 +176,20 @@ def test_img_size_is_for_the_data_config(size, expected, features_only):
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         timm.create_model('weightformer_tiny', **options)
+
+
+@pytest.mark.parametrize('features_only', [False, True])
+@pytest.mark.parametrize(('name', 'arch'), MICRO, ids=MICRO_IDS)
+def test_device_and_type_as_of_timms_networks(name, arch, features_only):
+    options = dict(arch=arch, features_only=features_only, dtype=torch.bfloat16)
+    model = timm.create_model(name, **options, device='cpu').eval()
+    outputs = model(torch.zeros(1, 3, 64, 64, dtype=torch.bfloat16))
+    assert {x.dtype for x in outputs} == {torch.bfloat16}
+    with Uninitialised():
+        model = timm.create_model(name, **options, device='meta')
+    assert {(x.device.type, x.dtype) for x in model.state_dict().values()} == {
+        ('meta', torch.bfloat16)
+    }
 
 
 @pytest.mark.parametrize(

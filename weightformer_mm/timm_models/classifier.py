@@ -28,7 +28,7 @@ class ImageClassifier(nn.Module):
         num_classes: 0 leaves the head out.
         in_chans: channels of the image.
         global_pool: ``'avg'``, as published, ``'max'``, ``'avgmax'``, ``'catavgmax'`` (both),
-            or ``''`` for maps instead of vectors, which needs ``num_classes=0``.
+            or ``''`` for maps: of classes or, with ``num_classes=0``, of channels.
         drop_rate: dropout before the head.
         proj_drop_rate: dropout in the MLP of each block, ``drop_rate`` of `BlockOptions`.
         output_stride: of `PyramidWeightFormer`; None keeps its own. `WeightFormer` has no such option.
@@ -83,16 +83,14 @@ class ImageClassifier(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the head; ``global_pool`` None keeps the pooling. ValueError for a head without pooling."""
+        """Replace the head; ``global_pool`` None keeps the pooling. ValueError for an unknown one."""
         pool = self.global_pool if global_pool is None else global_pool
         if pool not in _POOLS:
             raise ValueError(f'unknown global_pool {pool!r}; choose one of {_POOLS}')
-        if num_classes and not pool:
-            raise ValueError("the head needs global_pool='avg'; without pooling give num_classes=0")
         self.num_classes = num_classes
         self.global_pool = pool
         head = Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
-        self.head = head.to(next(self.backbone.parameters()))
+        self.head = head.to(next(self.backbone.parameters())).train(self.training)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
@@ -121,7 +119,10 @@ class ImageClassifier(nn.Module):
         return self.backbone(x)[0]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """``(B, C, H', W') -> (B, num_classes)``: pool, drop, classify; ``pre_logits`` skips the last."""
+        """``(B, C, H', W') -> (B, num_classes)``: pool, drop, classify; ``pre_logits`` skips the last.
+
+        Without pooling, the head classifies each pixel: ``(B, num_classes, H', W')``.
+        """
         if self.global_pool:
             is_mean = self.global_pool == 'avg'
             x = (
@@ -130,7 +131,9 @@ class ImageClassifier(nn.Module):
                 else select_adaptive_pool2d(x, self.global_pool).flatten(1)
             )
         x = self.head_drop(x)
-        return x if pre_logits else self.head(x)
+        if pre_logits or not self.num_classes:
+            return x
+        return self.head(x.movedim(1, -1)).movedim(-1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
+import torch
 from timm.layers import to_2tuple
 from timm.models import (
     build_model_with_cfg,
@@ -82,8 +84,9 @@ def _entry_point(name: str, network: type[DynamicBackbone], arch: str) -> Callab
             feature_cfg['output_fmt'] = 'NHWC'  # as the modules pass them on
         cache_dir = options.pop('cache_dir', None)
 
-        def build(**arguments: Any) -> ImageClassifier:
-            model = ImageClassifier(network, **arguments)
+        def build(device: Any = None, dtype: Any = None, **arguments: Any) -> ImageClassifier:
+            with nullcontext() if device is None else torch.device(device):
+                model = ImageClassifier(network, **arguments).to(dtype)
             if pretrained:
                 load_pretrained(model, config, cache_dir)
             return model
