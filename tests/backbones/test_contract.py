@@ -46,6 +46,14 @@ def test_every_arch_trains(backbone, arch):
     assert ok, report
 
 
+@pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)
+def test_counters_and_quantisers_find_the_linear_layers(backbone, arch):
+    """They look modules up by their exact class."""
+    linears = [x for x in build(backbone, arch).modules() if isinstance(x, torch.nn.Linear)]
+    assert linears and {type(linear) for linear in linears} == {torch.nn.Linear}
+    assert all(linear.weight.std() < 0.03 for linear in linears)  # and begin as published
+
+
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('size', SIZES, ids=str)
 @pytest.mark.parametrize(('backbone', 'arch'), MICRO, ids=MICRO_IDS)

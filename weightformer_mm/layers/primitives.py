@@ -48,9 +48,16 @@ class DropPath(timm_layers.DropPath):
         self._ratio = float(rate).as_integer_ratio()
 
 
-@built
 class Linear(nn.Linear):
-    """Linear layer initialised as published: weight from a truncated normal of std 0.02, bias zero."""
+    """Linear layer initialised as published: weight from a truncated normal of std 0.02, bias zero.
+
+    Once built it is an ``nn.Linear``: counters and quantisers look modules up by their exact class.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        super().__init__(in_features, out_features, bias)
+        if type(self) is Linear:
+            self.__class__ = nn.Linear  # type: ignore[assignment]
 
     def reset_parameters(self) -> None:
         trunc_normal_(self.weight, std=0.02)
