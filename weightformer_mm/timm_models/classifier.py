@@ -133,7 +133,9 @@ class ImageClassifier(nn.Module):
         x = self.head_drop(x)
         if pre_logits or not self.num_classes:
             return x
-        return self.head(x.movedim(1, -1)).movedim(-1, 1)
+        if self.global_pool:
+            return self.head(x)
+        return self.head(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
