@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from weightformer_mm.apis.check_dataset import check_data_sets
 from weightformer_mm.config.read import load_config
 from weightformer_mm.datasets.checks.report import ERROR
+from weightformer_mm.engine.runner.randomness import with_positions
 from weightformer_mm.engine.runner.runner import CheckedRunner
 from weightformer_mm.errors import UserError
 
@@ -45,11 +46,14 @@ def checked(cfg: Config, splits: Sequence[str] = SPLITS) -> list[str]:
 def loaded(cfg: Config, splits: Sequence[str] = SPLITS) -> str | None:
     """The line with which a training refuses a config's data; None if it has something to learn from.
 
-    It loads every image, and evaluates the truth as if a detector had found it.
+    It loads every image, those of training as ``exact_resume`` does, and evaluates the truth as if a
+    detector had found it.
     """
     try:
         for split in splits:
-            loader = CheckedRunner.build_dataloader(copy.deepcopy(cfg[f'{split}_dataloader']))
+            loader = copy.deepcopy(cfg[f'{split}_dataloader'])
+            loader = with_positions(loader) if split == 'train' else loader
+            loader = CheckedRunner.build_dataloader(loader)
             indices = range(len(loader.dataset))  # a RepeatDataset would go on for ever
             samples = [loader.dataset[index]['data_samples'] for index in indices]
             if split == 'train':

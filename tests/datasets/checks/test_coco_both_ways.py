@@ -77,6 +77,11 @@ FAULTS = {
         one('images', file_name=None),
         '`file_name` is null, not non-empty text',
     ),
+    'file_name no file can have': (
+        TRAIN,
+        one('images', file_name='a\0.png'),
+        "`file_name` is 'a\\x00.png', not non-empty text",
+    ),
     'bbox of text': (
         TRAIN,
         one('annotations', bbox=['1'] * 4),
@@ -258,6 +263,18 @@ def test_images_that_are_too_small(own):
     own.both_say('all are smaller than filter_cfg.min_size=65', TRAIN)
 
 
+def test_a_loader_without_a_batch(own):
+    own.cfg.train_dataloader.update(batch_size=8, drop_last=True)
+    line = '4 images fill no batch of batch_size=8, and drop_last=True drops the rest'
+    assert loaded(own.cfg, (TRAIN,)).startswith(line)
+
+
+def test_a_data_set_without_a_file(own):
+    own.cfg.train_dataloader.dataset.ann_file = None
+    line = own.both_say("data set CocoDataset has no ann_file, a file in COCO's format", TRAIN)
+    assert line in checked(own.cfg, (TRAIN,))
+
+
 def test_run_lengths_where_only_polygons_are_used(own):
     own.cfg.train_dataloader.dataset.pipeline[1].poly2mask = False  # Shapes has run lengths
     own.both_say('18 of outlines that mmdet cannot use', TRAIN)
@@ -286,11 +303,12 @@ def test_what_is_no_annotation_file(text, own):
     assert loaded(own.cfg, (TRAIN,)).startswith(f'{own.file(TRAIN)}')
 
 
-def test_an_image_of_another_size(own):
-    image = own.root / 'images/val/000001.png'
+@pytest.mark.parametrize('split', [TRAIN, VAL])
+def test_an_image_of_another_size(split, own):
+    image = own.root / f'images/{split}/000001.png'
     cv2.imwrite(str(image), cv2.imread(str(image))[:50])
-    own.both_say('000001.png', VAL)
-    assert 'of another size than the file states: it is 64x50, not 64x64' in loaded(own.cfg, (VAL,))
+    line = own.both_say('000001.png', split)
+    assert 'of another size than the file states: it is 64x50, not 64x64' in line
 
 
 def test_an_evaluator_with_a_file_of_its_own(own, tmp_path):

@@ -21,7 +21,7 @@ def check_coco(
 
     With ``everything``, read every image instead of a sample. ``alone``: as that of `Reading`.
     """
-    own = os.path.abspath(dataset.ann_file)
+    own = annotation_file(dataset)
     evaluators = [evaluator for evaluator in evaluators if evaluator.get('ann_file')]
     for path in (evaluator['ann_file'] for evaluator in evaluators):
         if os.path.abspath(path) != own:
@@ -58,6 +58,15 @@ def _check_images(report: Report, dataset: Any, images: list[dict], everything: 
         problem = shape and size_problem(shape, item)
         if problem:
             report.error('images read', problem[0], f'{item["img_path"]} {problem[1]}')
+
+
+def annotation_file(dataset: Any) -> str:
+    """Absolute path of the file that a data set for which `is_coco` reads; a UserError if it names none."""
+    if not dataset.ann_file:
+        raise UserError(
+            f"data set {type(dataset).__name__} has no ann_file, a file in COCO's format"
+        )
+    return os.path.abspath(dataset.ann_file)
 
 
 def is_coco(dataset: Any) -> bool:

@@ -68,9 +68,10 @@ def _is_box(value: Any) -> bool:
 _ID = _Field(_is_id, 'a whole number')
 _SIZE = _Field(_is_size, 'a whole number of pixels')
 _TEXT = _Field(_is_text, 'non-empty text')
+_NAME = _Field(lambda value: _is_text(value) and '\0' not in value, 'non-empty text')
 _FLAG = _Field(_is_flag, '0 or 1', needed=False)
 _FIELDS: dict[str, dict[str, _Field]] = {
-    'images': {'id': _ID, 'width': _SIZE, 'height': _SIZE, 'file_name': _TEXT},
+    'images': {'id': _ID, 'width': _SIZE, 'height': _SIZE, 'file_name': _NAME},
     'annotations': {
         'id': _ID,
         'image_id': _ID,

@@ -151,6 +151,7 @@ def _mixing(transforms: Any) -> Iterator[Any]:
 
 def inner_datasets(dataset: Any) -> Iterator[Any]:
     """A built data set and all those inside it (RepeatDataset, ConcatDataset, ...)."""
+    dataset = getattr(dataset, 'inside', dataset)  # of what seeds its samples
     yield dataset
     for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())]:
         if inner is not None:

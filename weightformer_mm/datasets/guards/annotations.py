@@ -12,7 +12,7 @@ from ...config.read import innermost_datasets
 from ...errors import UserError
 from ...utils.patches import replaced
 from ..checks.classes import build_unloaded
-from ..checks.coco import is_coco
+from ..checks.coco import annotation_file, is_coco
 from ..checks.coco_fields import FILE, field_findings, read_coco
 from ..checks.coco_uses import Evaluation, Reading
 from ..checks.images import is_unlabelled
@@ -27,9 +27,7 @@ def readings(dataset: Any) -> Uses:
     nodes = [build_unloaded(node) for _, node in innermost_datasets(dataset, '')]
     uses: dict[str, list[Any]] = {}
     for node in filter(is_coco, nodes):
-        uses.setdefault(os.path.abspath(node.ann_file), []).append(
-            Reading.of(node, len(nodes) == 1)
-        )
+        uses.setdefault(annotation_file(node), []).append(Reading.of(node, len(nodes) == 1))
     return uses
 
 

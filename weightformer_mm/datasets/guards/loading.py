@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from ...config.read import innermost_datasets
@@ -39,9 +40,20 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
         raise UserError(problem) from error
     check_categories(loader.dataset)
     check_learnable(loader.dataset)
+    _check_batches(loader)
     _warn_of_lost_bits(loader.dataset)
     name_unreadable_images(loader.dataset)
     return loader
+
+
+def _check_batches(loader: Any) -> None:
+    """Refuse a loader without a batch: a training would end after epochs of no iteration."""
+    with suppress(TypeError):  # some samplers have no length
+        if not len(loader):
+            raise UserError(
+                f'{len(loader.dataset)} images fill no batch of batch_size={loader.batch_size}, and '
+                'drop_last=True drops the rest: the data loader has no batch'
+            )
 
 
 def _warn_of_lost_bits(dataset: Any) -> None:
@@ -60,9 +72,8 @@ def _explain(error: Exception, dataset: Any) -> str | None:
     """What is wrong with a data set or its loader; None for a programming error."""
     if 'persistent_workers' in str(error):
         return 'a data loader with num_workers=0 needs persistent_workers=False as well'
-    if not isinstance(dataset, dict) or isinstance(error, UserError):
-        return None
-    return reading_problem(error, next(innermost_datasets(dataset, ''))[1])
+    nodes = [node for _, node in innermost_datasets(dataset, '')]
+    return None if not nodes or isinstance(error, UserError) else reading_problem(error, nodes[0])
 
 
 def name_unreadable_images(dataset: Any) -> None:

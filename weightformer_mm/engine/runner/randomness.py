@@ -21,6 +21,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, DATASETS, HOOKS
 from torch.utils.data import Dataset, Sampler
 
+from ...config.read import type_name
+
 # the purpose of a stream of numbers, so that no two streams are the same
 _ITERATIONS, _SAMPLES = 0, 1
 
@@ -112,11 +114,20 @@ def with_positions(dataloader: Any) -> Any:
     """The config of a data loader, with positions for its samples; anything else is returned unchanged."""
     if not isinstance(dataloader, dict) or not isinstance(dataloader.get('sampler'), dict):
         return dataloader
-    return {
-        **dataloader,
-        'sampler': {'type': PositionSampler.__name__, 'sampler': dataloader['sampler']},
-        'dataset': {'type': PositionedDataset.__name__, 'dataset': dataloader['dataset']},
-    }
+    sampler = {'type': PositionSampler.__name__, 'sampler': dataloader['sampler']}
+    return {**dataloader, 'sampler': sampler}
+
+
+def seeded_by_positions(dataloader: Any) -> Any:
+    """The config of a data loader whose data set is seeded if its samples have positions.
+
+    Apart from `with_positions`, so that the data set is checked as the user's config has it.
+    """
+    sampler = dataloader.get('sampler') if isinstance(dataloader, dict) else None
+    if type_name(sampler) != PositionSampler.__name__:
+        return dataloader
+    dataset = {'type': PositionedDataset.__name__, 'dataset': dataloader['dataset']}
+    return {**dataloader, 'dataset': dataset}
 
 
 def resume_seed(cfg: Config, checkpoint: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ...utils.translate import blamed
 from ...utils.writing import written_whole
 from ..hooks.checkpoint import KeepingCheckpointHook
 from .fsdp import ShardedStrategy
-from .randomness import SeedIterationsHook, with_positions
+from .randomness import SeedIterationsHook, seeded_by_positions, with_positions
 from .run_state import CheckRunStateHook
 
 
@@ -39,7 +38,9 @@ class _Checked:
     def build_dataloader(
         dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
     ) -> Any:
-        build = partial(Runner.build_dataloader, seed=seed, diff_rank_seed=diff_rank_seed)
+        def build(checked: Any) -> Any:
+            return Runner.build_dataloader(seeded_by_positions(checked), seed, diff_rank_seed)
+
         return build_checked(dataloader, build)
 
     def build_train_loop(self, loop: Any) -> Any:
