@@ -55,6 +55,15 @@ def changed(path: Path, place: str, value: object) -> Config:
         ('train_dataloader.persistent_workers', 'maybe'),
         ('train_dataloader.dataset', None),
         ('train_dataloader.dataset.ann_file', [1]),
+        ('train_dataloader.dataset.filter_cfg', [1]),
+        ('train_dataloader.dataset.indices', 0),
+        ('train_dataloader.dataset.indices', '1'),
+        ('train_dataloader.dataset.times', '2'),
+        ('train_dataloader.dataset.dataset', [1]),
+        ('train_dataloader.dataset.times', 0),
+        ('train_dataloader.dataset.datasets', {'type': 'CocoDataset'}),
+        ('train_dataloader.dataset.datasets', [None]),
+        ('train_dataloader.dataset.oversample_thr', 'a'),
         ('train_dataloader', 3),
         ('model', [1]),
         ('train_cfg.max_epochs', 0),
@@ -80,6 +89,13 @@ def test_a_wrong_value_is_named_with_its_place(place, value):
         load_config(changed(SEGMENTATION, place, value))
     assert f'config {SEGMENTATION}: expected ' in str(error.value)
     assert f'{place} ' in str(error.value) and ', got ' in str(error.value)
+
+
+@pytest.mark.parametrize('wrong', [{'filter_empty_gt': 'no'}, {'min_size': '32'}])
+def test_a_wrong_filter(wrong):
+    cfg = changed(SEGMENTATION, 'train_dataloader.dataset.filter_cfg', wrong)
+    with pytest.raises(UserError, match=f'train_dataloader.dataset.filter_cfg.{[*wrong][0]} '):
+        load_config(cfg)
 
 
 @pytest.mark.parametrize('part', ['val_dataloader', 'val_cfg', 'val_evaluator'])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import Any
 
 from mmengine.config import Config
 
-from ..arguments import COUNT, FLAG, NAME, Rule, integer, one_of, optional
+from ..arguments import COUNT, FLAG, NAME, Rule, integer, is_integer, one_of, optional
 from ..errors import UserError
 from ..utils.blame import nodes
 
@@ -17,6 +18,15 @@ _TRIOS = {'train': 'optim_wrapper', 'val': 'val_evaluator', 'test': 'test_evalua
 
 def _are_parts(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(isinstance(one, dict) for one in value)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and value >= 0
+
+
+def _are_indices(value: Any) -> bool:
+    several = value if isinstance(value, (list, tuple)) else [value]
+    return all(map(is_integer, several)) and value != 0 and len(several) > 0
 
 
 _PART = Rule('{} to be a dict', lambda value: isinstance(value, dict))
@@ -31,7 +41,6 @@ _LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 RULES = {
     'model': optional(_PART),
     '*_dataloader': optional(_PART),
-    '*_dataloader.dataset': _PART,
     '*_dataloader.batch_size': COUNT,
     '*_dataloader.num_workers': integer(0),
     '*_dataloader.prefetch_factor': optional(COUNT),
@@ -39,7 +48,6 @@ RULES = {
     '*_dataloader.pin_memory': FLAG,
     '*_dataloader.drop_last': FLAG,
     '*_dataloader.sampler': optional(_PART),
-    '*_dataloader.dataset.pipeline': _PARTS,
     '*_evaluator': optional(_ONE_OR_SEVERAL),
     'train_cfg': optional(_PART),
     'val_cfg': optional(_PART),
@@ -80,6 +88,20 @@ RULES = {
     'check_classes': FLAG,
     'find_unused_parameters': FLAG,
 }
+# by the last keys, wherever they are below a data loader: of data sets and of their wrappers
+_OF_DATA = {
+    'dataset': _PART,
+    'datasets': Rule(
+        '{} to be a list of one or more dicts', lambda v: _are_parts(v) and len(v) > 0
+    ),
+    'filter_cfg': optional(_PART),
+    'filter_cfg.filter_empty_gt': FLAG,
+    'filter_cfg.min_size': integer(0),
+    'indices': optional(Rule('{} to be an integer or a list of integers', _are_indices)),
+    'oversample_thr': Rule('a number {} of at least 0', _is_share),
+    'pipeline': _PARTS,
+    'times': COUNT,
+}
 # by the last key, wherever it is
 _ANYWHERE = {
     'ann_file': optional(_PATH),
@@ -94,6 +116,8 @@ def check_values(cfg: Config) -> None:
     """Raise UserError for the first value of the wrong kind, and for a split of which a part is missing."""
     for place, value in nodes(cfg._cfg_dict, ''):
         rule = next((RULES[pattern] for pattern in RULES if _matches(place, pattern)), None)
+        if rule is None and place.partition('.')[0].endswith('_dataloader'):
+            rule = next((_OF_DATA[key] for key in _OF_DATA if place.endswith(f'.{key}')), None)
         rule = rule or _ANYWHERE.get(place.rpartition('.')[2])
         if rule is not None:
             try:
