@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from PIL import Image
 
 from tests.helpers.commands import DETECTION, SEGMENTATION
@@ -17,12 +17,13 @@ from weightformer_mm.apis import Inferencer
 from weightformer_mm.apis.browse import browse
 from weightformer_mm.apis.check_dataset import check_dataset
 from weightformer_mm.apis.test import evaluate
+from weightformer_mm.datasets.checks.classes import trained_meta
 from weightformer_mm.datasets.checks.pixels import deep_pixels
 from weightformer_mm.engine.runner.runner import CheckedRunner
 from weightformer_mm.errors import UserError
 from weightformer_mm.evaluation.predictions import as_plain
 from weightformer_mm.visualization import drawing
-from weightformer_mm.visualization.drawing import _process_copies, draw, visible
+from weightformer_mm.visualization.drawing import _process_copies, draw, draw_truth, visible
 
 SIZE = (48, 64)
 
@@ -248,3 +249,19 @@ def test_void_is_not_drawn(label, tmp_path):
     draw(visualizer, image, sample, tmp_path / 'a.png', False, 0.3)
     assert (cv2.imread(str(tmp_path / 'a.png')) == 100).all() == (label == 2)
     assert 'pred_panoptic_seg' in sample
+
+
+def test_classes_without_a_colour_get_one(tmp_path):
+    """A set of more classes than COCO has keeps COCO's colours, and so do its checkpoints."""
+    from mmdet.structures import DetDataSample
+    from mmdet.visualization import DetLocalVisualizer
+
+    meta = {'classes': ('a', 'b', 'c'), 'palette': [(255, 0, 0)]}
+    truth = InstanceData(bboxes=torch.tensor([[4.0, 4, 40, 40]] * 3), labels=torch.arange(3))
+    visualizer = DetLocalVisualizer(name='colours')
+    visualizer.dataset_meta = meta
+    image = np.zeros((64, 64, 3), np.uint8)
+    assert draw_truth(visualizer, image, DetDataSample(gt_instances=truth)).any()
+    model = torch.nn.Module()
+    model.num_classes = 3
+    assert trained_meta({'meta': {'dataset_meta': meta}}, 'a.pth', model) == meta

@@ -131,6 +131,7 @@ def draw_truth(visualizer: Any, image: np.ndarray, sample: Any) -> np.ndarray:
 
 def _paint(visualizer: Any, image: np.ndarray, sample: Any, **options: Any) -> None:
     """Call the visualizer with the options that it supports."""
+    visualizer.dataset_meta = _with_colours(visualizer.dataset_meta)
     sample = _without_void(sample, visualizer)
     if hasattr(visualizer, 'visualize_cls'):  # mmpretrain's
         paint = visualizer.visualize_cls
@@ -139,6 +140,15 @@ def _paint(visualizer: Any, image: np.ndarray, sample: Any, **options: Any) -> N
         paint = partial(visualizer.add_datasample, 'picture')
     known = inspect.signature(paint).parameters
     paint(image, sample, show=False, **{key: options[key] for key in options if key in known})
+
+
+def _with_colours(meta: dict) -> dict:
+    """Metainfo with a colour for each class: with classes of its own, a data set keeps its type's colours."""
+    colours, classes = meta.get('palette'), meta.get('classes') or ()
+    if not isinstance(colours, (list, tuple)) or len(colours) >= len(classes):
+        return meta
+    others = np.random.default_rng(0).integers(0, 256, (len(classes) - len(colours), 3))
+    return {**meta, 'palette': [*colours, *map(tuple, others.tolist())]}
 
 
 def _without_void(sample: Any, visualizer: Any) -> Any:

@@ -129,3 +129,13 @@ def test_names_that_the_data_set_does_not_have(shapes):
     ]
     with pytest.raises(UserError, match='data set ADE20KDataset, metainfo: new classes'):
         check(SEGMENTATION, shapes, *options)
+
+
+def test_what_a_transform_refuses_is_no_fault_of_the_class_names(shapes):
+    """Its message names a ``<class 'int'>``."""
+    cfg = load_config(SEGMENTATION, (), shapes)
+    init_default_scope('mmseg')
+    node = cfg.train_dataloader.dataset
+    node.pipeline[2:] = [{'type': 'RandomFlip', 'prob': 2}]
+    with pytest.raises(ValueError, match='probs must be float'):
+        build_unloaded(node)

@@ -94,7 +94,7 @@ def build_unloaded(node: dict) -> Any:
             raise
         return DATASETS.build(dict(node))
     except (AssertionError, ValueError) as error:
-        if 'class' not in str(error):
+        if 'classes' not in str(error):
             raise
         text = ' '.join(str(error).split())
         raise UserError(f'data set {node.get("type")}, metainfo: {text[:300]}') from error
@@ -136,9 +136,10 @@ def trained_meta(
     most = max((number for _, _, number in heads_of(model)), default=0)
     if not _are(names, str, most):
         raise UserError(f'{path} is damaged: meta.dataset_meta.classes are not the {most} names')
-    coloured = _are(colours, (list, tuple), len(names)) and all(map(_is_colour, colours))
+    # with more classes than its type, a data set keeps the colours of its type
+    coloured = _are(colours, (list, tuple), 1) and all(map(_is_colour, colours))
     if not coloured and colours not in (None, *_PALETTES):
-        raise UserError(f'{path} is damaged: meta.dataset_meta.palette is not a colour per class')
+        raise UserError(f'{path} is damaged: meta.dataset_meta.palette are not colours of classes')
     return meta
 
 
