@@ -26,6 +26,8 @@ def run(
     for number, handler in handlers.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _quit)
+    # what is wrong with an image is one line; OpenCV says it in several, in its own words
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     import weightformer_mm.utils.interrupts  # noqa: F401  imports the libraries, which takes seconds
 
     for number, handler in handlers.items():

@@ -3,9 +3,12 @@ from __future__ import annotations
 import errno
 import re
 import sys
+from functools import partial
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, VISBACKENDS, Registry
 
 import weightformer_mm.backbones  # noqa: F401  registers them
@@ -50,6 +53,43 @@ def test_logger_whose_package_is_missing(kind, package, hidden, monkeypatch, tmp
     assert isinstance(problem, UserError)
     assert str(problem).startswith('a package that the config needs is missing: ')
     assert re.search(rf'pip install .*{package}', str(problem))
+
+
+def preprocess(type: str, channels: int, **options) -> None:
+    preprocessor = MODELS.build({'type': type, 'mean': [1.0] * 3, 'std': [1.0] * 3, **options})
+    preprocessor({'inputs': [torch.zeros(channels, 8, 8)], 'data_samples': [None]})
+
+
+@pytest.mark.parametrize(
+    ('type', 'channels', 'options'),
+    [
+        ('mmdet.DetDataPreprocessor', 1, {'bgr_to_rgb': True}),
+        ('mmdet.DetDataPreprocessor', 4, {}),
+        ('mmseg.SegDataPreProcessor', 4, {'bgr_to_rgb': True}),
+        ('mmseg.SegDataPreProcessor', 5, {}),
+    ],
+)
+def test_images_of_other_channels(type, channels, options):
+    problem = str(explain(caught(partial(preprocess, type, channels, **options))))
+    assert problem.startswith(
+        f'model.data_preprocessor needs images of 3 channels, but got {channels}'
+    )
+
+
+def test_samples_that_are_not_packed():
+    batch = [{'img': 1, 'gt': [1]}, {'img': 2, 'gt': [1, 2]}]
+    for error in (
+        caught(pseudo_collate, batch),
+        caught(MODELS.build({'type': 'mmdet.DetDataPreprocessor'}), {}),
+    ):
+        assert 'must end in PackDetInputs' in str(explain(error))
+
+
+def test_objects_that_were_not_loaded():
+    from mmengine.structures import InstanceData
+
+    problem = explain(caught(lambda: InstanceData(labels=[]).masks))
+    assert str(problem).startswith('the objects have no masks, which the model learns from')
 
 
 def test_files():

@@ -21,6 +21,7 @@ from ..config.read import innermost_dataset, load_config, require, type_name
 from ..datasets.checks.presence import check_data, refuse_data
 from ..engine.runner.runner import CheckedRunner
 from ..errors import UserError
+from ..utils.translate import blame_run
 from ..utils.writing import make_folder
 from ..visualization.contact_sheet import write_contact_sheet
 from ..visualization.drawing import draw_truth, use_visualizer, visible
@@ -82,9 +83,8 @@ def _fed(cfg: Config, split: str, seed: int) -> Iterator[tuple[tuple[np.ndarray,
     visualizer = VISUALIZERS.build({**cfg.visualizer, 'name': 'browse', 'vis_backends': None})
     visualizer.dataset_meta = loader.dataset.metainfo
     at_original_size = split != 'train' and _annotated_after_resizing(loader_cfg)
-    for number, batch in enumerate(loader):
-        MessageHub.get_current_instance().update_info('iter', number)  # YOLOX resizes by it
-        for branch, values, sample in _each(preprocessor(batch, split == 'train')):
+    for batch in preprocessed(cfg, loader, preprocessor, split):
+        for branch, values, sample in _each(batch):
             image = _visible(values, getattr(preprocessor, 'data_preprocessor', preprocessor))
             if at_original_size:
                 height, width = sample.img_shape[:2]
@@ -94,6 +94,16 @@ def _fed(cfg: Config, split: str, seed: int) -> Iterator[tuple[tuple[np.ndarray,
             if 'gt_instances' in sample:
                 caption += f', {len(sample.gt_instances)} objects'
             yield (image, draw_truth(visualizer, image, sample)), caption
+
+
+def preprocessed(cfg: Config, loader: Any, preprocessor: Any, split: str) -> Iterator[dict]:
+    """The batches of a loader as a model gets them; what goes wrong is the fault of the ``cfg``."""
+    try:
+        for number, batch in enumerate(loader):
+            MessageHub.get_current_instance().update_info('iter', number)  # YOLOX resizes by it
+            yield preprocessor(batch, split == 'train')
+    except Exception as error:
+        raise blame_run(error, f'{split}_dataloader') from error
 
 
 def _each(data: dict) -> Iterator[tuple[str, torch.Tensor, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 from ..config.read import as_list, innermost_datasets, load_config, require
 from ..datasets.checks.classes import build_unloaded, class_problems, heads_of
@@ -19,7 +20,11 @@ from ..datasets.checks.readable import reading_problem
 from ..datasets.checks.report import ERROR, WARNING, BadData, Report, quantity
 from ..datasets.checks.segmentation import check_segmentation
 from ..datasets.checks.wrappers import wrapper_findings
+from ..engine.runner.runner import CheckedRunner
 from ..errors import UserError
+from ..utils.patches import quiet
+from ..utils.translate import blame_run
+from .browse import preprocessed
 
 SPLITS = ('train', 'val', 'test')
 
@@ -54,7 +59,14 @@ def check_dataset(
     files = {split: Report(f'{split}: files') for split in dict(missing)}
     for split, text in missing:
         files[split].error('layout', 'missing', text)
-    reports = [_heads(cfg, splits), *files.values(), *check_data_sets(cfg, present, everything)]
+    model = MODELS.build(cfg.model)
+    reports = [
+        _heads(cfg, model, splits),
+        *files.values(),
+        *check_data_sets(cfg, present, everything),
+    ]
+    if not any(report.count(ERROR) for report in reports):
+        reports += _loaders(cfg, model, splits)
     for report in reports:
         report.show()
         print()
@@ -74,9 +86,23 @@ def check_data_sets(cfg: Config, splits: Sequence[str], everything: bool) -> lis
     return reports
 
 
-def _heads(cfg: Config, splits: Sequence[str]) -> Report:
+def _loaders(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[Report]:
+    """What a training or an evaluation would refuse before its model gets the first batch."""
+    for split in {repr(cfg[f'{split}_dataloader']): split for split in reversed(splits)}.values():
+        loader = {**cfg[f'{split}_dataloader'], 'num_workers': 0, 'persistent_workers': False}
+        loader.pop('prefetch_factor', None)
+        report = Report(f'{split}: data loader')
+        try:
+            with quiet():
+                built = CheckedRunner.build_dataloader(loader, seed=0)
+                next(preprocessed(cfg, built, model.data_preprocessor, split))
+        except Exception as error:
+            report.error('data loader', str(blame_run(error, f'{split}_dataloader')))
+            yield report
+
+
+def _heads(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Report:
     report = Report(f'model: {cfg.filename}')
-    model = MODELS.build(cfg.model)
     report.looked('heads', len(list(heads_of(model))))
     for problem in class_problems(cfg, model, splits):
         report.error('heads', problem)

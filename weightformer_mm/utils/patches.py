@@ -19,9 +19,11 @@ While a cost is counted, on a copy of the model:
 from __future__ import annotations
 
 import functools
+import io
+import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -119,3 +121,15 @@ def _float32(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_float32(item) for item in value)
     return value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What the libraries print and log in the block, up to warnings, is not seen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

@@ -24,6 +24,14 @@ _WRONG_ARGUMENT = re.compile(r'expected .+, got |unknown .+; choose |\w+ needs i
 _CONSTRUCTOR = re.compile(r'(\w*)\.?__init__\(\) (got an unexpected|missing \d+ required) (.*)')
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+(?: \w+)* registry)|Failed to get (\S+)$')
 _NO_LABELS = re.compile(r"'(gt_\w+|seg_map_path|instances)'$")
+# of mmengine's and mmseg's data preprocessors about an image
+_CHANNELS = re.compile(
+    r'(?:index 2 is out of bounds for dimension 0 with size |The size of tensor a \(|'
+    r'If the mean has 3 values, the input .*torch\.Size\(\[)(\d+)'
+)
+# of collating samples that are still a pipeline's own, and of any data preprocessor
+_UNPACKED = re.compile('each data_itement in list of batch should be of equal size|inputs$')
+_NO_OBJECTS = re.compile(r"'InstanceData' object has no attribute '(bboxes|labels|masks)'$")
 _IF_SHORT = 'if memory is short, lower num_workers or batch_size'
 _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)')
 
@@ -92,6 +100,21 @@ def _explain(error: Exception) -> UserError | None:
         return UserError(
             f'the images have no labels ({match[1]}), which training and evaluation need: give their place '
             '(data_prefix, ann_file) and LoadAnnotations in the pipeline, or predict with infer'
+        )
+    if '/data_preprocessor.py' in described(error) and (match := _CHANNELS.match(text)):
+        return UserError(
+            f'model.data_preprocessor needs images of 3 channels, but got {match[1]}: load them as colours '
+            "(color_type='color'), or set its bgr_to_rgb, mean and std, and in_channels, to suit them"
+        )
+    if isinstance(error, (KeyError, RuntimeError)) and _UNPACKED.match(text):
+        return UserError(
+            "samples without 'inputs', which a model needs: the pipeline of a data set, or of its "
+            'MultiImageMixDataset, must end in PackDetInputs, PackSegInputs or PackInputs'
+        )
+    if isinstance(error, AttributeError) and (match := _NO_OBJECTS.match(text)):
+        return UserError(
+            f'the objects have no {match[1]}, which the model learns from: LoadAnnotations with_bbox=True, '
+            'and with_mask=True for masks, loads them'
         )
     if isinstance(error, TypeError) and (match := _CONSTRUCTOR.match(text)):
         problem = f'{match[2]} {match[3]}'.replace('keyword argument', 'key')

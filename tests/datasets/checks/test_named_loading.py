@@ -92,6 +92,14 @@ def test_problems(image, tmp_path):
     assert image_problem(str(tmp_path / 'none.png')) == 'No such file or directory'
 
 
+def test_an_image_that_opencv_cannot_read_is_not_called_damaged(tmp_path):
+    values = np.arange(64, dtype=np.uint32).reshape(8, 8)
+    pytest.importorskip('tifffile').imwrite(tmp_path / 'deep.tif', values)
+    if cv2.imread(str(tmp_path / 'deep.tif'), cv2.IMREAD_UNCHANGED) is None:
+        problem = image_problem(str(tmp_path / 'deep.tif'))
+        assert problem.startswith('TIFF of mode I, which OpenCV cannot read: convert it')
+
+
 def test_a_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / 'image.png')
     dataset = images(tmp_path / 'image.png')

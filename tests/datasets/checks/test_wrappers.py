@@ -14,7 +14,11 @@ from mmengine.registry import init_default_scope
 
 from tests.helpers.both_ways import agree, checked, config_for, loaded
 from tests.helpers.commands import DETECTION, SEGMENTATION
+from weightformer_mm.apis.browse import browse
+from weightformer_mm.apis.check_dataset import check_dataset
+from weightformer_mm.datasets.checks.report import BadData
 from weightformer_mm.engine.runner.runner import CheckedRunner
+from weightformer_mm.utils.translate import explain
 
 TRAIN = ('train',)
 MOSAIC = {'type': 'Mosaic', 'img_scale': (64, 64)}
@@ -125,6 +129,46 @@ def test_wrappers_that_do_not_fit_are_named(case, root):
     cfg.train_dataloader.dataset = wrap(*two(cfg))
     assert expected in loaded(cfg, TRAIN)
     assert any(expected in error for error in checked(cfg, TRAIN))
+
+
+def without_packing_at_all(one, other):
+    one['pipeline'] = one['pipeline'][:2]
+    return one
+
+
+def wrong_probability(one, other):
+    one['pipeline'] = [one['pipeline'][0], {'type': 'LoadAnnotations', 'with_bbox': True}]
+    return mixed(one, {**MOSAIC, 'prob': 2})
+
+
+LOADERS = {
+    'unknown': (lambda one, other: {**repeat(one), 'type': 'Repeet'}, "type='Repeet' is not in"),
+    'lacking': (lambda one, other: {'type': 'RepeatDataset', 'dataset': one}, "argument: 'times'"),
+    'a key too many': (
+        lambda one, other: {**repeat(one), 'often': 2},
+        "config: train_dataloader.dataset: RepeatDataset got an unexpected key 'often'",
+    ),
+    'wrong option': (
+        wrong_probability,
+        'config: train_dataloader.dataset.pipeline.0: The probability should be in range [0,1]. got 2',
+    ),
+    'unpacked': (without_packing_at_all, "samples without 'inputs', which a model needs"),
+}
+
+
+@pytest.mark.parametrize('case', LOADERS)
+def test_what_no_loader_can_be_made_of(case, root, tmp_path, capsys):
+    """It is none of the data: a training finds it first, and so does the check where all else is well."""
+    cfg = config_for(DETECTION, root)
+    wrap, expected = LOADERS[case]
+    cfg.train_dataloader.dataset = wrap(*two(cfg))
+    cfg.dump(tmp_path / 'config.py')
+    with pytest.raises(BadData):
+        check_dataset(str(tmp_path / 'config.py'), TRAIN)
+    assert expected in capsys.readouterr().out.partition('error: data loader: ')[2]
+    with pytest.raises(Exception) as error:  # noqa: PT011  whose line is what the command prints
+        browse(str(tmp_path / 'config.py'), str(tmp_path / 'sheet.png'))
+    assert expected in str(explain(error.value))
 
 
 @pytest.mark.parametrize('step', [None, {'type': 'CachedMosaic', 'img_scale': (64, 64)}])

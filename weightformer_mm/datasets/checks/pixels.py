@@ -27,8 +27,21 @@ def image_problem(path: str) -> str | None:
         # too many pixels: Failed to allocate ..., or pixels <= CV_IO_MAX_...
         return f'OpenCV cannot read it: {error.err}'
     if image is None:
-        return 'not an image, or damaged'
+        return _unknown_kind(path) or 'not an image, or damaged'
     return 'damaged: the file ends before the image does' if cut_off(path) else None
+
+
+def _unknown_kind(path: str) -> str | None:
+    """What a sound image is that OpenCV cannot read; None if Pillow cannot read it either."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return (
+                f'{image.format} of mode {image.mode}, which OpenCV cannot read: convert it, or set '
+                "imdecode_backend='pillow' or 'tifffile' of the loading transform"
+            )
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def is_no_file(path: str) -> bool:

@@ -10,6 +10,7 @@ from ...config.read import type_name
 from ...utils.blame import file_read
 
 _LIBRARIES = ('mmdet.datasets.', 'mmseg.datasets.', 'mmpretrain.datasets.', 'mmengine.dataset.')
+_OF_CONFIG = ('.transforms', '.dataset_wrapper')  # of the libraries: they read no annotations
 _REFUSALS = (AssertionError, ImportError, RuntimeError, ValueError)  # whose texts are for users
 
 
@@ -26,7 +27,10 @@ def reading_problem(error: Exception, node: dict) -> str | None:
             "the data set's classes (metainfo); are the class names those of the file?"
         )
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    own = [frame for frame in frames if frame.f_globals['__name__'].startswith(_LIBRARIES)]
+    modules = [frame.f_globals['__name__'] for frame in frames]
+    own = [frame for frame, name in zip(frames, modules) if name.startswith(_LIBRARIES)]
+    if own and any(part in own[-1].f_globals['__name__'] for part in _OF_CONFIG):
+        return None
     if own and isinstance(error, OSError) and error.filename:
         return f'data set {type_name(node)}, {path}: {error.filename}: {error.strerror}'
     if own and isinstance(error, _REFUSALS):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import io
-import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,7 +21,7 @@ from torch.utils.data import DataLoader
 from ...checkpoints.match import unwrapped
 from ...config.read import as_list
 from ...errors import UserError
-from ...utils.patches import replaced
+from ...utils.patches import quiet, replaced
 from ...utils.translate import blame_run
 from ..runner.randomness import seeded
 
@@ -54,14 +52,14 @@ class RehearsalHook(Hook):
         is_sharded = isinstance(runner.model, FullyShardedDataParallel)
         if is_sharded or runner.cfg.get('compile') or not isinstance(model, BaseModel):
             return
-        with _undone(model), _quiet():
+        with _undone(model), quiet():  # nobody should take its tables for results
             if type(model).train_step is BaseModel.train_step:
                 _train(runner, model)
             names = None if runner.val_loop is None else _evaluate(runner, runner.val_loop, 'val')
         _check_watched(runner, names)
 
     def before_test(self, runner: Any) -> None:
-        with _undone(runner.model), _quiet():
+        with _undone(runner.model), quiet():
             _evaluate(runner, runner.test_loop, 'test')
 
     def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
@@ -160,7 +158,12 @@ def _named(part: str, model: nn.Module | None = None) -> Iterator[None]:
     except Exception as error:
         problem = blame_run(error, part)
         channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
-        if channels and re.search('channels|inputs|index out of range', str(problem)):
+        is_known = not str(problem).startswith('config: ')
+        if (
+            channels
+            and not is_known
+            and re.search('channels|inputs|index out of range', str(problem))
+        ):
             problem = type(problem)(f"{problem}; the backbone's channels are {tuple(channels)}")
         raise problem from error
 
@@ -239,15 +242,3 @@ def _undone(model: nn.Module) -> Iterator[None]:
             buffer.copy_(value)
         for module, mode in modes:
             module.training = mode
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the tables of an evaluation, which nobody should take for results."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
