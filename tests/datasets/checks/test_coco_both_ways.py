@@ -275,6 +275,14 @@ def test_a_data_set_without_a_file(own):
     assert line in checked(own.cfg, (TRAIN,))
 
 
+@pytest.mark.parametrize('option', ['color_type', 'imdecode_backend'])
+def test_a_loading_that_does_not_exist(option, own):
+    own.cfg.train_dataloader.dataset.pipeline[0][option] = 'rainbow'
+    errors = checked(own.cfg, (TRAIN,))
+    assert len(errors) == 4
+    assert all('config: LoadImageFromFile: ' in error and 'rainbow' in error for error in errors)
+
+
 def test_run_lengths_where_only_polygons_are_used(own):
     own.cfg.train_dataloader.dataset.pipeline[1].poly2mask = False  # Shapes has run lengths
     own.both_say('18 of outlines that mmdet cannot use', TRAIN)

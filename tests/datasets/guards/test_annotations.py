@@ -61,3 +61,35 @@ def test_the_file_is_named(case, wrapped, shapes, tmp_path):
             CheckedRunner.build_dataloader(loader)
         assert str(file) in str(error.value)
     assert methods == (COCO.__init__, COCO.createIndex)
+
+
+@pytest.mark.parametrize('is_right', [True, False])
+def test_the_order_of_things_and_stuff(is_right, tmp_path):
+    """mmdet numbers them in the order of the file."""
+    names = ['car', 'road'] if is_right else ['road', 'car']
+    segment = {'id': 1, 'category_id': 1, 'iscrowd': 0, 'bbox': [0, 0, 8, 8], 'area': 64}
+    content = {
+        'images': [{'id': 1, 'width': 8, 'height': 8, 'file_name': 'a.jpg'}],
+        'annotations': [{'image_id': 1, 'file_name': 'a.png', 'segments_info': [segment]}],
+        'categories': [{'id': names.index(n) + 1, 'name': n, 'isthing': n == 'car'} for n in names],
+    }
+    (tmp_path / 'panoptic.json').write_text(json.dumps(content))
+    init_default_scope('mmdet')
+    dataset = {
+        'type': 'CocoPanopticDataset',
+        'data_root': str(tmp_path),
+        'ann_file': 'panoptic.json',
+        'data_prefix': {'img': '', 'seg': ''},
+        'metainfo': {
+            'classes': ('car', 'road'),
+            'thing_classes': ('car',),
+            'stuff_classes': ('road',),
+        },
+        'pipeline': [],
+    }
+    loader = {'dataset': dataset, 'sampler': {'type': 'DefaultSampler'}, 'batch_size': 1}
+    if is_right:
+        assert len(CheckedRunner.build_dataloader(loader)) == 1
+    else:
+        with pytest.raises(UserError, match='panoptic.json: classes: in another order than in'):
+            CheckedRunner.build_dataloader(loader)

@@ -71,4 +71,9 @@ def annotation_file(dataset: Any) -> str:
 
 def is_coco(dataset: Any) -> bool:
     """Whether a built data set of mmdet reads objects from a file in COCO's format."""
-    return hasattr(type(dataset), 'COCOAPI') and 'Panoptic' not in type(dataset).__name__
+    return hasattr(type(dataset), 'COCOAPI') and not is_panoptic(dataset)
+
+
+def is_panoptic(dataset: Any) -> bool:
+    """Whether a built data set of mmdet reads segments from a file in COCO's panoptic format."""
+    return hasattr(type(dataset), 'COCOAPI') and 'Panoptic' in type(dataset).__name__

@@ -160,6 +160,22 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Segments:
+    """How a data set of mmdet reads a panoptic file, of which only the classes are checked.
+
+    Attributes:
+        classes: as that of `Reading`.
+    """
+
+    classes: tuple[str, ...]
+
+    def findings(self, content: dict) -> Iterator[Finding]:
+        """As those of `Reading`."""
+        if content.get('categories'):
+            yield from class_findings(self.classes, content, is_sorted=False)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How COCO's evaluator reads an annotation file.
 

@@ -9,6 +9,7 @@ from typing import Any
 from tqdm.contrib.concurrent import thread_map
 
 from ...errors import UserError
+from ...utils.translate import blame_run
 from .named_loading import NamedLoading, guard
 from .pixels import deep_pixels
 from .report import Report
@@ -44,7 +45,10 @@ def read_images(
     def read(item: dict) -> tuple[tuple[int, int] | None, tuple[str, bool] | None]:
         if load is None:
             return None, None
-        image = load({'img_path': item['img_path'], 'img_id': 0})['img']
+        try:
+            image = load({'img_path': item['img_path'], 'img_id': 0})['img']
+        except Exception as error:
+            raise blame_run(error, type(load.transform).__name__) from error
         return image.shape[:2], deep_pixels(item['img_path'], image)
 
     found = []

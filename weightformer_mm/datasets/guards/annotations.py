@@ -11,10 +11,10 @@ from typing import Any
 from ...config.read import innermost_datasets
 from ...errors import UserError
 from ...utils.patches import replaced
-from ..checks.classes import build_unloaded
-from ..checks.coco import annotation_file, is_coco
+from ..checks.classes import build_unloaded, classes_of
+from ..checks.coco import annotation_file, is_coco, is_panoptic
 from ..checks.coco_fields import FILE, field_findings, read_coco
-from ..checks.coco_uses import Evaluation, Reading
+from ..checks.coco_uses import Evaluation, Reading, Segments
 from ..checks.images import is_unlabelled
 from ..checks.report import ERROR, Finding
 from ..checks.wrappers import innermost
@@ -26,8 +26,13 @@ def readings(dataset: Any) -> Uses:
     """How the data sets of a loader, given by its data set's config, read their COCO files."""
     nodes = [build_unloaded(node) for _, node in innermost_datasets(dataset, '')]
     uses: dict[str, list[Any]] = {}
-    for node in filter(is_coco, nodes):
-        uses.setdefault(annotation_file(node), []).append(Reading.of(node, len(nodes) == 1))
+    for node in nodes:
+        if is_coco(node):
+            uses.setdefault(annotation_file(node), []).append(Reading.of(node, len(nodes) == 1))
+        elif is_panoptic(node):
+            uses.setdefault(annotation_file(node), []).append(
+                Segments(tuple(classes_of(node) or ()))
+            )
     return uses
 
 
@@ -73,12 +78,13 @@ def checked_coco_files(uses: Uses, others: bool = True) -> Iterator[None]:
         init(self)
         if annotation_file is None:
             return
+        path = str(annotation_file)
+        known = uses.get(os.path.abspath(path), ())
         if type(self).createIndex is not COCO.createIndex:  # of panoptic segments: other fields
             init(self, annotation_file)
+            refuse_first(chain.from_iterable(use.findings(self.dataset) for use in known), path)
             return
-        path = str(annotation_file)
         self.dataset = read_coco(path)
-        known = uses.get(os.path.abspath(path), ())
         if known or others:
             for use in known or [None]:
                 unneeded = use.unneeded() if use else ()
