@@ -81,7 +81,7 @@ def test_things_and_stuff(config, tmp_path):
     own = [*numbers(config, 3, 2), *(weights if 'mask2former' in config.stem else [])]
     check(config, tmp_path, *with_metainfo(3), *own)
     with pytest.raises(
-        UserError, match=r'has num_things_classes=80, but .* 3 things classes: a, b'
+        UserError, match=r'^model\.\w+ .* has num_things_classes=80, but .* 3 things classes: a, b'
     ):
         check(config, tmp_path, *with_metainfo(3))
     with pytest.raises(UserError, match=r'has num_stuff_classes=53, but .* 2 stuff classes: d, e'):

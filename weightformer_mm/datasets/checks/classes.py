@@ -73,7 +73,8 @@ def _misfits(
     """
     for name, module in unwrapped(model).named_modules():
         kind = f'{name} ({type(module).__name__})'
-        if stuff and isinstance(getattr(module, 'num_stuff_classes', None), int):
+        # the model itself only copies the numbers of its fusion head
+        if name and stuff and isinstance(getattr(module, 'num_stuff_classes', None), int):
             for key, names in (('num_things_classes', things), ('num_stuff_classes', stuff)):
                 if getattr(module, key) != len(names):
                     yield kind, key, getattr(module, key), names
