@@ -63,13 +63,20 @@ def test_the_file_is_named(case, wrapped, shapes, tmp_path):
     assert methods == (COCO.__init__, COCO.createIndex)
 
 
-@pytest.mark.parametrize('is_right', [True, False])
-def test_the_order_of_things_and_stuff(is_right, tmp_path):
-    """mmdet numbers them in the order of the file."""
+@pytest.mark.parametrize(
+    ('is_right', 'width', 'expected'),
+    [
+        (True, 8, None),
+        (False, 8, 'panoptic.json: classes: in another order than in'),
+        (True, '8', "panoptic.json cannot be read: TypeError: '<' not supported"),
+    ],
+)
+def test_a_panoptic_file(is_right, width, expected, tmp_path):
+    """mmdet numbers things and stuff in the order of the file."""
     names = ['car', 'road'] if is_right else ['road', 'car']
     segment = {'id': 1, 'category_id': 1, 'iscrowd': 0, 'bbox': [0, 0, 8, 8], 'area': 64}
     content = {
-        'images': [{'id': 1, 'width': 8, 'height': 8, 'file_name': 'a.jpg'}],
+        'images': [{'id': 1, 'width': width, 'height': 8, 'file_name': 'a.jpg'}],
         'annotations': [{'image_id': 1, 'file_name': 'a.png', 'segments_info': [segment]}],
         'categories': [{'id': names.index(n) + 1, 'name': n, 'isthing': n == 'car'} for n in names],
     }
@@ -85,11 +92,12 @@ def test_the_order_of_things_and_stuff(is_right, tmp_path):
             'thing_classes': ('car',),
             'stuff_classes': ('road',),
         },
+        'filter_cfg': {'filter_empty_gt': True, 'min_size': 4},
         'pipeline': [],
     }
     loader = {'dataset': dataset, 'sampler': {'type': 'DefaultSampler'}, 'batch_size': 1}
-    if is_right:
+    if expected is None:
         assert len(CheckedRunner.build_dataloader(loader)) == 1
     else:
-        with pytest.raises(UserError, match='panoptic.json: classes: in another order than in'):
+        with pytest.raises(UserError, match=expected):
             CheckedRunner.build_dataloader(loader)

@@ -35,6 +35,6 @@ def reading_problem(error: Exception, node: dict) -> str | None:
         return f'data set {type_name(node)}, {path}: {error.filename}: {error.strerror}'
     if own and isinstance(error, _REFUSALS):
         return f'data set {type_name(node)}, {path}: {error}'
-    if any(frame.f_code.co_name == 'load_data_list' for frame in own):
+    if any(frame.f_code.co_name in ('load_data_list', 'filter_data') for frame in own):
         return f'data set {type_name(node)}, {path} cannot be read: {type(error).__name__}: {error}'
     return None
