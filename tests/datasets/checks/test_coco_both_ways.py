@@ -267,6 +267,8 @@ def test_a_loader_without_a_batch(own):
     own.cfg.train_dataloader.update(batch_size=8, drop_last=True)
     line = '4 images fill no batch of batch_size=8, and drop_last=True drops the rest'
     assert loaded(own.cfg, (TRAIN,)).startswith(line)
+    own.cfg.train_dataloader.sampler = {'type': 'InfiniteSampler'}  # begins anew within a batch
+    assert loaded(own.cfg, (TRAIN,)) is None
 
 
 def test_a_data_set_without_a_file(own):

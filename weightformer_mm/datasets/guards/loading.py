@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
+
+from mmengine.dataset import DefaultSampler
 
 from ...config.read import innermost_datasets
 from ...errors import UserError
@@ -48,12 +49,12 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
 
 def _check_batches(loader: Any) -> None:
     """Refuse a loader without a batch: a training would end after epochs of no iteration."""
-    with suppress(TypeError):  # some samplers have no length
-        if not len(loader):
-            raise UserError(
-                f'{len(loader.dataset)} images fill no batch of batch_size={loader.batch_size}, and '
-                'drop_last=True drops the rest: the data loader has no batch'
-            )
+    sampler = getattr(loader.sampler, 'inside', loader.sampler)
+    if isinstance(sampler, DefaultSampler) and not len(loader):  # others begin anew within a batch
+        raise UserError(
+            f'{len(loader.dataset)} images fill no batch of batch_size={loader.batch_size}, and '
+            'drop_last=True drops the rest: the data loader has no batch'
+        )
 
 
 def _warn_of_lost_bits(dataset: Any) -> None:
