@@ -138,6 +138,12 @@ def test_wrong_images_are_refused_with_their_shape(network, shape):
 
 
 @pytest.mark.parametrize('network', BACKBONES)
+def test_images_of_integers_are_refused(network):
+    with pytest.raises(ValueError, match='got .* of torch.uint8, not of floating point'):
+        network(**SMALL[network])(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize('network', BACKBONES)
 def test_a_batch_of_no_images_gives_maps_of_none(network):
     model = network(**SMALL[network])
     for sizes in (None, []):

@@ -81,6 +81,8 @@ def test_an_index_after_the_last_appends_to_a_list():
     apply_options(cfg, ['test_evaluator.1.type=DumpResults', 'test_evaluator.1.out.path=a.json'])
     added = {'type': 'DumpResults', 'out': {'path': 'a.json'}}
     assert cfg.to_dict()['test_evaluator'] == [*config().to_dict()['test_evaluator'], added]
+    apply_options(cfg, ['custom_hooks.0.type=EMAHook', 'custom_hooks.0.momentum=0.1'])
+    assert cfg.to_dict()['custom_hooks'] == [{'type': 'EMAHook', 'momentum': 0.1}]
     with pytest.raises(UserError, match='Index 3 exceeds'):
         apply_options(cfg, ['test_evaluator.3.type=DumpResults'])
 

@@ -41,7 +41,9 @@ def changed(path: Path, place: str, value: object) -> Config:
     *parents, last = place.split('.')
     node = cfg._cfg_dict
     for part in parents:
-        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if isinstance(node, dict) and part not in node:
+            node[part] = {}
+        node = node[int(part) if isinstance(node, list) else part]
     node[int(last) if isinstance(node, list) else last] = value
     return cfg
 
@@ -80,6 +82,21 @@ def changed(path: Path, place: str, value: object) -> Config:
         ('default_hooks', []),
         ('default_hooks.logger.interval', 1.5),
         ('log_level', 'LOUD'),
+        ('default_hooks.logger', 3),
+        ('env_cfg.mp_cfg.mp_start_method', 'nope'),
+        ('env_cfg.mp_cfg.opencv_num_threads', 'x'),
+        ('env_cfg.resource_limit', 'x'),
+        ('randomness.deterministic', 'x'),
+        ('randomness.diff_rank_seed', 1),
+        ('randomness', {'sed': 3}),
+        ('auto_scale_lr', {'base_batch_size': 8, 'enabled': True}),
+        ('train_dataloader.sampler.shuffle', 'maybe'),
+        ('train_dataloader.num_batch_per_epoch', 0),
+        ('val_evaluator.metrics', ['mIoU']),
+        ('log_processor.window_size', 0),
+        ('sync_bn', 'nope'),
+        ('model.neck.init_cfg', {'std': 0.1}),
+        ('model.decode_head.init_cfg', [3]),
         ('work_dir', 3),
         ('exact_resume', 'yes'),
     ],
@@ -96,6 +113,17 @@ def test_a_wrong_filter(wrong):
     cfg = changed(SEGMENTATION, 'train_dataloader.dataset.filter_cfg', wrong)
     with pytest.raises(UserError, match=f'train_dataloader.dataset.filter_cfg.{[*wrong][0]} '):
         load_config(cfg)
+
+
+@pytest.mark.parametrize('key', ['test_cfg.rcnn.nms.type', 'test_cfg.nms_cfg.type', 'dqs_cfg.type'])
+@pytest.mark.parametrize('value', ['Nope', '__import__("os").getpid()', '', 3])
+def test_what_a_library_would_evaluate_is_a_known_name(key, value):
+    with pytest.raises(UserError, match=f'expected model.{key} to be one of nms, soft_nms, '):
+        load_config(changed(DETECTION, f'model.{key}', value))
+    for fits in ('soft_nms', len):  # a function is called as it is
+        check_values(changed(DETECTION, f'model.{key}', fits))
+    with pytest.raises(UserError, match='expected model.warp_mode to be one of cv2.MOTION_TRANSL'):
+        check_values(changed(DETECTION, 'model.warp_mode', value))
 
 
 @pytest.mark.parametrize('part', ['val_dataloader', 'val_cfg', 'val_evaluator'])

@@ -126,6 +126,8 @@ class Predictor:
             steps = copy.deepcopy(innermost_dataset(model.cfg.test_dataloader).pipeline)
             self._pipeline = Compose([s for s in steps if 'Annotation' not in type_name(s)])
         self._transforms = [guard(transform) for transform in self._pipeline.transforms]
+        mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
+        self._channels = 1 if mean is None else mean.numel()  # one mean is for any number
 
     def __call__(self, images: Sequence[Image], batch_size: int = 1) -> Iterator[Any]:
         """Yield for each image its sample, or in its place the exception: see `achieved`.
@@ -163,7 +165,13 @@ class Predictor:
             steps = [t for t in self._transforms if not isinstance(t, NamedLoading)]
             self._pipeline.transforms = steps
         with DefaultScope.overwrite_default_scope(self._scope):
-            return self._pipeline(data)
+            prepared = self._pipeline(data)
+        channels = len(prepared['inputs'])
+        if self._channels not in (1, channels):
+            raise UserError(
+                f'channels: {channels}; the data preprocessor has means of {self._channels}'
+            )
+        return prepared
 
     @torch.no_grad()
     def _run(self, batch: dict[str, Any]) -> Sequence[Any]:

@@ -25,7 +25,7 @@ from ..engine.runner.runner import build_runner
 from ..engine.work_folder import NOTE, Resumable, held
 from ..errors import RunFailed, UserError
 from ..utils.interrupts import forget_workers, stopped_by
-from ..utils.translate import blame, blamed, explain
+from ..utils.translate import blame_run, blamed, explain
 
 RESUME_LAST = 'last'
 
@@ -64,12 +64,10 @@ def train(
     cfg.work_dir = os.path.abspath(os.path.expanduser(work_dir or default_work_dir(cfg)))
     if amp:
         use_amp(cfg)
-    scaling = 'auto_scale_lr.base_batch_size'
-    given = any(option.startswith(f'{scaling}=') for option in options)
-    if given and not auto_scale_lr and not cfg.auto_scale_lr.get('enable'):
-        raise UserError(
-            f'--cfg-options {scaling}: has no effect without --auto-scale-lr, or auto_scale_lr.enable=True'
-        )
+    scales = auto_scale_lr or (cfg.get('auto_scale_lr') or {}).get('enable')
+    _refuse_idle(
+        options, bool(scales), launcher != 'none', cfg.get('runner_type') == 'FlexibleRunner'
+    )
     if auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise UserError(
@@ -92,6 +90,21 @@ def train(
             runner.register_hook(hooks.InitialWeightsHook(initial.for_model(runner.model)))
         _prepare(runner, resumed)
         _run(runner, resumed)
+
+
+def _refuse_idle(options: Sequence[str], scales: bool, several: bool, flexible: bool) -> None:
+    """Raise UserError for an option that only a scaled rate, several processes or `FlexibleRunner` read."""
+    of_several = ('sync_bn', 'find_unused_parameters', 'model_wrapper_cfg', 'env_cfg.dist_cfg')
+    needs = {
+        'auto_scale_lr.base_batch_size': (scales, '--auto-scale-lr, or auto_scale_lr.enable=True'),
+        **{key: (several, '--launcher') for key in of_several},
+        'strategy': (flexible, 'runner_type=FlexibleRunner'),
+    }
+    for option in options:
+        key = option.partition('=')[0]
+        for place, (is_met, need) in needs.items():
+            if not is_met and f'{key}.'.startswith(f'{place}.'):
+                raise UserError(f'--cfg-options {key}: has no effect without {need}')
 
 
 def _prepare(runner: Runner, resumed: Resumable | None) -> None:
@@ -131,8 +144,8 @@ def _run(runner: Runner, resumed: Resumable | None) -> None:
         raise stopped_by(interrupt, words) from interrupt
     except Exception as error:
         forget_workers()
-        config = f'config: {runner.cfg.filename}'
-        problem = explain(error) if rehearsal.has_begun else blame(error, config)
+        has_begun = rehearsal.has_begun
+        problem = explain(error) if has_begun else blame_run(error, runner.cfg.filename)
         # raised when a log or a curve cannot be written; it may not name the file
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             problem = RunFailed(

@@ -199,12 +199,14 @@ class DynamicBackbone(BaseModule):
         """The image. An exported network reads no size: it would keep the answer for the traced one.
 
         Raises:
-            ValueError: it is no ``(B, in_channels, H, W)``, or smaller than a patch.
+            ValueError: it is no ``(B, in_channels, H, W)`` of floating point, or smaller than a patch.
         """
-        if image.dim() != 4 or image.shape[1] != self.in_channels:
+        fits = image.dim() == 4 and image.shape[1] == self.in_channels
+        if not fits or not image.is_floating_point():
+            kind = '' if image.is_floating_point() else f' of {image.dtype}, not of floating point'
             raise ValueError(
                 f'expected images (B, {self.in_channels}, H, W) for {type(self).__name__} with '
-                f'in_channels={self.in_channels}, got {tuple(image.shape)}'
+                f'in_channels={self.in_channels}, got {tuple(image.shape)}{kind}'
             )
         height, width = image.shape[-2:]
         least = self.least_size

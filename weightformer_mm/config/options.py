@@ -105,6 +105,9 @@ def _check_key(cfg: Config, key: str) -> None:
     node: Any = cfg.get(first)
     for depth, part in enumerate(rest, start=1):
         parent, is_last = '.'.join(parts[:depth]), depth == len(rest)
+        if node is None and part == '0' and not is_last:  # the first entry of a new list
+            cfg.merge_from_dict({parent: []})
+            node = []
         if node is None:  # a new part of the config
             return
         if isinstance(node, dict):

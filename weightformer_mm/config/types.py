@@ -14,10 +14,9 @@ from mmengine.registry import Registry
 
 from ..errors import UserError
 from ..utils.blame import nodes
+from .values import SUPPRESSIONS
 
 _SCOPES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
-# mmcv calls eval() on the type of a non-maximum suppression, mmdet's trackers on the mode of their warp
-_EVALUATED = {'nms', 'soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri'}
 # keys whose value mmengine looks up like a type
 _LOOKED_UP = {'constructor', 'collate_fn', 'auto_wrap_policy', 'worker_init_fn'}
 
@@ -29,7 +28,7 @@ def check_types(cfg: Config, path: Any) -> None:
     known = _registered([scope for scope in _SCOPES if scope in scopes or scope == 'mmengine'])
     objects = {id(value) for value in known.values()}
     for place, key, name in wanted:
-        if name in known or (key == 'type' and name in _EVALUATED):
+        if name in known or (key == 'type' and name in SUPPRESSIONS):
             continue
         module, _, attribute = name.rpartition('.')
         named = getattr(sys.modules.get(module), attribute, None)

@@ -29,10 +29,31 @@ def _are_indices(value: Any) -> bool:
     return all(map(is_integer, several)) and value != 0 and len(several) > 0
 
 
+def _are_typed(value: Any) -> bool:
+    return _are_parts(value) and all('type' in part for part in value)
+
+
+def _of_keys(*keys: str) -> Rule:
+    """Dicts of which the libraries read these keys, and ignore others or fail without naming the dict."""
+    return Rule(
+        f'{{}} to be a dict of {", ".join(keys)}',
+        lambda value: isinstance(value, dict) and value.keys() <= {*keys},
+    )
+
+
 _PART = Rule('{} to be a dict', lambda value: isinstance(value, dict))
 _PARTS = Rule('{} to be a list of dicts', _are_parts)
 _ONE_OR_SEVERAL = Rule(
     '{} to be a dict or a list of dicts', lambda value: isinstance(value, dict) or _are_parts(value)
+)
+_INTEGER = Rule('{} to be an integer', is_integer)
+_SOME = Rule(
+    '{} to be a dict or a list of one dict or more',
+    lambda value: _ONE_OR_SEVERAL.fits(value) and len(value) > 0,
+)
+_INIT = Rule(
+    '{} to be None, a dict with type, or a list of these',
+    lambda value: value is None or _are_typed([value] if isinstance(value, dict) else value),
 )
 _PATH = Rule('{} to be a path', lambda value: isinstance(value, str))
 _LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
@@ -47,8 +68,12 @@ RULES = {
     '*_dataloader.persistent_workers': FLAG,
     '*_dataloader.pin_memory': FLAG,
     '*_dataloader.drop_last': FLAG,
+    '*_dataloader.num_batch_per_epoch': optional(COUNT),
     '*_dataloader.sampler': optional(_PART),
-    '*_evaluator': optional(_ONE_OR_SEVERAL),
+    '*_dataloader.sampler.shuffle': FLAG,
+    '*_dataloader.sampler.round_up': FLAG,
+    '*_evaluator': optional(_SOME),
+    '*_evaluator.metrics': _ONE_OR_SEVERAL,
     'train_cfg': optional(_PART),
     'val_cfg': optional(_PART),
     'test_cfg': optional(_PART),
@@ -62,23 +87,29 @@ RULES = {
     'optim_wrapper.clip_grad': optional(_PART),
     'optim_wrapper.paramwise_cfg': optional(_PART),
     'param_scheduler': optional(_ONE_OR_SEVERAL),
-    'auto_scale_lr': optional(_PART),
+    'auto_scale_lr': optional(_of_keys('base_batch_size', 'enable')),
     'auto_scale_lr.base_batch_size': COUNT,
     'auto_scale_lr.enable': FLAG,
     'default_hooks': optional(_PART),
-    'default_hooks.*.interval': Rule(
-        '{} to be an integer', lambda v: isinstance(v, int) and not isinstance(v, bool)
-    ),
+    'default_hooks.*': optional(_PART),
+    'default_hooks.*.interval': _INTEGER,
     'custom_hooks': optional(_PARTS),
     'custom_imports': optional(_PART),
-    'randomness': _PART,
+    'randomness': _of_keys('deterministic', 'diff_rank_seed', 'seed'),
     'randomness.seed': optional(integer(0, 2**32 - 1)),
+    'randomness.deterministic': FLAG,
+    'randomness.diff_rank_seed': FLAG,
     'env_cfg': _PART,
     'env_cfg.mp_cfg': _PART,
+    'env_cfg.mp_cfg.mp_start_method': one_of('fork', 'forkserver', 'spawn'),
+    'env_cfg.mp_cfg.opencv_num_threads': _INTEGER,
+    'env_cfg.resource_limit': COUNT,
     'env_cfg.dist_cfg': _PART,
     'visualizer': optional(_PART),
     'visualizer.vis_backends': optional(_PARTS),
     'log_processor': optional(_PART),
+    'log_processor.window_size': COUNT,
+    'sync_bn': optional(one_of('torch', 'mmcv')),
     'log_level': one_of(*_LEVELS),
     'default_scope': optional(NAME),
     'work_dir': optional(NAME),
@@ -102,13 +133,25 @@ _OF_DATA = {
     'pipeline': _PARTS,
     'times': COUNT,
 }
-# by the last key, wherever it is
+# mmcv calls eval() on the type of a non-maximum suppression, mmdet's trackers on the mode of their warp
+SUPPRESSIONS = ('nms', 'soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri')
+_SUPPRESSION = Rule(
+    f'{{}} to be one of {", ".join(SUPPRESSIONS)}',
+    lambda value: callable(value) or one_of(*SUPPRESSIONS).fits(value),
+)
+_WARPS = tuple(
+    f'cv2.MOTION_{kind}' for kind in ('TRANSLATION', 'EUCLIDEAN', 'AFFINE', 'HOMOGRAPHY')
+)
+# by the last keys, wherever they are
 _ANYWHERE = {
     'ann_file': optional(_PATH),
     'by_epoch': FLAG,
     'convert_to_iter_based': FLAG,
     'cudnn_benchmark': FLAG,
     'data_root': optional(_PATH),
+    'init_cfg': _INIT,
+    **{f'{key}.type': _SUPPRESSION for key in ('nms', 'nms_cfg', 'dqs_cfg')},
+    'warp_mode': one_of(*_WARPS),
 }
 
 
@@ -118,7 +161,8 @@ def check_values(cfg: Config) -> None:
         rule = next((RULES[pattern] for pattern in RULES if _matches(place, pattern)), None)
         if rule is None and place.partition('.')[0].endswith('_dataloader'):
             rule = next((_OF_DATA[key] for key in _OF_DATA if place.endswith(f'.{key}')), None)
-        rule = rule or _ANYWHERE.get(place.rpartition('.')[2])
+        ends = (key for key in _ANYWHERE if f'.{place}'.endswith(f'.{key}'))
+        rule = rule or _ANYWHERE.get(next(ends, ''))
         if rule is not None:
             try:
                 rule.check(place, value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # translating the error of a missing library needs none
@@ -17,6 +18,13 @@ if TYPE_CHECKING:  # translating the error of a missing library needs none
 _LONGEST = 400  # characters of a library's message
 # their messages say what is wrong without the name of the error
 _PLAIN = (ValueError, AssertionError)
+# functions that make something of a part of the config, and what they call it
+_MAKERS = {
+    'build_from_cfg': 'cfg',
+    'build_dataloader': 'dataloader',
+    'build_evaluator': 'evaluator',
+    'initialize': 'cfg',  # of weights, by an entry of init_cfg
+}
 
 
 def nodes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
@@ -62,21 +70,29 @@ def file_read(error: BaseException) -> str | None:
 def place_built(error: BaseException) -> str | None:
     """Place in the config of the innermost part that was being built; None if none was, or no config's."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    builders = [f for f in frames if f.f_code.co_name == 'build_from_cfg']
-    built = [frame.f_locals.get('cfg') for frame in builders]
+    makers = [(f, _named_by(f.f_code.co_name)) for f in frames if _is_library(f.f_globals)]
+    built = [frame.f_locals.get(name) for frame, name in makers if name]
     config = _config_of(frames) if built else None
     if config is None:
         return None
     # some builders take a part to pieces before they build it
-    handled = (f.f_locals for f in reversed(frames) if _is_library(f.f_globals.get('__name__', '')))
+    handled = (frame.f_locals for frame, _ in reversed(makers))
     parts = [*reversed(built), *(value for values in handled for value in [*values.values()])]
     places = (_place(config, part) for part in parts if isinstance(part, dict))
     return next(filter(None, places), None)
 
 
-def _is_library(module: str) -> bool:
-    return module.partition('.')[0] in (
+def _named_by(function: str) -> str | None:
+    """What a function that makes something of a part of the config calls that part; None for others."""
+    is_layer = function.startswith('build_') and function.endswith('_layer')  # of mmcv
+    return 'cfg' if is_layer else _MAKERS.get(function)
+
+
+def _is_library(names: dict[str, Any]) -> bool:
+    """Whether a module, given by its names, is of a library that builds what a config says."""
+    return names.get('__name__', '').partition('.')[0] in (
         'mmengine',
+        'mmcv',
         'mmdet',
         'mmseg',
         'mmpretrain',
@@ -95,20 +111,35 @@ def place_run(error: BaseException) -> str | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     config = _config_of(frames)
     running = [frame.f_locals.get('self') for frame in reversed(frames)]
-    models = [part for part in running if isinstance(part, BaseModel)]
-    names = {id(part): name for model in models[-1:] for name, part in model.named_modules()}
+    held = (frame.f_locals.get(name) for frame in frames for name in ('model', 'self'))
+    models = [part for part in held if isinstance(part, BaseModel)]
+    names = {id(part): name for model in models[:1] for name, part in model.named_modules()}
     places = dict(nodes(config._cfg_dict, '')) if config else {}
-    ordered = sorted(places, key=_is_read, reverse=True)  # the first comes last, and stays
-    kinds = {type_name(places[place]): place for place in ordered}
+    modules = [f'model.{names[id(part)]}'.rstrip('.') for part in running if id(part) in names]
     for part in running:
         kind = type(part).__name__
         if id(part) in names:
             place = f'model.{names[id(part)]}'.rstrip('.')
             if place in places:
                 return f'{place} ({kind})'
-        elif not isinstance(part, nn.Module) and kind in kinds:
-            return f'{kinds[kind]} ({kind})'
+        elif not isinstance(part, nn.Module):
+            alike = [
+                place for place in sorted(places, key=_is_read) if type_name(places[place]) == kind
+            ]
+            if alike:
+                return f'{max(alike, key=partial(_likeness, part, places, modules))} ({kind})'
     return None
+
+
+def _likeness(part: Any, places: dict[str, Any], modules: list[str], place: str) -> tuple[int, int]:
+    """How sure it is that a part that ran was made from the config at ``place``.
+
+    Args:
+        modules: places of the modules that were running, the innermost first.
+    """
+    inside = any(place.startswith(f'{module}.') for module in modules[:1])
+    values = ((key, value) for key, value in places[place].items() if key != 'type')
+    return sum(_is_same(getattr(part, key, None), value) for key, value in values), inside
 
 
 def type_name(node: Any) -> str:
@@ -139,6 +170,8 @@ def _place(config: Config, part: dict[str, Any]) -> str | None:
     """
     alike: dict[str, int] = {}
     kind = type_name(part)
+    if not kind and isinstance(part.get('dataset'), dict):
+        return _place_of_loader(config, part['dataset'])
     for place, node in sorted(nodes(config._cfg_dict, ''), key=lambda pair: _is_read(pair[0])):
         if not place or not node or not isinstance(node, dict) or type_name(node) != kind:
             continue
@@ -146,6 +179,16 @@ def _place(config: Config, part: dict[str, Any]) -> str | None:
             return place
         alike[place] = sum(_is_same(part.get(key), value) for key, value in node.items())
     return max(alike, key=alike.__getitem__) if kind and alike else None
+
+
+def _place_of_loader(config: Config, dataset: Any) -> str | None:
+    """The key of the data loader with this data set, or one inside it: the runner may wrap it."""
+    while isinstance(dataset, dict):
+        for key in sorted(filter(lambda key: key.endswith('_dataloader'), config), key=_is_read):
+            if (config[key] or {}).get('dataset') == dataset:
+                return key
+        dataset = dataset.get('dataset')
+    return None
 
 
 def _is_read(place: str) -> tuple[Any, ...]:

@@ -22,7 +22,7 @@ _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 # how this package's errors word a wrong argument
 _WRONG_ARGUMENT = re.compile(r'expected .+, got |unknown .+; choose |\w+ needs images of at least ')
 _CONSTRUCTOR = re.compile(r'(\w*)\.?__init__\(\) (got an unexpected|missing \d+ required) (.*)')
-_UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+(?: \w+)* registry)|Failed to get (\S+)$')
+_UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+(?: \w+)* registry)|Failed to get (\S*)$')
 _NO_LABELS = re.compile(r"'(gt_\w+|seg_map_path|instances)'$")
 # of mmengine's and mmseg's data preprocessors about an image
 _CHANNELS = re.compile(
@@ -38,14 +38,7 @@ _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)')
 
 def explain(error: Exception) -> UserError | None:
     """The error in the user's terms; None for a programming error, which needs its traceback."""
-    problem = _explain(error)
-    if problem is not None and type(problem) not in (ArgumentError, _OfConfig):
-        return problem
-    place = place_built(error)
-    text = described(error) if problem is None else str(problem)
-    if place is None:
-        return UserError(text) if type(problem) is _OfConfig else problem
-    return UserError(f'{_CONFIG}{place}: {text.removeprefix(_CONFIG)}')
+    return _placed(error, place_built(error))
 
 
 @contextmanager
@@ -64,8 +57,18 @@ def blame(error: Exception, what: str) -> UserError:
 
 def blame_run(error: Exception, part: str) -> UserError:
     """Like `blame`, for what fails while parts of the config run: the innermost one is named, or ``part``."""
-    problem = explain(error)
-    return problem or UserError(f'{_CONFIG}{place_run(error) or part}: {described(error)}')
+    return _placed(error, place_built(error) or place_run(error) or part)
+
+
+def _placed(error: Exception, place: str | None) -> UserError | None:
+    """The error in the user's terms, with its place in the config if it is about a part of it."""
+    problem = _explain(error)
+    if problem is not None and type(problem) not in (ArgumentError, _OfConfig):
+        return problem
+    text = described(error) if problem is None else str(problem)
+    if place is None:
+        return UserError(text) if type(problem) is _OfConfig else problem
+    return UserError(f'{_CONFIG}{place}: {text.removeprefix(_CONFIG)}')
 
 
 class _OfConfig(UserError):

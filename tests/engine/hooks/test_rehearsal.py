@@ -33,6 +33,36 @@ WRONG = [
         'model.neck.in_channels=[8,16,24]',
         r'config: model.neck \(FPN\): this does not hold',
     ),
+    (
+        DETECTION,
+        'train_dataloader.batch_sampler.type=AspectRatioBatchSampler model.neck.in_channels=[8,16,24,33]',
+        r'config: model.neck \(FPN\): .*\(8, 16, 24, 32',
+    ),
+    (
+        DETECTION,
+        'model.rpn_head.bbox_coder.target_stds=[1,1,1]',
+        r'config: model.rpn_head.bbox_coder \(DeltaXYWHBBoxCoder\): ',
+    ),
+    (
+        DETECTION,
+        'model.train_cfg.rpn.assigner.pos_iou_thr=x',
+        r'config: model.train_cfg.rpn.assigner \(MaxIoUAssigner\): ',
+    ),
+    (
+        DETECTION,
+        'model.data_preprocessor.pad_size_divisor=0',
+        r'config: model.data_preprocessor .*: ZeroDivisionError',
+    ),
+    (
+        SEGMENTATION,
+        'model.decode_head.norm_cfg.type=No',
+        'config: model.decode_head.norm_cfg: KeyError',
+    ),
+    (
+        SEGMENTATION,
+        'val_evaluator.foo=1',
+        'config: val_evaluator: IoUMetric got an unexpected key .foo',
+    ),
     (DETECTION, 'val_evaluator.metric=mAP', 'config: val_evaluator: .*should be one of'),
     (
         DETECTION,
@@ -59,7 +89,46 @@ WRONG = [
     (
         SEGMENTATION,
         'model.decode_head.loss_decode.class_weight=[1,2]',
-        'model.decode_head.loss_decode',
+        'model.decode_head.loss_decode .*; its class_weight has 2 values',
+    ),
+    (
+        SEGMENTATION,
+        'model.backbone.in_channels=4',
+        r'config: model.backbone \(PyramidWeightFormer\): expected images \(B, 4, [^;]*$',
+    ),
+    (
+        SEGMENTATION,
+        'train_dataloader.dataset.reduce_zero_label=False',
+        'config: train_dataloader: .*reduce_zero_label',
+    ),
+    (
+        SEGMENTATION,
+        'train_dataloader.collate_fn.type=No',
+        'config: train_dataloader: TypeError: .* callable',
+    ),
+    *(
+        (
+            config,
+            f'{split}_dataloader.dataset.pipeline=[]',
+            f'config: {split}_dataloader: .*makes no inputs',
+        )
+        for config in (DETECTION, SEGMENTATION)
+        for split in ('train', 'val')
+    ),
+    (
+        SEGMENTATION,
+        'train_dataloader.batch_size=99 train_dataloader.drop_last=True',
+        'config: train_dataloader: no batch is left of 8',
+    ),
+    (
+        SEGMENTATION,
+        'model.backbone.init_cfg.1.std=x',
+        'config: model.backbone.init_cfg.1: TypeError',
+    ),
+    (
+        DETECTION,
+        'model.neck.init_cfg.type=Xavier model.neck.init_cfg.layer=Conv2d model.neck.init_cfg.distribution=x',
+        'config: model.neck.init_cfg: .*distribution in',
     ),
     (SEGMENTATION, 'model.data_preprocessor.mean=[1,2,3,4]', 'config: model.data_preprocessor: '),
     (SEGMENTATION, 'model.test_cfg.mode=x', r'config: model \(EncoderDecoder\): Only "slide" or'),
@@ -99,7 +168,7 @@ def test_what_does_not_fit_is_said_before_the_first_iteration(
     config, option, message, shapes, tmp_path, capsys
 ):
     with pytest.raises(UserError, match=message) as error:
-        run(config, shapes, tmp_path, option)
+        run(config, shapes, tmp_path, *option.split())
     assert '\n' not in str(error.value)
     assert 'Epoch(train)' not in capsys.readouterr().out and not list(tmp_path.glob('*.pth'))
 

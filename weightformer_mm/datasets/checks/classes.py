@@ -58,7 +58,7 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
                 shown = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
                 kind = key.replace('num_', '').replace('_', ' ')
                 yield (
-                    f'model.{head} has {key}={number}, but {source} has {len(names)} {kind}: {shown}; '
+                    f'{head} has {key}={number}, but {source} has {len(names)} {kind}: {shown}; '
                     f'set {key} or metainfo'
                 )
 
@@ -72,8 +72,8 @@ def _misfits(
     the things are all classes.
     """
     for name, module in unwrapped(model).named_modules():
-        kind = f'{name} ({type(module).__name__})'
         # the model itself only copies the numbers of its fusion head
+        kind = f'model.{name} ({type(module).__name__})'
         if name and stuff and isinstance(getattr(module, 'num_stuff_classes', None), int):
             for key, names in (('num_things_classes', things), ('num_stuff_classes', stuff)):
                 if getattr(module, key) != len(names):

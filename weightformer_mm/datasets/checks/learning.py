@@ -12,6 +12,10 @@ from .wrappers import innermost
 
 NO_OBJECT = 'no object is left to learn from'
 NO_PIXEL = 'no labelled pixel is left to learn from'
+ALL_IGNORED = (
+    'every pixel of every label image is ignored: 255 counts nowhere, nor 0 with reduce_zero_label; write '
+    'the numbers of the classes in their place'
+)
 
 
 def check_learnable(dataset: Any) -> None:
@@ -24,7 +28,7 @@ def check_learnable(dataset: Any) -> None:
     """
     trained = [inner for inner in innermost(dataset) if getattr(inner, 'test_mode', True) is False]
     if trained and not any(map(teaches, trained)):
-        what = NO_PIXEL if LabelRange.of(trained[0]) else NO_OBJECT
+        what = f'{NO_PIXEL}: {ALL_IGNORED}' if LabelRange.of(trained[0]) else NO_OBJECT
         name = getattr(trained[0], 'ann_file', '') or getattr(trained[0], 'data_root', '')
         raise UserError(
             f'data set {type(trained[0]).__name__}, {name}: {what}; tools/check_dataset.py says why'

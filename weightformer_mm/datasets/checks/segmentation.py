@@ -8,12 +8,8 @@ from typing import Any
 from .classes import NO_NAMES
 from .images import loader, present_images, read_all, read_images
 from .labels import LabelRange
-from .learning import NO_PIXEL, any_labelled
+from .learning import ALL_IGNORED, NO_PIXEL, any_labelled
 from .report import ERROR, Report
-
-_IGNORED = (
-    'every pixel of every label image is ignored: 255 counts nowhere, nor 0 with reduce_zero_label'
-)
 
 
 def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
@@ -41,7 +37,7 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
     if not dataset.test_mode and LabelRange.of(dataset) and not report.count(ERROR):
         report.teaches = bool(seen) or any_labelled(dataset, pairs)
         if not report.teaches:
-            report.error('labels read', NO_PIXEL, _IGNORED)
+            report.error('labels read', NO_PIXEL, ALL_IGNORED)
 
 
 def _check_labels(

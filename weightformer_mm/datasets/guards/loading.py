@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.dataset import DefaultSampler
 
 from ...config.read import innermost_datasets
-from ...errors import UserError
+from ...errors import ArgumentError, UserError
 from ..checks.coco import is_coco
 from ..checks.images import loader as image_loader
 from ..checks.labels import LabelRange
@@ -39,6 +39,11 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
         if problem is None:
             raise
         raise UserError(problem) from error
+    batches = loader.batch_sampler
+    if hasattr(batches, '__len__') and not len(batches):
+        raise ArgumentError(
+            f'no batch is left of {len(loader.dataset)} images: batch_size is larger, and drop_last=True'
+        )
     check_categories(loader.dataset)
     check_learnable(loader.dataset)
     _check_batches(loader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -71,19 +72,31 @@ class RehearsalHook(Hook):
 
 def _train(runner: Any, model: nn.Module) -> None:
     loader = runner.train_dataloader
-    sampler = getattr(loader.sampler, 'inside', loader.sampler)
+    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    sampler = getattr(sampler, 'inside', sampler)
     if type(sampler) not in (DefaultSampler, InfiniteSampler):  # it decides what fits into a batch
         return
     data = _twin(loader.dataset)
-    count = min(_TRAINED, loader.batch_size or 1, len(data))
+    size = loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1)
+    count = min(_TRAINED, size, len(data))
     wrapper = runner.optim_wrapper
     context = wrapper.optim_context(model) if type(wrapper) is OptimWrapper else nullcontext()
     with _named('train_dataloader'):
-        batch = loader.collate_fn([data[index] for index in range(count)])
+        batch = loader.collate_fn([_packed(data[index], 'train') for index in range(count)])
     model.train()
     with _named('model', model), torch.no_grad(), context:
         losses = model._run_forward(model.data_preprocessor(batch, True), mode='loss')
         model.parse_losses(losses)
+
+
+def _packed(sample: Any, split: str) -> Any:
+    """A sample of a data set; UserError if its pipeline ends before it makes what a model takes."""
+    if isinstance(sample, dict) and 'img_path' in sample and 'inputs' not in sample:
+        raise UserError(
+            f'config: {split}_dataloader: the pipeline of its data set makes no inputs for the model; end it '
+            'with PackDetInputs, PackSegInputs or PackInputs'
+        )
+    return sample
 
 
 def _evaluate(runner: Any, loop: Any, split: str) -> dict[str, Any] | None:
@@ -92,7 +105,7 @@ def _evaluate(runner: Any, loop: Any, split: str) -> dict[str, Any] | None:
         return None
     loader, evaluator = loop.dataloader, loop.evaluator
     with _named(f'{split}_dataloader'):
-        samples = _of_different_sizes(loader)
+        samples = _of_different_sizes(loader, split)
     if not samples:
         return None
     runner.model.eval()
@@ -125,12 +138,12 @@ def _runs_alone(loop: Any, loader: DataLoader, samples: Sequence[Any]) -> bool:
     return True
 
 
-def _of_different_sizes(loader: DataLoader) -> list[Any]:
+def _of_different_sizes(loader: DataLoader, split: str) -> list[Any]:
     """Samples for a batch, of as many sizes as there are among the first images."""
     data, most = _twin(loader.dataset), loader.batch_size or 1
     found: dict[Any, list[Any]] = {}
     for index in range(min(len(data), _LOOKED_AT if most > 1 else 1)):
-        sample = data[index]
+        sample = _packed(data[index], split)
         inputs = sample.get('inputs') if isinstance(sample, dict) else None
         found.setdefault(getattr(inputs, 'shape', None), []).append(sample)
     firsts = [samples.pop(0) for samples in found.values()]
@@ -139,9 +152,12 @@ def _of_different_sizes(loader: DataLoader) -> list[Any]:
 
 def _twin(data: Any) -> Any:
     """A data set whose reading opens no file and fills no cache of the one that the workers get."""
-    twin = copy.copy(data)
+    twin = object.__new__(
+        type(data)
+    )  # copy.copy asks a wrapper of mmengine for what it does not have yet
     own = vars(twin)
-    for name in own.keys() & {'dataset', 'inside'}:
+    own.update(vars(data))
+    for name in own.keys() & {'dataset', 'inside', '_dataset'}:
         own[name] = _twin(own[name])
     if isinstance(own.get('datasets'), (list, tuple)):
         own['datasets'] = [_twin(one) for one in own['datasets']]
@@ -157,15 +173,34 @@ def _named(part: str, model: nn.Module | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         problem = blame_run(error, part)
-        channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
-        is_known = not str(problem).startswith('config: ')
-        if (
-            channels
-            and not is_known
-            and re.search('channels|inputs|index out of range', str(problem))
-        ):
-            problem = type(problem)(f"{problem}; the backbone's channels are {tuple(channels)}")
-        raise problem from error
+        if str(problem).startswith('config: '):  # it says what is wrong
+            raise problem from error
+        hints = [hint for hint in (_of_channels(error, model), _of_class_weight(error)) if hint]
+        raise type(problem)('; '.join([str(problem), *hints])) from error
+
+
+def _of_channels(error: Exception, model: nn.Module | None) -> str | None:
+    """What the backbone gives, if an error may be about it; None otherwise."""
+    channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
+    is_of_images = str(error).startswith('expected images')
+    if (
+        not channels
+        or is_of_images
+        or not re.search('channels|inputs|index out of range', str(error))
+    ):
+        return None
+    return f"the backbone's channels are {tuple(channels)}"
+
+
+def _of_class_weight(error: Exception) -> str | None:
+    """How many weights of classes the loss that failed has, if that may be why; None otherwise."""
+    if not re.search('weight tensor|size of tensor|out of (bounds|range)', str(error)):
+        return None
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        weights = getattr(frame.f_locals.get('self'), 'class_weight', None)
+        if isinstance(weights, (list, tuple)):
+            return f'its class_weight has {len(weights)} values'
+    return None
 
 
 def _check_watched(runner: Any, found: dict[str, Any] | None) -> None:

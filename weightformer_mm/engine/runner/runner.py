@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import OPTIMIZERS, RUNNERS
+from mmengine.registry import METRICS, OPTIMIZERS, RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 
 from ...config.read import as_list, type_name
+from ...datasets.checks.classes import class_of
 from ...datasets.guards.annotations import checked_coco_files, evaluations
 from ...datasets.guards.loading import build_checked
-from ...errors import RunFailed, UserError
+from ...errors import ArgumentError, RunFailed, UserError
 from ...utils.interrupts import uninterrupted
 from ...utils.translate import blamed
 from ...utils.writing import written_whole
@@ -54,6 +56,8 @@ class _Checked:
         splits = [s for s in ('val', 'test') if self.cfg.get(f'{s}_evaluator') == evaluator]
         loader = self.cfg.get(f'{splits[0]}_dataloader') if splits else None
         uses = evaluations(loader.get('dataset'), as_list(evaluator)) if loader else {}
+        for metric in as_list(evaluator):
+            _refuse_unread(metric)
         with checked_coco_files(uses, others=False):
             return super().build_evaluator(evaluator)
 
@@ -140,6 +144,16 @@ def build_runner(cfg: Config, trains: bool = True) -> Runner | FlexibleRunner:
     kind = cfg.get('runner_type', 'Runner') if trains else 'Runner'
     own = {'Runner': CheckedRunner, 'FlexibleRunner': CheckedFlexibleRunner}
     return own[kind].from_cfg(cfg) if kind in own else RUNNERS.build(cfg)
+
+
+def _refuse_unread(metric: Any) -> None:
+    """Raise ArgumentError for an unknown key of a metric of mmseg, which takes any and reads it not."""
+    kind = class_of(metric, METRICS) if isinstance(metric, dict) and 'type' in metric else None
+    if not getattr(kind, '__module__', '').startswith('mmseg.'):
+        return
+    known = {'type', '_scope_', *inspect.signature(kind).parameters}
+    for key in metric.keys() - known:
+        raise ArgumentError(f'{kind.__name__} got an unexpected key {key!r}')
 
 
 def _without_sync_batchnorm(model: nn.Module, logger: MMLogger) -> nn.Module:
