@@ -47,6 +47,10 @@ _ONE_OR_SEVERAL = Rule(
     '{} to be a dict or a list of dicts', lambda value: isinstance(value, dict) or _are_parts(value)
 )
 _INTEGER = Rule('{} to be an integer', is_integer)
+_INTERVAL = Rule(
+    'an integer {} of at least 1, or below 0 for never',
+    lambda value: is_integer(value) and value != 0,
+)
 _SOME = Rule(
     '{} to be a dict or a list of one dict or more',
     lambda value: _ONE_OR_SEVERAL.fits(value) and len(value) > 0,
@@ -56,6 +60,11 @@ _INIT = Rule(
     lambda value: value is None or _are_typed([value] if isinstance(value, dict) else value),
 )
 _PATH = Rule('{} to be a path', lambda value: isinstance(value, str))
+_DEFAULT = 'DefaultOptimWrapperConstructor'
+_PARAMWISE = _of_keys(
+    *('bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys', 'dcn_offset_lr_mult'),
+    *('dwconv_decay_mult', 'flat_decay_mult', 'norm_decay_mult'),
+)
 _LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 
 # shell patterns of places; the first that matches counts
@@ -92,7 +101,8 @@ RULES = {
     'auto_scale_lr.enable': FLAG,
     'default_hooks': optional(_PART),
     'default_hooks.*': optional(_PART),
-    'default_hooks.*.interval': _INTEGER,
+    'default_hooks.*.interval': _INTERVAL,
+    'custom_hooks.*.interval': _INTERVAL,
     'custom_hooks': optional(_PARTS),
     'custom_imports': optional(_PART),
     'randomness': _of_keys('deterministic', 'diff_rank_seed', 'seed'),
@@ -148,6 +158,9 @@ _ANYWHERE = {
     'by_epoch': FLAG,
     'convert_to_iter_based': FLAG,
     'cudnn_benchmark': FLAG,
+    'data_prefix': optional(
+        Rule('{} to be a dict or a path', lambda v: isinstance(v, (dict, str)))
+    ),
     'data_root': optional(_PATH),
     'init_cfg': _INIT,
     **{f'{key}.type': _SUPPRESSION for key in ('nms', 'nms_cfg', 'dqs_cfg')},
@@ -164,10 +177,7 @@ def check_values(cfg: Config) -> None:
         ends = (key for key in _ANYWHERE if f'.{place}'.endswith(f'.{key}'))
         rule = rule or _ANYWHERE.get(next(ends, ''))
         if rule is not None:
-            try:
-                rule.check(place, value)
-            except UserError as error:
-                raise UserError(f'config {cfg.filename}: {error}') from error
+            _check(cfg, rule, place, value)
     for split in _SPLITS:
         parts = [f'{split}_dataloader', f'{split}_cfg', _TRIOS[split]]
         lacking = [part for part in parts if part in cfg and cfg[part] is None]
@@ -183,6 +193,16 @@ def check_values(cfg: Config) -> None:
                 f'config {cfg.filename}: {split}_dataloader.prefetch_factor={loader.prefetch_factor} needs '
                 'num_workers of at least 1'
             )
+    wrapper = cfg.get('optim_wrapper') or {}
+    if wrapper.get('paramwise_cfg') and wrapper.get('constructor') in (None, _DEFAULT):
+        _check(cfg, _PARAMWISE, 'optim_wrapper.paramwise_cfg', wrapper.paramwise_cfg)
+
+
+def _check(cfg: Config, rule: Rule, place: str, value: Any) -> None:
+    try:
+        rule.check(place, value)
+    except UserError as error:
+        raise UserError(f'config {cfg.filename}: {error}') from error
 
 
 def _matches(place: str, pattern: str) -> bool:

@@ -7,6 +7,7 @@ while a part of a config is built comes from that part.
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,7 @@ _MAKERS = {
     'build_from_cfg': 'cfg',
     'build_dataloader': 'dataloader',
     'build_evaluator': 'evaluator',
+    'register_hook': 'hook',
     'initialize': 'cfg',  # of weights, by an entry of init_cfg
 }
 
@@ -41,7 +43,7 @@ def described(error: BaseException) -> str:
     text = str(error)
     if 'Original Traceback' in text:  # of a worker of a data loader; the message comes last
         text = text.strip().rpartition('\n')[2]
-    text = ' '.join(text.split())
+    text = re.sub(r' in <\S+ object at 0x\w+>$', '', ' '.join(text.split()))
     if not text and last:
         text = f'this does not hold: {last[0].line}'
     if len(text) > _LONGEST:
@@ -110,7 +112,7 @@ def place_run(error: BaseException) -> str | None:
 
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     config = _config_of(frames)
-    running = [frame.f_locals.get('self') for frame in reversed(frames)]
+    running = [frame.f_locals.get(_runs(frame.f_code.co_name)) for frame in reversed(frames)]
     held = (frame.f_locals.get(name) for frame in frames for name in ('model', 'self'))
     models = [part for part in held if isinstance(part, BaseModel)]
     names = {id(part): name for model in models[:1] for name, part in model.named_modules()}
@@ -123,12 +125,17 @@ def place_run(error: BaseException) -> str | None:
             if place in places:
                 return f'{place} ({kind})'
         elif not isinstance(part, nn.Module):
-            alike = [
-                place for place in sorted(places, key=_is_read) if type_name(places[place]) == kind
-            ]
+            kinds = {parent.__name__ for parent in type(part).__mro__}
+            ordered = sorted(places, key=_is_read)
+            alike = [place for place in ordered if type_name(places[place]) in kinds]
             if alike:
                 return f'{max(alike, key=partial(_likeness, part, places, modules))} ({kind})'
     return None
+
+
+def _runs(function: str) -> str:
+    """What a function calls the part that runs; mmengine cuts the traceback of a hook."""
+    return 'hook' if function == 'call_hook' else 'self'
 
 
 def _likeness(part: Any, places: dict[str, Any], modules: list[str], place: str) -> tuple[int, int]:

@@ -63,6 +63,26 @@ WRONG = [
         'val_evaluator.foo=1',
         'config: val_evaluator: IoUMetric got an unexpected key .foo',
     ),
+    (
+        SEGMENTATION,
+        'train_cfg.max_epochs=3 param_scheduler.2.type=StepLR param_scheduler.2.step_size=0',
+        r'config: param_scheduler.2 \(StepLR\): ZeroDivisionError',
+    ),
+    (
+        SEGMENTATION,
+        'default_hooks.checkpoint.out_dir=/proc/none',
+        'default_hooks.checkpoint.out_dir /proc/none: cannot write there',
+    ),
+    (
+        SEGMENTATION,
+        'default_hooks.checkpoint.max_keep_ckpts=x',
+        r'config: default_hooks.checkpoint \(KeepingCheckpointHook\): TypeError: ',
+    ),
+    (
+        SEGMENTATION,
+        'custom_hooks.0.type=EMAHook custom_hooks.0.momentum=x',
+        r'config: custom_hooks.0 \(EMAHook\): TypeError: ',
+    ),
     (DETECTION, 'val_evaluator.metric=mAP', 'config: val_evaluator: .*should be one of'),
     (
         DETECTION,

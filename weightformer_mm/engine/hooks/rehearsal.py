@@ -24,6 +24,7 @@ from ...config.read import as_list
 from ...errors import UserError
 from ...utils.patches import quiet, replaced
 from ...utils.translate import blame_run
+from ...utils.writing import make_folder
 from ..runner.randomness import seeded
 
 _TRAINED = 2  # images of the batch that is trained with
@@ -58,6 +59,7 @@ class RehearsalHook(Hook):
                 _train(runner, model)
             names = None if runner.val_loop is None else _evaluate(runner, runner.val_loop, 'val')
         _check_watched(runner, names)
+        _step_schedules(runner)
 
     def before_test(self, runner: Any) -> None:
         with _undone(runner.model), quiet():
@@ -97,6 +99,26 @@ def _packed(sample: Any, split: str) -> Any:
             'with PackDetInputs, PackSegInputs or PackInputs'
         )
     return sample
+
+
+def _step_schedules(runner: Any) -> None:
+    """Let each schedule take its first steps, which is else after an epoch, and put everything back."""
+    schedules = runner.param_schedulers
+    several = isinstance(runner.cfg.get('param_scheduler'), (list, tuple))
+    for number, schedule in enumerate(schedules if isinstance(schedules, list) else ()):
+        groups = schedule.optimizer.param_groups
+        own = {name: value for name, value in vars(schedule).items() if name != 'optimizer'}
+        kept, values = copy.deepcopy(own), [dict(group) for group in groups]
+        given = [{schedule.monitor: 0.0}] if hasattr(schedule, 'monitor') else []
+        try:
+            with _named(f'param_scheduler.{number}' if several else 'param_scheduler'), _quiet():
+                schedule._global_step = max(schedule.begin, schedule._global_step)
+                for _ in range(2):
+                    schedule.step(*given)
+        finally:
+            vars(schedule).update(kept)
+            for group, before in zip(groups, values):
+                group.update(before)
 
 
 def _evaluate(runner: Any, loop: Any, split: str) -> dict[str, Any] | None:
@@ -205,11 +227,16 @@ def _of_class_weight(error: Exception) -> str | None:
 
 def _check_watched(runner: Any, found: dict[str, Any] | None) -> None:
     """Raise UserError if a hook waits for a metric that no evaluation gives."""
-    for hook in runner.hooks:
+    schedules = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
+    for hook in [*runner.hooks, *schedules]:
         if isinstance(hook, CheckpointHook):
+            if hook.out_dir and '://' not in str(hook.out_dir):
+                make_folder(hook.out_dir, 'default_hooks.checkpoint.out_dir')
             place, watched = 'default_hooks.checkpoint.save_best', as_list(hook.save_best)
         elif isinstance(hook, EarlyStoppingHook):
             place, watched = 'EarlyStoppingHook.monitor', as_list(hook.monitor)
+        elif hasattr(hook, 'monitor') and hook in schedules:
+            place, watched = f'param_scheduler: {type(hook).__name__}.monitor', [hook.monitor]
         else:
             continue
         for key in watched:
