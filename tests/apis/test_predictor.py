@@ -168,3 +168,12 @@ def test_a_label_image_has_the_classes_and_no_name_is_taken_twice(tmp_path):
     assert np.array_equal(cv2.imread(str(label), cv2.IMREAD_UNCHANGED), labels)
     inferencer(folder / 'a.png', tmp_path / 'values', save='json')
     assert [path.name for path in (tmp_path / 'values').iterdir()] == ['predictions.json']
+
+
+def test_an_image_of_other_channels_than_the_means_is_named(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((64, 64, 4), np.uint8))
+    unchanged = ['test_dataloader.dataset.pipeline.0.color_type=unchanged']
+    (outcome,) = Predictor(init_model(SEGMENTATION, device='cpu', options=unchanged))(
+        [tmp_path / 'a.png']
+    )
+    assert 'channels: 4; the data preprocessor has means of 3' in str(outcome)

@@ -12,6 +12,7 @@ from mmengine.config import Config
 import weightformer_mm
 from tests.helpers.commands import DETECTION, SEGMENTATION
 from weightformer_mm.apis import training as api
+from weightformer_mm.errors import UserError
 
 PACKAGE = Path(weightformer_mm.__file__).parent
 OF_THE_MODEL = {'ops', 'layers', 'backbones', 'necks', 'data_preprocessors'}
@@ -78,3 +79,19 @@ def test_a_config_changed_in_python(shapes, tmp_path, monkeypatch):
     assert built[0].train_cfg.max_epochs == 7
     assert built[0].train_dataloader.dataset.data_root == f'{shapes}/'
     assert cfg.train_dataloader.dataset.data_root == 'data/shapes/'
+
+
+@pytest.mark.parametrize(
+    ('option', 'need'),
+    [
+        ('sync_bn=torch', '--launcher'),
+        ('env_cfg.dist_cfg.backend=gloo', '--launcher'),
+        ('strategy.type=FSDPStrategy', 'runner_type=FlexibleRunner'),
+        ('auto_scale_lr.base_batch_size=8', '--auto-scale-lr'),
+    ],
+)
+def test_an_option_that_this_run_does_not_read_is_refused(option, need, shapes, tmp_path):
+    with pytest.raises(
+        UserError, match=f'{option.partition("=")[0]}: has no effect without {need}'
+    ):
+        api.train(str(SEGMENTATION), str(tmp_path), options=[option], data_root=str(shapes))
