@@ -14,7 +14,7 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 TEXT = """
 data_root = 'data/set/'
 load_from = 'data/set/weights.pth'
-model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='data/set/weights.pth')))
+model = dict(backbone=dict(init_cfg=dict(checkpoint='data/set/weights.pth')))
 inner = dict(type='D', data_root=data_root, ann_file='a.json', data_prefix=dict(img='img/'))
 other = dict(type='D', data_root='data/set_2/', ann_file='data/set/b.json')
 train_dataloader = dict(

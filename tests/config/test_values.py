@@ -98,7 +98,7 @@ def changed(path: Path, place: str, value: object) -> Config:
         ('default_hooks.visualization.interval', 0),
         ('train_dataloader.dataset.data_prefix', 3),
         ('optim_wrapper.paramwise_cfg', {'norm_decay_mul': 0.0}),
-        ('model.neck.init_cfg', {'std': 0.1}),
+        ('model.neck.init_cfg', 3),
         ('model.decode_head.init_cfg', [3]),
         ('work_dir', 3),
         ('exact_resume', 'yes'),

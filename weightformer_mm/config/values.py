@@ -29,10 +29,6 @@ def _are_indices(value: Any) -> bool:
     return all(map(is_integer, several)) and value != 0 and len(several) > 0
 
 
-def _are_typed(value: Any) -> bool:
-    return _are_parts(value) and all('type' in part for part in value)
-
-
 def _of_keys(*keys: str) -> Rule:
     """Dicts of which the libraries read these keys, and ignore others or fail without naming the dict."""
     return Rule(
@@ -54,10 +50,6 @@ _INTERVAL = Rule(
 _SOME = Rule(
     '{} to be a dict or a list of one dict or more',
     lambda value: _ONE_OR_SEVERAL.fits(value) and len(value) > 0,
-)
-_INIT = Rule(
-    '{} to be None, a dict with type, or a list of these',
-    lambda value: value is None or _are_typed([value] if isinstance(value, dict) else value),
 )
 _PATH = Rule('{} to be a path', lambda value: isinstance(value, str))
 _DEFAULT = 'DefaultOptimWrapperConstructor'
@@ -162,7 +154,7 @@ _ANYWHERE = {
         Rule('{} to be a dict or a path', lambda v: isinstance(v, (dict, str)))
     ),
     'data_root': optional(_PATH),
-    'init_cfg': _INIT,
+    'init_cfg': optional(_ONE_OR_SEVERAL),
     **{f'{key}.type': _SUPPRESSION for key in ('nms', 'nms_cfg', 'dqs_cfg')},
     'warp_mode': one_of(*_WARPS),
 }
