@@ -15,6 +15,7 @@ from torch import nn
 from tests.helpers import golden
 from tests.helpers.pickles import Call
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
+from weightformer_mm.checkpoints.pretrained import PretrainedWeights
 from weightformer_mm.errors import UserError
 
 ISOTROPIC = dict(type='WeightFormer', arch=dict(embed_dims=16, depth=3))
@@ -257,3 +258,9 @@ def test_the_first_convolution_is_adapted_as_timm_does(network, options, tmp_pat
     expected = adapt_input_conv(options.get('in_channels', 3), kernel)
     assert_loaded(backbone, {**weights, name: expected})
     assert_loaded(build(network, path, adapt_input=True), weights)
+
+
+@pytest.mark.parametrize('name', ['allow_missing', 'allow_unexpected'])
+def test_patterns_that_are_no_texts_are_refused(name):
+    with pytest.raises(UserError, match=rf'{name}: expected patterns of names, got \[3\]'):
+        PretrainedWeights('weights.pth', **{name: [3]})

@@ -74,6 +74,11 @@ class PretrainedWeights:
     allow_missing: Sequence[str] = ()
     allow_unexpected: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        for name in ('allow_missing', 'allow_unexpected'):
+            if not all(isinstance(pattern, str) for pattern in getattr(self, name)):
+                raise UserError(f'{name}: expected patterns of names, got {getattr(self, name)}')
+
     def for_backbone(
         self,
         backbone: nn.Module,
