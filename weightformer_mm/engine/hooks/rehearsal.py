@@ -111,7 +111,7 @@ def _step_schedules(runner: Any) -> None:
         kept, values = copy.deepcopy(own), [dict(group) for group in groups]
         given = [{schedule.monitor: 0.0}] if hasattr(schedule, 'monitor') else []
         try:
-            with _named(f'param_scheduler.{number}' if several else 'param_scheduler'), _quiet():
+            with _named(f'param_scheduler.{number}' if several else 'param_scheduler'), quiet():
                 schedule._global_step = max(schedule.begin, schedule._global_step)
                 for _ in range(2):
                     schedule.step(*given)
