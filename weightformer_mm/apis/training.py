@@ -101,7 +101,9 @@ def _refuse_idle(options: Sequence[str], scales: bool, several: bool, flexible: 
         'strategy': (flexible, 'runner_type=FlexibleRunner'),
     }
     for option in options:
-        key = option.partition('=')[0]
+        key, _, value = option.partition('=')
+        if value == 'None':  # it takes a part away
+            continue
         for place, (is_met, need) in needs.items():
             if not is_met and f'{key}.'.startswith(f'{place}.'):
                 raise UserError(f'--cfg-options {key}: has no effect without {need}')

@@ -138,7 +138,7 @@ WRONG = [
     (
         SEGMENTATION,
         'train_dataloader.batch_size=99 train_dataloader.drop_last=True',
-        'config: train_dataloader: no batch is left of 8',
+        'config: train_dataloader: 8 images fill no batch of batch_size=99',
     ),
     (
         SEGMENTATION,

@@ -39,11 +39,6 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
         if problem is None:
             raise
         raise UserError(problem) from error
-    batches = loader.batch_sampler
-    if hasattr(batches, '__len__') and not len(batches):
-        raise ArgumentError(
-            f'no batch is left of {len(loader.dataset)} images: batch_size is larger, and drop_last=True'
-        )
     check_categories(loader.dataset)
     check_learnable(loader.dataset)
     _check_batches(loader)
@@ -56,7 +51,7 @@ def _check_batches(loader: Any) -> None:
     """Refuse a loader without a batch: a training would end after epochs of no iteration."""
     sampler = getattr(loader.sampler, 'inside', loader.sampler)
     if isinstance(sampler, DefaultSampler) and not len(loader):  # others begin anew within a batch
-        raise UserError(
+        raise ArgumentError(
             f'{len(loader.dataset)} images fill no batch of batch_size={loader.batch_size}, and '
             'drop_last=True drops the rest: the data loader has no batch'
         )

@@ -195,7 +195,7 @@ def _named(part: str, model: nn.Module | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         problem = blame_run(error, part)
-        if str(problem).startswith('config: '):  # it says what is wrong
+        if not str(problem).startswith('config: '):  # it is of an image, or the like
             raise problem from error
         hints = [hint for hint in (_of_channels(error, model), _of_class_weight(error)) if hint]
         raise type(problem)('; '.join([str(problem), *hints])) from error
