@@ -22,6 +22,7 @@ from weightformer_mm.apis.predictor import Predictor
 from weightformer_mm.apis.test import evaluate
 from weightformer_mm.checkpoints.sources import WEIGHTS
 from weightformer_mm.config.read import find_recipe, innermost_dataset, load_config
+from weightformer_mm.datasets.checks.presence import check_data
 from weightformer_mm.errors import UserError
 from weightformer_mm.utils.tables import markdown_table
 from weightformer_mm.utils.writing import make_folder, written_whole
@@ -66,8 +67,16 @@ def run_deployed(recipes: Sequence[str], method: Method, out: str) -> None:
     for recipe in recipes:
         if find_recipe(recipe, WEIGHTS) is None:
             raise UserError(f'{recipe}: no recipe with weights')
+        check_data(load_config(recipe, data_root=method.data_root), ('train', 'test'))
     make_folder(path.parent, '--out')
-    rows = [row for recipe in recipes for row in _measure(recipe, method)]
+    rows: list[list[str]] = []
+    for recipe in recipes:
+        rows += _measure(recipe, method)
+        _write(path, rows)
+    print(path)
+
+
+def _write(path: Path, rows: Sequence[Sequence[str]]) -> None:
     cells = describe(torch.device('cpu'))
     about = (
         '# Exported files: size, metrics, time\n\n'
@@ -80,7 +89,6 @@ def run_deployed(recipes: Sequence[str], method: Method, out: str) -> None:
     )
     with written_whole(path) as partial:
         partial.write_text(about + markdown_table(HEAD, rows), encoding='utf-8')
-    print(path)
 
 
 def _runtime_version() -> str:

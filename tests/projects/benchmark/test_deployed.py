@@ -48,5 +48,8 @@ def test_forms_keep_the_metric_and_shrink(shapes, tmp_path, monkeypatch):
 def test_bad_input(tmp_path):
     with pytest.raises(UserError, match='nothing: no recipe with weights'):
         deployed.run_deployed(['nothing'], deployed.Method(), str(tmp_path / 'a.md'))
+    nowhere = deployed.Method(data_root=str(tmp_path / 'nowhere'))
+    with pytest.raises(UserError, match='nowhere'):
+        deployed.run_deployed([RECIPE], nowhere, str(tmp_path / 'a.md'))
     with pytest.raises(UserError, match='expected a name that ends in .md'):
         deployed.run_deployed([RECIPE], deployed.Method(), str(tmp_path / 'a.csv'))
