@@ -92,6 +92,34 @@ def test_the_check_and_a_training_refuse_the_same(
     assert not list(work.rglob('*.pth'))
 
 
+@pytest.mark.parametrize(
+    ('config', 'steps', 'expected'),
+    [
+        (DETECTION, ["dict(type='PackDetInputs')"], 'loads no objects: '),
+        (
+            DETECTION,
+            ["dict(type='LoadAnnotations', with_bbox=True)", "dict(type='PackDetInputs')"],
+            'loads no masks, and the model has a mask head',
+        ),
+        (SEGMENTATION, ["dict(type='PackSegInputs')"], 'loads no label images: '),
+    ],
+)
+def test_both_refuse_a_pipeline_without_annotations(
+    tools, tiny_set, tmp_path, config, steps, expected
+):
+    pipeline = ', '.join(["dict(type='LoadImageFromFile')", *steps])
+    path = tmp_path / 'config.py'
+    path.write_text(
+        f'_base_ = {str(config)!r}\ntrain_dataloader = dict(dataset=dict(pipeline=[{pipeline}]))\n'
+    )
+    work = tmp_path / 'work'
+    found = tools.run('check_dataset', path, '--data-root', tiny_set, '--split', 'train')
+    assert found.code == 1 and expected in found.out
+    refused = tools.run('train', path, '--work-dir', work, *options(config, tiny_set))
+    line = refused.error_line()
+    assert 'config: train_dataloader: ' in line and expected in line
+
+
 def test_masks_of_0_and_255(shapes, tmp_path, capsys):
     root = Path(shutil.copytree(shapes, tmp_path / 'set'))
     for label in (root / 'annotations/train').glob('*.png'):

@@ -13,7 +13,7 @@ from torch import nn
 from ..config.read import as_list, innermost_datasets, load_config, require
 from ..datasets.checks.classes import build_unloaded, class_problems, heads_of
 from ..datasets.checks.coco import check_coco, is_coco
-from ..datasets.checks.learning import NO_OBJECT
+from ..datasets.checks.learning import NO_OBJECT, check_annotated
 from ..datasets.checks.listed import check_listed
 from ..datasets.checks.presence import check_data, missing_data
 from ..datasets.checks.readable import reading_problem
@@ -95,7 +95,9 @@ def _loaders(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[R
         try:
             with quiet():
                 built = CheckedRunner.build_dataloader(loader, seed=0)
-                next(preprocessed(cfg, built, model.data_preprocessor, split))
+                batch = next(preprocessed(cfg, built, model.data_preprocessor, split))
+            if split == 'train':
+                check_annotated(batch['data_samples'], model)
         except Exception as error:
             report.error('data loader', str(blame_run(error, f'{split}_dataloader')))
             yield report

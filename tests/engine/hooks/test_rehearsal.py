@@ -135,6 +135,14 @@ WRONG = [
         for config in (DETECTION, SEGMENTATION)
         for split in ('train', 'val')
     ),
+    *(
+        (
+            DETECTION,
+            f'train_dataloader.dataset.pipeline.1.{option}=False',
+            f'config: train_dataloader: the pipeline of its data set loads no {what}',
+        )
+        for option, what in (('with_mask', 'masks, and'), ('with_bbox', 'objects:'))
+    ),
     (
         SEGMENTATION,
         'train_dataloader.batch_size=99 train_dataloader.drop_last=True',

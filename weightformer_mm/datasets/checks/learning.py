@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ...errors import UserError
+from torch import nn
+
+from ...checkpoints.match import unwrapped
+from ...errors import ArgumentError, UserError
 from .images import is_unlabelled, loader
 from .labels import LabelRange
 from .wrappers import innermost
@@ -33,6 +36,29 @@ def check_learnable(dataset: Any) -> None:
         raise UserError(
             f'data set {type(trained[0]).__name__}, {name}: {what}; tools/check_dataset.py says why'
         )
+
+
+def check_annotated(samples: Any, model: nn.Module) -> None:
+    """Refuse the samples of a training batch that lack what the heads of the model learn from.
+
+    Raises:
+        ArgumentError: the pipeline loads no annotations, or not those.
+    """
+    model = unwrapped(model)
+    masks = getattr(getattr(model, 'roi_head', None), 'with_mask', False)
+    for sample in (
+        samples if isinstance(samples, list) else ()
+    ):  # else branches, some without labels
+        objects, lacks = getattr(sample, 'gt_instances', None), ''
+        if objects is None:
+            labelled = not hasattr(model, 'decode_head') or 'gt_sem_seg' in sample
+            lacks = '' if labelled else 'label images: it needs LoadAnnotations'
+        elif not {'bboxes', 'labels'} <= {*objects.keys()}:
+            lacks = 'objects: it needs LoadAnnotations(with_bbox=True)'
+        elif masks and 'masks' not in objects:
+            lacks = 'masks, and the model has a mask head: it needs LoadAnnotations(with_mask=True)'
+        if lacks:
+            raise ArgumentError(f'the pipeline of its data set loads no {lacks}')
 
 
 def teaches(dataset: Any) -> bool:

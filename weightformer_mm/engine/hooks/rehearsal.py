@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from ...checkpoints.match import unwrapped
 from ...config.read import as_list
+from ...datasets.checks.learning import check_annotated
 from ...errors import UserError
 from ...utils.patches import quiet, replaced
 from ...utils.translate import blame_run
@@ -85,6 +86,7 @@ def _train(runner: Any, model: nn.Module) -> None:
     context = wrapper.optim_context(model) if type(wrapper) is OptimWrapper else nullcontext()
     with _named('train_dataloader'):
         batch = loader.collate_fn([_packed(data[index], 'train') for index in range(count)])
+        check_annotated(batch.get('data_samples'), model)
     model.train()
     with _named('model', model), torch.no_grad(), context:
         losses = model._run_forward(model.data_preprocessor(batch, True), mode='loss')
