@@ -121,11 +121,12 @@ def _measure(recipe: str, method: Method) -> Iterator[list[str]]:
             )
             metrics[name] = [f'{found[key]:.4g}' for key in METRICS if key in found]
         steps = {name: Step(_step(recipe, file, images)) for name, file in files.items()}
-        times = interleave(steps, CpuClock(), method.rounds, warmup=1).times
+        timed = interleave(steps, CpuClock(), method.rounds, warmup=1)
         sizes = {name: Path(file).stat().st_size for name, file in files.items()}
-    for name in files:
-        milliseconds = float(np.median(times[name])) / len(images)
-        ratio = speed_ratio(times[name], times[MODEL])
+    failures.update(timed.failures)
+    for name, times in timed.times.items():
+        milliseconds = float(np.median(times)) / len(images)
+        ratio = speed_ratio(times, timed.times[MODEL])
         cells = [f'{sizes[name] / 2**20:.1f}', ', '.join(metrics[name]), f'{milliseconds:.0f}']
         yield [recipe, name, *cells, f'{ratio:.2f}']
     for name, reason in failures.items():

@@ -165,9 +165,8 @@ def check_values(cfg: Config) -> None:
     for place, value in nodes(cfg._cfg_dict, ''):
         rule = next((RULES[pattern] for pattern in RULES if _matches(place, pattern)), None)
         if rule is None and place.partition('.')[0].endswith('_dataloader'):
-            rule = next((_OF_DATA[key] for key in _OF_DATA if place.endswith(f'.{key}')), None)
-        ends = (key for key in _ANYWHERE if f'.{place}'.endswith(f'.{key}'))
-        rule = rule or _ANYWHERE.get(next(ends, ''))
+            rule = _by_end(_OF_DATA, place)
+        rule = rule or _by_end(_ANYWHERE, place)
         if rule is not None:
             _check(cfg, rule, place, value)
     for split in _SPLITS:
@@ -195,6 +194,11 @@ def _check(cfg: Config, rule: Rule, place: str, value: Any) -> None:
         rule.check(place, value)
     except UserError as error:
         raise UserError(f'config {cfg.filename}: {error}') from error
+
+
+def _by_end(rules: dict[str, Rule], place: str) -> Rule | None:
+    """The first of the rules whose keys are the last ones of a place."""
+    return next((rule for end, rule in rules.items() if f'.{place}'.endswith(f'.{end}')), None)
 
 
 def _matches(place: str, pattern: str) -> bool:

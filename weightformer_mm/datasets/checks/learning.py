@@ -44,11 +44,11 @@ def check_annotated(samples: Any, model: nn.Module) -> None:
     Raises:
         ArgumentError: the pipeline loads no annotations, or not those.
     """
+    if not isinstance(samples, list):  # of several branches, some without labels
+        return
     model = unwrapped(model)
     masks = getattr(getattr(model, 'roi_head', None), 'with_mask', False)
-    for sample in (
-        samples if isinstance(samples, list) else ()
-    ):  # else branches, some without labels
+    for sample in samples:
         objects, lacks = getattr(sample, 'gt_instances', None), ''
         if objects is None:
             labelled = not hasattr(model, 'decode_head') or 'gt_sem_seg' in sample

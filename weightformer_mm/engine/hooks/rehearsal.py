@@ -176,9 +176,8 @@ def _of_different_sizes(loader: DataLoader, split: str) -> list[Any]:
 
 def _twin(data: Any) -> Any:
     """A data set whose reading opens no file and fills no cache of the one that the workers get."""
-    twin = object.__new__(
-        type(data)
-    )  # copy.copy asks a wrapper of mmengine for what it does not have yet
+    # copy.copy asks a wrapper of mmengine for what it does not have yet
+    twin = object.__new__(type(data))
     own = vars(twin)
     own.update(vars(data))
     for name in own.keys() & {'dataset', 'inside', '_dataset'}:
