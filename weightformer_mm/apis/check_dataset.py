@@ -12,7 +12,8 @@ from torch import nn
 
 from ..config.read import as_list, innermost_datasets, load_config, require
 from ..datasets.checks.classes import build_unloaded, class_problems, heads_of
-from ..datasets.checks.coco import check_coco, is_coco
+from ..datasets.checks.coco import check_coco
+from ..datasets.checks.coco_uses import is_coco
 from ..datasets.checks.learning import NO_OBJECT, check_annotated
 from ..datasets.checks.listed import check_listed
 from ..datasets.checks.presence import check_data, missing_data

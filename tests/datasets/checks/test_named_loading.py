@@ -106,3 +106,14 @@ def test_a_pipe_does_not_hang(tmp_path):
     name_unreadable_images(dataset)
     with pytest.raises(UserError, match='image.png: neither a file nor a folder'):
         dataset[0]
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_pixels_that_are_no_numbers(value, tmp_path):
+    path = tmp_path / 'image.tif'
+    pixels = np.ones((5, 7, 3), np.float32)
+    pixels[2, 3, 1] = value
+    pytest.importorskip('tifffile').imwrite(path, pixels)
+    load = LoadImageFromFile(color_type='unchanged', to_float32=True)
+    with pytest.raises(UserError, match='image.tif: some pixels are not finite numbers'):
+        NamedLoading(load)({'img_path': str(path)})

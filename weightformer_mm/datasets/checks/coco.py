@@ -1,13 +1,15 @@
-"""Checks of data sets in COCO's format: detection and instance segmentation."""
+"""Checks of data sets in COCO's formats: detection, instance and panoptic segmentation."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+from PIL import Image
+
 from ...errors import UserError
 from .coco_fields import FILE, field_findings, file_name, read_coco
-from .coco_uses import Evaluation, Reading
+from .coco_uses import Evaluation, Reading, is_panoptic
 from .images import present_images, read_images
 from .learning import NO_OBJECT
 from .pixels import size_problem
@@ -34,7 +36,7 @@ def check_coco(
         report.error(FILE, 'cannot be read as JSON', str(error))
         return
     reading = Reading.of(dataset, alone)
-    found = list(field_findings(content, reading.unneeded()))
+    found = list(field_findings(content, reading.fields, reading.unneeded()))
     if not found:
         uses = [reading, *(Evaluation.of(evaluator, [dataset]) for evaluator in evaluators)]
         # an evaluator of the same file finds much of it once more
@@ -47,6 +49,8 @@ def check_coco(
     if reading.trains and reading.objects:
         report.teaches = all(finding.what != NO_OBJECT for finding in found)
     _check_images(report, dataset, content['images'], everything)
+    if is_panoptic(dataset):
+        _check_segments(report, dataset, content['images'])
 
 
 def _check_images(report: Report, dataset: Any, images: list[dict], everything: bool) -> None:
@@ -60,6 +64,27 @@ def _check_images(report: Report, dataset: Any, images: list[dict], everything: 
             report.error('images read', problem[0], f'{item["img_path"]} {problem[1]}')
 
 
+def _check_segments(report: Report, dataset: Any, images: list[dict]) -> None:
+    """Is the label image of each image there, in its size? Its name is that of the image, as mmdet has it."""
+    folder = dataset.data_prefix.get('seg')
+    if not folder or '://' in folder:
+        report.note('labels', 'no folder of label images (data_prefix.seg) that can be looked at')
+        return
+    report.looked('labels', len(images))
+    for image in images:
+        path = os.path.join(folder, image['file_name'].replace('.jpg', '.png'))
+        try:
+            with Image.open(path) as labels:  # reads no more than its head
+                problem = size_problem(labels.size[::-1], image)
+        except FileNotFoundError:
+            report.error('labels', 'no label image for an image', path)
+        except OSError as error:
+            report.error('labels', 'cannot be read', f'{path}: {error}')
+        else:
+            if problem:
+                report.error('labels', problem[0], f'{path} {problem[1]}')
+
+
 def annotation_file(dataset: Any) -> str:
     """Absolute path of the file that a data set for which `is_coco` reads; a UserError if it names none."""
     if not dataset.ann_file:
@@ -67,13 +92,3 @@ def annotation_file(dataset: Any) -> str:
             f"data set {type(dataset).__name__} has no ann_file, a file in COCO's format"
         )
     return os.path.abspath(dataset.ann_file)
-
-
-def is_coco(dataset: Any) -> bool:
-    """Whether a built data set of mmdet reads objects from a file in COCO's format."""
-    return hasattr(type(dataset), 'COCOAPI') and not is_panoptic(dataset)
-
-
-def is_panoptic(dataset: Any) -> bool:
-    """Whether a built data set of mmdet reads segments from a file in COCO's panoptic format."""
-    return hasattr(type(dataset), 'COCOAPI') and 'Panoptic' in type(dataset).__name__

@@ -66,24 +66,43 @@ def _is_box(value: Any) -> bool:
 
 
 _ID = _Field(_is_id, 'a whole number')
+_WHOLE = _Field(lambda value: type(value) is int, 'an integer')  # mmdet looks no other up
 _SIZE = _Field(_is_size, 'a whole number of pixels')
 _TEXT = _Field(_is_text, 'non-empty text')
 _NAME = _Field(lambda value: _is_text(value) and '\0' not in value, 'non-empty text')
 _FLAG = _Field(_is_flag, '0 or 1', needed=False)
-_FIELDS: dict[str, dict[str, _Field]] = {
-    'images': {'id': _ID, 'width': _SIZE, 'height': _SIZE, 'file_name': _NAME},
+_BOX = _Field(_is_box, '[x, y, width, height]', wrong='boxes that are not four finite numbers')
+_AREA = _Field(is_number, 'a finite number')
+_PIXELS = _Field(lambda value: is_number(value) and abs(value) < 2**62, 'a number of pixels')
+_IMAGES = {'id': _ID, 'width': _SIZE, 'height': _SIZE, 'file_name': _NAME}
+_CATEGORIES = {'id': _ID, 'name': _TEXT}
+_LIST = _Field(lambda value: isinstance(value, list), 'a list of segments')
+Fields = dict[str, dict[str, _Field]]  # of each list of a file
+OBJECTS: Fields = {
+    'images': _IMAGES,
     'annotations': {
         'id': _ID,
         'image_id': _ID,
         'category_id': _ID,
-        'bbox': _Field(
-            _is_box, '[x, y, width, height]', wrong='boxes that are not four finite numbers'
-        ),
-        'area': _Field(is_number, 'a finite number'),
+        'bbox': _BOX,
+        'area': _AREA,
         'iscrowd': _FLAG,
         'ignore': _FLAG,
     },
-    'categories': {'id': _ID, 'name': _TEXT},
+    'categories': _CATEGORIES,
+}
+# of COCO's panoptic format
+SEGMENTS: Fields = {
+    'images': _IMAGES,
+    'annotations': {'image_id': _ID, 'segments_info': _LIST},
+    'segments_info': {
+        'id': _ID,
+        'category_id': _WHOLE,
+        'bbox': _BOX,
+        'area': _PIXELS,
+        'iscrowd': _FLAG,
+    },
+    'categories': {**_CATEGORIES, 'isthing': _Field(_is_flag, '0 or 1')},
 }
 ONLY_READ = {'width', 'height', 'file_name'}  # by a data set, not by an evaluator of boxes
 
@@ -100,27 +119,41 @@ def read_coco(path: str) -> Any:
         raise UserError(f'{path} is not valid JSON: {error}') from error
 
 
-def field_findings(content: Any, unneeded: Collection[str] = ()) -> Iterator[Finding]:
+def segments(content: dict) -> list[dict]:
+    """The segments of all images of a panoptic file, each with its ``image_id``; lists alone count."""
+    return [
+        {**segment, 'image_id': entry.get('image_id')} if isinstance(segment, dict) else segment
+        for entry in content.get('annotations', ())
+        if isinstance(entry, dict) and isinstance(entry.get('segments_info'), list)
+        for segment in entry['segments_info']
+    ]
+
+
+def field_findings(
+    content: Any, fields: Fields = OBJECTS, unneeded: Collection[str] = ()
+) -> Iterator[Finding]:
     """Missing lists and keys, values of another type, and ids that occur twice.
 
     mmdet and pycocotools raise an error on the former, often only after an epoch, and misread the latter.
 
     Args:
         content: the parsed JSON.
+        fields: `OBJECTS` or `SEGMENTS`.
         unneeded: keys that may be missing.
     """
-    wrong = [Finding(ERROR, FILE, *problem) for problem in _problems(content, unneeded)]
-    yield from wrong or (Finding(ERROR, FILE, *problem) for problem in _repeated_ids(content))
+    wrong = [Finding(ERROR, FILE, *problem) for problem in _problems(content, fields, unneeded)]
+    repeated = () if wrong else _repeated_ids(content, fields)
+    yield from wrong or (Finding(ERROR, FILE, *problem) for problem in repeated)
 
 
-def _problems(content: Any, unneeded: Collection[str]) -> Iterator[tuple[str, str]]:
+def _problems(content: Any, fields: Fields, unneeded: Collection[str]) -> Iterator[tuple[str, str]]:
     if not isinstance(content, dict):
         yield 'not a COCO annotation file', f'a JSON {type(content).__name__}, not an object'
         return
-    for part, fields in _FIELDS.items():
+    for part, of_part in fields.items():
         if part == 'annotations' and part not in content:  # only images, as in COCO's test-dev
             continue
-        entries = content.get(part)
+        entries = _entries(content, part)
         if not isinstance(entries, list):
             yield f'no list of {part}', 'keys: ' + (', '.join(map(str, content)) or 'none')
             continue
@@ -128,8 +161,12 @@ def _problems(content: Any, unneeded: Collection[str]) -> Iterator[tuple[str, st
         if not all(objects):
             yield f'{part} that are not objects', f'{part}[{objects.index(False)}]'
             continue
-        for key, field in fields.items():
+        for key, field in of_part.items():
             yield from _field_problems(part, entries, key, field, key not in unneeded)
+
+
+def _entries(content: dict, part: str) -> Any:
+    return segments(content) if part == 'segments_info' else content.get(part)
 
 
 def _field_problems(
@@ -141,6 +178,7 @@ def _field_problems(
             continue
         number = entry.get('id', _MISSING)
         where = f'{part}[{index}]' if number is _MISSING or key == 'id' else f'id {number}'
+        where += f' of image {entry["image_id"]}' if part == 'segments_info' else ''
         if value is not _MISSING:
             what = field.wrong or f'{part} whose `{key}` is not {field.meant}'
             yield what, f'{where}: `{key}` is {_shown(value)}, not {_meant(value, field)}'
@@ -163,12 +201,18 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 
-def _repeated_ids(content: dict) -> Iterator[tuple[str, str]]:
+def _repeated_ids(content: dict, fields: Fields) -> Iterator[tuple[str, str]]:
     """Of two images with one id, pycocotools keeps one, with the annotations of both."""
-    for part in _FIELDS:
-        for number, count in Counter(entry['id'] for entry in content.get(part, ())).items():
+    for part in (part for part in fields if 'id' in fields[part]):
+        entries = _entries(content, part) or ()
+        of_image = part == 'segments_info'  # their ids are those of one image
+        ids = Counter((entry['id'], entry['image_id'] if of_image else None) for entry in entries)
+        for (number, image), count in ids.items():
             if count > 1:
-                yield f'id twice in {part}', str(number)
+                yield (
+                    f'id twice in {part}',
+                    f'{number} of image {image}' if of_image else f'{number}',
+                )
 
 
 def file_name(image: dict) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -16,7 +16,7 @@ from mmengine.registry import METRICS
 
 from ...config.read import as_list
 from .classes import class_of, classes_of
-from .coco_fields import ONLY_READ, file_name
+from .coco_fields import OBJECTS, ONLY_READ, SEGMENTS, Fields, file_name, segments
 from .coco_rules import DROPPED, as_corners, class_findings, dropped, reaches_out, split
 from .images import is_unlabelled, transforms_of
 from .learning import NO_OBJECT
@@ -25,6 +25,16 @@ from .report import ERROR, NOTE, WARNING, Finding
 
 _CROWD, _NO_OUTLINE = 'of groups (iscrowd)', 'of outlines that mmdet cannot use'
 _SMALL = 'in images smaller than filter_cfg.min_size'
+
+
+def is_coco(dataset: Any) -> bool:
+    """Whether a built data set of mmdet reads a file in COCO's format, of objects or of panoptic segments."""
+    return hasattr(type(dataset), 'COCOAPI')
+
+
+def is_panoptic(dataset: Any) -> bool:
+    """Whether a data set for which `is_coco` reads panoptic segments."""
+    return 'Panoptic' in type(dataset).__name__
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Reading:
         least: least side of an image in pixels; smaller ones are left out (``min_size``).
         is_sorted: whether categories count in the order of their ids (Objects365) instead of the file's.
         by_url: whether images are named by ``coco_url`` (LVIS).
+        things: of a file in the panoptic format, those of the classes that are things; else None.
     """
 
     classes: tuple[str, ...]
@@ -54,12 +65,15 @@ class Reading:
     least: int = 0
     is_sorted: bool = False
     by_url: bool = False
+    things: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, dataset: Any, alone: bool = True) -> Reading:
         """That of a data set for which `is_coco`, built with ``lazy_init``."""
         trains, filters = not dataset.test_mode, dataset.filter_cfg or {}
-        masks = [step for step in transforms_of(dataset) if getattr(step, 'with_mask', False)]
+        things = tuple(dataset.metainfo['thing_classes']) if is_panoptic(dataset) else None
+        steps = transforms_of(dataset) if things is None else ()  # segments have no outlines
+        masks = [step for step in steps if getattr(step, 'with_mask', False)]
         names = [kind.__name__ for kind in type(dataset).__mro__]
         return cls(
             classes=tuple(classes_of(dataset) or ()),
@@ -72,7 +86,12 @@ class Reading:
             least=filters.get('min_size', 0) if trains else 0,
             is_sorted=any('Objects365' in name for name in names),
             by_url='LVISV1Dataset' in names,
+            things=things,
         )
+
+    @property
+    def fields(self) -> Fields:
+        return OBJECTS if self.things is None else SEGMENTS
 
     def unneeded(self) -> Collection[str]:
         return {'file_name'} if self.by_url else ()
@@ -83,6 +102,9 @@ class Reading:
             keys = 'keys: ' + ', '.join(map(str, content))
             yield Finding(ERROR, 'annotation file', 'no list of annotations to train on', keys)
             return
+        if self.things is not None:
+            yield from self._of_things(content['categories'])
+            content = _stuff_is_no_crowd(content)
         dangling, kept = split(content, self.classes)
         found = [(entry, image, self._fate(entry, image)) for entry, image in kept]
         wrong = list(class_findings(self.classes, content, self.is_sorted))
@@ -92,7 +114,8 @@ class Reading:
             yield from as_corners(kept)
             crowds = sum(bool(entry.get('iscrowd')) for entry, _ in kept)
             yield Finding(NOTE, 'annotations', f'{crowds} {_CROWD}, which are not trained on')
-        yield from self._of_images(content['images'], {entry['image_id'] for entry, _ in kept})
+        pictured = {entry['image_id'] for entry, image in kept if self._fills(entry, image)}
+        yield from self._of_images(content['images'], pictured)
         if self.objects and not wrong and content['images'] and (self.trains or found):
             yield from self._of_all(found)
 
@@ -101,6 +124,18 @@ class Reading:
         for name in (entry['name'] for entry in content['categories']):
             if name not in self.classes:
                 yield Finding(WARNING, 'classes', what, repr(name))
+
+    def _of_things(self, categories: list[dict]) -> Iterator[Finding]:
+        what = 'things in the file alone, or in metainfo.thing_classes alone'
+        for name, is_thing in ((entry['name'], entry['isthing']) for entry in categories):
+            if name in self.classes and bool(is_thing) != (name in self.things):
+                yield Finding(ERROR, 'classes', what, f'{name!r}: `isthing` is {is_thing}')
+
+    def _fills(self, entry: dict, image: dict) -> bool:
+        """Whether the image of an object counts as one with objects."""
+        if self.things is None:
+            return True
+        return entry['is_thing'] and self._fate(entry, image) is None
 
     def _fate(self, entry: dict, image: dict) -> str | None:
         """Why a training passes an object over; None if it learns from it."""
@@ -160,22 +195,6 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Segments:
-    """How a data set of mmdet reads a panoptic file, of which only the classes are checked.
-
-    Attributes:
-        classes: as that of `Reading`.
-    """
-
-    classes: tuple[str, ...]
-
-    def findings(self, content: dict) -> Iterator[Finding]:
-        """As those of `Reading`."""
-        if content.get('categories'):
-            yield from class_findings(self.classes, content, is_sorted=False)
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """How COCO's evaluator reads an annotation file.
 
@@ -183,31 +202,40 @@ class Evaluation:
         classes: names of the classes of the data set that it evaluates.
         masks: whether it compares masks.
         is_sorted: as that of `Reading`.
+        fields: of the file, which has panoptic segments or objects.
     """
 
     classes: tuple[str, ...]
     masks: bool = False
     is_sorted: bool = False
+    fields: Fields = field(default_factory=lambda: OBJECTS)
 
     @classmethod
     def of(cls, evaluator: Any, datasets: Sequence[Any]) -> Evaluation | None:
         """That of an evaluator's config for its loader's data sets; None if it compares with no COCO file."""
         kinds = getattr(class_of(evaluator, METRICS), '__mro__', ())
+        names = {kind.__name__ for kind in kinds} & {'CocoMetric', 'CocoPanopticMetric'}
         path = evaluator.get('ann_file')
-        is_coco_metric = any(kind.__name__ == 'CocoMetric' for kind in kinds)
-        if not path or not is_coco_metric or evaluator.get('format_only'):
+        of_segments = 'CocoPanopticMetric' in names
+        datasets = [d for d in datasets if is_panoptic(d) == of_segments]
+        if not path or not names or not datasets or evaluator.get('format_only'):
             return None
         same = [d for d in datasets if os.path.abspath(d.ann_file) == os.path.abspath(path)]
-        reading = Reading.of((same or list(datasets))[0])
+        reading = Reading.of((same or datasets)[0])
         masks = 'segm' in as_list(evaluator.get('metric', 'bbox'))
-        return cls(reading.classes, masks, bool(evaluator.get('sort_categories')))
+        is_sorted = bool(evaluator.get('sort_categories'))
+        return cls(reading.classes, masks, is_sorted, reading.fields)
 
     def unneeded(self) -> Collection[str]:
+        if self.fields is SEGMENTS:
+            return ()
         return {'file_name'} if self.masks else ONLY_READ
 
     def findings(self, content: dict) -> Iterator[Finding]:
         """As those of `Reading`."""
         yield from class_findings(self.classes, content, self.is_sorted)
+        if self.fields is SEGMENTS:
+            content = {**content, 'annotations': segments(content)}
         dangling, kept = split(content, self.classes)
         yield from dangling
         for entry, image in kept:
@@ -226,8 +254,29 @@ class Evaluation:
                 elif not is_evaluable(entry['segmentation']):
                     what = 'outlines that the evaluation cannot use'
                     yield Finding(ERROR, 'masks', what, where)
-        if not kept:  # a test may still write its predictions
+        if self.fields is SEGMENTS:
+            yield from _incomparable(content, kept)
+        elif not kept:  # a test may still write its predictions
             yield Finding(WARNING, 'annotations', 'no object is there to compare with')
+
+
+def _incomparable(content: dict, kept: list[tuple[dict, dict]]) -> Iterator[Finding]:
+    """Errors for what panopticapi would divide by zero with: it counts things and stuff that are there."""
+    is_thing = {entry['id']: bool(entry['isthing']) for entry in content['categories']}
+    there = {is_thing[entry['category_id']] for entry, _ in kept if not entry.get('iscrowd')}
+    for name, value in (('thing', True), ('stuff', False)):
+        if value not in there:
+            what = f'no {name} is there to compare with, which the panoptic quality needs'
+            yield Finding(ERROR, 'annotations', what)
+
+
+def _stuff_is_no_crowd(content: dict) -> dict:
+    """A panoptic file as one of objects that say ``is_thing``; mmdet ignores ``iscrowd`` of stuff."""
+    things = {entry['id'] for entry in content['categories'] if entry['isthing']}
+    entries = [{**entry, 'is_thing': entry['category_id'] in things} for entry in segments(content)]
+    for entry in entries:
+        entry['iscrowd'] = entry['is_thing'] and entry.get('iscrowd', 0)
+    return {**content, 'annotations': entries}
 
 
 def _wrong_outline(entry: dict, image: dict, reader: str) -> Finding | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from ...errors import UserError
 from .labels import LabelRange
 from .pixels import cut_off, deep_pixels, image_problem, is_no_file, size_problem
@@ -39,6 +42,12 @@ class NamedLoading:
             problem = self.labels.file_problem(path, loaded['gt_seg_map'], loaded.get('ori_shape'))
             if problem is not None:
                 raise UserError(f'{path}: {problem}')
+        image = None if loaded is None else loaded.get('img')
+        if (
+            getattr(image, 'dtype', None) in (np.float32, np.float64)
+            and not np.isfinite(image).all()
+        ):
+            raise UserError(f'{loaded["img_path"]}: some pixels are not finite numbers')
         if self.sized and loaded is not None:
             different = size_problem(loaded['img'].shape, loaded)
             if different is not None:
@@ -60,8 +69,22 @@ def _refuse_unreadable(results: dict, error: Exception | None) -> None:
         problem = image_problem(path)
         if problem is None and error is not None and path == results.get('img_path'):
             problem = (deep_pixels(path, None) or (None,))[0]
+        if problem is None and error is not None and path == results.get('seg_map_path'):
+            problem = _label_problem(path, results.get('ori_shape'))
         if problem is not None:
             raise UserError(f'cannot read the image {path}: {problem}') from error
+
+
+def _label_problem(path: str, size: tuple[int, int] | None) -> str | None:
+    """How the size of a label image differs from that of its image; None if it does not."""
+    try:
+        with Image.open(path) as labels:
+            width, height = labels.size
+    except (OSError, ValueError):  # Pillow does not know its kind
+        return None
+    if size is None or (height, width) == tuple(size[:2]):
+        return None
+    return f'{width}x{height} pixels; those of its image are {size[1]}x{size[0]}'
 
 
 def _paths(results: dict) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any
 from ...config.read import innermost_datasets
 from ...errors import UserError
 from ...utils.patches import replaced
-from ..checks.classes import build_unloaded, classes_of
-from ..checks.coco import annotation_file, is_coco, is_panoptic
-from ..checks.coco_fields import FILE, field_findings, read_coco
-from ..checks.coco_uses import Evaluation, Reading, Segments
+from ..checks.classes import build_unloaded
+from ..checks.coco import annotation_file
+from ..checks.coco_fields import FILE, OBJECTS, SEGMENTS, field_findings, read_coco
+from ..checks.coco_uses import Evaluation, Reading, is_coco
 from ..checks.images import is_unlabelled
 from ..checks.report import ERROR, Finding
 from ..checks.wrappers import innermost
@@ -29,10 +29,6 @@ def readings(dataset: Any) -> Uses:
     for node in nodes:
         if is_coco(node):
             uses.setdefault(annotation_file(node), []).append(Reading.of(node, len(nodes) == 1))
-        elif is_panoptic(node):
-            uses.setdefault(annotation_file(node), []).append(
-                Segments(tuple(classes_of(node) or ()))
-            )
     return uses
 
 
@@ -80,15 +76,12 @@ def checked_coco_files(uses: Uses, others: bool = True) -> Iterator[None]:
             return
         path = str(annotation_file)
         known = uses.get(os.path.abspath(path), ())
-        if type(self).createIndex is not COCO.createIndex:  # of panoptic segments: other fields
-            init(self, annotation_file)
-            refuse_first(chain.from_iterable(use.findings(self.dataset) for use in known), path)
-            return
         self.dataset = read_coco(path)
+        fields = OBJECTS if type(self).createIndex is COCO.createIndex else SEGMENTS
         if known or others:
             for use in known or [None]:
                 unneeded = use.unneeded() if use else ()
-                refuse_first(field_findings(self.dataset, unneeded), path)
+                refuse_first(field_findings(self.dataset, fields, unneeded), path)
             refuse_first(chain.from_iterable(use.findings(self.dataset) for use in known), path)
         self.createIndex()
 

@@ -10,7 +10,7 @@ from mmengine.dataset import DefaultSampler
 
 from ...config.read import innermost_datasets
 from ...errors import ArgumentError, UserError
-from ..checks.coco import is_coco
+from ..checks.coco_uses import is_coco
 from ..checks.images import loader as image_loader
 from ..checks.labels import LabelRange
 from ..checks.learning import check_learnable
