@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 import weightformer_mm
 from tests.helpers.commands import DETECTION, SEGMENTATION
 from weightformer_mm.apis import training as api
+from weightformer_mm.apis.check_dataset import check_dataset
 from weightformer_mm.errors import UserError
 
 PACKAGE = Path(weightformer_mm.__file__).parent
@@ -95,3 +97,15 @@ def test_an_option_that_this_run_does_not_read_is_refused(option, need, shapes, 
         UserError, match=f'{option.partition("=")[0]}: has no effect without {need}'
     ):
         api.train(str(SEGMENTATION), str(tmp_path), options=[option], data_root=str(shapes))
+
+
+def test_a_teacher_and_a_student(tiny_set, tmp_path):
+    """mmdet's semi-supervised training: several branches of one image, two detectors in one model."""
+    config = DETECTION.parent / 'soft-teacher_pyramid-weightformer-micro_shapes.py'
+    check_dataset(str(config), data_root=str(tiny_set))
+    api.train(str(config), str(tmp_path), data_root=str(tiny_set))
+    weights = torch.load(tmp_path / 'iter_2.pth', weights_only=True)['state_dict']
+    name = 'neck.lateral_convs.0.conv.weight'
+    assert weights[f'student.{name}'].isfinite().all()
+    moved = (weights[f'student.{name}'] - weights[f'teacher.{name}']).abs().max()
+    assert 0 < moved < 0.1

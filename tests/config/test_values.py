@@ -83,6 +83,8 @@ def changed(path: Path, place: str, value: object) -> Config:
         ('default_hooks.logger.interval', 1.5),
         ('log_level', 'LOUD'),
         ('default_hooks.logger', 3),
+        ('default_hooks.logger.priority', 'nope'),
+        ('default_hooks.logger.priority', 101),
         ('env_cfg.mp_cfg.mp_start_method', 'nope'),
         ('env_cfg.mp_cfg.opencv_num_threads', 'x'),
         ('env_cfg.resource_limit', 'x'),

@@ -29,6 +29,13 @@ def _are_indices(value: Any) -> bool:
     return all(map(is_integer, several)) and value != 0 and len(several) > 0
 
 
+def _is_priority(value: Any) -> bool:
+    value = getattr(value, 'name', value)  # mmengine's own constants
+    if isinstance(value, str):
+        return value.upper() in _PRIORITIES
+    return is_integer(value) and 0 <= value <= 100
+
+
 def _of_keys(*keys: str) -> Rule:
     """Dicts of which the libraries read these keys, and ignore others or fail without naming the dict."""
     return Rule(
@@ -50,6 +57,13 @@ _INTERVAL = Rule(
 _SOME = Rule(
     '{} to be a dict or a list of one dict or more',
     lambda value: _ONE_OR_SEVERAL.fits(value) and len(value) > 0,
+)
+_PRIORITIES = (
+    *('HIGHEST', 'VERY_HIGH', 'HIGH', 'ABOVE_NORMAL', 'NORMAL', 'BELOW_NORMAL', 'LOW', 'VERY_LOW'),
+    'LOWEST',
+)
+_PRIORITY = Rule(
+    f'{{}} to be an integer from 0 to 100 or one of {", ".join(_PRIORITIES)}', _is_priority
 )
 _PATH = Rule('{} to be a path', lambda value: isinstance(value, str))
 _DEFAULT = 'DefaultOptimWrapperConstructor'
@@ -96,6 +110,8 @@ RULES = {
     'default_hooks.*.interval': _INTERVAL,
     'custom_hooks.*.interval': _INTERVAL,
     'custom_hooks': optional(_PARTS),
+    'default_hooks.*.priority': _PRIORITY,
+    'custom_hooks.*.priority': _PRIORITY,
     'custom_imports': optional(_PART),
     'randomness': _of_keys('deterministic', 'diff_rank_seed', 'seed'),
     'randomness.seed': optional(integer(0, 2**32 - 1)),

@@ -31,6 +31,10 @@ _CHANNELS = re.compile(
 )
 # of collating samples that are still a pipeline's own, and of any data preprocessor
 _UNPACKED = re.compile('each data_itement in list of batch should be of equal size|inputs$')
+UNPACKED = (
+    "samples without 'inputs', which a model needs: the pipeline of a data set, or of its "
+    'MultiImageMixDataset, must end in PackDetInputs, PackSegInputs or PackInputs'
+)
 _NO_OBJECTS = re.compile(r"'InstanceData' object has no attribute '(bboxes|labels|masks)'$")
 _IF_SHORT = 'if memory is short, lower num_workers or batch_size'
 _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)')
@@ -110,10 +114,7 @@ def _explain(error: Exception) -> UserError | None:
             "(color_type='color'), or set its bgr_to_rgb, mean and std, and in_channels, to suit them"
         )
     if isinstance(error, (KeyError, RuntimeError)) and _UNPACKED.match(text):
-        return UserError(
-            "samples without 'inputs', which a model needs: the pipeline of a data set, or of its "
-            'MultiImageMixDataset, must end in PackDetInputs, PackSegInputs or PackInputs'
-        )
+        return UserError(UNPACKED)
     if isinstance(error, AttributeError) and (match := _NO_OBJECTS.match(text)):
         return UserError(
             f'the objects have no {match[1]}, which the model learns from: LoadAnnotations with_bbox=True, '

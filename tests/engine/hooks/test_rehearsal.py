@@ -130,7 +130,7 @@ WRONG = [
         (
             config,
             f'{split}_dataloader.dataset.pipeline=[]',
-            f'config: {split}_dataloader: .*makes no inputs',
+            f'config: {split}_dataloader: .*samples without .inputs.',
         )
         for config in (DETECTION, SEGMENTATION)
         for split in ('train', 'val')

@@ -24,7 +24,7 @@ from ...config.read import as_list
 from ...datasets.checks.learning import check_annotated
 from ...errors import UserError
 from ...utils.patches import quiet, replaced
-from ...utils.translate import blame_run
+from ...utils.translate import UNPACKED, blame_run
 from ...utils.writing import make_folder
 from ..runner.randomness import seeded
 
@@ -96,10 +96,7 @@ def _train(runner: Any, model: nn.Module) -> None:
 def _packed(sample: Any, split: str) -> Any:
     """A sample of a data set; UserError if its pipeline ends before it makes what a model takes."""
     if isinstance(sample, dict) and 'img_path' in sample and 'inputs' not in sample:
-        raise UserError(
-            f'config: {split}_dataloader: the pipeline of its data set makes no inputs for the model; end it '
-            'with PackDetInputs, PackSegInputs or PackInputs'
-        )
+        raise UserError(f'config: {split}_dataloader: {UNPACKED}')
     return sample
 
 
@@ -204,7 +201,9 @@ def _named(part: str, model: nn.Module | None = None) -> Iterator[None]:
 
 def _of_channels(error: Exception, model: nn.Module | None) -> str | None:
     """What the backbone gives, if an error may be about it; None otherwise."""
-    channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
+    parts = () if model is None else model.named_modules()  # a teacher and a student have one each
+    backbone = next((part for name, part in parts if name.endswith('backbone')), None)
+    channels = getattr(backbone, 'out_channels', None)
     is_of_images = str(error).startswith('expected images')
     if (
         not channels
