@@ -99,6 +99,12 @@ def test_an_option_that_this_run_does_not_read_is_refused(option, need, shapes, 
         api.train(str(SEGMENTATION), str(tmp_path), options=[option], data_root=str(shapes))
 
 
+def test_a_factor_for_parameters_that_are_not_there_is_refused(shapes, tmp_path):
+    options = ['optim_wrapper.paramwise_cfg.custom_keys.bakbone.lr_mult=0.1']
+    with pytest.raises(UserError, match='no parameter of the model has bakbone in its name'):
+        api.train(str(SEGMENTATION), str(tmp_path), options=options, data_root=str(shapes))
+
+
 def test_a_teacher_and_a_student(tiny_set, tmp_path):
     """mmdet's semi-supervised training: several branches of one image, two detectors in one model."""
     config = DETECTION.parent / 'soft-teacher_pyramid-weightformer-micro_shapes.py'

@@ -6,7 +6,9 @@ from collections import Counter
 import pytest
 from mmengine.config import Config
 
+from tests.helpers.commands import DETECTION, SEGMENTATION
 from weightformer_mm.config.options import apply_options
+from weightformer_mm.config.read import load_config
 from weightformer_mm.errors import UserError
 from weightformer_mm.utils.blame import nodes
 
@@ -130,6 +132,29 @@ def test_wrong_option_is_refused(option, message):
     with pytest.raises(UserError, match=message):
         apply_options(cfg, [option], {'work_dir': '--work-dir replaces it'})
     assert cfg.to_dict() == config().to_dict()
+
+
+@pytest.mark.parametrize(
+    ('path', 'key', 'is_read'),
+    [
+        (DETECTION, 'model.test_cfg.rcnn.min_bbox_size', True),
+        (DETECTION, 'model.test_cfg.rcnn.foo', False),
+        (DETECTION, 'model.train_cfg.rcnn.foo', False),
+        (SEGMENTATION, 'model.test_cfg.stride', True),
+        (SEGMENTATION, 'model.test_cfg.foo', False),
+        (SEGMENTATION, 'model.train_cfg.foo', False),
+    ],
+)
+def test_keys_of_the_configs_that_a_model_reads(path, key, is_read):
+    if is_read:
+        parent, _, last = key.removeprefix('model.').rpartition('.')
+        node = load_config(path, [f'{key}=3']).model
+        for name in parent.split('.'):
+            node = node[name]
+        assert node[last] == 3
+    else:
+        with pytest.raises(UserError, match=f'{key}: no part of the model reads foo$'):
+            load_config(path, [f'{key}=3'])
 
 
 def test_an_option_changes_what_is_built_or_is_refused():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch import nn
 
 from ..checkpoints.match import check_matches
 from ..checkpoints.pretrained import initial_weights, load_from_path, refuse_lenient_loading
@@ -86,6 +87,7 @@ def train(
         with blamed(f'config: {cfg.filename}'):
             runner = build_runner(cfg)
             check_classes(cfg, runner.model, ('train', 'val'))
+            _refuse_unmatched(options, runner.model)
         if initial is not None:
             runner.register_hook(hooks.InitialWeightsHook(initial.for_model(runner.model)))
         _prepare(runner, resumed)
@@ -107,6 +109,17 @@ def _refuse_idle(options: Sequence[str], scales: bool, several: bool, flexible: 
         for place, (is_met, need) in needs.items():
             if not is_met and f'{key}.'.startswith(f'{place}.'):
                 raise UserError(f'--cfg-options {key}: has no effect without {need}')
+
+
+def _refuse_unmatched(options: Sequence[str], model: nn.Module) -> None:
+    """Raise UserError for a factor of the learning rate or decay of parameters that the model has not."""
+    for key in (option.partition('=')[0] for option in options):
+        _, is_factor, rest = key.partition('paramwise_cfg.custom_keys.')
+        part = rest.partition('.')[0]
+        if is_factor and not any(part in name for name, _ in model.named_parameters()):
+            raise UserError(
+                f'--cfg-options {key}: no parameter of the model has {part} in its name'
+            )
 
 
 def _prepare(runner: Runner, resumed: Resumable | None) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +17,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 
 from ..errors import UserError
 from ..utils.blame import nodes
+from .types import class_of
 
 # what mmengine's runner, mmdet, mmseg and the tools read from the config besides the runner's arguments
 _OTHER_KEYS = {
@@ -115,7 +118,7 @@ def _check_key(cfg: Config, key: str) -> None:
             if similar:
                 raise UserError(f'--cfg-options {key}: no {part} in {parent}{similar}')
             if is_last:
-                _check_last(key, node)
+                _check_last(cfg, key, node)
             node = node.get(part)
         elif not isinstance(node, (list, tuple)):
             raise UserError(f'--cfg-options {key}: {parent} is {node!r}, which has no keys')
@@ -129,7 +132,7 @@ def _check_key(cfg: Config, key: str) -> None:
             return
 
 
-def _check_last(key: str, node: dict) -> None:
+def _check_last(cfg: Config, key: str, node: dict) -> None:
     """Refuse a key of ``node`` that nothing reads, in the dicts that libraries do not check."""
     parent, _, last = key.rpartition('.')
     known = _ENVIRONMENT.get(parent)
@@ -140,6 +143,22 @@ def _check_last(key: str, node: dict) -> None:
         similar = _suggest(last, node)
         if similar:
             raise UserError(f'--cfg-options {key}: no {last} in {parent}{similar}')
+        if key.startswith('model.') and not _is_read(cfg, last):
+            raise UserError(f'--cfg-options {key}: no part of the model reads {last}')
+
+
+def _is_read(cfg: Config, word: str) -> bool:
+    """Whether the code of a part of the model, or of its bases, has the word; True if that is unknown."""
+    from mmengine.registry import MODELS, init_default_scope  # as below
+
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    parts = (node for _, node in nodes(cfg.get('model'), '') if isinstance(node, dict))
+    kinds = [class_of(part, MODELS) for part in parts if 'type' in part]
+    models = [kind for kind in kinds if isinstance(kind, type)]
+    bases = {base for kind in models for base in kind.__mro__ if base.__module__ != 'builtins'}
+    files = {inspect.getsourcefile(base) for base in bases}
+    has_word = re.compile(rf'\b{re.escape(word)}\b').search
+    return not models or any(has_word(Path(file).read_text('utf-8')) for file in files if file)
 
 
 def _refuse_replaced(key: str, replaced: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Check that every type in a YAML or JSON config is registered; mmengine would import and call any name."""
+"""The classes that a config names; in YAML and JSON all must be registered: mmengine would call any name."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ def check_types(cfg: Config, path: Any) -> None:
             raise UserError(
                 f'{path}: {place}={name[:80]!r} is not registered: misspelt, or not in custom_imports'
             )
+
+
+def class_of(node: Any, registry: Registry) -> Any:
+    """The class, or function, that a config's ``type`` names; None if nothing is registered by that name."""
+    if not isinstance(node['type'], str):
+        return node['type']
+    with registry.switch_scope_and_registry(None) as scoped:
+        return scoped.get(node['type'])
 
 
 def _names(cfg: Any) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS, Registry
+from mmengine.registry import DATASETS
 from torch import nn
 
 from ...checkpoints.match import unwrapped
@@ -99,14 +99,6 @@ def build_unloaded(node: dict) -> Any:
             raise
         text = ' '.join(str(error).split())
         raise UserError(f'data set {node.get("type")}, metainfo: {text[:300]}') from error
-
-
-def class_of(node: Any, registry: Registry) -> Any:
-    """The class, or function, that a config's ``type`` names; None if nothing is registered by that name."""
-    if not isinstance(node['type'], str):
-        return node['type']
-    with registry.switch_scope_and_registry(None) as scoped:
-        return scoped.get(node['type'])
 
 
 def classes_of(dataset: Any) -> Sequence[str] | None:

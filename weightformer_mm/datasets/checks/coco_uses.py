@@ -15,7 +15,8 @@ from typing import Any
 from mmengine.registry import METRICS
 
 from ...config.read import as_list
-from .classes import class_of, classes_of
+from ...config.types import class_of
+from .classes import classes_of
 from .coco_fields import OBJECTS, ONLY_READ, SEGMENTS, Fields, file_name, segments
 from .coco_rules import DROPPED, as_corners, class_findings, dropped, reaches_out, split
 from .images import is_unlabelled, transforms_of

@@ -9,7 +9,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from ...config.read import innermost_datasets, type_name
-from .classes import build_unloaded, class_of, classes_of
+from ...config.types import class_of
+from .classes import build_unloaded, classes_of
 from .images import transforms_of
 from .report import ERROR, Finding
 

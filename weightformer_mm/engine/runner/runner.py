@@ -20,7 +20,7 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 
 from ...config.read import as_list, type_name
-from ...datasets.checks.classes import class_of
+from ...config.types import class_of
 from ...datasets.guards.annotations import checked_coco_files, evaluations
 from ...datasets.guards.loading import build_checked
 from ...errors import ArgumentError, RunFailed, UserError
