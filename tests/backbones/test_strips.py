@@ -26,11 +26,14 @@ def build_network(network, strategy='published', **options):
     return build(backbone, **arguments, **STRATEGIES[strategy], **options).double().eval()
 
 
-@pytest.mark.parametrize('max_tokens', [1, 40, 100])
+@pytest.mark.parametrize(
+    ('size', 'max_tokens'),
+    [((51, 70), 1), ((51, 70), 40), ((51, 70), 100), ((84, 9), 1), ((4, 300), 40)],
+)
 @pytest.mark.parametrize('strategy', STRATEGIES)
 @each_network
-def test_strips_give_the_maps_of_the_whole_image(network, strategy, max_tokens):
-    image = torch.randn(2, 3, 51, 70, dtype=torch.float64)
+def test_strips_give_the_maps_of_the_whole_image(network, size, strategy, max_tokens):
+    image = torch.randn(2, 3, *size, dtype=torch.float64)
     with torch.no_grad():
         expected = build_network(network, strategy)(image)
         outputs = build_network(network, strategy, max_tokens=max_tokens)(image)
@@ -89,6 +92,42 @@ def test_a_changed_module_is_called_on_the_whole_map(network, part):
     with torch.no_grad():
         model(torch.randn(1, 3, 32, 40, dtype=torch.float64))
     assert seen == [(8, 10)]
+
+
+@each_network
+def test_blocks_and_outputs_take_no_memory_of_their_own(network, monkeypatch):
+    """The largest maps are there once: memory grows as the outputs do."""
+    maps = []
+
+    def watched(block, x, max_tokens):
+        out = fused.run_in_strips(block, x, max_tokens)
+        assert out.data_ptr() == x.data_ptr()
+        maps.append(out.data_ptr())
+        return out
+
+    monkeypatch.setattr('weightformer_mm.backbones.base.run_in_strips', watched)
+    model = build_network(network, max_tokens=10)
+    with torch.no_grad():
+        outputs = model(torch.randn(1, 3, 48, 64, dtype=torch.float64))
+    assert [output.data_ptr() for output in outputs] == list(dict.fromkeys(maps))
+
+
+@each_network
+def test_what_a_hook_keeps_is_not_overwritten(network):
+    image = torch.randn(1, 3, 48, 64, dtype=torch.float64)
+    seen = []
+    for options in ({}, {'max_tokens': 10}):
+        model, kept = build_network(network, **options), []
+        for module in model.modules():
+            is_block = hasattr(module, 'linear2')
+            if is_block or hasattr(module, 'downsample') or type(module).__name__ == 'ConvStem':
+                module.register_forward_hook(lambda module, args, out, kept=kept: kept.append(out))
+        with torch.no_grad():
+            model(image)
+        seen.append(kept)
+    assert len(seen[0]) == len(seen[1]) > 0
+    for whole, found in zip(*seen):
+        torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-12)
 
 
 def test_max_tokens_is_checked():

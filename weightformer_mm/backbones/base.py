@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from ..arguments import check_options, integer, resolve_out_indices
 from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_in_strips, run_recomputed, set_backend
-from ..layers.fused import as_built, normalise
+from ..layers.fused import as_built, normalise, unshared
 from ..layers.graphs import Graphs, can_record
 from ..layers.primitives import LayerNorm
-from ..layers.strips import HALO, in_strips
+from ..layers.strips import HALO, channels_first_in_place, in_strips
 from ..ops._shared.compat import is_compiling
 from ..ops._shared.dispatch import is_exporting, is_traced, is_transformed
 
@@ -125,7 +125,7 @@ class DynamicBackbone(BaseModule):
         init_cfg: mmengine's initialisation; without it, the published one applies.
         in_channels: channels of the image.
         max_tokens: at inference, maps of more tokens per image are computed in strips of about this many: the
-            same maps, within rounding, in less memory.
+            same maps, within rounding, in less memory. A wider map than the first counts for more tokens.
         cuda_graph: on a GPU, run inference as a CUDA graph, which launches all kernels at once. One is
             recorded for each shape of images, and the last eight are kept with their memory. Elsewhere, in
             training, under a compiler, and where a module has hooks, it changes nothing.
@@ -217,32 +217,38 @@ class DynamicBackbone(BaseModule):
             )
         return image
 
-    def is_in_strips(self, x: Tensor, stride: int = 1, axis: int = 1) -> bool:
-        """Whether the map that a stride makes of one with rows ``axis`` is computed in strips.
+    def strip_of(self, tokens: int, channels: int) -> int | None:
+        """Tokens of each strip of a map of so many tokens and channels; None if it is computed at once.
 
-        It is at inference, if it is large. A traced network never is.
+        It is in strips at inference, if it is large. A traced network never is.
         """
         if self.training or torch.is_grad_enabled():
-            return False
+            return None
         if is_compiling() or is_traced() or is_transformed():
-            return False
-        return x.shape[axis] * x.shape[axis + 1] > self.max_tokens * stride**2
+            return None
+        most = max(1, self.max_tokens * self.unit_channels[0] // channels)
+        return most if tokens > most else None
 
     def run_downsample(
-        self, downsample: nn.Module, x: Tensor, stride: int, axis: int, halo: int = HALO
+        self, index: int, downsample: nn.Module, x: Tensor, axis: int = 1, halo: int = HALO
     ) -> Tensor:
-        """Run what makes a map ``(B, H, W, C)`` of an image or another map, whose rows are ``axis``.
+        """Run what makes the map ``(B, H, W, C)`` of unit ``index`` of an image or another map.
 
-        It reads ``halo`` rows of its output beyond a strip.
+        ``axis`` is that of the rows of ``x``. It reads ``halo`` rows of its output beyond a strip.
         """
-        if self.is_in_strips(x, stride, axis) and as_built(*downsample.modules()):
-            return in_strips(downsample, x, self.max_tokens, stride, axis, halo=halo)
-        return downsample(x)
+        before = self.unit_strides[index - 1] if index else 1
+        stride = self.unit_strides[index] // before
+        tokens = x.shape[axis] * x.shape[axis + 1] // stride**2
+        strip = self.strip_of(tokens, self.unit_channels[index])
+        if strip and as_built(*downsample.modules()):
+            return in_strips(downsample, x, strip, stride, axis, halo=halo)
+        x = downsample(x)
+        return unshared(x, *downsample.modules()) if strip else x
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """Run a block; ``with_cp`` and ``memory_efficient`` say what it keeps for the backward pass."""
-        if self.is_in_strips(x):
-            return run_in_strips(block, x, self.max_tokens)
+        if strip := self.strip_of(x.shape[1] * x.shape[2], x.shape[3]):
+            return run_in_strips(block, x, strip)
         # torch.func and forward-mode derivatives do not work with checkpoints
         if not torch.is_grad_enabled() or is_transformed() or is_exporting():
             return block(x)
@@ -253,12 +259,18 @@ class DynamicBackbone(BaseModule):
             return run_recomputed(block, x)
         return block(x)
 
-    def output(self, index: int, x: Tensor) -> Tensor:
-        """Normalise output ``index``; ``(B, H, W, C) -> (B, C, H, W)``."""
+    def output(self, index: int, x: Tensor, is_free: bool = False) -> Tensor:
+        """Normalise output ``index``; ``(B, H, W, C) -> (B, C, H, W)``.
+
+        In strips, the output takes the memory of ``x`` if that ``is_free``: nobody reads the map again.
+        """
         norm = getattr(self, f'norm{index}')
-        if self.is_in_strips(x) and as_built(norm):
-            return in_strips(lambda x: norm(x).permute(0, 3, 1, 2), x, self.max_tokens, out_axis=2)
-        return normalise(norm, x, channels_first=True)
+        strip = self.strip_of(x.shape[1] * x.shape[2], x.shape[3])
+        if not strip or not as_built(norm):
+            return normalise(norm, x, channels_first=True)
+        if is_free and x.is_contiguous():
+            return channels_first_in_place(in_strips(norm, x, strip, out=x, halo=0), strip)
+        return in_strips(lambda x: norm(x).permute(0, 3, 1, 2), x, strip, out_axis=2)
 
     def intermediates(
         self, image: Tensor, indices: int | Sequence[int], sizes: Sizes | None = None

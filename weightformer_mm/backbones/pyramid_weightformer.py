@@ -174,18 +174,24 @@ class PyramidWeightFormer(DynamicBackbone):
             sizes: of the images in a padded batch: see `at_own_sizes`.
         """
         outputs = []
-        x = self.checked(image)
-        before, axis, halo = 1, 2, 1
+        x = self.enter(0, self.checked(image))
         for index, stage in enumerate(self.stages):
-            stride = self.unit_strides[index] // before
-            x = self.run_downsample(stage.downsample, x, stride, axis, halo)
-            before, axis, halo = self.unit_strides[index], 1, self.dilations[index]
             for block in stage.blocks:
                 x = self.run_block(block, x)
-            x = stage(x)  # unchanged, for hooks
+            done = stage(x)  # unchanged, for hooks
+            x = self.enter(index + 1, done)  # before the output, which may take its memory
             if index in self.out_indices:
-                outputs.append(self.output(index, x))
+                is_free = not stage._forward_hooks and not stage._forward_pre_hooks
+                outputs.append(self.output(index, done, is_free))
+            del done
         return tuple(outputs)
+
+    def enter(self, index: int, x: Tensor) -> Tensor:
+        """The map that a stage begins with, made of that before, or of the image; ``x`` after the last."""
+        if index == len(self.stages):
+            return x
+        axis, halo = (1, self.dilations[index - 1]) if index else (2, 1)
+        return self.run_downsample(index, self.stages[index].downsample, x, axis, halo)
 
     @property
     def stem(self) -> tuple[nn.Module, ...]:

@@ -118,12 +118,12 @@ class WeightFormer(DynamicBackbone):
             sizes: of the images in a padded batch: see `at_own_sizes`.
         """
         outputs = []
-        x = self.run_downsample(self.patch_embed, self.checked(image), self.least_size, axis=2)
+        x = self.run_downsample(0, self.patch_embed, self.checked(image), axis=2)
         x = normalise(self.init_norm, x)
         for index, block in enumerate(self.blocks):
             x = self.run_block(block, x)
             if index in self.out_indices:
-                outputs.append(self.output(index, x))
+                outputs.append(self.output(index, x, is_free=block is self.blocks[-1]))
         return tuple(outputs)
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -62,6 +63,20 @@ class DynamicLinear(nn.Module):
         update = ops.predict(self.predictor, x)
         return ops.with_bounded_update(update, self.weight, 1, dtype, self.backend)
 
+    def weight_of_parts(self, parts: Iterable[Tensor], x: Tensor) -> Tensor:
+        """`predicted_weight` of a map that comes in parts, if its predictor ``adds_up``.
+
+        Args:
+            parts: whole rows of the map, an even number in all but the last.
+            x: a map of the same shape.
+        """
+        share = 1 / (x.shape[1] * x.shape[2])
+        updates = (
+            ops.predict(self.predictor, p) * (p.shape[1] * p.shape[2] * share) for p in parts
+        )
+        update = functools.reduce(torch.Tensor.add_, updates)
+        return ops.with_bounded_update(update, self.weight, 1, product_dtype(x), self.backend)
+
     def bilateral_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
         """The static weight and the published predictor's parameters; None for another, or a changed one."""
         predictor: Any = self.predictor
@@ -85,6 +100,7 @@ class BilateralPredictor(nn.Module):
 
     backend = 'auto'
     takes_half = True
+    adds_up = True  # a mean over tokens: the update of a map is the mean of those of its parts
 
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__()

@@ -27,7 +27,7 @@ from ..ops._shared.dispatch import (
     product_dtype,
 )
 from ..ops._shared.half_copies import half_copies
-from .strips import in_strips
+from .strips import even_strips, in_strips
 
 Forward = Callable[[Any, Tensor], Tensor]
 
@@ -174,22 +174,32 @@ def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
     norm1 = getattr(block, 'norm1', None)
     unchanged = as_built(*filter(None, (block, norm1))) and _is_fusible(block)
     if block.training or hasattr(block, 'attention') or not unchanged:
-        return block(x)
+        return unshared(block(x), block)
     conv = block.dwc
     dilation = conv.dilation[0]
     if norm1 is None:
-        return in_strips(block, x, max_tokens, halo=dilation)
+        return in_strips(block, x, max_tokens, out=x, halo=dilation)
 
     def convolve(strip: Tensor) -> Tensor:
         return ops.depthwise_conv(strip, kernel, conv.bias, True, conv.backend, dilation)
 
-    x = in_strips(norm1, x, max_tokens, out=x)
+    def add_mlp(strip: Tensor) -> Tensor:
+        return _add_mlp(block, strip, weight1=weight1)
+
+    x = in_strips(norm1, x, max_tokens, out=x, halo=0)
     kernel = conv.kernel(x)
-    y = in_strips(convolve, x, max_tokens, halo=dilation)
-    weight1 = None
-    if block.linear1.predictor is not None:
-        weight1 = block.linear1.predicted_weight(in_strips(block.norm2, y, max_tokens, out=x))
-    return in_strips(lambda strip: _add_mlp(block, strip, weight1=weight1), y, max_tokens, out=y)
+    x = in_strips(convolve, x, max_tokens, out=x, halo=dilation)
+    weight1, predictor = None, block.linear1.predictor
+    if vars(type(predictor)).get('adds_up'):  # a subclass may predict in another way
+        weight1 = block.linear1.weight_of_parts(map(block.norm2, even_strips(x, max_tokens)), x)
+    elif predictor is not None:
+        weight1 = block.linear1.predicted_weight(in_strips(block.norm2, x, max_tokens, halo=0))
+    return in_strips(add_mlp, x, max_tokens, out=x, halo=0)
+
+
+def unshared(x: Tensor, *modules: nn.Module) -> Tensor:
+    """What modules returned; a copy if a hook of theirs may keep it, as the next block overwrites it."""
+    return x.clone() if any(module._forward_hooks for module in modules) else x
 
 
 def _add_mlp(
