@@ -39,8 +39,13 @@ SIZES = [[64, 64]] * 4 + [['64', '64'], [64.0, 64.0], [32, 128], None]
 def wrong_value(content: dict, draw: random.Random) -> None:
     """A value of another type, or a key that is missing, in one entry or in all of its kind."""
     part = draw.choice(['images', 'annotations', 'annotations', 'annotations', 'categories'])
-    key, value, way = draw.choice(KEYS[part]), draw.choice(VALUES), draw.random()
-    for entry in content[part] if draw.random() < 0.35 else [draw.choice(content[part])]:
+    spoil_values(content[part], draw.choice(KEYS[part]), draw.choice(VALUES), draw)
+
+
+def spoil_values(entries: list[dict], key: str, value: Any, draw: random.Random) -> None:
+    """Take a key away, write its number as text or as a float, or give it a value; in one entry or in all."""
+    way = draw.random()
+    for entry in entries if draw.random() < 0.35 else [draw.choice(entries)]:
         if way < 0.15:
             entry.pop(key, None)
         elif way < 0.45 and type(entry.get(key)) in (int, float):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from projects.miniatures.coco_panoptic import write_segments
-from tests.helpers.annotation_mutations import BOXES, VALUES
+from tests.helpers.annotation_mutations import BOXES, VALUES, spoil_values
 from tests.helpers.both_ways import SPLITS, agree, checked, config_for, loaded
 from tests.helpers.commands import DETECTION
 
@@ -247,20 +247,13 @@ def test_both_agree_on_mutated_files(own):
 
 
 def spoil(content: dict, draw: random.Random) -> tuple:
-    """Change a value in one entry or in all of its kind, or take it away."""
     part = draw.choice([*KEYS, 'segments_info'])
-    key, value, way = draw.choice(KEYS[part]), draw.choice(VALUES), draw.random()
+    key, value = draw.choice(KEYS[part]), draw.choice(VALUES)
     if key == 'bbox':
         value = draw.choice(BOXES)
     if part == 'segments_info':
         entries = [one for entry in content['annotations'] for one in entry[part]]
     else:
         entries = content[part]
-    for entry in entries if draw.random() < 0.35 else [draw.choice(entries)]:
-        if way < 0.15:
-            entry.pop(key, None)
-        elif way < 0.45 and type(entry.get(key)) in (int, float):
-            entry[key] = draw.choice([str, float])(entry[key])
-        else:
-            entry[key] = value
-    return part, key, value, way
+    spoil_values(entries, key, value, draw)
+    return part, key, value
