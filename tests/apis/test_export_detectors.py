@@ -32,7 +32,7 @@ SHIPPED = 'mask-rcnn_pyramid-weightformer-micro_fpn_shapes'
 
 def single_stage(name: str) -> Config:
     """A recipe, small; with other heads of mmdet in its place."""
-    recipe = 'rtmdet' if name == 'rtmdet' else 'retinanet'
+    recipe = 'rtmdet' if name.startswith('rtmdet') else 'retinanet'
     cfg = Config.fromfile(next(ROOT.glob(f'configs/coco/{recipe}*.py')))
     model = cfg.model
     model.backbone = BACKBONE
@@ -45,10 +45,11 @@ def single_stage(name: str) -> Config:
         model.train_cfg = None
         return cfg
     model.bbox_head.update(HEAD)
-    if name == 'rtmdet':
+    if name.startswith('rtmdet'):
         for part in (model.neck, model.bbox_head):
             part.norm_cfg = dict(type='GN', num_groups=4)
         model.neck.num_csp_blocks = 1
+    if name == 'rtmdet':
         model.bbox_head.type = 'RTMDetSepBNHead'
         del model.bbox_head.loss_mask
     return cfg
@@ -91,6 +92,27 @@ def test_single_stage_detectors(name, with_preprocessing, tmp_path):
     given = images((3, 75, 131)) if with_preprocessing else images((3, 96, 160))
     image = np.stack(given) if with_preprocessing else preprocessed(model, given)
     check(run(path, image), detected(model, given))
+
+
+def test_masks_of_predicted_networks(tmp_path):
+    """RTMDet-Ins, whose masks are those of the whole image; the pipeline makes it smaller."""
+    cfg = single_stage('rtmdet-ins')
+    checkpoint = save_weights(cfg, tmp_path / 'weights.pth', std=0.1)
+    path = export(cfg, checkpoint, tmp_path / 'a.onnx', FORM, with_preprocessing=True)
+    model = init_model(cfg, checkpoint, 'cpu')
+    given = images((2, 75, 131))
+    outputs, truths = run(path, np.stack(given)), detected(model, given)
+    check(outputs, truths)
+    for boxes, scores, masks, truth in zip(*(outputs[i] for i in (0, 1, 3)), truths):
+        masks = masks[scores > 0] > 0.5
+        partner = (boxes[scores > 0, None] - truth.bboxes).abs().amax(-1).argmin(1)
+        assert masks.any() and not masks.all()
+        assert (masks != truth.masks[partner]).float().mean() < 1e-3
+    files = [init_model(cfg, file, 'cpu') for file in (checkpoint, path)]
+    truth, found = (inference(each, given[0]).pred_instances for each in files)
+    torch.testing.assert_close(found.bboxes, truth.bboxes, **CLOSE)
+    assert found.masks.shape == truth.masks.shape == (len(truth.scores), 75, 131)
+    assert (found.masks != truth.masks).float().mean() < 1e-2
 
 
 def shipped() -> Config:

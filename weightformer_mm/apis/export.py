@@ -20,6 +20,7 @@ from ..utils.writing import make_folder, refuse_replacing, written_whole
 from ..version import __version__
 from .exportable import Classifier, Exportable, Features, Segmentor, use_size_free_layers
 from .exportable_detectors import Detector, SingleStage, TwoStage
+from .exportable_instances import InstanceKernels
 from .exported_model import is_exported, need_onnx, onnx_session
 from .predictor import init_model
 
@@ -137,12 +138,13 @@ def exportable(model: nn.Module, backbone: bool, with_preprocessing: bool) -> Ex
     Raises:
         UserError: nothing is known to export such a model.
     """
-    kinds = (Features, Segmentor, Classifier, SingleStage, TwoStage)
+    kinds = (Features, Segmentor, Classifier, SingleStage, TwoStage, InstanceKernels)
     fitting = [kind for kind in kinds if kind.fits(model, backbone)]
     if not fitting:
         known = (
             'segmentors with model.test_cfg.mode=whole, but for Mask2Former, classifiers with one label '
-            'for an image, and detectors with the heads of RetinaNet, RTMDet, FCOS, Faster and Mask R-CNN'
+            'for an image, and detectors with the heads of RetinaNet, RTMDet, RTMDet-Ins, FCOS, Faster or '
+            'Mask R-CNN'
         )
         advice = f'{known} can; add --backbone for the maps of its backbone'
         advice = '--backbone, and it has none' if backbone else advice

@@ -46,9 +46,9 @@ class Detector(Exportable):
         return max(max(_apart(*pair, side), _apart(*pair[::-1], side)) for pair in pairs)
 
     def finished(self, boxes: Tensor, labels: Tensor, scores: Tensor, index: Tensor) -> Any:
-        """Boxes, scores and labels of the candidates that `_suppressed` leaves."""
+        """Boxes, scores and labels of the candidates that `suppress` leaves."""
         found = scores >= 0
-        boxes = _chosen(boxes, index) * found[..., None].to(boxes.dtype)
+        boxes = chosen(boxes, index) * found[..., None].to(boxes.dtype)
         return boxes, scores.clamp(min=0), labels.gather(1, index).masked_fill(~found, -1)
 
 
@@ -65,8 +65,8 @@ class SingleStage(Detector):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         head, maps = self.model.bbox_head, self.model.extract_feat(self.prepared(image))
         cfg = head.test_cfg
-        boxes, scores, labels, _ = _candidates(head, maps, cfg, self.size(image))
-        best = _suppressed(boxes, scores, labels, cfg)
+        boxes, scores, labels, *_ = find_candidates(head, head(maps), cfg, self.size(image))
+        best = suppress(boxes, scores, labels, cfg)
         return self.finished(boxes, labels, *best)
 
 
@@ -97,9 +97,10 @@ class TwoStage(Detector):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         maps = self.model.extract_feat(self.prepared(image))
         cfg = self.model.rpn_head.test_cfg
-        boxes, scores, _, levels = _candidates(self.model.rpn_head, maps, cfg, self.size(image))
-        scores, index = _suppressed(boxes, scores, levels, cfg)
-        found = self._classified(maps, _chosen(boxes, index), scores, self.size(image))
+        head, size = self.model.rpn_head, self.size(image)
+        boxes, scores, _, levels, *_ = find_candidates(head, head(maps), cfg, size)
+        scores, index = suppress(boxes, scores, levels, cfg)
+        found = self._classified(maps, chosen(boxes, index), scores, size)
         return (*found, self._masks(maps, *found)) if self.model.roi_head.with_mask else found
 
     def _classified(
@@ -116,7 +117,7 @@ class TwoStage(Detector):
         labels = torch.arange(head.num_classes, device=scores.device).expand_as(scores)
         boxes, labels = boxes.flatten(1, 2), labels.flatten(1)
         scores = scores.masked_fill(~valid, NONE).flatten(1)
-        return self.finished(boxes, labels, *_suppressed(boxes, scores, labels, cfg))
+        return self.finished(boxes, labels, *suppress(boxes, scores, labels, cfg))
 
     def _masks(
         self, maps: Sequence[Tensor], boxes: Tensor, scores: Tensor, labels: Tensor
@@ -130,31 +131,57 @@ class TwoStage(Detector):
         return masks.gather(2, index.expand(-1, -1, 1, *masks.shape[3:]))[:, :, 0]
 
 
-def _candidates(
-    head: Any, maps: Sequence[Tensor], cfg: Any, size: tuple[int, int]
+def find_candidates(
+    head: Any,
+    outputs: Sequence[Sequence[Tensor]],
+    cfg: Any,
+    size: tuple[int, int],
+    *others: Sequence[Tensor],
 ) -> tuple[Tensor, ...]:
-    """The ``nms_pre`` best boxes of each level: boxes ``(B, n, 4)``, scores, labels and levels ``(B, n)``."""
-    outputs = [list(values) for values in head(maps)]
+    """The ``nms_pre`` best boxes of each level.
+
+    Args:
+        head: of a single-stage detector, or of region proposals.
+        outputs: of the head for each level: logits, boxes, and factors of the scores.
+        cfg: of the head, for testing.
+        size: of the image, ``(height, width)``.
+        others: for each level, what each place has beside, ``(B, places, C)``.
+
+    Returns:
+        Boxes ``(B, n, 4)``, scores, labels and levels ``(B, n)``, priors ``(B, n, 2 or 4)``, and the others
+        ``(B, n, C)``.
+    """
     sizes = [scores.shape[-2:] for scores in outputs[0]]
-    options = dict(dtype=outputs[0][0].dtype, device=outputs[0][0].device)
+    options: Any = dict(dtype=outputs[0][0].dtype, device=outputs[0][0].device)
+    options.update(dict(with_stride=True) if others else {})
     priors = head.prior_generator.grid_priors(sizes, **options)
     parts = []
     for level, (prior, *values) in enumerate(zip(priors, *outputs)):
-        boxes, scores, labels = _of_level(head, cfg, prior, *values)
-        parts.append((boxes, scores, labels, torch.full_like(labels, level)))
-    boxes, scores, labels, levels = (torch.cat(values, dim=1) for values in zip(*parts))
+        of_places = [prior.expand(values[0].shape[0], -1, -1), *(other[level] for other in others)]
+        best, labels, deltas, prior, *rest = _of_level(head, cfg, of_places, *values)
+        boxes = head.bbox_coder.decode(prior[..., :2] if others else prior, deltas)
+        parts.append((boxes, best, labels, torch.full_like(labels, level), prior, *rest))
+    boxes, scores, labels, levels, *rest = (torch.cat(values, dim=1) for values in zip(*parts))
     boxes = _clipped(boxes, size, head.bbox_coder)
     least = cfg.get('min_bbox_size', -1)
     if least >= 0:
         is_small = (boxes[..., 2:] - boxes[..., :2] <= least).any(-1)
         scores = scores.masked_fill(is_small, NONE)
-    return boxes, scores, labels, levels
+    return boxes, scores, labels, levels, *rest
 
 
 def _of_level(
-    head: Any, cfg: Any, prior: Tensor, logits: Tensor, deltas: Tensor, *factors: Tensor
+    head: Any,
+    cfg: Any,
+    of_places: Sequence[Tensor],
+    logits: Tensor,
+    deltas: Tensor,
+    *factors: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Boxes, scores and labels of the best pairs of a prior and a class, always ``nms_pre`` of them."""
+    """Scores, labels, deltas and what else places have of the best pairs of a place and a class.
+
+    They are always ``nms_pre``.
+    """
     batch, count = logits.shape[0], cfg.nms_pre
     scores = logits.permute(0, 2, 3, 1).reshape(batch, -1, head.cls_out_channels)
     deltas = deltas.permute(0, 2, 3, 1).reshape(batch, -1, 4)
@@ -168,11 +195,11 @@ def _of_level(
     for factor in factors:
         factor = factor.permute(0, 2, 3, 1).reshape(batch, -1, 1).sigmoid()
         best = best * F.pad(factor, more, value=1.0)[..., 0].gather(1, anchor)
-    deltas = _chosen(F.pad(deltas, more), anchor)
-    return head.bbox_coder.decode(F.pad(prior, more)[anchor], deltas), best, labels
+    rest = (chosen(F.pad(values, more), anchor) for values in (deltas, *of_places))
+    return best, labels, *rest
 
 
-def _suppressed(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: Any) -> tuple[Tensor, Tensor]:
+def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: Any) -> tuple[Tensor, Tensor]:
     """Scores and indices ``(B, N)`` of the best boxes of an image that overlap no better one of their group.
 
     Args:
@@ -215,9 +242,9 @@ def _features(extractor: Any, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
     return torch.cat(parts)[torch.cat(places).argsort()]
 
 
-def _chosen(values: Tensor, index: Tensor) -> Tensor:
-    """Rows of each image: ``(B, n, 4), (B, k) -> (B, k, 4)``."""
-    return values.gather(1, index[..., None].expand(-1, -1, 4))
+def chosen(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of each image: ``(B, n, C), (B, k) -> (B, k, C)``."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
 
 
 def _clipped(boxes: Tensor, size: tuple[int, int], coder: Any) -> Tensor:

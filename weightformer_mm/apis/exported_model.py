@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from importlib.util import find_spec
 from typing import Any
@@ -136,15 +137,26 @@ class ExportedModel(nn.Module):
         boxes = boxes[there] / boxes.new_tensor(sample.scale_factor).repeat(2)
         found = InstanceData(bboxes=boxes, scores=scores[there], labels=labels[there])
         if masks is not None:
+            found.masks = self._masks(sample, boxes, masks[there])
+        return found
+
+    def _masks(self, sample: Any, boxes: Tensor, masks: Tensor) -> Tensor:
+        """Masks ``(n, H, W)`` in the image's file, as mmdet makes them of those in the boxes or the image."""
+        size, test_cfg = sample.ori_shape[:2], self.cfg.model.test_cfg
+        whole = [torch.zeros(0, *size, dtype=torch.bool)]
+        if 'rcnn' in test_cfg:
             from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 
-            size, least = sample.ori_shape[:2], self.cfg.model.test_cfg.rcnn.mask_thr_binary
-            pasted = [
-                _do_paste_mask(mask[None, None], box[None], *size, skip_empty=False)[0] >= least
-                for mask, box in zip(masks[there], boxes)
-            ]
-            found.masks = torch.cat([torch.zeros(0, *size, dtype=torch.bool), *pasted])
-        return found
+            for mask, box in zip(masks, boxes):
+                mask, _ = _do_paste_mask(mask[None, None], box[None], *size, skip_empty=False)
+                whole.append(mask >= test_cfg.rcnn.mask_thr_binary)
+            return torch.cat(whole)
+        factors = sample.scale_factor[::-1]
+        sides = [math.ceil(side / factor) for side, factor in zip(masks.shape[1:], factors)]
+        for logits in masks.logit(1e-6):  # logits are enlarged
+            logits = F.interpolate(logits[None, None], sides, mode='bilinear')[0]
+            whole.append(logits[:, : size[0], : size[1]].sigmoid() > test_cfg.mask_thr_binary)
+        return torch.cat(whole)
 
 
 class _Head(nn.Module):
