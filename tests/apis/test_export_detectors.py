@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import cv2
@@ -139,6 +140,20 @@ def test_a_trained_mask_rcnn(trained, shapes):
     for boxes, masks, truth in zip(outputs[0], outputs[3], truths):
         for box, mask, other in zip(boxes, masks, truth.masks):
             assert_same_mask(box, mask, other)
+
+
+@pytest.mark.skipif(
+    'check_guards' not in inspect.signature(torch.export.ExportedProgram.module).parameters,
+    reason='needs torch 2.9',
+)
+def test_a_trained_mask_rcnn_of_torch_export(trained, shapes, tmp_path):
+    form = Form('torch-export', (96, 64))
+    path = export(shipped(), SHIPPED, tmp_path / 'a.pt2', form, with_preprocessing=True)
+    given = [cv2.imread(str(path)) for path in sorted((shapes / 'images/val').iterdir())]
+    given = np.stack([image[:90, :77] for image in given])
+    program = torch.export.load(str(path)).module(check_guards=False)
+    for found, expected in zip(program(torch.from_numpy(given)), run(trained, given)):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def assert_same_mask(box, mask, truth) -> None:

@@ -247,7 +247,9 @@ def _write_program(
     network: Exportable, image: Tensor, path: Path, form: Form, metadata: dict[str, str]
 ) -> None:
     axes = {axis: torch.export.Dim.DYNAMIC for axis in form.free_axes(network.axes)}
-    program = torch.export.export(network, (image,), dynamic_shapes=(axes,), strict=False)
+    # maps of one pixel a side are like others
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+        program = torch.export.export(network, (image,), dynamic_shapes=(axes,), strict=False)
     torch.export.save(program, str(path), extra_files={METADATA: json.dumps(metadata)})
 
 

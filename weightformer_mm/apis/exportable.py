@@ -275,7 +275,15 @@ def _padded(x: Tensor, most: int, size: Sequence[int], value: float = 0) -> Tens
     if most == 1:
         return x
     x = F.pad(x, (0, most - 1, 0, most - 1), value=value)
+    for length, side in zip(x.shape[2:], size):
+        state(side <= length)
     return x[:, :, : size[0], : size[1]]
+
+
+def state(fact: Any) -> None:
+    """Tell ``torch.export`` what it does not find out about sizes; other exporters need not know."""
+    if not torch.jit.is_tracing():
+        torch._check(fact)
 
 
 def _rounded_up(length: int, divisor: int) -> int:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .exportable import Exportable, defined_by, divisor_of
+from .exportable import Exportable, defined_by, divisor_of, state
 
 NONE = -1.0  # score of what is no candidate
 _PAIRED = 0.98  # share of boxes; others may be where two are equal to the last digit
@@ -110,8 +110,10 @@ class TwoStage(Detector):
         head, cfg, (batch, count) = roi_head.bbox_head, roi_head.test_cfg, proposals.shape[:2]
         logits, deltas = head(_features(roi_head.bbox_roi_extractor, maps, proposals))
         scores = logits.softmax(-1)[:, :-1].reshape(batch, count, head.num_classes)
-        boxes = head.bbox_coder.decode(proposals, deltas.reshape(batch, count, -1))
-        boxes = boxes.reshape(batch, count, -1, 4).expand(-1, -1, head.num_classes, -1)
+        boxes = head.bbox_coder.decode(proposals, deltas.reshape(batch, count, deltas.shape[1]))
+        boxes = boxes.reshape(batch, count, boxes.shape[2] // 4, 4).expand(
+            -1, -1, head.num_classes, -1
+        )
         boxes = _clipped(boxes, size, head.bbox_coder)
         valid = (scores > cfg.score_thr) & (objectness >= 0)[..., None]
         labels = torch.arange(head.num_classes, device=scores.device).expand_as(scores)
@@ -239,7 +241,9 @@ def _features(extractor: Any, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         )
         for x, place, layer in zip(maps, places, layers)
     ]
-    return torch.cat(parts)[torch.cat(places).argsort()]
+    features = torch.cat(parts)[torch.cat(places).argsort()]
+    state(features.shape[0] == rois.shape[0])
+    return features
 
 
 def chosen(values: Tensor, index: Tensor) -> Tensor:
