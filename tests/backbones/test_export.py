@@ -146,10 +146,24 @@ torch.save(program(torch.load(sys.argv[2])), sys.argv[3])
 """
 
 
-@pytest.mark.skipif(
+programs = pytest.mark.skipif(
     'check_guards' not in inspect.signature(torch.export.ExportedProgram.module).parameters,
     reason='needs a program that runs without its guards, torch >= 2.9',
 )
+
+
+@programs
+@pytest.mark.parametrize('strategy', compared_strategies())
+def test_an_exported_program(strategy):
+    model = build('pyramid', strategy)
+    dims = {axis: torch.export.Dim.DYNAMIC for axis in AXES}
+    program = torch.export.export(
+        model, (torch.randn(TRACED),), dynamic_shapes=(dims,), strict=False
+    )
+    compare(program.module(check_guards=False), model)
+
+
+@programs
 @pytest.mark.parametrize(('network', 'strict'), [('pyramid', False), ('isotropic', True)])
 def test_an_exported_program_loads_without_this_package(network, strict, tmp_path):
     model, image = build(network), torch.randn(TRACED)
