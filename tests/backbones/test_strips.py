@@ -114,20 +114,43 @@ def test_blocks_and_outputs_take_no_memory_of_their_own(network, monkeypatch):
 
 @each_network
 def test_what_a_hook_keeps_is_not_overwritten(network):
+    """Each module in turn has a hook that keeps what it reads and returns."""
+    image = torch.randn(1, 3, 51, 70, dtype=torch.float64)
+    with torch.no_grad():
+        expected = build_network(network)(image)
+    model = build_network(network, max_tokens=16)
+    calls = 0
+    for module in list(model.modules())[1:]:
+        kept = []
+
+        def keep(module, args, out, kept=kept):
+            kept.extend((tensor, tensor.clone()) for tensor in (*args, out))
+
+        with torch.no_grad(), module.register_forward_hook(keep):
+            outputs = model(image)
+        calls += bool(kept)
+        assert all(torch.equal(tensor, copy) for tensor, copy in kept), type(module).__name__
+        for found, whole in zip(outputs, expected):
+            assert float((found - whole).norm()) <= 1e-12 * float(whole.norm())
+    assert calls > 20
+
+
+def test_a_module_that_returns_what_it_reads():
+    class Nothing(torch.nn.Module):
+        def forward(self, x):
+            return x
+
     image = torch.randn(1, 3, 48, 64, dtype=torch.float64)
-    seen = []
-    for options in ({}, {'max_tokens': 10}):
-        model, kept = build_network(network, **options), []
-        for module in model.modules():
-            is_block = hasattr(module, 'linear2')
-            if is_block or hasattr(module, 'downsample') or type(module).__name__ == 'ConvStem':
-                module.register_forward_hook(lambda module, args, out, kept=kept: kept.append(out))
+    found = []
+    for max_tokens in (10, 10**6):
+        options = dict(arch=dict(embed_dims=(8, 8, 8), depths=(2, 2, 2)), output_stride=8)
+        options['out_indices'] = (0, 1, 2)
+        model = build(PyramidWeightFormer, **options, max_tokens=max_tokens).double().eval()
+        model.stages[2].downsample = Nothing()
         with torch.no_grad():
-            model(image)
-        seen.append(kept)
-    assert len(seen[0]) == len(seen[1]) > 0
-    for whole, found in zip(*seen):
-        torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-12)
+            found.append(model(image))
+    for strips_, whole in zip(*found):
+        torch.testing.assert_close(strips_, whole, rtol=1e-12, atol=1e-12)
 
 
 def test_max_tokens_is_checked():

@@ -137,12 +137,12 @@ def test_wrong_option_is_refused(option, message):
 @pytest.mark.parametrize(
     ('path', 'key', 'is_read'),
     [
-        (DETECTION, 'model.test_cfg.rcnn.min_bbox_size', True),
-        (DETECTION, 'model.test_cfg.rcnn.foo', False),
-        (DETECTION, 'model.train_cfg.rcnn.foo', False),
-        (SEGMENTATION, 'model.test_cfg.stride', True),
-        (SEGMENTATION, 'model.test_cfg.foo', False),
-        (SEGMENTATION, 'model.train_cfg.foo', False),
+        (DETECTION, 'model.test_cfg.rpn.score_thr', True),
+        (DETECTION, 'model.train_cfg.rpn.mask_size', True),  # by a function beside the classes
+        (DETECTION, 'model.test_cfg.rcnn.qwertz', False),
+        (DETECTION, 'model.train_cfg.rcnn.qwertz', False),
+        (SEGMENTATION, 'model.test_cfg.qwertz', False),
+        (SEGMENTATION, 'model.train_cfg.qwertz', False),
     ],
 )
 def test_keys_of_the_configs_that_a_model_reads(path, key, is_read):
@@ -153,7 +153,7 @@ def test_keys_of_the_configs_that_a_model_reads(path, key, is_read):
             node = node[name]
         assert node[last] == 3
     else:
-        with pytest.raises(UserError, match=f'{key}: no part of the model reads foo$'):
+        with pytest.raises(UserError, match=f'{key}: no part of the model reads qwertz$'):
             load_config(path, [f'{key}=3'])
 
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ..arguments import check_options, integer, resolve_out_indices
 from ..checkpoints.pretrained import load_pretrained
 from ..layers import run_in_strips, run_recomputed, set_backend
-from ..layers.fused import as_built, normalise, unshared
+from ..layers.fused import as_built, is_hooked, normalise
 from ..layers.graphs import Graphs, can_record
 from ..layers.primitives import LayerNorm
 from ..layers.strips import HALO, channels_first_in_place, in_strips
@@ -238,12 +238,12 @@ class DynamicBackbone(BaseModule):
         """
         before = self.unit_strides[index - 1] if index else 1
         stride = self.unit_strides[index] // before
-        tokens = x.shape[axis] * x.shape[axis + 1] // stride**2
-        strip = self.strip_of(tokens, self.unit_channels[index])
+        height, width = (-(-side // stride) for side in x.shape[axis : axis + 2])
+        strip = self.strip_of(height * width, self.unit_channels[index])
         if strip and as_built(*downsample.modules()):
             return in_strips(downsample, x, strip, stride, axis, halo=halo)
         x = downsample(x)
-        return unshared(x, *downsample.modules()) if strip else x
+        return x.clone() if strip else x  # the first block overwrites it
 
     def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
         """Run a block; ``with_cp`` and ``memory_efficient`` say what it keeps for the backward pass."""
@@ -259,18 +259,37 @@ class DynamicBackbone(BaseModule):
             return run_recomputed(block, x)
         return block(x)
 
-    def output(self, index: int, x: Tensor, is_free: bool = False) -> Tensor:
+    def run_norm(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """Normalise the map of the stem."""
+        strip = self.strip_of(x.shape[1] * x.shape[2], x.shape[3])
+        if strip and as_built(norm):
+            return in_strips(norm, x, strip, out=x, halo=0)
+        x = normalise(norm, x)
+        return x.clone() if strip else x  # the first block overwrites it
+
+    def output(self, index: int, x: Tensor, following: Tensor | None = None) -> Tensor:
         """Normalise output ``index``; ``(B, H, W, C) -> (B, C, H, W)``.
 
-        In strips, the output takes the memory of ``x`` if that ``is_free``: nobody reads the map again.
+        In strips, the output takes the memory of ``x`` if ``following``, which the next unit reads, is another
+        map, and no hook may keep ``x``.
         """
         norm = getattr(self, f'norm{index}')
         strip = self.strip_of(x.shape[1] * x.shape[2], x.shape[3])
-        if not strip or not as_built(norm):
+        if not strip:
             return normalise(norm, x, channels_first=True)
-        if is_free and x.is_contiguous():
-            return channels_first_in_place(in_strips(norm, x, strip, out=x, halo=0), strip)
-        return in_strips(lambda x: norm(x).permute(0, 3, 1, 2), x, strip, out_axis=2)
+        if not as_built(norm):  # a hook may keep what it reads
+            return normalise(norm, x.clone(), channels_first=True)
+        if following is None or not self._is_free(index, x, following):
+            return in_strips(lambda x: norm(x).permute(0, 3, 1, 2), x, strip, out_axis=2)
+        return channels_first_in_place(in_strips(norm, x, strip, out=x, halo=0), strip)
+
+    def _is_free(self, index: int, x: Tensor, following: Tensor) -> bool:
+        """Whether nobody reads the map after unit ``index`` again."""
+        if any(map(is_hooked, self.units[index : index + 2])):
+            return False
+        is_last = index + 1 == len(self.units)
+        place, other = (y.untyped_storage().data_ptr() for y in (x, following))
+        return x.is_contiguous() and (is_last or place != other)
 
     def intermediates(
         self, image: Tensor, indices: int | Sequence[int], sizes: Sizes | None = None

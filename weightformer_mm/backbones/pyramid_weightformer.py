@@ -181,8 +181,7 @@ class PyramidWeightFormer(DynamicBackbone):
             done = stage(x)  # unchanged, for hooks
             x = self.enter(index + 1, done)  # before the output, which may take its memory
             if index in self.out_indices:
-                is_free = not stage._forward_hooks and not stage._forward_pre_hooks
-                outputs.append(self.output(index, done, is_free))
+                outputs.append(self.output(index, done, x))
             del done
         return tuple(outputs)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..arch import ISOTROPIC
 from ..arguments import COUNT, RULES, checked, resolve_arch, resolve_out_indices
 from ..layers import BlockOptions
-from ..layers.fused import built, embed_patches, normalise, with_half_copies
+from ..layers.fused import built, embed_patches, with_half_copies
 from ..layers.primitives import LayerNorm
 from ..ops._shared.dispatch import is_exporting, is_traced
 from .base import MAX_TOKENS, DynamicBackbone, Sizes, at_own_sizes, in_graphs
@@ -119,11 +119,11 @@ class WeightFormer(DynamicBackbone):
         """
         outputs = []
         x = self.run_downsample(0, self.patch_embed, self.checked(image), axis=2)
-        x = normalise(self.init_norm, x)
+        x = self.run_norm(self.init_norm, x)
         for index, block in enumerate(self.blocks):
             x = self.run_block(block, x)
             if index in self.out_indices:
-                outputs.append(self.output(index, x, is_free=block is self.blocks[-1]))
+                outputs.append(self.output(index, x, x))
         return tuple(outputs)
 
     @property

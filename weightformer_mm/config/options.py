@@ -9,6 +9,7 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -47,6 +48,7 @@ _ENVIRONMENT = {
 _ELSEWHERE = {'launcher': 'set --launcher', 'custom_imports': 'write it into a config file'}
 # dicts that may have any key: a misspelt one would not be noticed
 _ANY_KEY = ('metainfo', 'test_cfg', 'train_cfg', 'rpn', 'rcnn')
+_NO_MODELS = {'abc', 'builtins', 'mmengine', 'torch', 'typing'}  # they read no such dict
 _MOST_PLACES = 8
 
 _NOT_DATA = ('load_from', 'model', 'work_dir', 'prepare_data')
@@ -148,17 +150,23 @@ def _check_last(cfg: Config, key: str, node: dict) -> None:
 
 
 def _is_read(cfg: Config, word: str) -> bool:
-    """Whether the code of a part of the model, or of its bases, has the word; True if that is unknown."""
+    """Whether the packages of the model's parts have the word anywhere; True if that is unknown."""
     from mmengine.registry import MODELS, init_default_scope  # as below
 
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     parts = (node for _, node in nodes(cfg.get('model'), '') if isinstance(node, dict))
     kinds = [class_of(part, MODELS) for part in parts if 'type' in part]
-    models = [kind for kind in kinds if isinstance(kind, type)]
-    bases = {base for kind in models for base in kind.__mro__ if base.__module__ != 'builtins'}
-    files = {inspect.getsourcefile(base) for base in bases}
-    has_word = re.compile(rf'\b{re.escape(word)}\b').search
-    return not models or any(has_word(Path(file).read_text('utf-8')) for file in files if file)
+    if not kinds or not isinstance(kinds[0], type):  # the model itself
+        return True
+    bases = {base for kind in kinds if isinstance(kind, type) for base in kind.__mro__}
+    packages = {base.__module__.partition('.')[0] for base in bases} - _NO_MODELS
+    specs = [None if name == '__main__' else find_spec(name) for name in packages]
+    places = [getattr(spec, 'submodule_search_locations', None) for spec in specs]
+    if None in places:
+        return True
+    has_word = re.compile(rf'\b{re.escape(word)}\b'.encode()).search
+    files = (file for place in places for folder in place for file in Path(folder).rglob('*.py'))
+    return any(has_word(file.read_bytes()) for file in files)
 
 
 def _refuse_replaced(key: str, replaced: Mapping[str, str]) -> None:

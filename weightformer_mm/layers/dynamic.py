@@ -64,7 +64,9 @@ class DynamicLinear(nn.Module):
         return ops.with_bounded_update(update, self.weight, 1, dtype, self.backend)
 
     def weight_of_parts(self, parts: Iterable[Tensor], x: Tensor) -> Tensor:
-        """`predicted_weight` of a map that comes in parts, if its predictor ``adds_up``.
+        """`predicted_weight` of a map that comes in parts, if the predictor is the published one.
+
+        Its update is a mean over tokens: that of a map is the mean of those of its parts.
 
         Args:
             parts: whole rows of the map, an even number in all but the last.
@@ -100,7 +102,6 @@ class BilateralPredictor(nn.Module):
 
     backend = 'auto'
     takes_half = True
-    adds_up = True  # a mean over tokens: the update of a map is the mean of those of its parts
 
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__()

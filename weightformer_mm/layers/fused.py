@@ -174,7 +174,9 @@ def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
     norm1 = getattr(block, 'norm1', None)
     unchanged = as_built(*filter(None, (block, norm1))) and _is_fusible(block)
     if block.training or hasattr(block, 'attention') or not unchanged:
-        return unshared(block(x), block)
+        return block(
+            x
+        ).clone()  # somebody may keep what it returned, and the next block overwrites it
     conv = block.dwc
     dilation = conv.dilation[0]
     if norm1 is None:
@@ -187,19 +189,16 @@ def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
         return _add_mlp(block, strip, weight1=weight1)
 
     x = in_strips(norm1, x, max_tokens, out=x, halo=0)
-    kernel = conv.kernel(x)
+    kernel = conv.kernel(
+        x.clone() if conv.predictor is not None and is_hooked(conv.predictor) else x
+    )
     x = in_strips(convolve, x, max_tokens, out=x, halo=dilation)
-    weight1, predictor = None, block.linear1.predictor
-    if vars(type(predictor)).get('adds_up'):  # a subclass may predict in another way
-        weight1 = block.linear1.weight_of_parts(map(block.norm2, even_strips(x, max_tokens)), x)
-    elif predictor is not None:
-        weight1 = block.linear1.predicted_weight(in_strips(block.norm2, x, max_tokens, halo=0))
+    weight1, linear1 = None, block.linear1
+    if linear1.bilateral_parameters() is not None:
+        weight1 = linear1.weight_of_parts(map(block.norm2, even_strips(x, max_tokens)), x)
+    elif linear1.predictor is not None:
+        weight1 = linear1.predicted_weight(in_strips(block.norm2, x, max_tokens, halo=0))
     return in_strips(add_mlp, x, max_tokens, out=x, halo=0)
-
-
-def unshared(x: Tensor, *modules: nn.Module) -> Tensor:
-    """What modules returned; a copy if a hook of theirs may keep it, as the next block overwrites it."""
-    return x.clone() if any(module._forward_hooks for module in modules) else x
 
 
 def _add_mlp(
@@ -263,6 +262,11 @@ def built(module_class: type) -> type:
     """Class decorator: operations may use the parameters of these modules without calling the modules."""
     _BUILT.add(module_class)
     return module_class
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a hook of a module, or of one inside it, may keep what it reads or returns."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
 def as_built(*modules: nn.Module, bias: bool = True) -> bool:

@@ -42,7 +42,6 @@ class LinearWeight(nn.Module):
     """The correlation of two linear maps of all tokens: ``dW = (P Wa)ᵀ (P Wb) * Cin^-1/2 / N``."""
 
     backend = 'auto'
-    adds_up = True
 
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__()
@@ -66,8 +65,6 @@ class LinearWeight(nn.Module):
 class NonlinearWeight(LinearWeight):
     """Like `LinearWeight`, with SiLU on both maps: ``dW = SiLU(P Wa)ᵀ SiLU(P Wb) * Cin^-1/2 / N``."""
 
-    adds_up = True
-
     def forward(self, x: Tensor) -> Tensor:
         tokens = ops.pool_tokens(x, self.backend)
         return self.correlated(x, F.silu(self.to_in(tokens)), F.silu(self.to_out(tokens)))
@@ -79,8 +76,6 @@ WEIGHT_PREDICTORS.register('bilateral')(BilateralPredictor)
 @WEIGHT_PREDICTORS.register('deep')
 class DeepWeight(BilateralPredictor):
     """Like `BilateralPredictor`, with a second hidden layer of the same width (Linear, SiLU) on each side."""
-
-    adds_up = True
 
     def __init__(self, in_features: int, out_features: int, reduction: int):
         super().__init__(in_features, out_features, reduction)

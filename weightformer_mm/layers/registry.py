@@ -12,9 +12,7 @@ class PredictorRegistry:
     """The prediction strategies of one kind of dynamic layer; ``'static'`` predicts nothing.
 
     A predictor is a module built from the layer's sizes. Called with the layer's input ``(B, H, W, C)``, it
-    returns an update of the layer's static weight for each image. A new strategy only has to be registered.
-    If the class itself says ``adds_up = True``, the update of a map is the mean of those of its rows, an even
-    number at a time and weighted by tokens; then a huge image takes less memory.
+    returns an update of the layer's static weight for each image. A new strategy only has to be registered:
 
         @WEIGHT_PREDICTORS.register('mine')
         class MyPredictor(nn.Module): ...

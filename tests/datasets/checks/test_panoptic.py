@@ -137,6 +137,11 @@ def all_segments(**values):
     return change
 
 
+def other_category(content):
+    content['categories'].append({'id': 99, 'name': 'sky', 'isthing': 0})
+    content['annotations'][0]['segments_info'][0]['category_id'] = 99
+
+
 def repeat_segment(content):
     content['annotations'][0]['segments_info'].append(content['annotations'][0]['segments_info'][0])
 
@@ -188,6 +193,11 @@ FAULTS = {
         lambda c: c['categories'][-1].update(name='sky'),
         "'ground'",
     ),
+    'a segment of a category that the data set does not know': (
+        TRAIN,
+        other_category,
+        "of a category that is not in metainfo.classes: id 1000: 'sky'",
+    ),
     'nothing is left': (TRAIN, all_segments(area=0), 'is left'),
     'nothing to compare with': (
         VAL,
@@ -213,6 +223,12 @@ def test_both_name_file_entry_and_field(case, own):
     split, change, expected = FAULTS[case]
     own.edit(split, change)
     own.both_say(expected, split)
+
+
+def test_a_second_evaluator_may_read_the_file_of_objects(own):
+    second = dict(type='CocoMetric', ann_file=str(own.root / 'annotations/instances_val.json'))
+    own.cfg.val_evaluator = [own.cfg.val_evaluator, second]
+    assert not checked(own.cfg, (VAL,))
 
 
 @pytest.mark.parametrize('damage', ['missing', 'small', 'no image'])

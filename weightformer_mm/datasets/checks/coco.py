@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from ...config.read import type_name
 from ...errors import UserError
 from .coco_fields import FILE, field_findings, file_name, read_coco
 from .coco_uses import Evaluation, Reading, is_panoptic
@@ -25,7 +26,8 @@ def check_coco(
     """
     own = annotation_file(dataset)
     evaluators = [evaluator for evaluator in evaluators if evaluator.get('ann_file')]
-    for path in (evaluator['ann_file'] for evaluator in evaluators):
+    own_kind = [e for e in evaluators if ('Panoptic' in type_name(e)) == is_panoptic(dataset)]
+    for path in (evaluator['ann_file'] for evaluator in own_kind):
         if os.path.abspath(path) != own:
             where = f'{path}, but the data set reads {dataset.ann_file}'
             report.error('evaluator', 'reads another annotation file', where)
@@ -78,7 +80,7 @@ def _check_segments(report: Report, dataset: Any, images: list[dict]) -> None:
                 problem = size_problem(labels.size[::-1], image)
         except FileNotFoundError:
             report.error('labels', 'no label image for an image', path)
-        except OSError as error:
+        except (OSError, Image.DecompressionBombError) as error:
             report.error('labels', 'cannot be read', f'{path}: {error}')
         else:
             if problem:

@@ -35,7 +35,7 @@ def is_coco(dataset: Any) -> bool:
 
 def is_panoptic(dataset: Any) -> bool:
     """Whether a data set for which `is_coco` reads panoptic segments."""
-    return 'Panoptic' in type(dataset).__name__
+    return any('Panoptic' in kind.__name__ for kind in type(dataset).__mro__)
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ class Reading:
         wrong = list(class_findings(self.classes, content, self.is_sorted))
         if self.objects:
             yield from (*wrong, *self._of_categories(content), *dangling)
+            yield from self._of_others(content) if self.things is not None else ()
             yield from chain.from_iterable(self._of_object(*each) for each in found)
             yield from as_corners(kept)
             crowds = sum(bool(entry.get('iscrowd')) for entry, _ in kept)
@@ -131,6 +132,16 @@ class Reading:
         for name, is_thing in ((entry['name'], entry['isthing']) for entry in categories):
             if name in self.classes and bool(is_thing) != (name in self.things):
                 yield Finding(ERROR, 'classes', what, f'{name!r}: `isthing` is {is_thing}')
+
+    def _of_others(self, content: dict) -> Iterator[Finding]:
+        """Segments of classes that the data set does not know, which mmdet looks up."""
+        names = {entry['id']: entry['name'] for entry in content['categories']}
+        for entry in content['annotations']:
+            name = names.get(entry['category_id'])
+            is_read = entry['area'] > 0 and min(entry['bbox'][2:]) >= 1
+            if name is not None and name not in self.classes and is_read:
+                what = 'of a category that is not in metainfo.classes'
+                yield Finding(ERROR, 'annotations', what, f'id {entry["id"]}: {name!r}')
 
     def _fills(self, entry: dict, image: dict) -> bool:
         """Whether the image of an object counts as one with objects."""

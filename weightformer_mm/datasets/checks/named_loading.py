@@ -47,7 +47,7 @@ class NamedLoading:
             getattr(image, 'dtype', None) in (np.float32, np.float64)
             and not np.isfinite(image).all()
         ):
-            raise UserError(f'{loaded["img_path"]}: some pixels are not finite numbers')
+            raise UserError(f'{loaded.get("img_path")}: some pixels are not finite numbers')
         if self.sized and loaded is not None:
             different = size_problem(loaded['img'].shape, loaded)
             if different is not None:
@@ -80,7 +80,7 @@ def _label_problem(path: str, size: tuple[int, int] | None) -> str | None:
     try:
         with Image.open(path) as labels:
             width, height = labels.size
-    except (OSError, ValueError):  # Pillow does not know its kind
+    except (OSError, ValueError, Image.DecompressionBombError):  # Pillow cannot read it
         return None
     if size is None or (height, width) == tuple(size[:2]):
         return None

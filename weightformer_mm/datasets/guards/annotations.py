@@ -77,7 +77,8 @@ def checked_coco_files(uses: Uses, others: bool = True) -> Iterator[None]:
         path = str(annotation_file)
         known = uses.get(os.path.abspath(path), ())
         self.dataset = read_coco(path)
-        fields = OBJECTS if type(self).createIndex is COCO.createIndex else SEGMENTS
+        names = ' '.join(kind.__name__ for kind in type(self).__mro__)
+        fields = SEGMENTS if 'Panoptic' in names else OBJECTS
         if known or others:
             for use in known or [None]:
                 unneeded = use.unneeded() if use else ()
