@@ -270,8 +270,8 @@ class DynamicBackbone(BaseModule):
     def output(self, index: int, x: Tensor, following: Tensor | None = None) -> Tensor:
         """Normalise output ``index``; ``(B, H, W, C) -> (B, C, H, W)``.
 
-        In strips, the output takes the memory of ``x`` if ``following``, which the next unit reads, is another
-        map, and no hook may keep ``x``.
+        In strips, the output takes the memory of ``x`` if ``following``, which the next unit reads, is
+        another map, and no hook may keep ``x``.
         """
         norm = getattr(self, f'norm{index}')
         strip = self.strip_of(x.shape[1] * x.shape[2], x.shape[3])
