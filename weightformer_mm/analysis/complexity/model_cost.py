@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -128,6 +129,9 @@ def _run(
     # a copy: modules may keep tensors without values from this pass; Swin's own train() returns None
     model, samples = nn.Module.train(copy.deepcopy(model), False), copy.deepcopy(samples)
     notes = _note_proposals(model)
+    for module in model.modules():
+        if hasattr(module, 'max_tokens'):  # strips would copy rows, and cost no less
+            module.max_tokens = sys.maxsize
     with torch.random.fork_rng(devices=[]), fake or nullcontext():
         torch.manual_seed(_SEED)
         image = fake.from_tensor(image) if fake else image
