@@ -72,10 +72,9 @@ class DynamicLinear(nn.Module):
             parts: whole rows of the map, an even number in all but the last.
             x: a map of the same shape.
         """
-        share = 1 / (x.shape[1] * x.shape[2])
-        updates = (
-            ops.predict(self.predictor, p) * (p.shape[1] * p.shape[2] * share) for p in parts
-        )
+        assert self.predictor is not None
+        predictor, share = self.predictor, 1 / (x.shape[1] * x.shape[2])
+        updates = (ops.predict(predictor, p) * (p.shape[1] * p.shape[2] * share) for p in parts)
         update = functools.reduce(torch.Tensor.add_, updates)
         return ops.with_bounded_update(update, self.weight, 1, product_dtype(x), self.backend)
 
