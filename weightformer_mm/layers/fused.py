@@ -174,9 +174,8 @@ def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
     norm1 = getattr(block, 'norm1', None)
     unchanged = as_built(*filter(None, (block, norm1))) and _is_fusible(block)
     if block.training or hasattr(block, 'attention') or not unchanged:
-        return block(
-            x
-        ).clone()  # somebody may keep what it returned, and the next block overwrites it
+        # the next block overwrites it, and somebody may keep what this one returned
+        return block(x).clone()
     conv = block.dwc
     dilation = conv.dilation[0]
     if norm1 is None:
@@ -189,9 +188,7 @@ def run_in_strips(block: Any, x: Tensor, max_tokens: int) -> Tensor:
         return _add_mlp(block, strip, weight1=weight1)
 
     x = in_strips(norm1, x, max_tokens, out=x, halo=0)
-    kernel = conv.kernel(
-        x.clone() if conv.predictor is not None and is_hooked(conv.predictor) else x
-    )
+    kernel = conv.kernel(x.clone() if is_hooked(conv) else x)
     x = in_strips(convolve, x, max_tokens, out=x, halo=dilation)
     weight1, linear1 = None, block.linear1
     if linear1.bilateral_parameters() is not None:

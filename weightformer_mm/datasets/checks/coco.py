@@ -11,7 +11,7 @@ from ...config.read import type_name
 from ...errors import UserError
 from .coco_fields import FILE, field_findings, file_name, read_coco
 from .coco_uses import Evaluation, Reading, is_panoptic
-from .images import present_images, read_images
+from .images import present_images, read_all, read_images
 from .learning import NO_OBJECT
 from .pixels import size_problem
 from .report import Report
@@ -73,18 +73,19 @@ def _check_segments(report: Report, dataset: Any, images: list[dict]) -> None:
         report.note('labels', 'no folder of label images (data_prefix.seg) that can be looked at')
         return
     report.looked('labels', len(images))
-    for image in images:
+
+    def read(image: dict) -> tuple[str, str] | None:
         path = os.path.join(folder, image['file_name'].replace('.jpg', '.png'))
         try:
             with Image.open(path) as labels:  # reads no more than its head
                 problem = size_problem(labels.size[::-1], image)
-        except FileNotFoundError:
-            report.error('labels', 'no label image for an image', path)
-        except (OSError, Image.DecompressionBombError) as error:
-            report.error('labels', 'cannot be read', f'{path}: {error}')
-        else:
-            if problem:
-                report.error('labels', problem[0], f'{path} {problem[1]}')
+        except Image.DecompressionBombError as error:
+            raise UserError(f'{path}: {error}') from error
+        return problem and (problem[0], f'{path} {problem[1]}')
+
+    for _, problem in read_all(report, 'labels', images, read):
+        if problem:
+            report.error('labels', *problem)
 
 
 def annotation_file(dataset: Any) -> str:

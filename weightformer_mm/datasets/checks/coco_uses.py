@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -214,13 +214,13 @@ class Evaluation:
         classes: names of the classes of the data set that it evaluates.
         masks: whether it compares masks.
         is_sorted: as that of `Reading`.
-        fields: of the file, which has panoptic segments or objects.
+        of_segments: whether it compares panoptic segments.
     """
 
     classes: tuple[str, ...]
     masks: bool = False
     is_sorted: bool = False
-    fields: Fields = field(default_factory=lambda: OBJECTS)
+    of_segments: bool = False
 
     @classmethod
     def of(cls, evaluator: Any, datasets: Sequence[Any]) -> Evaluation | None:
@@ -236,17 +236,21 @@ class Evaluation:
         reading = Reading.of((same or datasets)[0])
         masks = 'segm' in as_list(evaluator.get('metric', 'bbox'))
         is_sorted = bool(evaluator.get('sort_categories'))
-        return cls(reading.classes, masks, is_sorted, reading.fields)
+        return cls(reading.classes, masks, is_sorted, of_segments)
+
+    @property
+    def fields(self) -> Fields:
+        return SEGMENTS if self.of_segments else OBJECTS
 
     def unneeded(self) -> Collection[str]:
-        if self.fields is SEGMENTS:
+        if self.of_segments:
             return ()
         return {'file_name'} if self.masks else ONLY_READ
 
     def findings(self, content: dict) -> Iterator[Finding]:
         """As those of `Reading`."""
         yield from class_findings(self.classes, content, self.is_sorted)
-        if self.fields is SEGMENTS:
+        if self.of_segments:
             content = {**content, 'annotations': segments(content)}
         dangling, kept = split(content, self.classes)
         yield from dangling
@@ -266,7 +270,7 @@ class Evaluation:
                 elif not is_evaluable(entry['segmentation']):
                     what = 'outlines that the evaluation cannot use'
                     yield Finding(ERROR, 'masks', what, where)
-        if self.fields is SEGMENTS:
+        if self.of_segments:
             yield from _incomparable(content, kept)
         elif not kept:  # a test may still write its predictions
             yield Finding(WARNING, 'annotations', 'no object is there to compare with')

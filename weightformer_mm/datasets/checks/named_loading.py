@@ -79,12 +79,11 @@ def _label_problem(path: str, size: tuple[int, int] | None) -> str | None:
     """How the size of a label image differs from that of its image; None if it does not."""
     try:
         with Image.open(path) as labels:
-            width, height = labels.size
+            shape = labels.size[::-1]
     except (OSError, ValueError, Image.DecompressionBombError):  # Pillow cannot read it
         return None
-    if size is None or (height, width) == tuple(size[:2]):
-        return None
-    return f'{width}x{height} pixels; those of its image are {size[1]}x{size[0]}'
+    different = None if size is None else size_problem(shape, dict(zip(('height', 'width'), size)))
+    return None if different is None else f'it {different[1]}, as its image is'
 
 
 def _paths(results: dict) -> list[str]:
