@@ -151,6 +151,27 @@ def test_prefetching_needs_workers():
         check_values(cfg)
 
 
+@pytest.mark.parametrize(
+    'sampler', ['InfiniteSampler', 'mmdet.MultiSourceSampler', 'mmdet.GroupMultiSourceSampler']
+)
+def test_a_pass_over_the_data_ends(sampler):
+    cfg = changed(DETECTION, 'train_dataloader.sampler.type', sampler)
+    line = f'train_dataloader.sampler: {sampler.rpartition(".")[2]} never ends.*by_epoch=False with max_iters'
+    with pytest.raises(UserError, match=line):
+        check_values(cfg)
+    cfg.train_cfg = {'type': 'EpochBasedTrainLoop', 'max_epochs': 1}
+    with pytest.raises(UserError, match=line):
+        check_values(cfg)
+    for loop in ({'by_epoch': False}, {'type': 'IterBasedTrainLoop'}):
+        cfg.train_cfg = {'max_iters': 1, **loop}
+        check_values(cfg)
+    for split in ('val', 'test'):
+        with pytest.raises(
+            UserError, match=f'{split}_dataloader.sampler: .*; take DefaultSampler$'
+        ):
+            check_values(changed(DETECTION, f'{split}_dataloader.sampler.type', sampler))
+
+
 def test_odd_values_are_refused_or_harmless():
     draw, counts = random.Random(0), Counter()
     for _ in range(VARIANTS):

@@ -149,6 +149,17 @@ def test_labels_are_those_of_mmseg(tools, segmentation, tmp_path):
         assert (theirs / name).read_bytes() == (out / 'labels' / name).read_bytes()
 
 
+def test_a_compiled_model_has_the_metrics_of_its_own(tools, segmentation, tmp_path):
+    metrics = []
+    for options in ({}, {'compile__backend': 'eager'}):
+        settings = segmentation.options(**options)
+        work = ('--work-dir', tmp_path / 'work', '--out', tmp_path / 'out')
+        said = tools.run('test', SEGMENTATION, segmentation.checkpoint, *work, *settings).ok()
+        assert ('Model has been "compiled"' in said) == bool(options)
+        metrics.append(json.loads((tmp_path / 'out/metrics.json').read_text()))
+    assert metrics[0] == metrics[1]
+
+
 @pytest.mark.parametrize('option', ['--out', '--show-dir', '--work-dir'])
 def test_a_folder_that_is_read_is_not_written_to(tools, segmentation, tmp_path, option):
     data = nested(segmentation.data, tmp_path / 'data')

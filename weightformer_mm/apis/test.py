@@ -130,13 +130,14 @@ def _use_exported(cfg: Config, path: str, tta: bool, launcher: str) -> None:
         'cfg': {'model': cfg.model, 'default_scope': scope},
         'path': path,
     }
-    cfg.load_from = None
+    cfg.load_from = cfg.compile = None
 
 
 def _test(runner: Runner) -> dict[str, float]:
     """Run the test; until an iteration has ended, whatever fails is the fault of the config."""
     rehearsal = RehearsalHook()
     runner.register_hook(rehearsal)
+    runner._maybe_compile('test_step')  # the runner itself only compiles what trains
     try:
         return runner.test()
     except Exception as error:

@@ -10,9 +10,11 @@ from mmengine.config import Config
 
 from ..arguments import COUNT, FLAG, NAME, Rule, integer, is_integer, one_of, optional
 from ..errors import UserError
-from ..utils.blame import nodes
+from ..utils.blame import nodes, type_name
 
 _SPLITS = ('train', 'val', 'test')
+# samplers of mmengine and mmdet that begin anew for ever
+_ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
 _TRIOS = {'train': 'optim_wrapper', 'val': 'val_evaluator', 'test': 'test_evaluator'}
 
 
@@ -186,23 +188,35 @@ def check_values(cfg: Config) -> None:
         if rule is not None:
             _check(cfg, rule, place, value)
     for split in _SPLITS:
-        parts = [f'{split}_dataloader', f'{split}_cfg', _TRIOS[split]]
-        lacking = [part for part in parts if part in cfg and cfg[part] is None]
-        given = [part for part in parts if cfg.get(part) is not None]
-        if lacking and given and split != 'train':
-            raise UserError(
-                f'config {cfg.filename}: {", ".join(lacking)} is None, but {" and ".join(given)} is not; '
-                f'without evaluation on this split, set all of {", ".join(parts)} to None'
-            )
-        loader = cfg.get(f'{split}_dataloader') or {}
-        if loader.get('prefetch_factor') is not None and not loader.get('num_workers'):
-            raise UserError(
-                f'config {cfg.filename}: {split}_dataloader.prefetch_factor={loader.prefetch_factor} needs '
-                'num_workers of at least 1'
-            )
+        _check_split(cfg, split)
     wrapper = cfg.get('optim_wrapper') or {}
     if wrapper.get('paramwise_cfg') and wrapper.get('constructor') in (None, _DEFAULT):
         _check(cfg, _PARAMWISE, 'optim_wrapper.paramwise_cfg', wrapper.paramwise_cfg)
+
+
+def _check_split(cfg: Config, split: str) -> None:
+    parts = [f'{split}_dataloader', f'{split}_cfg', _TRIOS[split]]
+    lacking = [part for part in parts if part in cfg and cfg[part] is None]
+    given = [part for part in parts if cfg.get(part) is not None]
+    if lacking and given and split != 'train':
+        raise UserError(
+            f'config {cfg.filename}: {", ".join(lacking)} is None, but {" and ".join(given)} is not; '
+            f'without evaluation on this split, set all of {", ".join(parts)} to None'
+        )
+    loader, loop = cfg.get(f'{split}_dataloader') or {}, cfg.get(f'{split}_cfg') or {}
+    if loader.get('prefetch_factor') is not None and not loader.get('num_workers'):
+        raise UserError(
+            f'config {cfg.filename}: {split}_dataloader.prefetch_factor={loader.prefetch_factor} needs '
+            'num_workers of at least 1'
+        )
+    sampler, kind = type_name(loader.get('sampler')), type_name(loop)
+    in_epochs = kind == 'EpochBasedTrainLoop' or (not kind and loop.get('by_epoch', True))
+    if sampler in _ENDLESS and (split != 'train' or in_epochs):
+        advice = ', or train_cfg.by_epoch=False with max_iters' if split == 'train' else ''
+        raise UserError(
+            f'config {cfg.filename}: {split}_dataloader.sampler: {sampler} never ends, and so the first '
+            f'pass over the data does not; take DefaultSampler{advice}'
+        )
 
 
 def _check(cfg: Config, rule: Rule, place: str, value: Any) -> None:
