@@ -214,15 +214,21 @@ def parse_args() -> argparse.Namespace:
 
     deployed = commands.add_parser(
         'deployed',
-        help='size, metrics and time of exported files',
+        help='size, metrics and time of exported files and of compiled models',
         description='Size, metrics and time of ONNX files in float32, float16 and int8, beside the model '
-        'that they are made of.',
+        'that they are made of, alone and under torch.compile.',
     )
     deployed.add_argument(
         'recipes', nargs='+', metavar='RECIPE', help='names of recipes with weights'
     )
     deployed.add_argument(
         '--rounds', type=int, default=5, metavar='N', help='timed turns of each form (default: 5)'
+    )
+    deployed.add_argument(
+        '--split',
+        choices=('test', 'val'),
+        default='test',
+        help='part of the data set that is measured (default: test)',
     )
     deployed.add_argument('--data-root', metavar='DIR', help='folder with the data set')
     deployed.add_argument('--out', required=True, metavar='MARKDOWN')
@@ -262,7 +268,8 @@ def main(args: argparse.Namespace) -> None:
     if args.command == 'deployed':
         from projects.benchmark.deployed import Method, run_deployed
 
-        run_deployed(args.recipes, Method(rounds=args.rounds, data_root=args.data_root), args.out)
+        method = Method(rounds=args.rounds, data_root=args.data_root, split=args.split)
+        run_deployed(args.recipes, method, args.out)
         return
     if args.command == 'trace':
         from projects.benchmark.steps import Case

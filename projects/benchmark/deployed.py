@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from rich.console import Console
 
@@ -32,8 +33,10 @@ from .machine import describe, now
 from .measure import speed_ratio
 from .steps import Step
 
-MODEL = 'model'
+MODEL, COMPILED = 'model', 'model, compiled'
 METRICS = ('coco/bbox_mAP', 'coco/segm_mAP', 'mIoU', 'accuracy/top1')
+_COMPILE = {'dynamic': True}
+_PARTS = {'test': 'test', 'val': 'validation'}
 HEAD = ('recipe', 'form', 'MB', 'metrics', 'ms an image', 'speed against the model')
 
 
@@ -43,15 +46,24 @@ class Method:
 
     Attributes:
         rounds: of timing.
-        images: of the test set, which are timed.
+        images: of the measured split, which are timed.
         calibration: images of the training set, which set the ranges of int8.
         data_root: of the data sets; None: as the recipes say.
+        split: 'test' or 'val'.
     """
 
     rounds: int = 5
     images: int = 4
     calibration: int = 32
     data_root: str | None = None
+    split: str = 'test'
+
+    def config(self, recipe: str) -> Config:
+        """Of a recipe, whose test set is the measured split."""
+        cfg = load_config(recipe, data_root=self.data_root)
+        cfg.test_dataloader = cfg[f'{self.split}_dataloader']
+        cfg.test_evaluator = cfg[f'{self.split}_evaluator']
+        return cfg
 
 
 def run_deployed(recipes: Sequence[str], method: Method, out: str) -> None:
@@ -67,23 +79,23 @@ def run_deployed(recipes: Sequence[str], method: Method, out: str) -> None:
     for recipe in recipes:
         if find_recipe(recipe, WEIGHTS) is None:
             raise UserError(f'{recipe}: no recipe with weights')
-        check_data(load_config(recipe, data_root=method.data_root), ('train', 'test'))
+        check_data(method.config(recipe), ('train', 'test'))
     make_folder(path.parent, '--out')
     rows: list[list[str]] = []
     for recipe in recipes:
         rows += _measure(recipe, method)
-        _write(path, rows)
+        _write(path, rows, method)
     print(path)
 
 
-def _write(path: Path, rows: Sequence[Sequence[str]]) -> None:
+def _write(path: Path, rows: Sequence[Sequence[str]], method: Method) -> None:
     cells = describe(torch.device('cpu'))
     about = (
         '# Exported files: size, metrics, time\n\n'
-        'Written by `python tools/benchmark.py deployed`. Metrics are of the whole test part, by the '
-        'evaluators of\n`weightformer-mm test`: COCO mAP of boxes and masks, or mIoU in percent. Times are '
-        'medians from the image in\nmemory to the data sample, with pipeline and post-processing, in turns '
-        'with the model.\n'
+        'Written by `python tools/benchmark.py deployed`. Metrics are of the whole '
+        f'{_PARTS[method.split]} part, by the evaluators of\n`weightformer-mm test`: COCO mAP of boxes and '
+        'masks, or mIoU in percent. Times are medians from the image in\nmemory to the data sample, with '
+        'pipeline and post-processing, in turns with the model.\n'
         f'{cells["device"]}, {cells["threads"]} threads, torch {cells["torch"]}, onnxruntime '
         f'{_runtime_version()}, commit {cells["commit"] or "unknown"}, {now()}.\n\n'
     )
@@ -100,27 +112,26 @@ def _runtime_version() -> str:
 def _measure(recipe: str, method: Method) -> Iterator[list[str]]:
     """The rows of a recipe; a form that fails has one that says why."""
     console = Console(stderr=True)
-    cfg = load_config(recipe, data_root=method.data_root)
-    weights = find_recipe(recipe, WEIGHTS)
+    cfg = method.config(recipe)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
         images = _images(cfg.test_dataloader, method.images)
         samples = _images(cfg.train_dataloader, method.calibration)
     with TemporaryDirectory() as folder:
-        files: dict[str, Any] = {MODEL: weights}
-        failures, metrics = {}, {}
+        files: dict[str, Any] = {}
+        steps, failures, metrics = {}, {}, {}
         for name, make in _forms(recipe, Path(folder), samples).items():
             console.print(f'{recipe}: {name}', markup=False)
+            form = Config({**cfg, 'compile': _COMPILE if name == COMPILED else None})
             try:
                 files[name] = make()
+                found = evaluate(form, str(files[name]), work_dir=f'{folder}/work')
+                steps[name] = Step(_step(form, files[name], images))
             except Exception as error:
+                if name == MODEL:
+                    raise
                 failures[name] = failure_of(error)
-        for name, file in files.items():
-            console.print(f'{recipe}: metrics of {name}', markup=False)
-            found = evaluate(
-                recipe, str(file), work_dir=f'{folder}/work', data_root=method.data_root
-            )
-            metrics[name] = [f'{found[key]:.4g}' for key in METRICS if key in found]
-        steps = {name: Step(_step(recipe, file, images)) for name, file in files.items()}
+            else:
+                metrics[name] = [f'{found[key]:.4g}' for key in METRICS if key in found]
         timed = interleave(steps, CpuClock(), method.rounds, warmup=1)
         sizes = {name: Path(file).stat().st_size for name, file in files.items()}
     failures.update(timed.failures)
@@ -140,7 +151,11 @@ def _forms(
         form = Form(**options)
         return export(recipe, None, folder / name, form, with_preprocessing=True)
 
+    weights = find_recipe(recipe, WEIGHTS)
+    assert weights is not None
     return {
+        MODEL: lambda: weights,
+        COMPILED: lambda: weights,
         'ONNX': lambda: written('float32.onnx'),
         'ONNX, float16': lambda: written('float16.onnx', half=True),
         'ONNX, int8': lambda: quantized(folder / 'float32.onnx', samples, folder / 'int8.onnx'),
@@ -182,6 +197,9 @@ def _images(dataloader: Any, count: int) -> list[np.ndarray]:
     return [cv2.imread(str(path)) for path in paths]
 
 
-def _step(recipe: str, file: Any, images: Sequence[np.ndarray]) -> Callable[[], object]:
-    predict = Predictor(init_model(recipe, file, 'cpu'))
+def _step(cfg: Config, file: Any, images: Sequence[np.ndarray]) -> Callable[[], object]:
+    model: Any = init_model(cfg, file, 'cpu')
+    if cfg.compile is not None:
+        model.test_step = torch.compile(model.test_step, **cfg.compile)
+    predict = Predictor(model)
     return lambda: list(predict(images))
