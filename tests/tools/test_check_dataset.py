@@ -102,9 +102,14 @@ def test_the_check_and_a_training_refuse_the_same(
             'loads no masks, and the model has a mask head',
         ),
         (SEGMENTATION, ["dict(type='PackSegInputs')"], 'loads no label images: '),
+        (
+            SEGMENTATION,
+            ["dict(type='LoadAnnotations', reduce_zero_label=False)", "dict(type='PackSegInputs')"],
+            'Initialize dataset with `reduce_zero_label` as True but',
+        ),
     ],
 )
-def test_both_refuse_a_pipeline_without_annotations(
+def test_both_refuse_a_pipeline_whose_annotations_do_not_suit(
     tools, tiny_set, tmp_path, config, steps, expected
 ):
     pipeline = ', '.join(["dict(type='LoadImageFromFile')", *steps])

@@ -156,7 +156,10 @@ def _check(found: _Found, everything: bool) -> Report:
             check_listed(report, dataset, everything)
     except Exception as error:
         problem = reading_problem(error, found.node)
-        if problem is None:
-            raise
-        report.error('list of images', ' '.join(problem.split()))
+        if problem is not None:
+            report.error('list of images', ' '.join(problem.split()))
+        else:
+            split, dot, inside = found.places[0].partition('.')
+            place = f'{split}_dataloader.dataset{dot}{inside}'
+            report.error('pipeline', str(blame_run(error, place)))
     return report
