@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any
@@ -46,6 +47,16 @@ def _of_keys(*keys: str) -> Rule:
     )
 
 
+def _with_keys(*keys: str) -> Rule:
+    """Dicts of which the libraries read these keys, and somebody else's code may read others."""
+
+    def fits(value: Any) -> bool:
+        others = map(str, value.keys() - {*keys}) if isinstance(value, dict) else keys
+        return not any(get_close_matches(other, keys) for other in others)
+
+    return Rule(f'{{}} to be a dict of {", ".join(keys)}, without a misspelt key', fits)
+
+
 _PART = Rule('{} to be a dict', lambda value: isinstance(value, dict))
 _PARTS = Rule('{} to be a list of dicts', _are_parts)
 _ONE_OR_SEVERAL = Rule(
@@ -73,6 +84,7 @@ _PARAMWISE = _of_keys(
     *('bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys', 'dcn_offset_lr_mult'),
     *('dwconv_decay_mult', 'flat_decay_mult', 'norm_decay_mult'),
 )
+_FACTORS = _with_keys('decay_mult', 'lr_mult')
 _LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 
 # shell patterns of places; the first that matches counts
@@ -145,7 +157,7 @@ _OF_DATA = {
     'datasets': Rule(
         '{} to be a list of one or more dicts', lambda v: _are_parts(v) and len(v) > 0
     ),
-    'filter_cfg': optional(_PART),
+    'filter_cfg': optional(_with_keys('bbox_min_size', 'filter_empty_gt', 'min_size')),
     'filter_cfg.filter_empty_gt': FLAG,
     'filter_cfg.min_size': integer(0),
     'indices': optional(Rule('{} to be an integer or a list of integers', _are_indices)),
@@ -191,7 +203,10 @@ def check_values(cfg: Config) -> None:
         _check_split(cfg, split)
     wrapper = cfg.get('optim_wrapper') or {}
     if wrapper.get('paramwise_cfg') and wrapper.get('constructor') in (None, _DEFAULT):
-        _check(cfg, _PARAMWISE, 'optim_wrapper.paramwise_cfg', wrapper.paramwise_cfg)
+        place = 'optim_wrapper.paramwise_cfg'
+        _check(cfg, _PARAMWISE, place, wrapper.paramwise_cfg)
+        for key, factors in (wrapper.paramwise_cfg.get('custom_keys') or {}).items():
+            _check(cfg, _FACTORS, f'{place}.custom_keys.{key}', factors)
 
 
 def _check_split(cfg: Config, split: str) -> None:
