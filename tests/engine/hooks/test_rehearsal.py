@@ -7,12 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from tests.helpers.commands import DETECTION, SEGMENTATION, differing_weights, options
 from weightformer_mm.apis.training import train
+from weightformer_mm.config.read import load_config
 from weightformer_mm.engine.hooks import rehearsal
 from weightformer_mm.engine.hooks.rehearsal import RehearsalHook
 from weightformer_mm.errors import UserError
@@ -243,3 +246,44 @@ def test_metrics_are_put_back_with_all_they_keep():
         metric.results.append('two')
         metric.annotations = metric.found = 'of two'
     assert vars(metric) == {'results': ['one'], 'annotations': None}
+
+
+def with_switch(data: Path, **changes: object) -> Config:
+    """A config whose pipeline changes before the first epoch, to its own with some keys changed."""
+    given = options(DETECTION, data, **ALONE, train_dataloader__batch_size=1)
+    cfg = load_config(DETECTION, given[1:])
+    steps = [dict(step) for step in cfg.train_dataloader.dataset.pipeline]
+    steps[-1].update(changes)
+    cfg.custom_hooks = [
+        {'type': 'mmdet.PipelineSwitchHook', 'switch_epoch': 0, 'switch_pipeline': steps}
+    ]
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'type': 'PackDetInput'}, 'config: custom_hooks.*PackDetInput.* is not in the'),
+        ({'type': 'CopyPaste'}, 'config: custom_hooks.*CopyPaste.*mix_results'),
+    ],
+)
+def test_a_pipeline_that_comes_later_is_tried(changes, message, tiny_set, tmp_path):
+    with pytest.raises(UserError, match=message):
+        train(with_switch(tiny_set, **changes), str(tmp_path))
+
+
+def test_a_pipeline_inside_of_a_wrapper_cannot_be_switched(tiny_set, tmp_path):
+    cfg = with_switch(tiny_set)
+    inner = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = {'type': 'RepeatDataset', 'times': 1, 'dataset': inner}
+    with pytest.raises(UserError, match='PipelineSwitchHook would change nothing in RepeatDataset'):
+        train(cfg, str(tmp_path))
+
+
+def test_a_damaged_image_is_named_after_a_switch(tiny_set, tmp_path):
+    data = Path(shutil.copytree(tiny_set, tmp_path / 'set'))
+    last = sorted((data / 'images/train').iterdir())[-1]
+    cv2.imwrite(str(last), np.zeros((64, 64, 3), np.uint8))
+    last.write_bytes(last.read_bytes()[:40])
+    with pytest.raises(UserError, match=f'cannot read the image {last}'):
+        train(with_switch(data), str(tmp_path / 'work'))

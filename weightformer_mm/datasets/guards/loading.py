@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mmengine.dataset import DefaultSampler
@@ -82,5 +82,10 @@ def name_unreadable_images(dataset: Any) -> None:
     for inner in inner_datasets(dataset):
         transforms = getattr(getattr(inner, 'pipeline', None), 'transforms', None)
         if isinstance(transforms, list):
-            labels, sized = LabelRange.of(inner), is_coco(inner)
-            transforms[:] = [guard(transform, labels, sized) for transform in transforms]
+            transforms[:] = named_loading(transforms, inner)
+
+
+def named_loading(transforms: Sequence[Any], dataset: Any) -> list[Any]:
+    """The transforms of a pipeline of ``dataset``, those that load wrapped in `NamedLoading`."""
+    labels, sized = LabelRange.of(dataset), is_coco(dataset)
+    return [guard(transform, labels, sized) for transform in transforms]

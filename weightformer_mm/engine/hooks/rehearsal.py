@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dataset import Compose, DefaultSampler, InfiniteSampler
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.model import BaseModel
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from ...checkpoints.match import unwrapped
 from ...config.read import as_list
 from ...datasets.checks.learning import check_annotated
+from ...datasets.guards.loading import named_loading
 from ...errors import UserError
 from ...utils.patches import quiet, replaced
 from ...utils.translate import UNPACKED, blame_run
@@ -51,6 +52,7 @@ class RehearsalHook(Hook):
     has_begun = False
 
     def before_train(self, runner: Any) -> None:
+        _build_switched(runner)
         model = unwrapped(runner.model)
         is_sharded = isinstance(runner.model, FullyShardedDataParallel)
         if is_sharded or runner.cfg.get('compile') or not isinstance(model, BaseModel):
@@ -71,6 +73,27 @@ class RehearsalHook(Hook):
 
     def after_test_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self.has_begun = True
+
+
+def _build_switched(runner: Any) -> None:
+    """Build the pipelines that a training changes to, and let each make a sample."""
+    for hook in runner.hooks:
+        if type(hook).__name__ != 'PipelineSwitchHook':  # of mmdet
+            continue
+        dataset = runner.train_dataloader.dataset
+        dataset = getattr(dataset, 'inside', dataset)
+        with _named('custom_hooks'):
+            if not hasattr(getattr(dataset, 'pipeline', None), 'transforms'):
+                kind = type(dataset).__name__
+                raise UserError(
+                    f'config: custom_hooks: PipelineSwitchHook would change nothing in {kind}, whose data '
+                    'sets have the pipelines; use it with one data set alone'
+                )
+            transforms = Compose(hook.switch_pipeline).transforms
+            hook.switch_pipeline = named_loading(transforms, dataset)
+            data = _twin(dataset)
+            data.pipeline = Compose(hook.switch_pipeline)
+            _packed(data[0], 'train')
 
 
 def _train(runner: Any, model: nn.Module) -> None:

@@ -115,7 +115,9 @@ def _cells(x: Tensor, axis: int, size: int) -> Tensor:
     """The share of each pixel of an axis in the mean of each cell, ``(size, length)``."""
     length = x.shape[axis]
     pixel = torch.arange(length, device=x.device) * size
-    cell = torch.arange(size, device=x.device)[:, None] * length  # both in units of 1 / (size * length)
+    cell = (
+        torch.arange(size, device=x.device)[:, None] * length
+    )  # both in units of 1 / (size * length)
     inside = ((pixel + size > cell) & (pixel < cell + length)).to(x.dtype)
     return inside / inside.sum(1, keepdim=True)
 
