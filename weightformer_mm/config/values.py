@@ -39,6 +39,14 @@ def _is_priority(value: Any) -> bool:
     return is_integer(value) and 0 <= value <= 100
 
 
+def _is_numbered(value: Any) -> bool:
+    """Whether this makes another name for each number, and can make them at all."""
+    try:
+        return value.format(1) != value.format(2)
+    except Exception:  # of anything that can stand in braces
+        return False
+
+
 def _of_keys(*keys: str) -> Rule:
     """Dicts of which the libraries read these keys, and ignore others or fail without naming the dict."""
     return Rule(
@@ -77,6 +85,10 @@ _PRIORITIES = (
 )
 _PRIORITY = Rule(
     f'{{}} to be an integer from 0 to 100 or one of {", ".join(_PRIORITIES)}', _is_priority
+)
+_NUMBERED = Rule(
+    '{} to be a name with one {{}} for the number of the checkpoint, such as epoch_{{}}.pth',
+    _is_numbered,
 )
 _PATH = Rule('{} to be a path', lambda value: isinstance(value, str))
 _DEFAULT = 'DefaultOptimWrapperConstructor'
@@ -123,6 +135,9 @@ RULES = {
     'default_hooks.*': optional(_PART),
     'default_hooks.*.interval': _INTERVAL,
     'custom_hooks.*.interval': _INTERVAL,
+    '*_hooks.*.filename_tmpl': optional(_NUMBERED),
+    'default_hooks.checkpoint.save_begin': integer(0),
+    'default_hooks.checkpoint.save_last': FLAG,
     'custom_hooks': optional(_PARTS),
     'default_hooks.*.priority': optional(_PRIORITY),
     'custom_hooks.*.priority': optional(_PRIORITY),
@@ -201,6 +216,8 @@ def check_values(cfg: Config) -> None:
             _check(cfg, rule, place, value)
     for split in _SPLITS:
         _check_split(cfg, split)
+    _check_counting(cfg)
+    _check_begins(cfg)
     wrapper = cfg.get('optim_wrapper') or {}
     if wrapper.get('paramwise_cfg') and wrapper.get('constructor') in (None, _DEFAULT):
         place = 'optim_wrapper.paramwise_cfg'
@@ -218,20 +235,93 @@ def _check_split(cfg: Config, split: str) -> None:
             f'config {cfg.filename}: {", ".join(lacking)} is None, but {" and ".join(given)} is not; '
             f'without evaluation on this split, set all of {", ".join(parts)} to None'
         )
-    loader, loop = cfg.get(f'{split}_dataloader') or {}, cfg.get(f'{split}_cfg') or {}
+    loader = cfg.get(f'{split}_dataloader') or {}
     if loader.get('prefetch_factor') is not None and not loader.get('num_workers'):
         raise UserError(
             f'config {cfg.filename}: {split}_dataloader.prefetch_factor={loader.prefetch_factor} needs '
             'num_workers of at least 1'
         )
-    sampler, kind = type_name(loader.get('sampler')), type_name(loop)
-    in_epochs = kind == 'EpochBasedTrainLoop' or (not kind and loop.get('by_epoch', True))
-    if sampler in _ENDLESS and (split != 'train' or in_epochs):
+    sampler = type_name(loader.get('sampler'))
+    if sampler in _ENDLESS and (split != 'train' or _counted(cfg) == 'epochs'):
         advice = ', or train_cfg.by_epoch=False with max_iters' if split == 'train' else ''
         raise UserError(
             f'config {cfg.filename}: {split}_dataloader.sampler: {sampler} never ends, and so the first '
             f'pass over the data does not; take DefaultSampler{advice}'
         )
+
+
+def _counted(cfg: Config) -> str | None:
+    """What a training loop of mmengine counts, epochs or iters; None for any other loop."""
+    loop = cfg.get('train_cfg') or {}
+    if type_name(loop):
+        known = {'EpochBasedTrainLoop': 'epochs', 'IterBasedTrainLoop': 'iters'}
+        return known.get(type_name(loop))
+    return 'epochs' if loop.get('by_epoch', True) else 'iters'
+
+
+def _check_counting(cfg: Config) -> None:
+    """Raise UserError for what waits for the end of an epoch in a run that is a single one."""
+    if _counted(cfg) != 'iters':
+        return
+    waiting = [
+        place
+        for place, part in nodes(cfg._cfg_dict.get('param_scheduler'), 'param_scheduler')
+        if type_name(part) and part.get('by_epoch', True) and not _goes_by_itself(part)
+    ]
+    checkpoint = _checkpoint_hook(cfg)
+    if checkpoint.get('by_epoch', True) and checkpoint.get('interval', -1) > 0:
+        waiting.append('default_hooks.checkpoint')
+    for place in waiting:
+        raise UserError(
+            f'config {cfg.filename}: {place}: it counts epochs, and train_cfg iterations, so it would do '
+            f'nothing before the run ends; set {place}.by_epoch=False, and count iterations there'
+        )
+
+
+def _goes_by_itself(schedule: dict[str, Any]) -> bool:
+    """Whether a schedule that counts epochs needs no end of one."""
+    is_converted = schedule.get('convert_to_iter_based', False)
+    return is_converted or type_name(schedule).startswith('ReduceOnPlateau')
+
+
+def _checkpoint_hook(cfg: Config) -> dict[str, Any]:
+    """Options of mmengine's CheckpointHook, which is there unless it is None; {} if there is none."""
+    by_default = {'type': 'CheckpointHook', 'interval': 1}
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint', by_default)
+    return hook if type_name(hook) == 'CheckpointHook' else {}
+
+
+def _check_begins(cfg: Config) -> None:
+    """Raise UserError if the run ends before what waits for an evaluation gets one, or anything is saved."""
+    loop, unit, hook = cfg.get('train_cfg') or {}, _counted(cfg), _checkpoint_hook(cfg)
+    end = loop.get(f'max_{unit}')
+    if end is None:
+        return
+    begins = {}
+    waiting = _waits_for_evaluations(cfg)
+    if waiting and cfg.get('val_cfg') is not None:  # without, it is a way to evaluate nothing
+        begins['train_cfg.val_begin'] = loop.get('val_begin', 1), f'evaluated for {waiting}'
+    saves = hook.get('save_last', True) or hook.get('save_best')
+    if not saves and hook.get('by_epoch', True) == (unit == 'epochs'):
+        begins['default_hooks.checkpoint.save_begin'] = hook.get('save_begin', 0), 'saved'
+    for place, (begin, what) in begins.items():
+        if begin > end:
+            raise UserError(
+                f'config {cfg.filename}: {place}={begin} is beyond train_cfg.max_{unit}={end}: nothing '
+                f'would be {what}; set it to {end} or less'
+            )
+
+
+def _waits_for_evaluations(cfg: Config) -> str | None:
+    """The first part that follows the evaluations of a run; None if there is none."""
+    if _checkpoint_hook(cfg).get('save_best'):
+        return 'default_hooks.checkpoint.save_best'
+    kinds = ('EarlyStoppingHook', 'ReduceOnPlateau')
+    for key in ('default_hooks', 'custom_hooks', 'param_scheduler'):
+        for place, part in nodes(cfg._cfg_dict.get(key), key):
+            if type_name(part).startswith(kinds):
+                return place
+    return None
 
 
 def _check(cfg: Config, rule: Rule, place: str, value: Any) -> None:

@@ -44,7 +44,7 @@ def run():
     Rising.value = 0
     names = iter(range(100))
 
-    def train(folder: Path, epochs: int, resume: Path | None = None, **checkpoints) -> None:
+    def train(folder: Path, epochs: int, resume: Path | None = None, schedule=None, **checkpoints):
         data = torch.utils.data.DataLoader(
             [{'inputs': torch.ones(1)}] * 4,
             2,
@@ -58,6 +58,7 @@ def run():
             val_dataloader=data,
             val_cfg={},
             val_evaluator=Evaluator(Rising()),
+            param_scheduler=schedule,
             optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1}},
             default_hooks={'checkpoint': {'type': 'CheckpointHook', 'interval': 1, **checkpoints}},
             custom_hooks=[{'type': 'PlainCheckpointHook'}],
@@ -161,3 +162,11 @@ def test_weights_that_were_saved_and_not_evaluated_are_evaluated_when_the_run_re
     assert checkpoints(work) == {'epoch_1.pth'}
     run(work, 1, work / 'epoch_1.pth', save_best='acc')
     assert checkpoints(work) == {'epoch_1.pth', 'best_acc_epoch_1.pth'}
+
+
+def test_an_evaluation_that_gives_nothing_changes_no_rate(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Rising, 'compute_metrics', lambda self, results: {})
+    plateau = {'type': 'ReduceOnPlateauLR', 'monitor': 'acc', 'rule': 'greater', 'patience': 0}
+    run(tmp_path / 'work', 3, schedule=plateau, save_best='acc')
+    last = torch.load(tmp_path / 'work/epoch_3.pth', weights_only=True)
+    assert last['optimizer']['param_groups'][0]['lr'] == 0.1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
+from mmengine.registry import PARAM_SCHEDULERS
 
 from tests.helpers.commands import DETECTION, SEGMENTATION, differing_weights, options
 from weightformer_mm.apis.training import train
@@ -70,6 +74,22 @@ WRONG = [
         SEGMENTATION,
         'train_cfg.max_epochs=3 param_scheduler.2.type=StepLR param_scheduler.2.step_size=0',
         r'config: param_scheduler.2 \(StepLR\): ZeroDivisionError',
+    ),
+    (
+        SEGMENTATION,
+        'param_scheduler.2.type=OneCycleLR param_scheduler.2.eta_max=0.1 param_scheduler.2.total_steps=2 '
+        'train_cfg.max_epochs=5',
+        r'config: param_scheduler.2 \(OneCycleLR\): .* number of total steps is 2 .*; leave total_steps out',
+    ),
+    (
+        SEGMENTATION,
+        'param_scheduler.2.type=ReduceOnPlateauLR param_scheduler.2.monitor=mIoU',
+        "ReduceOnPlateauLR.rule='less': greater values of its monitor=mIoU .* set rule='greater'",
+    ),
+    (
+        SEGMENTATION,
+        'optim_wrapper.clip_grad.mx_norm=1 optim_wrapper.accumulative_counts=4',
+        "config: optim_wrapper.clip_grad: TypeError: .*'mx_norm'",
     ),
     (
         SEGMENTATION,
@@ -202,6 +222,74 @@ def test_what_does_not_fit_is_said_before_the_first_iteration(
         run(config, shapes, tmp_path, *option.split())
     assert '\n' not in str(error.value)
     assert 'Epoch(train)' not in capsys.readouterr().out and not list(tmp_path.glob('*.pth'))
+
+
+def schedules(**options: object) -> SimpleNamespace:
+    """A runner of some epochs with one schedule."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    loop = SimpleNamespace(max_epochs=5, max_iters=50)
+    schedule = PARAM_SCHEDULERS.build({'optimizer': optimizer, **options})
+    return SimpleNamespace(
+        param_schedulers=[schedule], train_loop=loop, cfg={}, hooks=[], val_loop=None
+    )
+
+
+@pytest.mark.parametrize(('by_epoch', 'steps'), [(True, 5), (False, 50)])
+def test_a_cycle_as_long_as_the_run(by_epoch, steps):
+    options = {'type': 'OneCycleLR', 'eta_max': 1.0, 'by_epoch': by_epoch}
+    runner = schedules(**options, total_steps=steps)
+    before = copy.deepcopy({**vars(runner.param_schedulers[0]), 'optimizer': None})
+    rehearsal._step_schedules(runner)
+    assert {**vars(runner.param_schedulers[0]), 'optimizer': None}.keys() == before.keys()
+    assert runner.param_schedulers[0].last_step == before['last_step'] == 0
+    with pytest.raises(UserError, match='number of total steps is'):
+        rehearsal._step_schedules(schedules(**options, total_steps=steps - 2))
+    rehearsal._step_schedules(schedules(**options, total_steps=steps - 2, end=steps - 2))
+
+
+@pytest.mark.parametrize(
+    ('monitor', 'rule', 'is_wrong'),
+    [
+        ('coco/bbox_mAP', 'less', True),
+        ('single-label/precision', 'less', True),
+        ('coco/bbox_mAP', 'greater', False),
+        ('acc_loss', 'less', False),
+        ('top1_error', 'less', False),
+        ('loss', 'less', False),
+        ('FID', 'less', False),
+    ],
+)
+def test_what_a_plateau_is(monitor, rule, is_wrong):
+    runner = schedules(type='ReduceOnPlateauLR', monitor=monitor, rule=rule)
+    with pytest.raises(UserError, match="set rule='greater'") if is_wrong else nullcontext():
+        rehearsal._check_rules(runner, None)
+
+
+@pytest.mark.parametrize('rule', [None, 'greater'])
+@pytest.mark.parametrize(
+    ('found', 'is_known'), [({'coco_panoptic/PQ': 1.0}, False), ({'mIoU': 1.0, 'x': 1.0}, True)]
+)
+def test_whether_greater_is_better_is_known(found, is_known, rule):
+    hook = CheckpointHook(save_best='auto', rule=rule)
+    runner = SimpleNamespace(param_schedulers=None, hooks=[hook], val_loop=None)
+    refused = pytest.raises(UserError, match='save_best=auto: .*PQ .*checkpoint.rule')
+    with nullcontext() if is_known or rule else refused:
+        rehearsal._check_rules(runner, found)
+    assert hook.key_indicators == ['auto']
+
+
+def test_the_names_of_a_panoptic_metric():
+    class CocoPanopticMetric:
+        prefix = 'coco_panoptic'
+
+    evaluator = SimpleNamespace(metrics=[CocoPanopticMetric()])
+    runner = SimpleNamespace(
+        param_schedulers=[],
+        hooks=[CheckpointHook(save_best='auto')],
+        val_loop=SimpleNamespace(evaluator=evaluator),
+    )
+    with pytest.raises(UserError, match='values of coco_panoptic/PQ are better is unknown'):
+        rehearsal._check_rules(runner, None)
 
 
 def test_images_of_two_sizes_in_a_batch_of_an_evaluation(shapes, tmp_path):

@@ -14,7 +14,7 @@ from mmengine.dataset import Compose, DefaultSampler, InfiniteSampler
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, ReduceOnPlateauParamScheduler
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader
@@ -34,6 +34,7 @@ _LOOKED_AT = 16  # images among which those of other sizes are looked for
 # metrics that a part of a data set is enough for, by the names of their classes
 _OF_ANY_PART = ('Accuracy', 'CocoMetric', 'IoUMetric', 'SingleLabelMetric')
 _OF_PROPOSALS = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
+_OF_SEGMENTS = tuple(f'{item}{of}' for of in ('', '_th', '_st') for item in ('PQ', 'SQ', 'RQ'))
 _OF_BOXES = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 
 
@@ -52,16 +53,19 @@ class RehearsalHook(Hook):
     has_begun = False
 
     def before_train(self, runner: Any) -> None:
-        _build_switched(runner)
         model = unwrapped(runner.model)
+        with _undone(model):
+            _build_switched(runner)
         is_sharded = isinstance(runner.model, FullyShardedDataParallel)
         if is_sharded or runner.cfg.get('compile') or not isinstance(model, BaseModel):
             return
         with _undone(model), quiet():  # nobody should take its tables for results
             if type(model).train_step is BaseModel.train_step:
                 _train(runner, model)
+                _clip(runner.optim_wrapper)
             names = None if runner.val_loop is None else _evaluate(runner, runner.val_loop, 'val')
         _check_watched(runner, names)
+        _check_rules(runner, names)
         _step_schedules(runner)
 
     def before_test(self, runner: Any) -> None:
@@ -92,7 +96,7 @@ def _build_switched(runner: Any) -> None:
             transforms = Compose(hook.switch_pipeline).transforms
             hook.switch_pipeline = named_loading(transforms, dataset)
             data = _twin(dataset)
-            data.pipeline = Compose(hook.switch_pipeline)
+            data.pipeline = Compose(copy.deepcopy(hook.switch_pipeline))
             _packed(data[0], 'train')
 
 
@@ -116,6 +120,16 @@ def _train(runner: Any, model: nn.Module) -> None:
         model.parse_losses(losses)
 
 
+def _clip(wrapper: Any) -> None:
+    """Clip a gradient, which is else done after ``accumulative_counts`` iterations."""
+    options = getattr(wrapper, 'clip_grad_kwargs', None)
+    if options:
+        weight = nn.Parameter(torch.zeros(1))
+        weight.grad = torch.zeros(1)
+        with _named('optim_wrapper.clip_grad'):
+            wrapper.clip_func([weight], **options)
+
+
 def _packed(sample: Any, split: str) -> Any:
     """A sample of a data set; UserError if its pipeline ends before it makes what a model takes."""
     if isinstance(sample, dict) and 'img_path' in sample and 'inputs' not in sample:
@@ -124,7 +138,7 @@ def _packed(sample: Any, split: str) -> Any:
 
 
 def _step_schedules(runner: Any) -> None:
-    """Let each schedule take its first steps, which is else after an epoch, and put everything back."""
+    """Let each schedule take its first steps and its last one, and put everything back."""
     schedules = runner.param_schedulers
     several = isinstance(runner.cfg.get('param_scheduler'), (list, tuple))
     for number, schedule in enumerate(schedules if isinstance(schedules, list) else ()):
@@ -137,10 +151,19 @@ def _step_schedules(runner: Any) -> None:
                 schedule._global_step = max(schedule.begin, schedule._global_step)
                 for _ in range(2):
                     schedule.step(*given)
+                last = min(_steps(runner, schedule), schedule.end - 1)
+                if last > schedule.begin:
+                    schedule._global_step, schedule.last_step = last - 1, last - schedule.begin - 1
+                    schedule.step(*given)
         finally:
             vars(schedule).update(kept)
             for group, before in zip(groups, values):
                 group.update(before)
+
+
+def _steps(runner: Any, schedule: Any) -> int:
+    """How often a schedule is stepped in the whole run; 0 if its loop does not say."""
+    return getattr(runner.train_loop, 'max_epochs' if schedule.by_epoch else 'max_iters', 0)
 
 
 def _evaluate(runner: Any, loop: Any, split: str) -> dict[str, Any] | None:
@@ -218,8 +241,8 @@ def _named(part: str, model: nn.Module | None = None) -> Iterator[None]:
         problem = blame_run(error, part)
         if not str(problem).startswith('config: '):  # it is of an image, or the like
             raise problem from error
-        hints = [hint for hint in (_of_channels(error, model), _of_class_weight(error)) if hint]
-        raise type(problem)('; '.join([str(problem), *hints])) from error
+        hints = (_of_channels(error, model), _of_class_weight(error), _of_cycle(error))
+        raise type(problem)('; '.join([str(problem), *filter(None, hints)])) from error
 
 
 def _of_channels(error: Exception, model: nn.Module | None) -> str | None:
@@ -248,6 +271,12 @@ def _of_class_weight(error: Exception) -> str | None:
     return None
 
 
+def _of_cycle(error: Exception) -> str | None:
+    """What to do if a schedule ends before the run; None for any other error."""
+    is_short = 'number of total steps is' in str(error)
+    return 'leave total_steps out, for as many as the run takes' if is_short else None
+
+
 def _check_watched(runner: Any, found: dict[str, Any] | None) -> None:
     """Raise UserError if a hook waits for a metric that no evaluation gives."""
     schedules = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
@@ -268,6 +297,42 @@ def _check_watched(runner: Any, found: dict[str, Any] | None) -> None:
                 raise UserError(f'{place}={key}: no evaluation gives it; it gives {names}')
 
 
+def _check_rules(runner: Any, found: dict[str, Any] | None) -> None:
+    """Raise UserError if a hook does not know, or has wrong, which values of its metric are better."""
+    known = _of_coco(runner)
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best == ['auto'] and hook.rules == [None]:
+            first = next(iter(found or known), None)  # that is what it takes
+            if first and not _better(first, hook.greater_keys, hook.less_keys):
+                raise UserError(
+                    f'default_hooks.checkpoint.save_best=auto: whether greater or less values of {first} are '
+                    "better is unknown; set default_hooks.checkpoint.rule, such as 'greater'"
+                )
+    for schedule in runner.param_schedulers if isinstance(runner.param_schedulers, list) else ():
+        if isinstance(schedule, ReduceOnPlateauParamScheduler) and schedule.rule == 'less':
+            key = schedule.monitor
+            if key in known or (
+                _better(key) == 'greater' and not re.search('loss|err', key.lower())
+            ):
+                raise UserError(
+                    f"param_scheduler: {type(schedule).__name__}.rule='less': greater values of its "
+                    f"monitor={key} are better; set rule='greater'"
+                )
+
+
+def _better(key: str, *keys: Any) -> str | None:
+    """What mmengine's CheckpointHook infers: whether the greater or the less values are the better ones.
+
+    Args:
+        keys: those of which greater values are, and those of which less are; the hook has some of its own.
+    """
+    given = dict(zip(('greater_keys', 'less_keys'), keys))
+    try:
+        return CheckpointHook(save_best=key, **given).rules[0]
+    except ValueError:
+        return None
+
+
 def _is_given(runner: Any, key: str, found: dict[str, Any] | None) -> bool:
     if runner.val_loop is None:
         return False
@@ -280,7 +345,7 @@ def _is_given(runner: Any, key: str, found: dict[str, Any] | None) -> bool:
 
 
 def _of_coco(runner: Any) -> list[str]:
-    """What mmdet's metric gives once anything is detected."""
+    """What mmdet's metrics give once anything is detected."""
     metrics = [] if runner.val_loop is None else getattr(runner.val_loop.evaluator, 'metrics', [])
     found = []
     for metric in metrics:
@@ -291,6 +356,8 @@ def _of_coco(runner: Any) -> list[str]:
             ]
             items += [*(metric.metric_items or _OF_PROPOSALS), *(f'{c}_precision' for c in classes)]
             found += [f'{metric.prefix}/{item}' for item in items]
+        elif type(metric).__name__ == 'CocoPanopticMetric':
+            found += [f'{metric.prefix}/{item}' for item in _OF_SEGMENTS]
     return found
 
 

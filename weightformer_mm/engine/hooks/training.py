@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import all_reduce
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
@@ -36,6 +36,13 @@ def stop_if_not_finite(model: nn.Module) -> None:
     all_reduce(is_found, 'max')
     if is_found:
         raise RunFailed(f'{found or "a weight"} is not finite any more: {_DIVERGED}')
+
+
+class SchedulesHook(ParamSchedulerHook):
+    """``ParamSchedulerHook`` that passes over an evaluation that gives nothing, for want of detections."""
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        super().after_val_epoch(runner, metrics or None)
 
 
 class InitialWeightsHook(Hook):

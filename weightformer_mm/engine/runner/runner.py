@@ -28,9 +28,13 @@ from ...utils.interrupts import uninterrupted
 from ...utils.translate import blamed
 from ...utils.writing import written_whole
 from ..hooks.checkpoint import KeepingCheckpointHook
+from ..hooks.training import SchedulesHook
 from .fsdp import ShardedStrategy
 from .randomness import SeedIterationsHook, seeded_by_positions, with_positions
 from .run_state import CheckRunStateHook
+
+# what takes the place of mmengine's hooks
+_OWN_HOOKS = {'CheckpointHook': KeepingCheckpointHook, 'ParamSchedulerHook': SchedulesHook}
 
 
 class _Checked:
@@ -62,8 +66,8 @@ class _Checked:
             return super().build_evaluator(evaluator)
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
-        is_own = isinstance(hook, dict) and type_name(hook) == 'CheckpointHook'
-        super().register_hook({**hook, 'type': KeepingCheckpointHook} if is_own else hook, priority)
+        kind = _OWN_HOOKS.get(type_name(hook)) if isinstance(hook, dict) else None
+        super().register_hook({**hook, 'type': kind} if kind else hook, priority)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         check = CheckRunStateHook(filename)

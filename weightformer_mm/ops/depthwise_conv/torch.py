@@ -114,10 +114,9 @@ def _masked_means(x: Tensor, size: int) -> Tensor:
 def _cells(x: Tensor, axis: int, size: int) -> Tensor:
     """The share of each pixel of an axis in the mean of each cell, ``(size, length)``."""
     length = x.shape[axis]
+    # both in units of 1 / (size * length)
     pixel = torch.arange(length, device=x.device) * size
-    cell = (
-        torch.arange(size, device=x.device)[:, None] * length
-    )  # both in units of 1 / (size * length)
+    cell = torch.arange(size, device=x.device)[:, None] * length
     inside = ((pixel + size > cell) & (pixel < cell + length)).to(x.dtype)
     return inside / inside.sum(1, keepdim=True)
 
