@@ -172,6 +172,18 @@ def test_prefetching_needs_workers():
         check_values(cfg)
 
 
+@pytest.mark.parametrize('split', ['val', 'test'])
+def test_an_evaluation_of_all_images(split):
+    cfg = changed(SEGMENTATION, f'{split}_dataloader.drop_last', True)
+    cfg[f'{split}_dataloader'].batch_size = 1  # nothing is left over
+    check_values(cfg)
+    cfg[f'{split}_dataloader'].batch_size = 2
+    with pytest.raises(
+        UserError, match=f'{split}_dataloader.drop_last=True leaves images .*False$'
+    ):
+        check_values(cfg)
+
+
 @pytest.mark.parametrize(
     'sampler', ['InfiniteSampler', 'mmdet.MultiSourceSampler', 'mmdet.GroupMultiSourceSampler']
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from ..datasets.checks.readable import reading_problem
 from ..datasets.checks.report import ERROR, WARNING, BadData, Report, quantity
 from ..datasets.checks.segmentation import check_segmentation
 from ..datasets.checks.wrappers import wrapper_findings
+from ..datasets.guards.annotations import evaluations
 from ..engine.runner.runner import CheckedRunner
 from ..errors import UserError
 from ..utils.patches import quiet
@@ -126,8 +128,8 @@ class _Found:
     """A data set of the config, which several places may name."""
 
     node: Any
-    evaluators: list[Any]
     alone: bool  # in its loader
+    evaluations: list[Any] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
 
 
@@ -136,9 +138,15 @@ def _distinct(cfg: Config, splits: Sequence[str]) -> Iterable[_Found]:
     for split in splits:
         loader, evaluators = cfg[f'{split}_dataloader'], as_list(cfg.get(f'{split}_evaluator'))
         nodes = list(innermost_datasets(loader.get('dataset'), split))
+        uses = evaluations(loader, evaluators)
+        elsewhere = [use for each in uses.values() for use in each if use.others]
         for place, node in nodes:
-            new = _Found(node, evaluators, len(nodes) == 1)
-            found.setdefault(repr(node), new).places.append(place)
+            entry = found.setdefault(repr(node), _Found(node, len(nodes) == 1))
+            entry.places.append(place)
+            own = uses.get(
+                os.path.realpath(getattr(build_unloaded(node), 'ann_file', '') or ''), ()
+            )
+            entry.evaluations += [*own, *elsewhere]
     return found.values()
 
 
@@ -149,7 +157,7 @@ def _check(found: _Found, everything: bool) -> Report:
     report = Report(f'{", ".join(found.places)}: {kind.__name__} {source}'.rstrip())
     try:
         if is_coco(dataset):
-            check_coco(report, dataset, found.evaluators, everything, found.alone)
+            check_coco(report, dataset, found.evaluations, everything, found.alone)
         elif hasattr(kind, 'get_label_map') and hasattr(dataset, 'seg_map_suffix'):
             check_segmentation(report, dataset, everything)
         else:

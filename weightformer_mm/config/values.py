@@ -241,6 +241,11 @@ def _check_split(cfg: Config, split: str) -> None:
             f'config {cfg.filename}: {split}_dataloader.prefetch_factor={loader.prefetch_factor} needs '
             'num_workers of at least 1'
         )
+    if split != 'train' and loader.get('drop_last') and loader.get('batch_size', 1) > 1:
+        raise UserError(
+            f'config {cfg.filename}: {split}_dataloader.drop_last=True leaves images of an incomplete '
+            'batch out of the evaluation; set it to False'
+        )
     sampler = type_name(loader.get('sampler'))
     if sampler in _ENDLESS and (split != 'train' or _counted(cfg) == 'epochs'):
         advice = ', or train_cfg.by_epoch=False with max_iters' if split == 'train' else ''

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,7 @@ from tests.helpers.both_ways import checked, config_for, loaded
 from tests.helpers.commands import DETECTION
 from weightformer_mm.datasets.checks.coco_uses import Reading
 from weightformer_mm.engine.runner.runner import CheckedRunner
+from weightformer_mm.errors import UserError
 
 
 def all_of(part, **values):
@@ -321,14 +324,71 @@ def test_an_image_of_another_size(split, own):
     assert 'of another size than the file states: it is 64x50, not 64x64' in line
 
 
-def test_an_evaluator_with_a_file_of_its_own(own, tmp_path):
-    other = tmp_path / 'other.json'
-    own.edit(VAL, without('annotations', 'iscrowd'))
-    own.file(VAL).rename(other)
-    shutil.copy(own.file(TRAIN), own.file(VAL))
-    shutil.copytree(own.root / 'images/train', own.root / 'images/val', dirs_exist_ok=True)
+@pytest.mark.parametrize('of_several', [False, True])
+def test_an_evaluator_of_another_file(of_several, own, tmp_path):
+    other = shutil.copy(own.file(VAL), tmp_path / 'other.json')
     own.cfg.val_evaluator.ann_file = str(other)
-    assert loaded(own.cfg, (VAL,)).startswith(f"{other}: annotations: without 'iscrowd'")
+    dataset = own.cfg.val_dataloader.dataset
+    if of_several:
+        part = dict(dataset, ann_file=str(own.file(TRAIN)), data_prefix={'img': 'images/train/'})
+        own.cfg.val_dataloader.dataset = dict(type='ConcatDataset', datasets=[dataset, part])
+    files = ' or '.join(map(str, [own.file(VAL), *([own.file(TRAIN)] if of_several else [])]))
+    own.both_say(
+        f'evaluator: reads another annotation file: set its ann_file to that of the data set, {files}',
+        VAL,
+    )
+
+
+def test_an_evaluator_of_the_file_of_a_part(own, tmp_path):
+    dataset = own.cfg.val_dataloader.dataset
+    part = dict(dataset, ann_file=str(own.file(TRAIN)), data_prefix={'img': 'images/train/'})
+    own.cfg.val_dataloader.dataset = dict(type='ConcatDataset', datasets=[part, dataset])
+    (tmp_path / 'link.json').symlink_to(own.file(VAL))
+    for file in (own.file(VAL), tmp_path / 'link.json'):
+        own.cfg.val_evaluator.ann_file = str(file)
+        assert not checked(own.cfg, (VAL,))
+        runner = object.__new__(CheckedRunner)
+        runner.cfg = own.cfg
+        CheckedRunner.build_evaluator(runner, own.cfg.val_evaluator)
+
+
+@pytest.mark.parametrize('split', [VAL, 'test'])
+def test_an_evaluation_is_of_the_data_set_of_its_own_split(split, own):
+    """Though the evaluators are the same."""
+    cfg = own.cfg
+    cfg.test_dataloader, cfg.test_evaluator = map(
+        copy.deepcopy, (cfg.val_dataloader, cfg.val_evaluator)
+    )
+    cfg[f'{split}_dataloader'].dataset.ann_file = str(own.file(TRAIN))
+    assert any('another annotation file' in error for error in checked(cfg, (VAL, 'test')))
+    for other in (VAL, 'test'):
+        runner = object.__new__(CheckedRunner)
+        runner.cfg, runner._split = cfg, other
+        with nullcontext() if other != split else pytest.raises(UserError, match='reads another'):
+            CheckedRunner.build_evaluator(runner, cfg.val_evaluator)
+
+
+@pytest.mark.parametrize('key', ['num_batch_per_epoch', 'dataset.indices'])
+def test_a_part_of_the_images_that_are_evaluated(key, own):
+    own.cfg.merge_from_dict({f'val_dataloader.{key}': 2})
+    own.both_pass(VAL)
+    own.cfg.merge_from_dict({f'val_dataloader.{key}': 1})
+    own.both_say("leave 1 of 2 images: take all, or set the evaluator's ann_file=None and add", VAL)
+    own.cfg.val_evaluator.ann_file = None
+    steps = own.cfg.val_dataloader.dataset.pipeline
+    steps[-1].meta_keys = (*steps[-1].meta_keys, 'instances')
+    assert not checked(own.cfg, (VAL,))
+
+
+@pytest.mark.parametrize('split', [TRAIN, VAL])
+def test_more_batches_than_there_are(split, own):
+    loader = own.cfg[f'{split}_dataloader']
+    loader.update(batch_size=2, num_batch_per_epoch=2 if split == TRAIN else 1)
+    own.both_pass(split)
+    loader.num_batch_per_epoch += 1
+    images = 2 * loader.num_batch_per_epoch
+    line = f'num_batch_per_epoch, with batch_size=2, takes {images} images, but the data set has {images - 2}'
+    assert loaded(own.cfg, (split,)).startswith(line)
 
 
 def test_categories_in_the_order_of_their_ids():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from PIL import Image
 
-from ...config.read import type_name
 from ...errors import UserError
 from .coco_fields import FILE, field_findings, file_name, read_coco
 from .coco_uses import Evaluation, Reading, is_panoptic
@@ -18,19 +18,17 @@ from .report import Report
 
 
 def check_coco(
-    report: Report, dataset: Any, evaluators: list[Any], everything: bool, alone: bool = True
+    report: Report,
+    dataset: Any,
+    evaluations: Iterable[Evaluation],
+    everything: bool,
+    alone: bool = True,
 ) -> None:
-    """Check one of mmdet's data sets, built with ``lazy_init``, and the configs of its evaluators.
+    """Check one of mmdet's data sets, built with ``lazy_init``, and the evaluations by its file.
 
     With ``everything``, read every image instead of a sample. ``alone``: as that of `Reading`.
     """
     own = annotation_file(dataset)
-    evaluators = [evaluator for evaluator in evaluators if evaluator.get('ann_file')]
-    own_kind = [e for e in evaluators if ('Panoptic' in type_name(e)) == is_panoptic(dataset)]
-    for path in (evaluator['ann_file'] for evaluator in own_kind):
-        if os.path.abspath(path) != own:
-            where = f'{path}, but the data set reads {dataset.ann_file}'
-            report.error('evaluator', 'reads another annotation file', where)
     report.looked(FILE, 1)
     try:
         content = read_coco(own)
@@ -40,9 +38,9 @@ def check_coco(
     reading = Reading.of(dataset, alone)
     found = list(field_findings(content, reading.fields, reading.unneeded()))
     if not found:
-        uses = [reading, *(Evaluation.of(evaluator, [dataset]) for evaluator in evaluators)]
         # an evaluator of the same file finds much of it once more
-        found = list(dict.fromkeys(f for use in uses if use for f in use.findings(content)))
+        uses = (reading, *evaluations)
+        found = list(dict.fromkeys(f for use in uses for f in use.findings(content)))
         report.looked('classes', len(reading.classes))
         report.looked('annotations', len(content.get('annotations', ())))
     report.add(found)
@@ -89,9 +87,9 @@ def _check_segments(report: Report, dataset: Any, images: list[dict]) -> None:
 
 
 def annotation_file(dataset: Any) -> str:
-    """Absolute path of the file that a data set for which `is_coco` reads; a UserError if it names none."""
+    """Real path of the file that a data set for which `is_coco` reads; a UserError if it names none."""
     if not dataset.ann_file:
         raise UserError(
             f"data set {type(dataset).__name__} has no ann_file, a file in COCO's format"
         )
-    return os.path.abspath(dataset.ann_file)
+    return os.path.realpath(dataset.ann_file)

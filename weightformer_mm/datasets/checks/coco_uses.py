@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from mmengine.dist import get_world_size
 from mmengine.registry import METRICS
 
 from ...config.read import as_list
@@ -215,16 +216,25 @@ class Evaluation:
         masks: whether it compares masks.
         is_sorted: as that of `Reading`.
         of_segments: whether it compares panoptic segments.
+        others: the files that the data sets read if its own is none of them.
+        most: no more images than this are predicted; None for all.
     """
 
     classes: tuple[str, ...]
     masks: bool = False
     is_sorted: bool = False
     of_segments: bool = False
+    others: tuple[str, ...] = ()
+    most: int | None = None
 
     @classmethod
-    def of(cls, evaluator: Any, datasets: Sequence[Any]) -> Evaluation | None:
-        """That of an evaluator's config for its loader's data sets; None if it compares with no COCO file."""
+    def of(
+        cls, evaluator: Any, datasets: Sequence[Any], most: int | None = None
+    ) -> Evaluation | None:
+        """That of an evaluator's config for its loader's data sets; None if it compares with no COCO file.
+
+        ``most``: as `most_images` of the loader.
+        """
         kinds = getattr(class_of(evaluator, METRICS), '__mro__', ())
         names = {kind.__name__ for kind in kinds} & {'CocoMetric', 'CocoPanopticMetric'}
         path = evaluator.get('ann_file')
@@ -232,11 +242,14 @@ class Evaluation:
         datasets = [d for d in datasets if is_panoptic(d) == of_segments]
         if not path or not names or not datasets or evaluator.get('format_only'):
             return None
-        same = [d for d in datasets if os.path.abspath(d.ann_file) == os.path.abspath(path)]
-        reading = Reading.of((same or datasets)[0])
+        same = [d for d in datasets if os.path.realpath(d.ann_file or '') == os.path.realpath(path)]
+        used = (same or datasets)[0]
         masks = 'segm' in as_list(evaluator.get('metric', 'bbox'))
         is_sorted = bool(evaluator.get('sort_categories'))
-        return cls(reading.classes, masks, is_sorted, of_segments)
+        others = () if same else tuple(d.ann_file or '' for d in datasets)
+        limits = [limit for limit in (most, _indexed(used)) if limit is not None]
+        least = min(limits, default=None)
+        return cls(Reading.of(used).classes, masks, is_sorted, of_segments, others, least)
 
     @property
     def fields(self) -> Fields:
@@ -249,6 +262,12 @@ class Evaluation:
 
     def findings(self, content: dict) -> Iterator[Finding]:
         """As those of `Reading`."""
+        if self.others:
+            where = f'set its ann_file to that of the data set, {" or ".join(self.others)}'
+            yield Finding(ERROR, 'evaluator', 'reads another annotation file', where)
+            return
+        if self.most is not None and self.most < len(content['images']):
+            yield self._missed(len(content['images']))
         yield from class_findings(self.classes, content, self.is_sorted)
         if self.of_segments:
             content = {**content, 'annotations': segments(content)}
@@ -274,6 +293,26 @@ class Evaluation:
             yield from _incomparable(content, kept)
         elif not kept:  # a test may still write its predictions
             yield Finding(WARNING, 'annotations', 'no object is there to compare with')
+
+    def _missed(self, images: int) -> Finding:
+        what = 'counts every image of its ann_file, and those that are left out as missed'
+        keys = 'num_batch_per_epoch and indices of the data loader'
+        where = f'{keys} leave {self.most} of {images} images: take all'
+        if not self.of_segments:
+            where += ", or set the evaluator's ann_file=None and add 'instances' to PackDetInputs.meta_keys"
+        return Finding(ERROR, 'evaluator', what, where)
+
+
+def most_images(loader: Any) -> int | None:
+    """The images to which ``num_batch_per_epoch`` limits a loader's pass over its data; None for all."""
+    batches = loader.get('num_batch_per_epoch')
+    return batches and batches * loader.get('batch_size', 1) * get_world_size()
+
+
+def _indexed(dataset: Any) -> int | None:
+    """The images to which ``indices`` limits a data set built with ``lazy_init``; None for all."""
+    indices = getattr(dataset, '_indices', None)
+    return abs(indices) if isinstance(indices, int) else indices and len(set(indices))
 
 
 def _incomparable(content: dict, kept: list[tuple[dict, dict]]) -> Iterator[Finding]:

@@ -14,12 +14,12 @@ from ...utils.patches import replaced
 from ..checks.classes import build_unloaded
 from ..checks.coco import annotation_file
 from ..checks.coco_fields import FILE, OBJECTS, SEGMENTS, field_findings, read_coco
-from ..checks.coco_uses import Evaluation, Reading, is_coco
+from ..checks.coco_uses import Evaluation, Reading, is_coco, most_images
 from ..checks.images import is_unlabelled
 from ..checks.report import ERROR, Finding
 from ..checks.wrappers import innermost
 
-Uses = Mapping[str, Sequence[Any]]  # of each annotation file, by its absolute path
+Uses = Mapping[str, Sequence[Any]]  # of each annotation file, by its real path
 
 
 def readings(dataset: Any) -> Uses:
@@ -32,15 +32,15 @@ def readings(dataset: Any) -> Uses:
     return uses
 
 
-def evaluations(dataset: Any, evaluators: Sequence[Any]) -> Uses:
-    """How evaluators, given by their configs, read their COCO files; ``dataset``: as in `readings`."""
-    nodes = [build_unloaded(node) for _, node in innermost_datasets(dataset, '')]
+def evaluations(loader: Any, evaluators: Sequence[Any]) -> Uses:
+    """How evaluators read their COCO files; all are given by their configs."""
+    nodes = [build_unloaded(node) for _, node in innermost_datasets(loader.get('dataset'), '')]
     nodes = list(filter(is_coco, nodes))
     uses: dict[str, list[Any]] = {}
     for evaluator in evaluators if nodes else ():
-        use = Evaluation.of(evaluator, nodes)
+        use = Evaluation.of(evaluator, nodes, most_images(loader))
         if use is not None:
-            uses.setdefault(os.path.abspath(evaluator['ann_file']), []).append(use)
+            uses.setdefault(os.path.realpath(evaluator['ann_file']), []).append(use)
     return uses
 
 
@@ -75,7 +75,7 @@ def checked_coco_files(uses: Uses, others: bool = True) -> Iterator[None]:
         if annotation_file is None:
             return
         path = str(annotation_file)
-        known = uses.get(os.path.abspath(path), ())
+        known = uses.get(os.path.realpath(path), ())
         self.dataset = read_coco(path)
         names = ' '.join(kind.__name__ for kind in type(self).__mro__)
         fields = SEGMENTS if 'Panoptic' in names else OBJECTS

@@ -48,7 +48,19 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
 
 
 def _check_batches(loader: Any) -> None:
-    """Refuse a loader without a batch: a training would end after epochs of no iteration."""
+    """Refuse a loader without a batch, or with more than its data set has.
+
+    A training would end after epochs of no iteration, or in the middle of one: mmengine does not compare
+    ``num_batch_per_epoch``.
+    """
+    asked, held = (
+        len(d) for d in (loader.dataset, getattr(loader.dataset, '_dataset', loader.dataset))
+    )
+    if asked > held:
+        raise ArgumentError(
+            f'num_batch_per_epoch, with batch_size={loader.batch_size}, takes {asked} images, but the data '
+            f'set has {held}; set it lower or to None'
+        )
     sampler = getattr(loader.sampler, 'inside', loader.sampler)
     if isinstance(sampler, DefaultSampler) and not len(loader):  # others begin anew within a batch
         raise ArgumentError(

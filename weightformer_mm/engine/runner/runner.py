@@ -40,6 +40,8 @@ _OWN_HOOKS = {'CheckpointHook': KeepingCheckpointHook, 'ParamSchedulerHook': Sch
 class _Checked:
     """What both runners add to mmengine's: errors for the user, and atomic checkpoints."""
 
+    _split = 'val'  # whose evaluation is built
+
     @staticmethod
     def build_dataloader(
         dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False
@@ -55,11 +57,17 @@ class _Checked:
             self.register_hook(SeedIterationsHook())
         return super().build_train_loop(loop)
 
+    def build_val_loop(self, loop: Any) -> Any:
+        self._split = 'val'
+        return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: Any) -> Any:
+        self._split = 'test'
+        return super().build_test_loop(loop)
+
     def build_evaluator(self, evaluator: Any) -> Any:
-        # it may read a different file than the data set, and needs less from it
-        splits = [s for s in ('val', 'test') if self.cfg.get(f'{s}_evaluator') == evaluator]
-        loader = self.cfg.get(f'{splits[0]}_dataloader') if splits else None
-        uses = evaluations(loader.get('dataset'), as_list(evaluator)) if loader else {}
+        loader = self.cfg.get(f'{self._split}_dataloader') or {}
+        uses = evaluations(loader, as_list(evaluator))
         for metric in as_list(evaluator):
             _refuse_unread(metric)
         with checked_coco_files(uses, others=False):
