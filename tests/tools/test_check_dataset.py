@@ -125,6 +125,31 @@ def test_both_refuse_a_pipeline_whose_annotations_do_not_suit(
     assert 'config: train_dataloader: ' in line and expected in line
 
 
+@pytest.mark.parametrize(
+    ('config', 'steps', 'expected'),
+    [
+        (SEGMENTATION, ["dict(type='PackSegInputs')"], 'to IoUMetric: it needs LoadAnnotations'),
+        (DETECTION, None, "to CocoMetric: PackDetInputs needs 'instances' in its meta_keys, or"),
+    ],
+)
+def test_both_refuse_an_evaluation_without_annotations(
+    tools, tiny_set, tmp_path, config, steps, expected
+):
+    path = tmp_path / 'config.py'
+    pipeline = f"[dict(type='LoadImageFromFile'), {', '.join(steps or ())}]"
+    change = f'val_dataloader = dict(dataset=dict(pipeline={pipeline}))\n'
+    path.write_text(
+        f'_base_ = {str(config)!r}\n'
+        + (change if steps else 'val_evaluator = dict(ann_file=None)\n')
+    )
+    found = tools.run('check_dataset', path, '--data-root', tiny_set, '--split', 'train', 'val')
+    assert found.code == 1 and expected in found.out
+    given = [option for option in options(config, tiny_set) if 'ann_file' not in option]
+    refused = tools.run('train', path, '--work-dir', tmp_path / 'work', *given)
+    line = refused.error_line()
+    assert 'config: val_dataloader: ' in line and expected in line
+
+
 def test_masks_of_0_and_255(shapes, tmp_path, capsys):
     root = Path(shutil.copytree(shapes, tmp_path / 'set'))
     for label in (root / 'annotations/train').glob('*.png'):

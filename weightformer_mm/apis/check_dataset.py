@@ -15,7 +15,7 @@ from ..config.read import as_list, innermost_datasets, load_config, require
 from ..datasets.checks.classes import build_unloaded, class_problems, heads_of
 from ..datasets.checks.coco import check_coco
 from ..datasets.checks.coco_uses import is_coco
-from ..datasets.checks.learning import NO_OBJECT, check_annotated
+from ..datasets.checks.learning import NO_OBJECT, check_annotated, check_comparable
 from ..datasets.checks.listed import check_listed
 from ..datasets.checks.presence import check_data, missing_data
 from ..datasets.checks.readable import reading_problem
@@ -91,7 +91,9 @@ def check_data_sets(cfg: Config, splits: Sequence[str], everything: bool) -> lis
 
 def _loaders(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[Report]:
     """What a training or an evaluation would refuse before its model gets the first batch."""
-    for split in {repr(cfg[f'{split}_dataloader']): split for split in reversed(splits)}.values():
+    evaluators = {split: as_list(cfg.get(f'{split}_evaluator')) for split in splits}
+    used = {repr((cfg[f'{s}_dataloader'], evaluators[s])): s for s in reversed(splits)}
+    for split in used.values():
         loader = {**cfg[f'{split}_dataloader'], 'num_workers': 0, 'persistent_workers': False}
         loader.pop('prefetch_factor', None)
         report = Report(f'{split}: data loader')
@@ -101,6 +103,8 @@ def _loaders(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[R
                 batch = next(preprocessed(cfg, built, model.data_preprocessor, split))
             if split == 'train':
                 check_annotated(batch['data_samples'], model)
+            else:
+                check_comparable(batch['data_samples'], evaluators[split])
         except Exception as error:
             report.error('data loader', str(blame_run(error, f'{split}_dataloader')))
             yield report

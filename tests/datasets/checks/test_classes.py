@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
 from weightformer_mm.config.read import RECIPES, load_config
-from weightformer_mm.datasets.checks.classes import build_unloaded, check_classes
+from weightformer_mm.datasets.checks.classes import build_unloaded, check_classes, classes_of
 from weightformer_mm.errors import UserError
 
 
@@ -49,6 +49,80 @@ def test_both_sides_are_named(config, option, expected, shapes):
 
 def test_other_classes_on_purpose(shapes):
     check(SEGMENTATION, shapes, 'model.auxiliary_head.num_classes=9', 'check_classes=False')
+
+
+PLACES = {
+    'train_dataloader.dataset': 'model.decode_head (UPerHead) has ignore_index=255, but BaseSegDataset',
+    'val_dataloader.dataset': 'BaseSegDataset (val_dataloader.dataset) has ignore_index=254',
+    'model.decode_head': 'model.decode_head (UPerHead) has ignore_index=254, but',
+    'model.auxiliary_head': 'model.auxiliary_head (FCNHead) has ignore_index=254, but',
+    'val_evaluator': 'val_evaluator (IoUMetric) has ignore_index=254, but',
+}
+
+
+@pytest.mark.parametrize('place', PLACES)
+def test_one_label_is_ignored(place, shapes):
+    with pytest.raises(UserError) as error:
+        check(SEGMENTATION, shapes, f'{place}.ignore_index=254')
+    assert PLACES[place] in str(error.value)
+    check(SEGMENTATION, shapes, *(f'{place}.ignore_index=254' for place in PLACES))
+
+
+def test_a_class_may_be_ignored(shapes):
+    heads = [f'model.{head}.ignore_index=0' for head in ('decode_head', 'auxiliary_head')]
+    check(SEGMENTATION, shapes, *heads, 'val_evaluator.ignore_index=0')
+
+
+@pytest.fixture
+def folders(tmp_path):
+    def make(**classes):
+        cfg = load_config(CLASSIFICATION, ())
+        for split, names in classes.items():
+            for name in names:
+                folder = tmp_path / split / name
+                folder.mkdir(parents=True)
+                (folder / 'x.png').touch()
+            node = cfg[f'{split}_dataloader'].dataset
+            node.update(data_root='', data_prefix=str(tmp_path / split), ann_file='')
+            node.pop('metainfo')
+        init_default_scope('mmpretrain')
+        return cfg
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ('val', 'number', 'expected'),
+    [
+        ('abc', 3, None),
+        (
+            'ac',
+            3,
+            r'num_classes=3, but .*val_dataloader.dataset\) has 2 classes: a, c; .* a folder of',
+        ),
+        (
+            'abd',
+            3,
+            r'\(val_.* the classes a, b, d, but .*\(train_.* has a, b, c; give both the same folders',
+        ),
+        (
+            'abc',
+            2,
+            r'num_classes=2, but .*\(train_dataloader.dataset\) has 3 classes: a, b, c; set num',
+        ),
+    ],
+)
+def test_folders_are_classes(val, number, expected, folders):
+    cfg = folders(train='abc', val=val)
+    cfg.model.head.num_classes = cfg.model.data_preprocessor.num_classes = number
+    model = MODELS.build(cfg.model)
+    if expected is None:
+        check_classes(cfg, model, ('train', 'val'))
+        names = DATASETS.build(cfg.train_dataloader.dataset).metainfo['classes']
+        assert list(names) == [*classes_of(build_unloaded(cfg.train_dataloader.dataset))]
+        return
+    with pytest.raises(UserError, match=expected):
+        check_classes(cfg, model, ('train', 'val'))
 
 
 PANOPTIC = sorted(RECIPES.glob('coco/*anoptic*.py'))

@@ -289,6 +289,25 @@ def test_a_wrong_suffix_is_named(broken, capsys):
     assert "images/train ends in '.jpg' (img_suffix)" in errors[0]
 
 
+@pytest.mark.parametrize('beside_labels', [False, True])
+def test_pictures_of_other_suffixes(beside_labels, broken, capsys):
+    folder = broken.root / 'images/train'
+    for name in ('b.JPG', 'c.jpeg', 'in/d.tif', '.hidden.jpg', 'notes.txt'):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    options = []
+    if beside_labels:
+        for label in (broken.root / 'annotations/train').glob('*.png'):
+            shutil.copy(label, folder / f'{label.stem}_labels.PNG')
+        options = [
+            'train_dataloader.dataset.seg_map_suffix=_labels.PNG',
+            'train_dataloader.dataset.data_prefix.seg_map_path=images/train',
+        ]
+    out = found(SEGMENTATION, broken.root, capsys, options)
+    line = "warning: images: without '.png' (img_suffix): not used (3): b.JPG; c.jpeg; in/d.tif"
+    assert line in lines(out, 'warning') and not lines(out, 'error')
+
+
 def test_classes_and_heads(broken, capsys):
     option = 'model.decode_head.num_classes=9'
     errors = lines(found(SEGMENTATION, broken.root, capsys, [option]), 'error')

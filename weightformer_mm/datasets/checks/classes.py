@@ -9,11 +9,12 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.fileio import list_dir_or_file
 from mmengine.registry import DATASETS
 from torch import nn
 
 from ...checkpoints.match import unwrapped
-from ...config.read import innermost_datasets
+from ...config.read import as_list, innermost_datasets, type_name
 from ...errors import UserError
 
 _PALETTES = ('coco', 'voc', 'citys', 'random')  # what mmdet knows by name
@@ -36,31 +37,89 @@ def check_classes(cfg: Config, model: nn.Module, splits: Sequence[str]) -> None:
 
 
 def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[str]:
-    """A line for each data set whose number of classes differs from that of a head; names the first head."""
+    """A line for each data set whose classes, or ignored label, differ from those of what uses them.
+
+    That is the heads, of which the first is named, the evaluators and the data sets of training.
+    """
+    trained = next(_classified(cfg, 'train'), None)
     for split in splits:
-        loader, place = cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader.dataset'
-        for inner, node in innermost_datasets(loader.get('dataset'), place):
-            dataset = build_unloaded(node)
-            classes = classes_of(dataset)
-            if classes is None or getattr(dataset, 'return_classes', False):
-                continue  # an open vocabulary has no fixed number
-            source, meta = f'{type(dataset).__name__} ({inner})', dataset.metainfo
-            things, stuff = meta.get('thing_classes'), meta.get('stuff_classes')
-            if things is None or stuff is None:
-                things, stuff = classes, ()
-            elif [*things, *stuff] != [*classes]:  # panoptic heads take the first labels for things
-                yield (
-                    f'{source}: metainfo.classes are not its {len(things)} thing_classes and then its '
-                    f'{len(stuff)} stuff_classes; set all three'
-                )
-                continue
-            for head, key, number, names in islice(_misfits(model, things, stuff), 1):
-                shown = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
-                kind = key.replace('num_', '').replace('_', ' ')
-                yield (
-                    f'{head} has {key}={number}, but {source} has {len(names)} {kind}: {shown}; '
-                    f'set {key} or metainfo'
-                )
+        metrics = [
+            (f'{split}_evaluator (IoUMetric)', metric.get('ignore_index', 255))
+            for metric in as_list(cfg.get(f'{split}_evaluator'))
+            if type_name(metric) == 'IoUMetric'
+        ]
+        for source, dataset, classes in _classified(cfg, split):
+            problems = (
+                *islice(_of_heads(source, dataset, classes, model), 1),
+                *islice(_of_ignored(source, dataset, classes, [*_ignoring(model), *metrics]), 1),
+                *(_of_names(source, dataset, classes, trained) if trained else ()),
+            )
+            yield from problems[:1]
+
+
+def _classified(cfg: Config, split: str) -> Iterator[tuple[str, Any, Sequence[str]]]:
+    """Name for the reader, data set and class names of each that has a fixed number of classes."""
+    loader, place = cfg.get(f'{split}_dataloader') or {}, f'{split}_dataloader.dataset'
+    for inner, node in innermost_datasets(loader.get('dataset'), place):
+        dataset = build_unloaded(node)
+        classes = classes_of(dataset)
+        if classes is not None and not getattr(dataset, 'return_classes', False):
+            yield f'{type(dataset).__name__} ({inner})', dataset, classes
+
+
+def _of_heads(source: str, dataset: Any, classes: Sequence[str], model: nn.Module) -> Iterator[str]:
+    things, stuff = (dataset.metainfo.get(f'{kind}_classes') for kind in ('thing', 'stuff'))
+    if things is None or stuff is None:
+        things, stuff = classes, ()
+    elif [*things, *stuff] != [*classes]:  # panoptic heads take the first labels for things
+        yield (
+            f'{source}: metainfo.classes are not its {len(things)} thing_classes and then its '
+            f'{len(stuff)} stuff_classes; set all three'
+        )
+    for head, key, number, names in _misfits(model, things, stuff):
+        kind = key.replace('num_', '').replace('_', ' ')
+        remedy = (
+            'or metainfo' if 'classes' in dataset.metainfo else 'or make a folder of each class'
+        )
+        yield (
+            f'{head} has {key}={number}, but {source} has {len(names)} {kind}: {_shown(names)}; '
+            f'set {key} {remedy}'
+        )
+
+
+def _of_names(
+    source: str, dataset: Any, classes: Sequence[str], trained: tuple[str, Any, Sequence[str]]
+) -> Iterator[str]:
+    """Folders are numbered in their order, whatever a training numbered."""
+    is_named = all('classes' in each.metainfo for each in (dataset, trained[1]))
+    if not is_named and [*classes] != [*trained[2]]:
+        yield (
+            f'{source} has the classes {_shown(classes)}, but {trained[0]} has {_shown(trained[2])}; '
+            'give both the same folders, if empty ones'
+        )
+
+
+def _of_ignored(
+    source: str, dataset: Any, classes: Sequence[str], readers: Sequence[tuple[str, Any]]
+) -> Iterator[str]:
+    """What would take ignored pixels for those of a class that is not there; it may ignore a class."""
+    own = getattr(dataset, 'ignore_index', None)
+    for reader, value in readers:
+        if None not in (own, value) and own != value and min(own, value) >= len(classes):
+            yield (
+                f'{reader} has ignore_index={value}, but {source} has ignore_index={own}; set the same '
+                'in the data sets, the heads and IoUMetric'
+            )
+
+
+def _ignoring(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, module in unwrapped(model).named_modules():
+        if _is_head(name, module) and hasattr(module, 'ignore_index'):
+            yield f'model.{name} ({type(module).__name__})', module.ignore_index
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
 
 
 def _misfits(
@@ -103,7 +162,9 @@ def build_unloaded(node: dict) -> Any:
 
 def classes_of(dataset: Any) -> Sequence[str] | None:
     """Class names of a data set; None if it has none; a UserError if they are no list of texts."""
-    classes = dataset.metainfo.get('classes') if isinstance(dataset, BaseDataset) else None
+    if not isinstance(dataset, BaseDataset):
+        return None
+    classes = dataset.metainfo.get('classes') or _folders(dataset)
     name = f'data set {type(dataset).__name__}: metainfo.classes'
     if isinstance(classes, str):
         raise UserError(f"{name} is the string '{classes}'; one class is written ('{classes}',)")
@@ -111,6 +172,14 @@ def classes_of(dataset: Any) -> Sequence[str] | None:
         if not isinstance(value, str):
             raise UserError(f'{name}[{place}] is {value!r}; the name of a class is text')
     return classes or None
+
+
+def _folders(dataset: Any) -> list[str]:
+    """The folders that one of mmpretrain's data sets without a list of images takes for its classes."""
+    if dataset.ann_file or not getattr(dataset, 'with_label', False):
+        return []
+    root = dataset.data_prefix.get('img_path', '')
+    return sorted(list_dir_or_file(root, list_file=False)) if os.path.isdir(root) else []
 
 
 def trained_meta(

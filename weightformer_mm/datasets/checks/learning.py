@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mmengine.structures import BaseDataElement
 from torch import nn
 
 from ...checkpoints.match import unwrapped
+from ...config.read import type_name
 from ...errors import ArgumentError, UserError
 from .images import is_unlabelled, loader
 from .labels import LabelRange
@@ -59,6 +61,29 @@ def check_annotated(samples: Any, model: nn.Module) -> None:
             lacks = 'masks, and the model has a mask head: it needs LoadAnnotations(with_mask=True)'
         if lacks:
             raise ArgumentError(f'the pipeline of its data set loads no {lacks}')
+
+
+def check_comparable(samples: Any, evaluators: Sequence[Any]) -> None:
+    """Refuse the samples of an evaluation that lack what its evaluators, given by configs, compare with.
+
+    Raises:
+        ArgumentError: the pipeline loads no annotations, or packs none.
+    """
+    for evaluator in evaluators:
+        kind, advice = type_name(evaluator), ''
+        if kind == 'IoUMetric':
+            key, advice = 'gt_sem_seg', 'it needs LoadAnnotations'
+        elif kind == 'CocoMetric' and not evaluator.get('ann_file'):
+            key, advice = (
+                'instances',
+                "PackDetInputs needs 'instances' in its meta_keys, or the evaluator an ann_file",
+            )
+        if not advice or evaluator.get('format_only') or not isinstance(samples, list):
+            continue
+        if any(isinstance(one, BaseDataElement) and key not in one for one in samples):
+            raise ArgumentError(
+                f'the pipeline of its data set gives no annotations to {kind}: {advice}'
+            )
 
 
 def teaches(dataset: Any) -> bool:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from mmengine.fileio import list_dir_or_file
+from PIL import Image
+
+from ...utils.writing import same_file
 from .classes import NO_NAMES
 from .images import loader, present_images, read_all, read_images
 from .labels import LabelRange
@@ -20,6 +24,8 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
         where = dataset.ann_file or dataset.data_prefix.get('img_path')
         report.error('images', f'none in {where} ends in {dataset.img_suffix!r} (img_suffix)')
         return
+    for name in _passed_over(dataset):
+        report.warning('images', f'without {dataset.img_suffix!r} (img_suffix): not used', name)
     present = present_images(report, items)
     if not present:
         return
@@ -38,6 +44,17 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
         report.teaches = bool(seen) or any_labelled(dataset, pairs)
         if not report.teaches:
             report.error('labels read', NO_PIXEL, ALL_IGNORED)
+
+
+def _passed_over(dataset: Any) -> list[str]:
+    """Other pictures in the folder of a data set's images, but for its labels."""
+    images, labels = (dataset.data_prefix.get(key) or '' for key in ('img_path', 'seg_map_path'))
+    if os.path.isfile(dataset.ann_file) or not os.path.isdir(images):
+        return []
+    suffixes = {kind for kind, name in Image.registered_extensions().items() if name in Image.OPEN}
+    own = (dataset.img_suffix, *([dataset.seg_map_suffix] if same_file(images, labels) else []))
+    found = sorted(list_dir_or_file(images, list_dir=False, recursive=True))
+    return [n for n in found if not n.endswith(own) and os.path.splitext(n)[1].lower() in suffixes]
 
 
 def _check_labels(

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from ...checkpoints.match import unwrapped
 from ...config.read import as_list
-from ...datasets.checks.learning import check_annotated
+from ...datasets.checks.learning import check_annotated, check_comparable
 from ...datasets.guards.loading import named_loading
 from ...errors import UserError
 from ...utils.patches import quiet, replaced
@@ -173,6 +173,8 @@ def _evaluate(runner: Any, loop: Any, split: str) -> dict[str, Any] | None:
     loader, evaluator = loop.dataloader, loop.evaluator
     with _named(f'{split}_dataloader'):
         samples = _of_different_sizes(loader, split)
+        packed = [sample.get('data_samples') for sample in samples if isinstance(sample, dict)]
+        check_comparable(packed, as_list(runner.cfg.get(f'{split}_evaluator')))
     if not samples:
         return None
     runner.model.eval()
