@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..config.read import as_list, innermost_datasets, load_config, require
+from ..config.run import check_run
 from ..datasets.checks.classes import build_unloaded, class_problems, heads_of
 from ..datasets.checks.coco import check_coco
 from ..datasets.checks.coco_uses import is_coco
@@ -54,6 +55,7 @@ def check_dataset(
     if not splits:
         raise UserError(f'{cfg.filename} has no data loader for any of the splits')
     require(cfg, ('model',), 'the check of its classes')
+    check_run(cfg, splits)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     missing = list(missing_data(cfg, splits))
     present = [split for split in splits if split not in dict(missing)]
@@ -166,6 +168,8 @@ def _check(found: _Found, everything: bool) -> Report:
             check_segmentation(report, dataset, everything)
         else:
             check_listed(report, dataset, everything)
+    except UserError:  # of the config, not of the data
+        raise
     except Exception as error:
         problem = reading_problem(error, found.node)
         if problem is not None:

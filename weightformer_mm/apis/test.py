@@ -19,6 +19,7 @@ from ..checkpoints.match import weights_to_predict
 from ..checkpoints.schemes import use_safe_loading
 from ..checkpoints.sources import load_weights
 from ..config.read import as_list, load_config, require, type_name
+from ..config.run import check_run
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data, refuse_data
 from ..engine.hooks.rehearsal import RehearsalHook
@@ -75,6 +76,7 @@ def evaluate(
     arguments = {'work_dir': ('--work-dir', work_dir), 'load_from': ('CHECKPOINT', checkpoint)}
     cfg = load_config(config, options, data_root, arguments)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
+    check_run(cfg, ('test',))
     exported = is_exported(checkpoint)
     weights = {} if exported else load_weights(checkpoint)
     with blamed(f'config: {cfg.filename}'):

@@ -15,6 +15,7 @@ from ..checkpoints.match import check_matches
 from ..checkpoints.pretrained import initial_weights, load_from_path, refuse_lenient_loading
 from ..checkpoints.schemes import use_safe_loading
 from ..config.read import load_config, require
+from ..config.run import check_run
 from ..datasets.checks.classes import check_classes
 from ..datasets.checks.presence import check_data
 from ..engine.hooks import training as hooks
@@ -60,6 +61,7 @@ def train(
     cfg = load_config(config, options, data_root, arguments)
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     refuse_lenient_loading(cfg)
+    check_run(cfg, ('train', 'val'))
     with blamed(f'config: {cfg.filename}'):
         check_data(cfg, ('train', 'val'))
     cfg.work_dir = os.path.abspath(os.path.expanduser(work_dir or default_work_dir(cfg)))

@@ -11,11 +11,9 @@ from mmengine.config import Config
 
 from ..arguments import COUNT, FLAG, NAME, Rule, integer, is_integer, one_of, optional
 from ..errors import UserError
-from ..utils.blame import nodes, type_name
+from ..utils.blame import nodes
 
 _SPLITS = ('train', 'val', 'test')
-# samplers of mmengine and mmdet that begin anew for ever
-_ENDLESS = ('InfiniteSampler', 'MultiSourceSampler', 'GroupMultiSourceSampler')
 _TRIOS = {'train': 'optim_wrapper', 'val': 'val_evaluator', 'test': 'test_evaluator'}
 
 
@@ -216,8 +214,6 @@ def check_values(cfg: Config) -> None:
             _check(cfg, rule, place, value)
     for split in _SPLITS:
         _check_split(cfg, split)
-    _check_counting(cfg)
-    _check_begins(cfg)
     wrapper = cfg.get('optim_wrapper') or {}
     if wrapper.get('paramwise_cfg') and wrapper.get('constructor') in (None, _DEFAULT):
         place = 'optim_wrapper.paramwise_cfg'
@@ -241,92 +237,6 @@ def _check_split(cfg: Config, split: str) -> None:
             f'config {cfg.filename}: {split}_dataloader.prefetch_factor={loader.prefetch_factor} needs '
             'num_workers of at least 1'
         )
-    if split != 'train' and loader.get('drop_last') and loader.get('batch_size', 1) > 1:
-        raise UserError(
-            f'config {cfg.filename}: {split}_dataloader.drop_last=True leaves images of an incomplete '
-            'batch out of the evaluation; set it to False'
-        )
-    sampler = type_name(loader.get('sampler'))
-    if sampler in _ENDLESS and (split != 'train' or _counted(cfg) == 'epochs'):
-        advice = ', or train_cfg.by_epoch=False with max_iters' if split == 'train' else ''
-        raise UserError(
-            f'config {cfg.filename}: {split}_dataloader.sampler: {sampler} never ends, and so the first '
-            f'pass over the data does not; take DefaultSampler{advice}'
-        )
-
-
-def _counted(cfg: Config) -> str | None:
-    """What a training loop of mmengine counts, epochs or iters; None for any other loop."""
-    loop = cfg.get('train_cfg') or {}
-    if type_name(loop):
-        known = {'EpochBasedTrainLoop': 'epochs', 'IterBasedTrainLoop': 'iters'}
-        return known.get(type_name(loop))
-    return 'epochs' if loop.get('by_epoch', True) else 'iters'
-
-
-def _check_counting(cfg: Config) -> None:
-    """Raise UserError for what waits for the end of an epoch in a run that is a single one."""
-    if _counted(cfg) != 'iters':
-        return
-    waiting = [
-        place
-        for place, part in nodes(cfg._cfg_dict.get('param_scheduler'), 'param_scheduler')
-        if type_name(part) and part.get('by_epoch', True) and not _goes_by_itself(part)
-    ]
-    checkpoint = _checkpoint_hook(cfg)
-    if checkpoint.get('by_epoch', True) and checkpoint.get('interval', -1) > 0:
-        waiting.append('default_hooks.checkpoint')
-    for place in waiting:
-        raise UserError(
-            f'config {cfg.filename}: {place}: it counts epochs, and train_cfg iterations, so it would do '
-            f'nothing before the run ends; set {place}.by_epoch=False, and count iterations there'
-        )
-
-
-def _goes_by_itself(schedule: dict[str, Any]) -> bool:
-    """Whether a schedule that counts epochs needs no end of one."""
-    is_converted = schedule.get('convert_to_iter_based', False)
-    return is_converted or type_name(schedule).startswith('ReduceOnPlateau')
-
-
-def _checkpoint_hook(cfg: Config) -> dict[str, Any]:
-    """Options of mmengine's CheckpointHook, which is there unless it is None; {} if there is none."""
-    by_default = {'type': 'CheckpointHook', 'interval': 1}
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint', by_default)
-    return hook if type_name(hook) == 'CheckpointHook' else {}
-
-
-def _check_begins(cfg: Config) -> None:
-    """Raise UserError if the run ends before what waits for an evaluation gets one, or anything is saved."""
-    loop, unit, hook = cfg.get('train_cfg') or {}, _counted(cfg), _checkpoint_hook(cfg)
-    end = loop.get(f'max_{unit}')
-    if end is None:
-        return
-    begins = {}
-    waiting = _waits_for_evaluations(cfg)
-    if waiting and cfg.get('val_cfg') is not None:  # without, it is a way to evaluate nothing
-        begins['train_cfg.val_begin'] = loop.get('val_begin', 1), f'evaluated for {waiting}'
-    saves = hook.get('save_last', True) or hook.get('save_best')
-    if not saves and hook.get('by_epoch', True) == (unit == 'epochs'):
-        begins['default_hooks.checkpoint.save_begin'] = hook.get('save_begin', 0), 'saved'
-    for place, (begin, what) in begins.items():
-        if begin > end:
-            raise UserError(
-                f'config {cfg.filename}: {place}={begin} is beyond train_cfg.max_{unit}={end}: nothing '
-                f'would be {what}; set it to {end} or less'
-            )
-
-
-def _waits_for_evaluations(cfg: Config) -> str | None:
-    """The first part that follows the evaluations of a run; None if there is none."""
-    if _checkpoint_hook(cfg).get('save_best'):
-        return 'default_hooks.checkpoint.save_best'
-    kinds = ('EarlyStoppingHook', 'ReduceOnPlateau')
-    for key in ('default_hooks', 'custom_hooks', 'param_scheduler'):
-        for place, part in nodes(cfg._cfg_dict.get(key), key):
-            if type_name(part).startswith(kinds):
-                return place
-    return None
 
 
 def _check(cfg: Config, rule: Rule, place: str, value: Any) -> None:
