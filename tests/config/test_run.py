@@ -70,7 +70,6 @@ def by_iterations(loop: dict, schedules: object, **hooks: object) -> Config:
         ([WARM_UP, {'type': 'MultiStepLR'}], {'checkpoint': BY_ITERATION}, 'param_scheduler.1'),
         ({'type': 'PolyLR', 'by_epoch': True}, {'checkpoint': BY_ITERATION}, 'param_scheduler'),
         ({'a': WARM_UP, 'b': {'type': 'PolyLR'}}, {'checkpoint': None}, 'param_scheduler.b'),
-        (WARM_UP, {}, 'default_hooks.checkpoint'),
         (
             WARM_UP,
             {'checkpoint': {'type': 'CheckpointHook', 'interval': 3}},
@@ -94,6 +93,7 @@ def test_a_run_of_iterations_counts_iterations(loop, schedules, hooks, place):
         (None, None),
         (None, {'type': 'CheckpointHook', 'interval': -1, 'save_best': 'mIoU'}),
         (None, {'type': 'SomeCheckpointHook', 'interval': 3}),
+        (None, {'type': 'CheckpointHook', 'interval': 3, 'save_best': 'mIoU'}),
     ],
 )
 def test_what_works_in_a_run_of_iterations(loop, schedules, checkpoint):
@@ -147,3 +147,18 @@ def test_something_is_saved(loop, unit, counts):
         other = copy.deepcopy(cfg)
         other.default_hooks.checkpoint.update(sound)
         check_all(other)
+
+
+@pytest.mark.parametrize(
+    'name', ['latest.pth', 'epoch_{epoch}.pth', '{}_{}.pth', 'epoch_{:q}.pth', '{', 3]
+)
+@pytest.mark.parametrize('place', ['default_hooks.checkpoint', 'custom_hooks.0'])
+def test_checkpoints_have_names_of_their_own(place, name):
+    cfg = changed(SEGMENTATION, 'custom_hooks', [{'type': 'Drawing', 'filename_tmpl': 'last.png'}])
+    check_all(cfg)
+    cfg.merge_from_dict({place: {'type': 'CheckpointHook', 'filename_tmpl': name}})
+    with pytest.raises(UserError, match=f'expected {place}.filename_tmpl to be a name with one'):
+        check_all(cfg)
+    for sound in (None, 'epoch_{}.pth', 'e{0:03d}.pth'):
+        cfg.merge_from_dict({place: {'filename_tmpl': sound}})
+        check_all(cfg)

@@ -34,13 +34,13 @@ def config_for(task: Path, root: Path) -> Config:
     return cfg
 
 
-def checked(cfg: Config, splits: Sequence[str] = SPLITS) -> list[str]:
-    """The errors that the check finds in a config's data."""
+def checked(cfg: Config, splits: Sequence[str] = SPLITS, level: str = ERROR) -> list[str]:
+    """The errors, or other findings, of the check in a config's data."""
     try:
         reports = check_data_sets(cfg, splits, everything=True)
     except UserError as error:
         return [str(error)]
-    return [': '.join(filter(None, found)) for report in reports for found in report.found(ERROR)]
+    return [': '.join(filter(None, found)) for report in reports for found in report.found(level)]
 
 
 def loaded(cfg: Config, splits: Sequence[str] = SPLITS) -> str | None:

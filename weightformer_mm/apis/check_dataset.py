@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..config.read import as_list, innermost_datasets, load_config, require
+from ..config.read import innermost_datasets, load_config, metrics_of, require
 from ..config.run import check_run
 from ..datasets.checks.classes import build_unloaded, class_problems, heads_of
 from ..datasets.checks.coco import check_coco
@@ -93,7 +93,7 @@ def check_data_sets(cfg: Config, splits: Sequence[str], everything: bool) -> lis
 
 def _loaders(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[Report]:
     """What a training or an evaluation would refuse before its model gets the first batch."""
-    evaluators = {split: as_list(cfg.get(f'{split}_evaluator')) for split in splits}
+    evaluators = {split: metrics_of(cfg.get(f'{split}_evaluator')) for split in splits}
     used = {repr((cfg[f'{s}_dataloader'], evaluators[s])): s for s in reversed(splits)}
     for split in used.values():
         loader = {**cfg[f'{split}_dataloader'], 'num_workers': 0, 'persistent_workers': False}
@@ -104,9 +104,9 @@ def _loaders(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iterator[R
                 built = CheckedRunner.build_dataloader(loader, seed=0)
                 batch = next(preprocessed(cfg, built, model.data_preprocessor, split))
             if split == 'train':
-                check_annotated(batch['data_samples'], model)
+                check_annotated(batch.get('data_samples'), model)
             else:
-                check_comparable(batch['data_samples'], evaluators[split])
+                check_comparable(batch.get('data_samples'), evaluators[split])
         except Exception as error:
             report.error('data loader', str(blame_run(error, f'{split}_dataloader')))
             yield report
@@ -142,7 +142,7 @@ class _Found:
 def _distinct(cfg: Config, splits: Sequence[str]) -> Iterable[_Found]:
     found: dict[str, _Found] = {}
     for split in splits:
-        loader, evaluators = cfg[f'{split}_dataloader'], as_list(cfg.get(f'{split}_evaluator'))
+        loader, evaluators = cfg[f'{split}_dataloader'], metrics_of(cfg.get(f'{split}_evaluator'))
         nodes = list(innermost_datasets(loader.get('dataset'), split))
         uses = evaluations(loader, evaluators)
         elsewhere = [use for each in uses.values() for use in each if use.others]

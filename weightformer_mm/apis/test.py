@@ -76,7 +76,6 @@ def evaluate(
     arguments = {'work_dir': ('--work-dir', work_dir), 'load_from': ('CHECKPOINT', checkpoint)}
     cfg = load_config(config, options, data_root, arguments)
     require(cfg, ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'), 'testing')
-    check_run(cfg, ('test',))
     exported = is_exported(checkpoint)
     weights = {} if exported else load_weights(checkpoint)
     with blamed(f'config: {cfg.filename}'):
@@ -103,6 +102,7 @@ def evaluate(
             hooks.append(DrawPredictionsHook(pictures, score_thr))
         with blamed(f'config: {cfg.filename}'):
             runner = build_runner(cfg, trains=False)
+            check_run(cfg, ('test',))
             check_classes(cfg, runner.model, ('test',))
         if not exported:
             weights_to_predict(runner.model, weights, checkpoint)
@@ -139,8 +139,10 @@ def _test(runner: Runner) -> dict[str, float]:
     """Run the test; until an iteration has ended, whatever fails is the fault of the config."""
     rehearsal = RehearsalHook()
     runner.register_hook(rehearsal)
-    runner._maybe_compile('test_step')  # the runner itself only compiles what trains
     try:
+        options = runner.cfg.get('compile')
+        if not isinstance(options, dict) or 'target' not in options:  # of FlexibleRunner
+            runner._maybe_compile('test_step')  # the runner itself only compiles what trains
         return runner.test()
     except Exception as error:
         if rehearsal.has_begun:

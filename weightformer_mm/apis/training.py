@@ -61,7 +61,6 @@ def train(
     cfg = load_config(config, options, data_root, arguments)
     require(cfg, ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'), 'training')
     refuse_lenient_loading(cfg)
-    check_run(cfg, ('train', 'val'))
     with blamed(f'config: {cfg.filename}'):
         check_data(cfg, ('train', 'val'))
     cfg.work_dir = os.path.abspath(os.path.expanduser(work_dir or default_work_dir(cfg)))
@@ -88,6 +87,7 @@ def train(
         use_launcher(cfg, launcher)
         with blamed(f'config: {cfg.filename}'):
             runner = build_runner(cfg)
+            check_run(cfg, ('train', 'val'))
             check_classes(cfg, runner.model, ('train', 'val'))
             _refuse_unmatched(options, runner.model)
         if initial is not None:

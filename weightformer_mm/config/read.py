@@ -152,6 +152,14 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def metrics_of(evaluator: Any) -> list[Any]:
+    """The metrics of an evaluator's config: one, several, or ``dict(metrics=...)`` of one or several."""
+    inside = (
+        one.get('metrics', one) if isinstance(one, dict) else one for one in as_list(evaluator)
+    )
+    return [metric for metrics in inside for metric in as_list(metrics)]
+
+
 def innermost_dataset(dataloader: Any) -> Any:
     """Config of a data loader's data set, inside any wrappers; the first if there are several."""
     return next(innermost_datasets(dataloader['dataset'], 'dataset'))[1]

@@ -22,6 +22,7 @@ def check_run(cfg: Config, splits: Sequence[str]) -> None:
     if 'train' in splits:
         _check_counting(cfg)
         _check_begins(cfg)
+        _check_names(cfg)
 
 
 def _check_pass(cfg: Config, split: str) -> None:
@@ -59,8 +60,8 @@ def _check_counting(cfg: Config) -> None:
         for place, part in nodes(cfg._cfg_dict.get('param_scheduler'), 'param_scheduler')
         if _is_known(part) and part.get('by_epoch', True) and not _goes_by_itself(part)
     ]
-    checkpoint = _checkpoint_hook(cfg)
-    if checkpoint.get('by_epoch', True) and checkpoint.get('interval', -1) > 0:
+    hook = _checkpoint_hook(cfg)
+    if hook.get('by_epoch', True) and hook.get('interval', -1) > 0 and not hook.get('save_best'):
         waiting.append('default_hooks.checkpoint')
     for place in waiting:
         raise UserError(
@@ -81,9 +82,8 @@ def _goes_by_itself(schedule: dict[str, Any]) -> bool:
 
 
 def _checkpoint_hook(cfg: Config) -> dict[str, Any]:
-    """Options of mmengine's CheckpointHook, which is there unless it is None; {} if there is none."""
-    by_default = {'type': 'CheckpointHook', 'interval': 1}
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint', by_default)
+    """What is said of mmengine's CheckpointHook; {} if nothing is, and it saves at the end."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint')
     return hook if type_name(hook) == 'CheckpointHook' else {}
 
 
@@ -118,3 +118,23 @@ def _waits_for_evaluations(cfg: Config) -> str | None:
             if type_name(part).startswith(kinds):
                 return place
     return None
+
+
+def _check_names(cfg: Config) -> None:
+    """Raise UserError if a checkpoint would take the name of another, or could get none."""
+    for key in ('default_hooks', 'custom_hooks'):
+        for place, hook in nodes(cfg._cfg_dict.get(key), key):
+            name = hook.get('filename_tmpl') if type_name(hook) == 'CheckpointHook' else None
+            if name is not None and not _is_numbered(name):
+                raise UserError(
+                    f'config {cfg.filename}: expected {place}.filename_tmpl to be a name with one {{}} for '
+                    f'the number of the checkpoint, such as epoch_{{}}.pth, got {name!r}'
+                )
+
+
+def _is_numbered(value: Any) -> bool:
+    """Whether this makes another name for each number, and can make them at all."""
+    try:
+        return value.format(1) != value.format(2)
+    except Exception:  # of anything that can stand in braces
+        return False

@@ -37,14 +37,6 @@ def _is_priority(value: Any) -> bool:
     return is_integer(value) and 0 <= value <= 100
 
 
-def _is_numbered(value: Any) -> bool:
-    """Whether this makes another name for each number, and can make them at all."""
-    try:
-        return value.format(1) != value.format(2)
-    except Exception:  # of anything that can stand in braces
-        return False
-
-
 def _of_keys(*keys: str) -> Rule:
     """Dicts of which the libraries read these keys, and ignore others or fail without naming the dict."""
     return Rule(
@@ -58,7 +50,7 @@ def _with_keys(*keys: str) -> Rule:
 
     def fits(value: Any) -> bool:
         others = map(str, value.keys() - {*keys}) if isinstance(value, dict) else keys
-        return not any(get_close_matches(other, keys) for other in others)
+        return not any(get_close_matches(other, keys, cutoff=0.8) for other in others)
 
     return Rule(f'{{}} to be a dict of {", ".join(keys)}, without a misspelt key', fits)
 
@@ -83,10 +75,6 @@ _PRIORITIES = (
 )
 _PRIORITY = Rule(
     f'{{}} to be an integer from 0 to 100 or one of {", ".join(_PRIORITIES)}', _is_priority
-)
-_NUMBERED = Rule(
-    '{} to be a name with one {{}} for the number of the checkpoint, such as epoch_{{}}.pth',
-    _is_numbered,
 )
 _PATH = Rule('{} to be a path', lambda value: isinstance(value, str))
 _DEFAULT = 'DefaultOptimWrapperConstructor'
@@ -133,7 +121,6 @@ RULES = {
     'default_hooks.*': optional(_PART),
     'default_hooks.*.interval': _INTERVAL,
     'custom_hooks.*.interval': _INTERVAL,
-    '*_hooks.*.filename_tmpl': optional(_NUMBERED),
     'default_hooks.checkpoint.save_begin': integer(0),
     'default_hooks.checkpoint.save_last': FLAG,
     'custom_hooks': optional(_PARTS),

@@ -15,6 +15,7 @@ import pytest
 from tests.helpers.both_ways import checked, config_for, loaded
 from tests.helpers.commands import DETECTION
 from weightformer_mm.datasets.checks.coco_uses import Reading
+from weightformer_mm.datasets.checks.report import WARNING
 from weightformer_mm.engine.runner.runner import CheckedRunner
 from weightformer_mm.errors import UserError
 
@@ -326,7 +327,10 @@ def test_an_image_of_another_size(split, own):
 
 @pytest.mark.parametrize('of_several', [False, True])
 def test_an_evaluator_of_another_file(of_several, own, tmp_path):
-    other = shutil.copy(own.file(VAL), tmp_path / 'other.json')
+    other = tmp_path / 'other.json'
+    content = json.loads(own.file(VAL).read_text())
+    content['images'][0]['file_name'] = 'another.png'
+    other.write_text(json.dumps(content))
     own.cfg.val_evaluator.ann_file = str(other)
     dataset = own.cfg.val_dataloader.dataset
     if of_several:
@@ -334,9 +338,24 @@ def test_an_evaluator_of_another_file(of_several, own, tmp_path):
         own.cfg.val_dataloader.dataset = dict(type='ConcatDataset', datasets=[dataset, part])
     files = ' or '.join(map(str, [own.file(VAL), *([own.file(TRAIN)] if of_several else [])]))
     own.both_say(
-        f'evaluator: reads another annotation file: set its ann_file to that of the data set, {files}',
+        f'evaluator: reads another annotation file: {other}, of other images; set its ann_file to that of '
+        f'the data set, {files}',
         VAL,
     )
+
+
+def test_an_evaluator_with_a_file_of_its_own(own, tmp_path):
+    other = tmp_path / 'other.json'
+    own.edit(VAL, without('annotations', 'iscrowd'))
+    own.file(VAL).rename(other)
+    shutil.copy(own.file(TRAIN), own.file(VAL))
+    content = json.loads(own.file(VAL).read_text())
+    content['images'] = json.loads(other.read_text())['images']
+    numbers = {image['id'] for image in content['images']}
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] in numbers]
+    own.file(VAL).write_text(json.dumps(content))
+    own.cfg.val_evaluator.ann_file = str(other)
+    assert loaded(own.cfg, (VAL,)).startswith(f"{other}: annotations: without 'iscrowd'")
 
 
 def test_an_evaluator_of_the_file_of_a_part(own, tmp_path):
@@ -360,11 +379,11 @@ def test_an_evaluation_is_of_the_data_set_of_its_own_split(split, own):
         copy.deepcopy, (cfg.val_dataloader, cfg.val_evaluator)
     )
     cfg[f'{split}_dataloader'].dataset.ann_file = str(own.file(TRAIN))
-    assert any('another annotation file' in error for error in checked(cfg, (VAL, 'test')))
+    assert any('reads another annotation file' in error for error in checked(cfg, (VAL, 'test')))
     for other in (VAL, 'test'):
         runner = object.__new__(CheckedRunner)
         runner.cfg, runner._split = cfg, other
-        with nullcontext() if other != split else pytest.raises(UserError, match='reads another'):
+        with nullcontext() if other != split else pytest.raises(UserError, match='of other images'):
             CheckedRunner.build_evaluator(runner, cfg.val_evaluator)
 
 
@@ -373,11 +392,13 @@ def test_a_part_of_the_images_that_are_evaluated(key, own):
     own.cfg.merge_from_dict({f'val_dataloader.{key}': 2})
     own.both_pass(VAL)
     own.cfg.merge_from_dict({f'val_dataloader.{key}': 1})
-    own.both_say("leave 1 of 2 images: take all, or set the evaluator's ann_file=None and add", VAL)
+    assert loaded(own.cfg, (VAL,)) is None  # as somebody who tries something wants it
+    line = "leave 1 of 2 images: take all, or set the evaluator's ann_file=None and add"
+    assert any(line in warning for warning in checked(own.cfg, (VAL,), WARNING))
     own.cfg.val_evaluator.ann_file = None
     steps = own.cfg.val_dataloader.dataset.pipeline
     steps[-1].meta_keys = (*steps[-1].meta_keys, 'instances')
-    assert not checked(own.cfg, (VAL,))
+    assert not checked(own.cfg, (VAL,), WARNING)
 
 
 @pytest.mark.parametrize('split', [TRAIN, VAL])

@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from ...checkpoints.match import unwrapped
-from ...config.read import as_list, innermost_datasets, type_name
+from ...config.read import innermost_datasets, metrics_of, type_name
 from ...errors import UserError
 
 _PALETTES = ('coco', 'voc', 'citys', 'random')  # what mmdet knows by name
@@ -41,18 +41,19 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
 
     That is the heads, of which the first is named, the evaluators and the data sets of training.
     """
-    trained = next(_classified(cfg, 'train'), None)
     for split in splits:
-        metrics = [
+        readers = [
             (f'{split}_evaluator (IoUMetric)', metric.get('ignore_index', 255))
-            for metric in as_list(cfg.get(f'{split}_evaluator'))
+            for metric in metrics_of(cfg.get(f'{split}_evaluator'))
             if type_name(metric) == 'IoUMetric'
         ]
+        if split == 'train':
+            readers += _ignoring(model)
         for source, dataset, classes in _classified(cfg, split):
             problems = (
                 *islice(_of_heads(source, dataset, classes, model), 1),
-                *islice(_of_ignored(source, dataset, classes, [*_ignoring(model), *metrics]), 1),
-                *(_of_names(source, dataset, classes, trained) if trained else ()),
+                *islice(_of_ignored(source, dataset, classes, readers), 1),
+                *_of_names(source, dataset, classes, cfg),
             )
             yield from problems[:1]
 
@@ -87,16 +88,16 @@ def _of_heads(source: str, dataset: Any, classes: Sequence[str], model: nn.Modul
         )
 
 
-def _of_names(
-    source: str, dataset: Any, classes: Sequence[str], trained: tuple[str, Any, Sequence[str]]
-) -> Iterator[str]:
+def _of_names(source: str, dataset: Any, classes: Sequence[str], cfg: Config) -> Iterator[str]:
     """Folders are numbered in their order, whatever a training numbered."""
-    is_named = all('classes' in each.metainfo for each in (dataset, trained[1]))
-    if not is_named and [*classes] != [*trained[2]]:
-        yield (
-            f'{source} has the classes {_shown(classes)}, but {trained[0]} has {_shown(trained[2])}; '
-            'give both the same folders, if empty ones'
-        )
+    if 'classes' in dataset.metainfo:
+        return
+    for other, trained, names in islice(_classified(cfg, 'train'), 1):
+        if 'classes' not in trained.metainfo and [*classes] != [*names]:
+            yield (
+                f'{source} has the classes {_shown(classes)}, but {other} has {_shown(names)}; give both '
+                'the same folders, if empty ones'
+            )
 
 
 def _of_ignored(

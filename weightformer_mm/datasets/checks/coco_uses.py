@@ -18,7 +18,7 @@ from mmengine.registry import METRICS
 from ...config.read import as_list
 from ...config.types import class_of
 from .classes import classes_of
-from .coco_fields import OBJECTS, ONLY_READ, SEGMENTS, Fields, file_name, segments
+from .coco_fields import OBJECTS, ONLY_READ, SEGMENTS, Fields, file_name, read_coco, segments
 from .coco_rules import DROPPED, as_corners, class_findings, dropped, reaches_out, split
 from .images import is_unlabelled, transforms_of
 from .learning import NO_OBJECT
@@ -216,6 +216,7 @@ class Evaluation:
         masks: whether it compares masks.
         is_sorted: as that of `Reading`.
         of_segments: whether it compares panoptic segments.
+        path: its annotation file.
         others: the files that the data sets read if its own is none of them.
         most: no more images than this are predicted; None for all.
     """
@@ -224,6 +225,7 @@ class Evaluation:
     masks: bool = False
     is_sorted: bool = False
     of_segments: bool = False
+    path: str = ''
     others: tuple[str, ...] = ()
     most: int | None = None
 
@@ -249,7 +251,7 @@ class Evaluation:
         others = () if same else tuple(d.ann_file or '' for d in datasets)
         limits = [limit for limit in (most, _indexed(used)) if limit is not None]
         least = min(limits, default=None)
-        return cls(Reading.of(used).classes, masks, is_sorted, of_segments, others, least)
+        return cls(Reading.of(used).classes, masks, is_sorted, of_segments, path, others, least)
 
     @property
     def fields(self) -> Fields:
@@ -262,8 +264,11 @@ class Evaluation:
 
     def findings(self, content: dict) -> Iterator[Finding]:
         """As those of `Reading`."""
-        if self.others:
-            where = f'set its ann_file to that of the data set, {" or ".join(self.others)}'
+        if self.others and not _of_same_images(self.path, self.others):
+            files = ' or '.join(self.others)
+            where = (
+                f'{self.path}, of other images; set its ann_file to that of the data set, {files}'
+            )
             yield Finding(ERROR, 'evaluator', 'reads another annotation file', where)
             return
         if self.most is not None and self.most < len(content['images']):
@@ -300,13 +305,25 @@ class Evaluation:
         where = f'{keys} leave {self.most} of {images} images: take all'
         if not self.of_segments:
             where += ", or set the evaluator's ann_file=None and add 'instances' to PackDetInputs.meta_keys"
-        return Finding(ERROR, 'evaluator', what, where)
+        return Finding(WARNING, 'evaluator', what, where)  # to try something, it is what is wanted
+
+
+def _of_same_images(path: str, others: Sequence[str]) -> bool:
+    """Whether annotation files number the same images in the same way; not all of them need names."""
+    one, other = (
+        {image.get('id'): image.get('file_name') for p in paths for image in read_coco(p)['images']}
+        for paths in ([path], others)
+    )
+    pairs = ((name, other.get(number)) for number, name in one.items())
+    return one.keys() == other.keys() and all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
 def most_images(loader: Any) -> int | None:
     """The images to which ``num_batch_per_epoch`` limits a loader's pass over its data; None for all."""
     batches = loader.get('num_batch_per_epoch')
-    return batches and batches * loader.get('batch_size', 1) * get_world_size()
+    sampler = loader.get('batch_sampler') or {}
+    size = loader.get('batch_size') or sampler.get('batch_size', 1)
+    return batches and batches * size * get_world_size()
 
 
 def _indexed(dataset: Any) -> int | None:

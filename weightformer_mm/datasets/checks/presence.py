@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ...config.read import as_list, innermost_datasets
+from ...config.read import innermost_datasets, metrics_of
 from ...errors import UserError
 from ...utils.writing import lies_in, refuse_inside, same_file
 
@@ -31,7 +31,7 @@ def check_data(cfg: Config, splits: Sequence[str]) -> None:
         remedy = f'make it with: {command}' if command else 'set data_root in the config'
         raise UserError(f'data set: {missing[0]}{more}; {remedy}')
     for split, key in product(splits, ('output_dir', 'outfile_prefix')):
-        for evaluator in as_list(cfg.get(f'{split}_evaluator')):
+        for evaluator in metrics_of(cfg.get(f'{split}_evaluator')):
             if evaluator.get(key):
                 option, target = f'{split}_evaluator.{key}', Path(evaluator[key])
                 refuse_data(cfg, splits, option, target)
@@ -87,7 +87,7 @@ def _needed(cfg: Config, splits: Sequence[str]) -> Iterator[tuple[str, Path]]:
         ):
             if _is_local(dataset):
                 yield from ((f'{place}.{key}', path) for key, path in _parts(dataset))
-        for evaluator in as_list(cfg.get(f'{split}_evaluator')) if loader else ():
+        for evaluator in metrics_of(cfg.get(f'{split}_evaluator')) if loader else ():
             if _is_local(evaluator) and evaluator.get('ann_file'):
                 yield f'{split}_evaluator.ann_file', Path(evaluator['ann_file'])
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import DefaultSampler, RepeatDataset
 
 from ...config.read import innermost_datasets
 from ...errors import ArgumentError, UserError
@@ -53,10 +54,10 @@ def _check_batches(loader: Any) -> None:
     A training would end after epochs of no iteration, or in the middle of one: mmengine does not compare
     ``num_batch_per_epoch``.
     """
-    asked, held = (
-        len(d) for d in (loader.dataset, getattr(loader.dataset, '_dataset', loader.dataset))
-    )
-    if asked > held:
+    asked, inside = len(loader.dataset), getattr(loader.dataset, '_dataset', loader.dataset)
+    is_slice = type(loader.dataset).__name__ == '_SlicedDataset'
+    held = math.inf if isinstance(inside, RepeatDataset) else len(inside)  # it begins anew
+    if is_slice and asked > held:
         raise ArgumentError(
             f'num_batch_per_epoch, with batch_size={loader.batch_size}, takes {asked} images, but the data '
             f'set has {held}; set it lower or to None'

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader
 
 from ...checkpoints.match import unwrapped
-from ...config.read import as_list
+from ...config.read import as_list, metrics_of
 from ...datasets.checks.learning import check_annotated, check_comparable
 from ...datasets.guards.loading import named_loading
 from ...errors import UserError
@@ -43,7 +43,7 @@ class RehearsalHook(Hook):
 
     A model's parts must fit each other, the images and the labels, and no library checks this before it
     computes. Random numbers, running statistics and results are put back, so the run is as it would be
-    without. A compiled or sharded model, or one with a training step of its own, is not rehearsed.
+    without. A training of a compiled or sharded model, or of one with its own step, is not rehearsed.
 
     Attributes:
         has_begun: whether an iteration has ended; until then an error is the fault of the config.
@@ -87,11 +87,10 @@ def _build_switched(runner: Any) -> None:
         dataset = runner.train_dataloader.dataset
         dataset = getattr(dataset, 'inside', dataset)
         with _named('custom_hooks'):
-            if not hasattr(getattr(dataset, 'pipeline', None), 'transforms'):
-                kind = type(dataset).__name__
+            if not hasattr(vars(dataset).get('pipeline'), 'transforms'):
                 raise UserError(
-                    f'config: custom_hooks: PipelineSwitchHook would change nothing in {kind}, whose data '
-                    'sets have the pipelines; use it with one data set alone'
+                    'config: custom_hooks: PipelineSwitchHook cannot change the pipelines inside of '
+                    f'{type(dataset).__name__}; use it with one data set alone'
                 )
             transforms = Compose(hook.switch_pipeline).transforms
             hook.switch_pipeline = named_loading(transforms, dataset)
@@ -174,7 +173,7 @@ def _evaluate(runner: Any, loop: Any, split: str) -> dict[str, Any] | None:
     with _named(f'{split}_dataloader'):
         samples = _of_different_sizes(loader, split)
         packed = [sample.get('data_samples') for sample in samples if isinstance(sample, dict)]
-        check_comparable(packed, as_list(runner.cfg.get(f'{split}_evaluator')))
+        check_comparable(packed, metrics_of(runner.cfg.get(f'{split}_evaluator')))
     if not samples:
         return None
     runner.model.eval()
@@ -304,7 +303,7 @@ def _check_rules(runner: Any, found: dict[str, Any] | None) -> None:
     known = _of_coco(runner)
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.save_best == ['auto'] and hook.rules == [None]:
-            first = next(iter(found or known), None)  # that is what it takes
+            first = next(iter(found or _of_coco(runner, first=True)), None)  # that is what it takes
             if first and not _better(first, hook.greater_keys, hook.less_keys):
                 raise UserError(
                     f'default_hooks.checkpoint.save_best=auto: whether greater or less values of {first} are '
@@ -346,11 +345,11 @@ def _is_given(runner: Any, key: str, found: dict[str, Any] | None) -> bool:
     return any(not m.prefix or key.startswith(f'{m.prefix}/') for m in metrics) or not metrics
 
 
-def _of_coco(runner: Any) -> list[str]:
-    """What mmdet's metrics give once anything is detected."""
+def _of_coco(runner: Any, first: bool = False) -> list[str]:
+    """What mmdet's metrics, or the ``first`` metric alone, give once anything is detected."""
     metrics = [] if runner.val_loop is None else getattr(runner.val_loop.evaluator, 'metrics', [])
     found = []
-    for metric in metrics:
+    for metric in metrics[:1] if first else metrics:
         if type(metric).__name__ == 'CocoMetric':
             classes = (metric.dataset_meta or {}).get('classes', ()) if metric.classwise else ()
             items = [

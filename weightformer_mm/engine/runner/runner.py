@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
 
-from ...config.read import as_list, type_name
+from ...config.read import metrics_of, type_name
 from ...config.types import class_of
 from ...datasets.guards.annotations import checked_coco_files, evaluations
 from ...datasets.guards.loading import build_checked
@@ -67,8 +67,8 @@ class _Checked:
 
     def build_evaluator(self, evaluator: Any) -> Any:
         loader = self.cfg.get(f'{self._split}_dataloader') or {}
-        uses = evaluations(loader, as_list(evaluator))
-        for metric in as_list(evaluator):
+        uses = evaluations(loader, metrics_of(evaluator))
+        for metric in metrics_of(evaluator):
             _refuse_unread(metric)
         with checked_coco_files(uses, others=False):
             return super().build_evaluator(evaluator)
