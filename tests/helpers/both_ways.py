@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from weightformer_mm.apis.check_dataset import check_data_sets
-from weightformer_mm.config.read import load_config
+from weightformer_mm.config.read import load_config, metrics_of, type_name
 from weightformer_mm.datasets.checks.report import ERROR
 from weightformer_mm.engine.runner.randomness import with_positions
 from weightformer_mm.engine.runner.runner import CheckedRunner
@@ -88,7 +88,7 @@ def evaluate(cfg: Config, dataset, samples) -> None:
     runner.cfg = cfg
     evaluator = CheckedRunner.build_evaluator(runner, copy.deepcopy(cfg.val_evaluator))
     evaluator.dataset_meta = dataset.metainfo
-    if cfg.val_evaluator.type == 'CocoPanopticMetric':
+    if type_name(metrics_of(cfg.val_evaluator)[0]) == 'CocoPanopticMetric':
         evaluator.process([found_segments(sample, dataset) for sample in samples], None)
         assert evaluator.evaluate(len(samples))['coco_panoptic/PQ'] > 0, 'the truth scores nothing'
         return

@@ -12,10 +12,10 @@ from weightformer_mm.datasets.checks.classes import build_unloaded, check_classe
 from weightformer_mm.errors import UserError
 
 
-def check(config, root, *options):
+def check(config, root, *options, splits=('train', 'val')):
     cfg = load_config(config, options, root)
     init_default_scope(cfg.default_scope)
-    check_classes(cfg, MODELS.build(cfg.model), ('train', 'val'))
+    check_classes(cfg, MODELS.build(cfg.model), splits)
 
 
 @pytest.mark.parametrize('config', [DETECTION, SEGMENTATION, CLASSIFICATION])
@@ -71,6 +71,10 @@ def test_one_label_is_ignored(place, shapes):
 def test_a_class_may_be_ignored(shapes):
     heads = [f'model.{head}.ignore_index=0' for head in ('decode_head', 'auxiliary_head')]
     check(SEGMENTATION, shapes, *heads, 'val_evaluator.ignore_index=0')
+
+
+def test_a_test_needs_no_data_set_of_training(shapes):
+    check(SEGMENTATION, shapes, 'train_dataloader.dataset.type=NotThere', splits=('test',))
 
 
 @pytest.fixture

@@ -358,6 +358,14 @@ def test_an_evaluator_with_a_file_of_its_own(own, tmp_path):
     assert loaded(own.cfg, (VAL,)).startswith(f"{other}: annotations: without 'iscrowd'")
 
 
+@pytest.mark.parametrize('kind', [{}, {'type': 'Evaluator'}])
+def test_evaluators_in_a_wrapper(kind, own):
+    own.cfg.val_evaluator = {**kind, 'metrics': [own.cfg.val_evaluator]}
+    own.both_pass(VAL)
+    own.cfg.val_evaluator.metrics[0].ann_file = str(own.file(TRAIN))
+    own.both_say('evaluator: reads another annotation file', VAL)
+
+
 def test_an_evaluator_of_the_file_of_a_part(own, tmp_path):
     dataset = own.cfg.val_dataloader.dataset
     part = dict(dataset, ann_file=str(own.file(TRAIN)), data_prefix={'img': 'images/train/'})
