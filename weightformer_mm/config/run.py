@@ -52,22 +52,15 @@ def _counted(cfg: Config) -> str | None:
 
 
 def _check_counting(cfg: Config) -> None:
-    """Raise UserError for what waits for the end of an epoch in a run that is a single one."""
+    """Raise UserError for a schedule that waits for the end of an epoch in a run that is a single one."""
     if _counted(cfg) != 'iters':
         return
-    waiting = [
-        place
-        for place, part in nodes(cfg._cfg_dict.get('param_scheduler'), 'param_scheduler')
-        if _is_known(part) and part.get('by_epoch', True) and not _goes_by_itself(part)
-    ]
-    hook = _checkpoint_hook(cfg)
-    if hook.get('by_epoch', True) and hook.get('interval', -1) > 0 and not hook.get('save_best'):
-        waiting.append('default_hooks.checkpoint')
-    for place in waiting:
-        raise UserError(
-            f'config {cfg.filename}: {place}: it counts epochs, and train_cfg iterations, so it would do '
-            f'nothing before the run ends; set {place}.by_epoch=False, and count iterations there'
-        )
+    for place, part in nodes(cfg._cfg_dict.get('param_scheduler'), 'param_scheduler'):
+        if _is_known(part) and part.get('by_epoch', True) and not _goes_by_itself(part):
+            raise UserError(
+                f'config {cfg.filename}: {place}: it counts epochs, and train_cfg iterations, so it would do '
+                f'nothing before the run ends; set {place}.by_epoch=False, and count iterations there'
+            )
 
 
 def _is_known(part: Any) -> bool:
