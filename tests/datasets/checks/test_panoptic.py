@@ -225,6 +225,12 @@ def test_both_name_file_entry_and_field(case, own):
     own.both_say(expected, split)
 
 
+@pytest.mark.parametrize('split', SPLITS)
+def test_things_without_names(split, own):
+    own.cfg[f'{split}_dataloader'].dataset.metainfo.thing_classes = None
+    own.both_say('things in the file alone, or in metainfo.thing_classes alone', split)
+
+
 def test_a_second_evaluator_may_read_the_file_of_objects(own):
     second = dict(type='CocoMetric', ann_file=str(own.root / 'annotations/instances_val.json'))
     own.cfg.val_evaluator = [own.cfg.val_evaluator, second]

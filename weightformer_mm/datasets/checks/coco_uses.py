@@ -73,7 +73,11 @@ class Reading:
     def of(cls, dataset: Any, alone: bool = True) -> Reading:
         """That of a data set for which `is_coco`, built with ``lazy_init``."""
         trains, filters = not dataset.test_mode, dataset.filter_cfg or {}
-        things = tuple(dataset.metainfo['thing_classes']) if is_panoptic(dataset) else None
+        meta = dataset.metainfo
+        # without things, the rules for heads take all classes for them, too
+        things = (
+            tuple(meta.get('thing_classes') or meta['classes']) if is_panoptic(dataset) else None
+        )
         steps = transforms_of(dataset) if things is None else ()  # segments have no outlines
         masks = [step for step in steps if getattr(step, 'with_mask', False)]
         names = [kind.__name__ for kind in type(dataset).__mro__]
