@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,15 @@ def _handle_signals() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     is_alone = os.environ.get('WORLD_SIZE', '1') == '1'
     if is_alone and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _raise_termination)
+        signal.signal(signal.SIGTERM, partial(_raise_termination, os.getpid()))
 
 
-def _raise_termination(number: int, frame: object) -> None:
+def _raise_termination(tool: int, number: int, frame: object) -> None:
+    """Raise in the process of the tool; what it forks, such as a pool of an evaluator, dies at once."""
+    if os.getpid() != tool:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
     from weightformer_mm.utils.interrupts import Termination
 
     raise Termination

@@ -103,6 +103,7 @@ def changed(path: Path, place: str, value: object) -> Config:
         ('train_dataloader.dataset.data_prefix', 3),
         ('optim_wrapper.paramwise_cfg', {'norm_decay_mul': 0.0}),
         ('optim_wrapper.paramwise_cfg.custom_keys', {'backbone': {'lr_mul': 0.1}}),
+        ('optim_wrapper.paramwise_cfg.custom_keys', 3),
         ('train_dataloader.dataset.filter_cfg', {'filter_empty': True}),
         ('model.neck.init_cfg', 3),
         ('model.decode_head.init_cfg', [3]),

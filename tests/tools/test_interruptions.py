@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,20 @@ def test_full_disk_of_the_logs(train, small_disk, tmp_path):
     assert stopped.code == 1
     line = only_line(stopped.err)
     assert line.startswith('train.py: error: cannot write ') and str(folder) in line
+
+
+def test_what_a_tool_forks_dies_without_a_word():
+    """As the pool of an evaluator does, when it is closed."""
+    code = """
+import multiprocessing, time
+from weightformer_mm_cli.running import _handle_signals
+
+_handle_signals()
+child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))
+child.start()
+child.terminate()
+child.join()
+print(child.exitcode)
+"""
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.stderr) == (f'{-signal.SIGTERM}\n', '')

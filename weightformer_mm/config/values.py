@@ -113,6 +113,7 @@ RULES = {
     'optim_wrapper.accumulative_counts': COUNT,
     'optim_wrapper.clip_grad': optional(_PART),
     'optim_wrapper.paramwise_cfg': optional(_PART),
+    'optim_wrapper.paramwise_cfg.custom_keys': optional(_PART),
     'param_scheduler': optional(_ONE_OR_SEVERAL),
     'auto_scale_lr': optional(_of_keys('base_batch_size', 'enable')),
     'auto_scale_lr.base_batch_size': COUNT,
