@@ -69,6 +69,7 @@ def changed(path: Path, place: str, value: object) -> Config:
         ('train_dataloader.dataset.oversample_thr', 'a'),
         ('train_dataloader', 3),
         ('model', [1]),
+        ('model.test_cfg', []),
         ('train_cfg.max_epochs', 0),
         ('train_cfg.val_interval', 0),
         ('train_cfg', 'x'),

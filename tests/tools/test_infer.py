@@ -205,6 +205,16 @@ def test_a_fault_of_the_program_keeps_its_traceback(tools, segmentation, folder,
     assert pictures(tmp_path / 'out') == {'a.png'}
 
 
+def test_a_config_that_no_image_passes(tools, segmentation, folder, tmp_path):
+    arguments = (folder, '--out', tmp_path / 'out', '--cfg-options')
+    options = "model.decode_head.align_corners='x'"
+    result = tools.run('infer', SEGMENTATION, segmentation.checkpoint, *arguments, options)
+    assert result.code == 2 and 'Traceback' not in result.err
+    line = result.err.strip().splitlines()[-1]
+    assert 'config: model' in line and 'align_corners' in line
+    assert not pictures(tmp_path / 'out')
+
+
 def test_a_full_disk_ends_it_at_once(tools, segmentation, folder, tmp_path, small_disk):
     disk = small_disk(tmp_path / 'disk', '12k')
     arguments = (folder, '--out', disk)

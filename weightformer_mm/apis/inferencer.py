@@ -24,7 +24,7 @@ from ..datasets.checks.pixels import deep_pixels, image_problem
 from ..errors import RunFailed, UserError
 from ..evaluation.predictions import as_plain, label_name, write_labels
 from ..utils import writing
-from ..utils.translate import explain
+from ..utils.translate import blame_run, explain
 from ..visualization.drawing import draw, picture_name, use_visualizer, visible
 from .labels import keep_labels
 from .predictor import Image, Predictor, achieved, attempt, init_model
@@ -195,6 +195,8 @@ def _write_all(
             problem = (None if is_array else image_problem(path)) or explain(error)
             if problem is None:
                 if not isinstance(error, _OF_THE_IMAGE):
+                    if not written:  # no image went through the config's parts yet
+                        raise blame_run(error, 'model') from error
                     raise RuntimeError(f'fault with {_printable(path)}') from error
                 problem = f'{type(error).__name__}: {error}'
             traceback.clear_frames(error.__traceback__)  # they keep this run's memory alive

@@ -88,6 +88,7 @@ _LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG', 'NOTSET')
 # shell patterns of places; the first that matches counts
 RULES = {
     'model': optional(_PART),
+    'model.test_cfg': optional(_PART),
     '*_dataloader': optional(_PART),
     '*_dataloader.batch_size': COUNT,
     '*_dataloader.num_workers': integer(0),
