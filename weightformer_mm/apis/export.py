@@ -29,7 +29,6 @@ SIZE, BATCH = 'size', 'batch'
 OPSET = 17  # has LayerNorm as one operator
 TOLERANCE = 1e-4  # sums over all tokens, in another order
 HALF_TOLERANCE = 2e-2  # some forty times the rounding of a number
-_HALF_OTHERS = 1e-2  # share of the labels: more pixels are between two classes
 METADATA = 'metadata.json'  # in files of torch
 _TRACED = (224, 224)
 # odd and even sides and maps, wide and high
@@ -115,8 +114,6 @@ def export(
         raise UserError(
             '--fp16: not for detectors: which boxes they keep depends on the last digits'
         )
-    if form.half:
-        network.others = _HALF_OTHERS
     if form.size not in (None, network.size(image)):
         raise UserError(f'--size: the model takes multiples of {network.multiple} pixels')
     write, load = _WAYS[form.kind]

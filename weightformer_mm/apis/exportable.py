@@ -14,6 +14,8 @@ from ..errors import UserError
 from ..ops import pool_grid
 from .labels import last_head
 
+_OTHERS = 1e-3  # share of the pixels
+
 
 class Exportable(nn.Module):
     """A model as a function of images of one size.
@@ -25,13 +27,11 @@ class Exportable(nn.Module):
         output: name of what it returns.
         axes: of an image that may be of any length, with their names.
         multiple: sides of images are multiples of it, in pixels.
-        others: share of the labels that rounding may change.
     """
 
     output: str
     last = 'neck'  # of the parts whose maps may be those of an image at its own size
     multiple = 1
-    others = 1e-3
 
     def __init__(self, model: nn.Module, with_preprocessing: bool):
         super().__init__()
@@ -180,7 +180,7 @@ class Segmentor(Exportable):
         """
         logits, labels = self.logits(image), outputs[0]
         expected = logits.argmax(1)
-        if labels.shape != expected.shape or (labels != expected).float().mean() > self.others:
+        if labels.shape != expected.shape or (labels != expected).float().mean() > _OTHERS:
             return math.inf
         chosen = logits.gather(1, labels[:, None].long())[:, 0]
         return float((logits.amax(1) - chosen).max() / logits.abs().max())

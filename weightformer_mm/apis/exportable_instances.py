@@ -55,9 +55,8 @@ class InstanceKernels(SingleStage):
         """
         head, size = self.model.bbox_head, features.shape[-2:]
         points = head.prior_generator.single_level_grid_priors(size, 0, device=features.device)
-        way = (priors[:, :, None, :2] - points) / (
-            8 * priors[:, :, None, 2:].clamp(min=1)
-        )  # (B, N, h * w, 2)
+        strides = priors[:, :, None, 2:].clamp(min=1)
+        way = (priors[:, :, None, :2] - points) / (8 * strides)  # (B, N, h * w, 2)
         x = features.flatten(2)[:, None].expand(-1, kernels.shape[1], -1, -1)
         x = torch.cat([way.transpose(2, 3), x], dim=2)  # (B, N, 2 + F, h * w)
         count, parts = (

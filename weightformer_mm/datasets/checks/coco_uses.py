@@ -268,13 +268,6 @@ class Evaluation:
 
     def findings(self, content: dict) -> Iterator[Finding]:
         """As those of `Reading`."""
-        if self.others and not _of_same_images(self.path, self.others):
-            files = ' or '.join(self.others)
-            where = (
-                f'{self.path}, of other images; set its ann_file to that of the data set, {files}'
-            )
-            yield Finding(ERROR, 'evaluator', 'reads another annotation file', where)
-            return
         if self.most is not None and self.most < len(content['images']):
             yield self._missed(len(content['images']))
         yield from class_findings(self.classes, content, self.is_sorted)
@@ -302,6 +295,12 @@ class Evaluation:
             yield from _incomparable(content, kept)
         elif not kept:  # a test may still write its predictions
             yield Finding(WARNING, 'annotations', 'no object is there to compare with')
+        if self.others and not _of_same_images(self.path, self.others):
+            files = ' or '.join(self.others)
+            where = (
+                f'{self.path}, of other images; set its ann_file to that of the data set, {files}'
+            )
+            yield Finding(ERROR, 'evaluator', 'reads another annotation file', where)
 
     def _missed(self, images: int) -> Finding:
         what = 'counts every image of its ann_file, and those that are left out as missed'

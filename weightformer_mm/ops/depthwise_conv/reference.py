@@ -37,12 +37,12 @@ def depthwise_conv(
     size = kernel.shape[-1]
     margin = size // 2 * dilation
     padded = F.pad(x, (0, 0, margin, margin, margin, margin))
-    out = bias.to(x.dtype)
-    for column in range(size):
-        taps = kernel[:, None, None, :, 0, :, column].to(x.dtype)  # (B or 1, 1, 1, C, k)
-        rows = [padded[:, i * dilation : i * dilation + height] * taps[..., i] for i in range(size)]
-        right = column * dilation
-        out = out + sum(rows[1:], rows[0])[:, :, right : right + width]
+    out = bias.to(x.dtype).expand_as(x)
+    for row in range(size):
+        for column in range(size):
+            tap = kernel[:, None, None, :, 0, row, column].to(x.dtype)  # (B or 1, 1, 1, C)
+            down, right = row * dilation, column * dilation
+            out = out + padded[:, down : down + height, right : right + width] * tap
     return x + out if residual else out
 
 

@@ -107,18 +107,17 @@ def _means(x: Tensor, size: int) -> Tensor:
 
 def _masked_means(x: Tensor, size: int) -> Tensor:
     """The means as two matrix products with masks of the cells, which follow from the size at run time."""
-    rows = _cells(x, 1, size) @ x.flatten(2)  # (B, size, W * C)
-    return _cells(x, 2, size) @ rows.unflatten(2, x.shape[2:])
+    columns = x.permute(0, 3, 1, 2) @ _cells(x, 2, size)  # (B, C, H, size)
+    return (columns.transpose(2, 3) @ _cells(x, 1, size)).permute(0, 3, 2, 1)
 
 
 def _cells(x: Tensor, axis: int, size: int) -> Tensor:
-    """The share of each pixel of an axis in the mean of each cell, ``(size, length)``."""
+    """The share of each pixel of an axis in the mean of each cell, ``(length, size)``."""
     length = x.shape[axis]
-    # both in units of 1 / (size * length)
-    pixel = torch.arange(length, device=x.device) * size
-    cell = torch.arange(size, device=x.device)[:, None] * length
+    pixel = torch.arange(length, device=x.device)[:, None] * size
+    cell = torch.arange(size, device=x.device) * length  # both in units of 1 / (size * length)
     inside = ((pixel + size > cell) & (pixel < cell + length)).to(x.dtype)
-    return inside / inside.sum(1, keepdim=True)
+    return inside / inside.sum(0)
 
 
 def _conv_gradient(needed, arguments, kept, grad):

@@ -48,10 +48,11 @@ def _pool(x: Tensor) -> Tensor:
 
 
 def _pool_any(x: Tensor) -> Tensor:
-    """The same for any parity: a window that lacks a row or column counts only if a side is 1."""
+    """The same for any parity: the repeated last row and column count only if a side is 1."""
     height, width = x.shape[1:3]
     rows, columns = height // 2 + 1 // height, width // 2 + 1 // width
-    pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), 2, ceil_mode=True)[:, :, :rows, :columns]
+    padded = F.pad(x.permute(0, 3, 1, 2), (0, 1, 0, 1), mode='replicate')
+    pooled = F.avg_pool2d(padded, 2)[:, :, :rows, :columns]
     return pooled.permute(0, 2, 3, 1).flatten(1, 2)
 
 
