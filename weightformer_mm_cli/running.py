@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +85,36 @@ def _handle_signals() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     is_alone = os.environ.get('WORLD_SIZE', '1') == '1'
     if is_alone and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, partial(_raise_termination, os.getpid()))
+        signal.signal(signal.SIGTERM, _raise_termination)
+        _forks_die_of_termination()
 
 
-def _raise_termination(tool: int, number: int, frame: object) -> None:
-    """Raise in the process of the tool; what it forks, such as a pool of an evaluator, dies at once."""
-    if os.getpid() != tool:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-        return
+def _raise_termination(number: int, frame: object) -> None:
     from weightformer_mm.utils.interrupts import Termination
 
     raise Termination
+
+
+@cache
+def _forks_die_of_termination() -> None:
+    """What the tool forks, such as a pool of an evaluator, dies of SIGTERM at once, without a word.
+
+    The signal waits until the new process handles it so: Python forgets what arrives earlier.
+    """
+    masks = threading.local()
+
+    def hold() -> None:
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
+    def die() -> None:
+        if signal.getsignal(signal.SIGTERM) is _raise_termination:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=die)
 
 
 def _warnings_to_stdout() -> None:
