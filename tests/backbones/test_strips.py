@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.helpers.contract import build
 from weightformer_mm.backbones import PyramidWeightFormer, WeightFormer
@@ -110,6 +115,47 @@ def test_blocks_and_outputs_take_no_memory_of_their_own(network, monkeypatch):
     with torch.no_grad():
         outputs = model(torch.randn(1, 3, 48, 64, dtype=torch.float64))
     assert [output.data_ptr() for output in outputs] == list(dict.fromkeys(maps))
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations made and that are alive."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.most = 0
+        self.storages = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        given = {x.untyped_storage()._cdata for x in tree_leaves(args) if isinstance(x, Tensor)}
+        for tensor in (x for x in tree_leaves(out) if isinstance(x, Tensor)):
+            storage = tensor.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if key not in self.storages | given:
+                self.storages.add(key)
+                self.live += size
+                self.most = max(self.most, self.live)
+                weakref.finalize(storage, self.free, key, size)
+        return out
+
+    def free(self, key, size):
+        self.storages.discard(key)
+        self.live -= size
+
+
+@each_network
+def test_memory_grows_by_no_more_than_the_outputs_take(network):
+    """Beside its outputs, the largest image without strips takes more than any with them."""
+    model = build_network(network, max_tokens=32 * 32).float()
+    beside = []
+    for side in (128, 132, 192, 256, 512):
+        image = torch.zeros(1, 3, side, side)
+        with torch.no_grad(), LiveBytes() as memory:
+            outputs = model(image)
+        taken = sum(output.untyped_storage().nbytes() for output in outputs)
+        assert memory.most > memory.live >= taken
+        beside.append(memory.most - taken)
+    assert max(beside) == beside[0]
 
 
 @each_network

@@ -124,8 +124,9 @@ class DynamicBackbone(BaseModule):
             GPUs where it has been verified.
         init_cfg: mmengine's initialisation; without it, the published one applies.
         in_channels: channels of the image.
-        max_tokens: at inference, maps of more tokens per image are computed in strips of about this many: the
-            same maps, within rounding, in less memory. A wider map than the first counts for more tokens.
+        max_tokens: at inference, an image whose first map has more tokens is computed in strips of about as
+            many on a GPU, of a quarter elsewhere: the same maps, within rounding, in less memory. A map of
+            more channels has strips of fewer tokens.
         cuda_graph: on a GPU, run inference as a CUDA graph, which launches all kernels at once. One is
             recorded for each shape of images, and the last eight are kept with their memory. Elsewhere, in
             training, under a compiler, and where a module has hooks, it changes nothing.
@@ -217,17 +218,20 @@ class DynamicBackbone(BaseModule):
             )
         return image
 
-    def strip_of(self, tokens: int, channels: int) -> int | None:
-        """Tokens of each strip of a map of so many tokens and channels; None if it is computed at once.
+    def strip_of(self, index: int, tokens: int, on_gpu: bool) -> int | None:
+        """Tokens of each strip of a map of unit ``index`` with so many; None if it is computed at once.
 
-        It is in strips at inference, if it is large. A traced network never is.
+        The maps of an image whose first is large are in strips, at inference. A traced network has none.
+        Strips are larger on a GPU, where each costs launches.
         """
         if self.training or torch.is_grad_enabled():
             return None
         if is_compiling() or is_traced() or is_transformed():
             return None
-        most = max(1, self.max_tokens * self.unit_channels[0] // channels)
-        return most if tokens > most else None
+        in_first = tokens * (self.unit_strides[index] // self.unit_strides[0]) ** 2
+        of_first = self.max_tokens if on_gpu else self.max_tokens // 4
+        most = max(1, of_first * self.unit_channels[0] // self.unit_channels[index])
+        return most if in_first > self.max_tokens and tokens > most else None
 
     def run_downsample(
         self, index: int, downsample: nn.Module, x: Tensor, axis: int = 1, halo: int = HALO
@@ -239,15 +243,18 @@ class DynamicBackbone(BaseModule):
         before = self.unit_strides[index - 1] if index else 1
         stride = self.unit_strides[index] // before
         height, width = (-(-side // stride) for side in x.shape[axis : axis + 2])
-        strip = self.strip_of(height * width, self.unit_channels[index])
+        strip = self.strip_of(index, height * width, x.is_cuda)
         if strip and as_built(*downsample.modules()):
             return in_strips(downsample, x, strip, stride, axis, halo=halo)
         x = downsample(x)
         return x.clone() if strip else x  # the first block overwrites it
 
-    def run_block(self, block: nn.Module, x: Tensor) -> Tensor:
-        """Run a block; ``with_cp`` and ``memory_efficient`` say what it keeps for the backward pass."""
-        if strip := self.strip_of(x.shape[1] * x.shape[2], x.shape[3]):
+    def run_block(self, index: int, block: nn.Module, x: Tensor) -> Tensor:
+        """Run a block of unit ``index``.
+
+        ``with_cp`` and ``memory_efficient`` say what it keeps for the backward pass.
+        """
+        if strip := self.strip_of(index, x.shape[1] * x.shape[2], x.is_cuda):
             return run_in_strips(block, x, strip)
         # torch.func and forward-mode derivatives do not work with checkpoints
         if not torch.is_grad_enabled() or is_transformed() or is_exporting():
@@ -261,7 +268,7 @@ class DynamicBackbone(BaseModule):
 
     def run_norm(self, norm: nn.Module, x: Tensor) -> Tensor:
         """Normalise the map of the stem."""
-        strip = self.strip_of(x.shape[1] * x.shape[2], x.shape[3])
+        strip = self.strip_of(0, x.shape[1] * x.shape[2], x.is_cuda)
         if strip and as_built(norm):
             return in_strips(norm, x, strip, out=x, halo=0)
         x = normalise(norm, x)
@@ -274,7 +281,7 @@ class DynamicBackbone(BaseModule):
         another map, and no hook may keep ``x``.
         """
         norm = getattr(self, f'norm{index}')
-        strip = self.strip_of(x.shape[1] * x.shape[2], x.shape[3])
+        strip = self.strip_of(index, x.shape[1] * x.shape[2], x.is_cuda)
         if not strip:
             return normalise(norm, x, channels_first=True)
         if not as_built(norm):  # a hook may keep what it reads

@@ -177,7 +177,7 @@ class PyramidWeightFormer(DynamicBackbone):
         x = self.enter(0, self.checked(image))
         for index, stage in enumerate(self.stages):
             for block in stage.blocks:
-                x = self.run_block(block, x)
+                x = self.run_block(index, block, x)
             done = stage(x)  # unchanged, for hooks
             x = self.enter(index + 1, done)  # before the output, which may take its memory
             if index in self.out_indices:

@@ -121,7 +121,7 @@ class WeightFormer(DynamicBackbone):
         x = self.run_downsample(0, self.patch_embed, self.checked(image), axis=2)
         x = self.run_norm(self.init_norm, x)
         for index, block in enumerate(self.blocks):
-            x = self.run_block(block, x)
+            x = self.run_block(index, block, x)
             if index in self.out_indices:
                 outputs.append(self.output(index, x, x))
         return tuple(outputs)

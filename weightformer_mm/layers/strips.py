@@ -20,7 +20,7 @@ def in_strips(
     out: Tensor | None = None,
     halo: int = HALO,
 ) -> Tensor:
-    """``function(x)``, of which about ``max_tokens`` outputs of each image are computed at a time.
+    """``function(x)``, of which about ``max_tokens`` outputs of each image, with halo, are computed at a time.
 
     Args:
         function: sees at most ``halo`` rows of its output beyond a strip, and no other image than its own.
@@ -34,7 +34,7 @@ def in_strips(
     whole: Tensor | None = None
     height = -(-x.shape[axis] // stride)
     width = -(-x.shape[axis + 1] // stride)
-    rows = max(1, max_tokens // width)
+    rows = max(1, max_tokens // width - 2 * halo)
     above: Tensor | None = None  # the last rows as they were before the result took their place
     for first in range(0, height, rows):
         count = min(rows, height - first)
@@ -54,6 +54,7 @@ def in_strips(
             whole = strip.new_empty(shape) if is_new else out
         assert whole is not None
         whole.narrow(out_axis, first, count).copy_(strip)
+        del part, strip  # the next ones take their memory
     assert whole is not None
     return whole
 

@@ -35,3 +35,4 @@ val_evaluator = dict(
     seg_prefix=annotations + 'panoptic_val2017/',
 )
 test_evaluator = val_evaluator
+del load, annotations  # no keys of configs that are based on this one

@@ -37,3 +37,4 @@ model = dict(
     ),
 )
 tta_model = None  # mmdet joins views of boxes alone
+del own, head, classes, padding  # no keys of configs that are based on this one

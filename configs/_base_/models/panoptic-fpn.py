@@ -23,3 +23,4 @@ model = dict(
     ),
 )
 tta_model = None  # mmdet joins views of boxes alone
+del classes  # no keys of configs that are based on this one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from ...config.read import type_name
@@ -21,12 +22,15 @@ def reading_problem(error: Exception, node: dict) -> str | None:
         return f'{file_read(error) or path} is not UTF-8: {error}; save it in this encoding'
     if isinstance(error, ParseError):
         return f'{file_read(error) or path} is not valid XML: {error}; is it truncated?'
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if 'need at least one array' in str(error):
+        datasets = (frame.f_locals.get('self') for frame in frames)
+        if empty := next((x for x in datasets if hasattr(x, 'img_suffix')), None):
+            return f'data set {type_name(node)}: {no_image_of(empty)}'
         return (
             f'no image of {path} is left to use: none is there, or none passes filter_cfg with objects of '
             "the data set's classes (metainfo); are the class names those of the file?"
         )
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     modules = [frame.f_globals['__name__'] for frame in frames]
     own = [frame for frame, name in zip(frames, modules) if name.startswith(_LIBRARIES)]
     if own and any(part in own[-1].f_globals['__name__'] for part in _OF_CONFIG):
@@ -38,3 +42,9 @@ def reading_problem(error: Exception, node: dict) -> str | None:
     if any(frame.f_code.co_name in ('load_data_list', 'filter_data') for frame in own):
         return f'data set {type_name(node)}, {path} cannot be read: {type(error).__name__}: {error}'
     return None
+
+
+def no_image_of(dataset: Any) -> str:
+    """Why one of mmseg's data sets has no image."""
+    where = dataset.ann_file or dataset.data_prefix.get('img_path')
+    return f'no image in {where} ends in {dataset.img_suffix!r} (img_suffix)'

@@ -13,6 +13,7 @@ from .classes import NO_NAMES
 from .images import loader, present_images, read_all, read_images
 from .labels import LabelRange
 from .learning import ALL_IGNORED, NO_PIXEL, any_labelled
+from .readable import no_image_of
 from .report import ERROR, Report
 
 
@@ -21,8 +22,7 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
     items = dataset.load_data_list()
     report.looked('images', len(items))
     if not items:
-        where = dataset.ann_file or dataset.data_prefix.get('img_path')
-        report.error('images', f'none in {where} ends in {dataset.img_suffix!r} (img_suffix)')
+        report.error('images', no_image_of(dataset))
         return
     for name in _passed_over(dataset):
         report.warning('images', f'without {dataset.img_suffix!r} (img_suffix): not used', name)
