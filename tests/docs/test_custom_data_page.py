@@ -130,6 +130,17 @@ def test_the_heads_of_the_panoptic_example_fit_its_classes(tools):
     check_classes(cfg, MODELS.build(cfg.model), ('train', 'val', 'test'))
 
 
+def test_no_recipe_has_the_variables_of_the_examples():
+    """mmengine merges two dicts of one name, and refuses one in the place of a base config's tuple."""
+    recipes = {path.name: load_config(path) for path in sorted((ROOT / 'configs').glob('*/*.py'))}
+    for text in CONFIGS.values():
+        based_on = recipes[re.search(r"_base_ = '.*/(.*)'", text)[1]]
+        own = set(re.findall(r'^(\w+) =', text, re.M)) - {'_base_', 'metainfo', *based_on}
+        assert 'own' in own
+        for name, recipe in recipes.items():
+            assert not own & recipe.keys(), name
+
+
 @pytest.mark.parametrize('name', CASES)
 def test_the_example_is_checked_drawn_trained_and_evaluated(name, tools):
     make, changes, checkpoint, metric = CASES[name]

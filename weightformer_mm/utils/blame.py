@@ -116,7 +116,7 @@ def place_run(error: BaseException) -> str | None:
     held = (frame.f_locals.get(name) for frame in frames for name in ('model', 'self'))
     models = [part for part in held if isinstance(part, BaseModel)]
     names = {id(part): name for model in models[:1] for name, part in model.named_modules()}
-    places = dict(nodes(config._cfg_dict, '')) if config else {}
+    places = dict(_read_parts(config)) if config else {}
     modules = [f'model.{names[id(part)]}'.rstrip('.') for part in running if id(part) in names]
     for part in running:
         kind = type(part).__name__
@@ -179,13 +179,18 @@ def _place(config: Config, part: dict[str, Any]) -> str | None:
     kind = type_name(part)
     if not kind and isinstance(part.get('dataset'), dict):
         return _place_of_loader(config, part['dataset'])
-    for place, node in sorted(nodes(config._cfg_dict, ''), key=lambda pair: _is_read(pair[0])):
+    for place, node in sorted(_read_parts(config), key=lambda pair: _is_read(pair[0])):
         if not place or not node or not isinstance(node, dict) or type_name(node) != kind:
             continue
         if node is part or dict(node) == part:
             return place
         alike[place] = sum(_is_same(part.get(key), value) for key, value in node.items())
     return max(alike, key=alike.__getitem__) if kind and alike else None
+
+
+def _read_parts(config: Config) -> Iterator[tuple[str, Any]]:
+    """The parts of a config that a run reads; ``--tta`` copies what it needs to those of the test."""
+    return (part for part in nodes(config._cfg_dict, '') if not part[0].startswith('tta_'))
 
 
 def _place_of_loader(config: Config, dataset: Any) -> str | None:

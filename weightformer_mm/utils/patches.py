@@ -7,6 +7,11 @@ applies the others and undoes them. While COCO annotations are read:
 - ``COCO.__init__`` of pycocotools, to check and name a file that is parsed once. mmdet's data sets and
   metrics build the class themselves.
 
+While a hook of mmdet or mmseg draws:
+
+- ``get`` and ``mmcv`` in its module, with which it reads the image by itself; unnecessary once one of its
+  methods does.
+
 While a cost is counted, on a copy of the model:
 
 - ``forward`` of each module, to know whose operations run: a hook would miss mmseg's calls of

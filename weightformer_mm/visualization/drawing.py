@@ -186,22 +186,31 @@ class DrawPredictionsHook(OutputHook):
 
     def before_test(self, runner: Any) -> None:
         super().before_test(runner)
-        self.load = loader(innermost(runner.test_dataloader.dataset)[0], 'image') or _read
-        evaluator = runner.test_loop.evaluator
-        evaluator.process = partial(_process_copies, evaluator.process)
+        self.load = image_reader(runner.test_dataloader.dataset)
+        evaluate_copies(runner.test_loop.evaluator)
 
     def write(self, runner: Any, sample: Any, path: Path) -> None:
         image = visible(self.load({'img_path': sample.img_path, 'img_id': 0})['img'])
         draw(runner.visualizer, image, sample, path, True, self.score_thr)
 
 
+def image_reader(dataset: Any) -> Callable[[dict], dict]:
+    """What adds ``img`` to an item of a data set, given by its ``img_path``, as the pipeline does."""
+    return loader(innermost(dataset)[0], 'image') or _read
+
+
 def _read(item: dict) -> dict:
     return {'img': mmcv.imread(item['img_path'])}
+
+
+def evaluate_copies(evaluator: Any) -> None:
+    """Let an evaluator see copies of segments: mmdet's metric marks what is void in its own as class 0."""
+    if not isinstance(evaluator.process, partial):
+        evaluator.process = partial(_process_copies, evaluator.process)
 
 
 def _process_copies(
     process: Callable[..., None], data_samples: list[Any], data_batch: Any = None
 ) -> None:
-    """Evaluate copies of segments: mmdet's metric marks what is void in the ones that it gets as class 0."""
     segmented = [copy.deepcopy(s) if 'pred_panoptic_seg' in s else s for s in data_samples]
     process(segmented, data_batch)

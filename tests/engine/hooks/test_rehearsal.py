@@ -369,6 +369,16 @@ def test_a_pipeline_that_comes_later_is_tried(changes, message, tiny_set, tmp_pa
         train(with_switch(tiny_set, **changes), str(tmp_path))
 
 
+def test_a_transform_of_the_training_is_named_not_that_of_views(tiny_set, tmp_path):
+    cfg = with_switch(tiny_set)
+    cfg.custom_hooks = []
+    steps = cfg.train_dataloader.dataset.pipeline
+    steps.insert(2, {'type': 'RandomCrop', 'crop_size': (1, 1)})
+    place = f'train_dataloader.dataset.pipeline.{len(steps) - 1}'
+    with pytest.raises(UserError, match=rf'config: {place} \(PackDetInputs\): '):
+        train(cfg, str(tmp_path))
+
+
 def test_a_pipeline_inside_of_a_wrapper_cannot_be_switched(tiny_set, tmp_path):
     cfg = with_switch(tiny_set)
     inner = cfg.train_dataloader.dataset

@@ -14,7 +14,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import METRICS, OPTIMIZERS, RUNNERS
+from mmengine.registry import HOOKS, METRICS, OPTIMIZERS, RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import nn
@@ -28,6 +28,7 @@ from ...utils.interrupts import uninterrupted
 from ...utils.translate import blamed
 from ...utils.writing import written_whole
 from ..hooks.checkpoint import KeepingCheckpointHook
+from ..hooks.drawing import DRAWING_HOOKS, on_loaded_images
 from ..hooks.training import SchedulesHook
 from .fsdp import ShardedStrategy
 from .randomness import SeedIterationsHook, seeded_by_positions, with_positions
@@ -74,7 +75,10 @@ class _Checked:
             return super().build_evaluator(evaluator)
 
     def register_hook(self, hook: Any, priority: Any = None) -> None:
-        kind = _OWN_HOOKS.get(type_name(hook)) if isinstance(hook, dict) else None
+        name = type_name(hook)
+        kind = _OWN_HOOKS.get(name)
+        if name in DRAWING_HOOKS and hook.get('draw'):
+            kind = on_loaded_images(class_of(hook, HOOKS))
         super().register_hook({**hook, 'type': kind} if kind else hook, priority)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
