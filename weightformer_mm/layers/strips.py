@@ -20,7 +20,7 @@ def in_strips(
     out: Tensor | None = None,
     halo: int = HALO,
 ) -> Tensor:
-    """``function(x)``, of which about ``max_tokens`` outputs of each image, with halo, are computed at a time.
+    """``function(x)``, of which about ``max_tokens`` outputs of each image are computed at a time, with halo.
 
     Args:
         function: sees at most ``halo`` rows of its output beyond a strip, and no other image than its own.
