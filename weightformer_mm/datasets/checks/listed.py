@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .classes import classes_of
 from .images import present_images, read_images
 from .learning import teaches
-from .report import Report
+from .report import ERROR, Finding, Report
 
 
 def check_listed(report: Report, dataset: Any, everything: bool) -> None:
@@ -32,18 +33,30 @@ def check_listed(report: Report, dataset: Any, everything: bool) -> None:
     read_images(report, dataset, present, len(items), everything)
 
 
+def class_findings(dataset: Any, items: Sequence[dict]) -> Iterator[Finding]:
+    """Images whose ``gt_label`` is no class; none if a data set has no class names, or no class per image."""
+    classes = len(classes_of(dataset) or ())
+    if classes and _are_numbered(items):
+        for item in items:
+            if not 0 <= item['gt_label'] < classes:
+                what = f'{item["gt_label"]} is no class of {classes}'
+                yield Finding(ERROR, 'classes', what, item.get('img_path') or '')
+
+
+def _are_numbered(items: Sequence[dict]) -> bool:
+    return all(isinstance(item.get('gt_label'), int) for item in items)
+
+
 def _check_classes(report: Report, dataset: Any, items: list[dict]) -> None:
-    names, labels = classes_of(dataset), [item.get('gt_label') for item in items]
-    if names is None or not all(isinstance(label, int) for label in labels):
+    names = classes_of(dataset)
+    if names is None or not _are_numbered(items):
         report.note(
             'classes', 'not checked: the data set has no class names, or no class per image'
         )
         return
     report.looked('classes', len(names))
-    for item, label in zip(items, labels):
-        if not 0 <= label < len(names):
-            report.error('classes', f'{label} is no class of {len(names)}', item['img_path'])
-    counts = Counter(labels)
+    report.add(class_findings(dataset, items))
+    counts = Counter(item['gt_label'] for item in items)
     for index, name in enumerate(names):
         if not counts[index]:
             report.warning('classes', 'without an image', str(name))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmengine.dataset import DefaultSampler, RepeatDataset
+from mmengine.dataset import BaseDataset, DefaultSampler, RepeatDataset
 
 from ...config.read import innermost_datasets
 from ...errors import ArgumentError, UserError
@@ -15,6 +15,7 @@ from ..checks.coco_uses import is_coco
 from ..checks.images import loader as image_loader
 from ..checks.labels import LabelRange
 from ..checks.learning import check_learnable
+from ..checks.listed import class_findings
 from ..checks.named_loading import guard
 from ..checks.pixels import deep_pixels
 from ..checks.readable import reading_problem
@@ -41,11 +42,21 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
             raise
         raise UserError(problem) from error
     check_categories(loader.dataset)
+    _check_items(loader.dataset)
     check_learnable(loader.dataset)
     _check_batches(loader)
     _warn_of_lost_bits(loader.dataset)
     name_unreadable_images(loader.dataset)
     return loader
+
+
+def _check_items(dataset: Any) -> None:
+    """Refuse a data set that lists an image of a class that it does not have."""
+    for inner in innermost(dataset):
+        if isinstance(inner, BaseDataset) and not is_coco(inner):
+            infos = map(inner.get_data_info, range(len(inner)))
+            items = [{key: info.get(key) for key in ('img_path', 'gt_label')} for info in infos]
+            refuse_first(class_findings(inner, items), getattr(inner, 'ann_file', ''))
 
 
 def _check_batches(loader: Any) -> None:
