@@ -130,6 +130,10 @@ def test_folders_are_classes(val, number, expected, folders):
 
 
 PANOPTIC = sorted(RECIPES.glob('coco/*anoptic*.py'))
+MASK2FORMER = [
+    *RECIPES.glob('coco/mask2former*anoptic*.py'),
+    *RECIPES.glob('*/mask2former*ade20k*.py'),
+]
 THREE_TWO = [
     'metainfo.thing_classes=("a","b","c")',
     'metainfo.stuff_classes=("d","e")',
@@ -165,6 +169,25 @@ def test_things_and_stuff(config, tmp_path):
         check(config, tmp_path, *with_metainfo(3))
     with pytest.raises(UserError, match=r'has num_stuff_classes=53, but .* 2 stuff classes: d, e'):
         check(config, tmp_path, *with_metainfo(3), *numbers(config, 3, 53))
+
+
+@pytest.mark.parametrize('config', MASK2FORMER, ids=['panoptic', 'mmseg'])
+def test_weights_of_the_classes_are_one_more(config, tmp_path):
+    head = 'panoptic_head' if config in PANOPTIC else 'decode_head'
+    option = f'model.{head}.loss_cls.class_weight=[1,1,1,1,1,0.1]'
+    check(config, tmp_path)
+    with pytest.raises(UserError, match=rf'^model\.{head} .* of 6 values; set (134|151), one for'):
+        check(config, tmp_path, option)
+    check(config, tmp_path, option, splits=('val',))  # an evaluation has no loss
+
+
+def test_weights_of_a_detector(shapes):
+    weights = 'model.roi_head.bbox_head.loss_cls.class_weight'
+    check(DETECTION, shapes, f'{weights}={[1.0] * 7}')
+    with pytest.raises(UserError, match=r'bbox_head .* of 6 values; set 7, one for each class and'):
+        check(DETECTION, shapes, f'{weights}={[1.0] * 6}')
+    sigmoid = 'model.roi_head.bbox_head.loss_cls.use_sigmoid=True'
+    check(DETECTION, shapes, f'{weights}={[1.0] * 6}', sigmoid)
 
 
 def test_classes_alone_do_not_say_what_is_stuff(tmp_path):

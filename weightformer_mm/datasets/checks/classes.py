@@ -54,6 +54,7 @@ def class_problems(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Iter
                 *islice(_of_heads(source, dataset, classes, model), 1),
                 *islice(_of_ignored(source, dataset, classes, readers), 1),
                 *_of_names(source, dataset, classes, cfg),
+                *(_of_weights(model) if split == 'train' else ()),
             )
             yield from problems[:1]
 
@@ -111,6 +112,22 @@ def _of_ignored(
                 f'{reader} has ignore_index={value}, but {source} has ignore_index={own}; set the same '
                 'in the data sets, the heads and IoUMetric'
             )
+
+
+def _of_weights(model: nn.Module) -> Iterator[str]:
+    """Weights that the softmax of a head of mmdet, which has a value more than classes, cannot use."""
+    for name, module in unwrapped(model).named_modules():
+        loss = getattr(module, 'loss_cls', None)
+        weights = getattr(loss, 'class_weight', None)
+        if not _is_head(name, module) or type(loss).__name__ != 'CrossEntropyLoss':
+            continue
+        if isinstance(weights, (list, tuple)) and not loss.use_sigmoid:
+            needed = module.num_classes + 1
+            if len(weights) != needed:
+                yield (
+                    f'model.{name} ({type(module).__name__}) has a loss_cls.class_weight of '
+                    f'{len(weights)} values; set {needed}, one for each class and the last for no object'
+                )
 
 
 def _ignoring(model: nn.Module) -> Iterator[tuple[str, Any]]:
