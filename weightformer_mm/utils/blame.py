@@ -59,12 +59,13 @@ def _short(filename: str) -> str:
     return inside if found else os.path.basename(filename)
 
 
-def file_read(error: BaseException) -> str | None:
-    """The file that the innermost function with the name of one was reading; None if there is none."""
+def file_read(error: BaseException, suffix: str = '') -> str | None:
+    """The file, of this suffix, that the innermost function with the name of one read; None if none did."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     for frame in reversed(frames):
         for value in frame.f_locals.values():
-            if isinstance(value, (str, os.PathLike)) and os.path.isfile(value):
+            is_path = isinstance(value, (str, os.PathLike)) and os.path.isfile(value)
+            if is_path and os.fspath(value).endswith(suffix):
                 return os.fspath(value)
     return None
 

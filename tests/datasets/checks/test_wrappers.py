@@ -318,10 +318,18 @@ def shape(node) -> str:
     return f'{node["type"]}({", ".join(map(shape, inner))})' if inner else node['type']
 
 
+BOX = (
+    '<object><name>disk</name><bndbox>{}<ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>'
+    '</annotation>'
+)
+
+
 @pytest.mark.parametrize(
     ('text', 'expected'),
     [
         ('<object><name>disk</name><bndbox>', 'is not valid XML: '),
+        (BOX.format(''), 'Annotations/000000.xml cannot be read: AttributeError: '),
+        (BOX.format('<xmin>a</xmin>'), 'Annotations/000000.xml: could not convert string to float'),
         ('<object><name>moon</name></object></annotation>', 'no object is left to learn from'),
     ],
 )

@@ -37,6 +37,7 @@ def reading_problem(error: Exception, node: dict) -> str | None:
         return None
     if own and isinstance(error, OSError) and error.filename:
         return f'data set {type_name(node)}, {path}: {error.filename}: {error.strerror}'
+    path = file_read(error, '.xml') or path  # one of VOC's, which its list of images names
     if own and isinstance(error, _REFUSALS):
         return f'data set {type_name(node)}, {path}: {error}'
     if any(frame.f_code.co_name in ('load_data_list', 'filter_data') for frame in own):
