@@ -190,6 +190,8 @@ FAULTS = {
     ),
     'no annotation': (TRAIN, lambda c: c['annotations'].clear(), 'no object is left to learn from'),
     'no list': (TRAIN, lambda c: c.pop('annotations'), 'no list of annotations to train on'),
+    'a dict': (VAL, lambda c: c.update(annotations={}), 'annotations is a dict, not a list'),
+    'null': (TRAIN, lambda c: c.update(categories=None), 'categories is null, not a list'),
     'groups in val': (VAL, all_of('annotations', iscrowd=1), 'no object is left to compare with'),
 }
 FINE = {

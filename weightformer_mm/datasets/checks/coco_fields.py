@@ -154,6 +154,10 @@ def _problems(content: Any, fields: Fields, unneeded: Collection[str]) -> Iterat
         if part == 'annotations' and part not in content:  # only images, as in COCO's test-dev
             continue
         entries = _entries(content, part)
+        if not isinstance(entries, list) and part in content:
+            kind = 'null' if entries is None else f'a {type(entries).__name__}'
+            yield f'{part} is {kind}, not a list', ''
+            continue
         if not isinstance(entries, list):
             yield f'no list of {part}', 'keys: ' + (', '.join(map(str, content)) or 'none')
             continue
