@@ -224,6 +224,12 @@ def test_one_class_without_its_comma(shapes):
         check(DETECTION, shapes, option)
 
 
+@pytest.mark.parametrize('kind', ['thing_classes', 'stuff_classes'])
+def test_one_thing_without_its_comma(kind, tmp_path):
+    with pytest.raises(UserError, match=rf"metainfo.{kind} is the string 'car'; .* \('car',\)"):
+        check(PANOPTIC[1], tmp_path, f'train_dataloader.dataset.metainfo.{kind}=car')
+
+
 def test_names_that_the_data_set_does_not_have(shapes):
     options = [
         'train_dataloader.dataset.type=ADE20KDataset',

@@ -179,16 +179,22 @@ def build_unloaded(node: dict) -> Any:
 
 
 def classes_of(dataset: Any) -> Sequence[str] | None:
-    """Class names of a data set; None if it has none; a UserError if they are no list of texts."""
+    """Class names of a data set; None if it has none.
+
+    Raises:
+        UserError: they, or those of things or stuff, are no list of texts.
+    """
     if not isinstance(dataset, BaseDataset):
         return None
     classes = dataset.metainfo.get('classes') or _folders(dataset)
-    name = f'data set {type(dataset).__name__}: metainfo.classes'
-    if isinstance(classes, str):
-        raise UserError(f"{name} is the string '{classes}'; one class is written ('{classes}',)")
-    for place, value in enumerate(classes or ()):
-        if not isinstance(value, str):
-            raise UserError(f'{name}[{place}] is {value!r}; the name of a class is text')
+    own = {key: dataset.metainfo.get(key) for key in ('thing_classes', 'stuff_classes')}
+    for key, names in {'classes': classes, **own}.items():
+        name = f'data set {type(dataset).__name__}: metainfo.{key}'
+        if isinstance(names, str):
+            raise UserError(f"{name} is the string '{names}'; one class is written ('{names}',)")
+        for place, value in enumerate(names or ()):
+            if not isinstance(value, str):
+                raise UserError(f'{name}[{place}] is {value!r}; the name of a class is text')
     return classes or None
 
 
