@@ -80,6 +80,17 @@ def test_colours_may_differ(wrap, task, root):
     )
 
 
+def test_colours_that_are_none(root, tmp_path):
+    cfg = config_for(SEGMENTATION, root)
+    cfg.train_dataloader.dataset = concat(*two(cfg, palette=None))
+    cfg.dump(tmp_path / 'config.py')
+    said = 'config: train_dataloader.dataset.datasets.1: metainfo.palette is None; give a colour'
+    for end in (lambda path: check_dataset(path, TRAIN), lambda path: browse(path, f'{path}.png')):
+        with pytest.raises(Exception) as error:  # noqa: PT011  whose line is what the command prints
+            end(str(tmp_path / 'config.py'))
+        assert str(explain(error.value)).startswith(said)
+
+
 def test_an_evaluation_of_two_sets(root):
     cfg = config_for(DETECTION, root)
     one = cfg.val_dataloader.dataset

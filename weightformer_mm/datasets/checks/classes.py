@@ -15,7 +15,7 @@ from torch import nn
 
 from ...checkpoints.match import unwrapped
 from ...config.read import innermost_datasets, metrics_of, type_name
-from ...errors import UserError
+from ...errors import ArgumentError, UserError
 
 _PALETTES = ('coco', 'voc', 'citys', 'random')  # what mmdet knows by name
 NO_NAMES = 'no class names (metainfo=dict(classes=...))'
@@ -167,10 +167,14 @@ def build_unloaded(node: dict) -> Any:
     """
     try:
         return DATASETS.build({**node, 'lazy_init': True})
-    except TypeError as error:  # not one of mmengine's data sets
-        if 'lazy_init' not in str(error):
+    except TypeError as error:
+        if 'lazy_init' in str(error):  # not one of mmengine's data sets
+            return DATASETS.build(dict(node))
+        palette = (node.get('metainfo') or {}).get('palette', ())
+        if isinstance(palette, (list, tuple)):
             raise
-        return DATASETS.build(dict(node))
+        text = f'metainfo.palette is {palette!r}; give a colour for each class, or leave it out'
+        raise ArgumentError(text).with_traceback(error.__traceback__) from error
     except (AssertionError, ValueError) as error:
         if 'classes' not in str(error):
             raise
