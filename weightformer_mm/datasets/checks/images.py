@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tqdm.contrib.concurrent import thread_map
@@ -14,6 +14,7 @@ from .named_loading import NamedLoading, guard
 from .pixels import deep_pixels
 from .report import Report
 
+NO_FILE = 'no such file'
 SAMPLE = 256  # images read per data set unless all are
 
 
@@ -22,13 +23,49 @@ def present_images(report: Report, items: Sequence[dict]) -> list[dict]:
     if any('://' in item['img_path'] for item in items[:1]):
         report.note('images', 'on another file system: not checked')
         return []
-    present = []
-    for item in items:
-        if os.path.isfile(item['img_path']):
-            present.append(item)
-        else:
-            report.error('images', 'no such file', item['img_path'])
-    return present
+    missing = dict.fromkeys(missing_files(item['img_path'] for item in items))
+    for path in missing:
+        report.error('images', NO_FILE, path)
+    return [item for item in items if item['img_path'] not in missing]
+
+
+def missing_files(paths: Iterable[str]) -> list[str]:
+    """The paths of this file system at which nothing is; each folder is listed once."""
+    files: dict[str, set[str]] = {}
+    missing = []
+    for path in dict.fromkeys(paths):
+        folder, name = os.path.split(path)
+        if folder not in files:
+            files[folder] = _files(folder or '.')
+        if name not in files[folder] and not os.path.exists(path):
+            missing.append(path)
+    return missing
+
+
+def _files(folder: str) -> set[str]:
+    """Names in a folder, but for links, which may lead to nothing; none if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_symlink()}
+    except OSError:
+        return set()
+
+
+def unread(dataset: Any, items: Sequence[dict]) -> Iterator[str]:
+    """Images and label images, on this file system, that a data set would read but that are missing."""
+    for kind, key in (('image', 'img_path'), ('with_seg', 'seg_map_path')):
+        step = loader(dataset, kind)
+        step = getattr(step, 'transform', step)
+        of_files = kind != 'image' or type(step).__name__.endswith('FromFile')
+        is_local = all(map(_is_local, (dataset, step)))
+        if step is not None and of_files and is_local and not getattr(step, 'ignore_empty', False):
+            paths = (item.get(key) for item in items)
+            yield from missing_files(p for p in paths if isinstance(p, str) and '://' not in p)
+
+
+def _is_local(part: Any) -> bool:
+    names = ('backend_args', 'file_client_args')
+    return all((getattr(part, n, None) or {}).get('backend', 'local') == 'local' for n in names)
 
 
 def read_images(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ...utils.writing import same_file
 from .classes import NO_NAMES
-from .images import loader, present_images, read_all, read_images
+from .images import loader, missing_files, present_images, read_all, read_images
 from .labels import LabelRange
 from .learning import ALL_IGNORED, NO_PIXEL, any_labelled
 from .readable import no_image_of
@@ -30,8 +30,8 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
     if not present:
         return
     labels = {item['seg_map_path'] for item in present if item.get('seg_map_path') is not None}
-    missing = {path for path in labels if not os.path.isfile(path)}
-    for path in sorted(missing):
+    missing = missing_files(sorted(labels))
+    for path in missing:
         report.error('labels', 'no label image for an image', path)
     pairs = [item for item in present if item.get('seg_map_path') not in missing]
     report.looked('labels', len(pairs))

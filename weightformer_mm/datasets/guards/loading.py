@@ -12,6 +12,7 @@ from mmengine.dataset import BaseDataset, DefaultSampler, RepeatDataset
 from ...config.read import innermost_datasets
 from ...errors import ArgumentError, UserError
 from ..checks.coco_uses import is_coco
+from ..checks.images import NO_FILE, unread
 from ..checks.images import loader as image_loader
 from ..checks.labels import LabelRange
 from ..checks.learning import check_learnable
@@ -51,12 +52,20 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
 
 
 def _check_items(dataset: Any) -> None:
-    """Refuse a data set that lists an image of a class that it does not have."""
+    """Refuse a data set that lists an image of a class that it does not have, or a file that is not there."""
+    keys = ('img_path', 'seg_map_path', 'gt_label')
     for inner in innermost(dataset):
-        if isinstance(inner, BaseDataset) and not is_coco(inner):
+        if isinstance(inner, BaseDataset):
             infos = map(inner.get_data_info, range(len(inner)))
-            items = [{key: info.get(key) for key in ('img_path', 'gt_label')} for info in infos]
+            items = [{key: info.get(key) for key in keys} for info in infos]
             refuse_first(class_findings(inner, items), getattr(inner, 'ann_file', ''))
+            missing = [*unread(inner, items)]
+            if missing:
+                more = f', and {len(missing) - 1} more are missing' if len(missing) > 1 else ''
+                raise UserError(
+                    f'cannot read the image {missing[0]}: {NO_FILE}{more}; tools/check_dataset.py lists '
+                    'what is wrong'
+                )
 
 
 def _check_batches(loader: Any) -> None:
