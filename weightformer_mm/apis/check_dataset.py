@@ -122,7 +122,8 @@ def _heads(cfg: Config, model: nn.Module, splits: Sequence[str]) -> Report:
 
 def _wrappers(cfg: Config, splits: Sequence[str]) -> Iterator[Report]:
     for split in splits:
-        found = list(wrapper_findings(cfg[f'{split}_dataloader'].get('dataset'), split))
+        place = f'{split}_dataloader.dataset'
+        found = list(wrapper_findings(cfg[f'{split}_dataloader'].get('dataset'), place))
         if found:
             report = Report(f'{split}: pipelines and wrappers')
             report.add(found)

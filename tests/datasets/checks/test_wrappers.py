@@ -18,6 +18,7 @@ from weightformer_mm.apis.browse import browse
 from weightformer_mm.apis.check_dataset import check_dataset
 from weightformer_mm.datasets.checks.report import BadData
 from weightformer_mm.engine.runner.runner import CheckedRunner
+from weightformer_mm.errors import ArgumentError
 from weightformer_mm.utils.translate import explain
 
 TRAIN = ('train',)
@@ -140,6 +141,19 @@ def test_wrappers_that_do_not_fit_are_named(case, root):
     cfg.train_dataloader.dataset = wrap(*two(cfg))
     assert expected in loaded(cfg, TRAIN)
     assert any(expected in error for error in checked(cfg, TRAIN))
+
+
+def test_a_wrapper_that_does_not_fit_is_named_with_its_place(root, tmp_path):
+    cfg = config_for(DETECTION, root)
+    cfg.train_dataloader.dataset = own_pipeline(MOSAIC)(*two(cfg))
+    (error,) = checked(cfg, TRAIN)
+    assert ': train_dataloader.dataset.dataset.pipeline.2: put it into' in error
+    cfg.dump(tmp_path / 'config.py')
+    with pytest.raises(ArgumentError) as error:
+        browse(str(tmp_path / 'config.py'), str(tmp_path / 'sheet.png'))
+    said = str(explain(error.value))
+    assert said.startswith('config: train_dataloader: wrappers: Mosaic mixes several images')
+    assert ': dataset.dataset.pipeline.2: put it into' in said
 
 
 def without_packing_at_all(one, other):

@@ -44,13 +44,15 @@ def evaluations(loader: Any, evaluators: Sequence[Any]) -> Uses:
     return uses
 
 
-def refuse_first(findings: Iterator[Finding], path: str = '') -> None:
-    """Raise UserError for the first error among the findings; ``path`` is the file that they are about."""
+def refuse_first(
+    findings: Iterator[Finding], path: str = '', kind: type[UserError] = UserError
+) -> None:
+    """Raise an error of this kind for the first among the findings, which are about the file ``path``."""
     for level, check, what, where in findings:
         if level == ERROR:
             place = ': '.join(filter(None, (path, '' if check == FILE else check)))
             parts = ': '.join(filter(None, (place, what, where)))
-            raise UserError(f'{parts}; tools/check_dataset.py lists what is wrong')
+            raise kind(f'{parts}; tools/check_dataset.py lists what is wrong')
 
 
 @contextmanager

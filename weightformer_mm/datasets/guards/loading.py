@@ -33,7 +33,7 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
     dataset = dataloader.get('dataset') if isinstance(dataloader, dict) else None
     try:
         if isinstance(dataset, dict):
-            refuse_first(wrapper_findings(dataset, 'dataset'))
+            refuse_first(wrapper_findings(dataset, 'dataset'), kind=ArgumentError)
             dataloader = type(dataloader)({**dataloader, 'dataset': with_one_metainfo(dataset)})
         with checked_coco_files(readings(dataset)):
             loader = build(dataloader)
