@@ -52,20 +52,24 @@ def _files(folder: str) -> set[str]:
 
 
 def unread(dataset: Any, items: Sequence[dict]) -> Iterator[str]:
-    """Images and label images, on this file system, that a data set would read but that are missing."""
+    """Images and label images, on this file system, that a data set would read but that are missing.
+
+    Only the libraries' own transforms are known to read what an item names.
+    """
     for kind, key in (('image', 'img_path'), ('with_seg', 'seg_map_path')):
         step = loader(dataset, kind)
         step = getattr(step, 'transform', step)
+        is_known = type(step).__module__.startswith(('mmcv.', 'mmdet.', 'mmseg.', 'mmpretrain.'))
         of_files = kind != 'image' or type(step).__name__.endswith('FromFile')
-        is_local = all(map(_is_local, (dataset, step)))
-        if step is not None and of_files and is_local and not getattr(step, 'ignore_empty', False):
+        is_needed = is_known and of_files and not getattr(step, 'ignore_empty', False)
+        if is_needed and _is_local(dataset) and _is_local(step):
             paths = (item.get(key) for item in items)
             yield from missing_files(p for p in paths if isinstance(p, str) and '://' not in p)
 
 
 def _is_local(part: Any) -> bool:
-    names = ('backend_args', 'file_client_args')
-    return all((getattr(part, n, None) or {}).get('backend', 'local') == 'local' for n in names)
+    given = (getattr(part, name, None) for name in ('backend_args', 'file_client_args'))
+    return all((args or {}).get('backend', 'local') == 'local' for args in given)
 
 
 def read_images(
