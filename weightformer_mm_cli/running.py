@@ -89,7 +89,22 @@ def _handle_signals() -> None:
         _forks_die_of_termination()
 
 
+class _Fork(threading.local):
+    """Of one thread: whether a callback of a fork runs, and what was blocked before it."""
+
+    is_running = False
+    blocked: set[int] = set()
+
+
+_fork = _Fork()
+
+
 def _raise_termination(number: int, frame: object) -> None:
+    if _fork.is_running:  # what a callback raises is printed and lost
+        later = threading.Timer(0.01, os.kill, (os.getpid(), number))
+        later.daemon = True
+        later.start()
+        return
     from weightformer_mm.utils.interrupts import Termination
 
     raise Termination
@@ -101,13 +116,14 @@ def _forks_die_of_termination() -> None:
 
     The signal waits until the new process handles it so: Python forgets what arrives earlier.
     """
-    masks = threading.local()
 
     def hold() -> None:
-        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        _fork.is_running = True
+        _fork.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def release() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _fork.blocked)
+        _fork.is_running = False
 
     def die() -> None:
         if signal.getsignal(signal.SIGTERM) is _raise_termination:

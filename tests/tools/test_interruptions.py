@@ -180,3 +180,22 @@ print(child.exitcode)
 """
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
     assert (run.stdout, run.stderr) == (f'{-signal.SIGTERM}\n', '')
+
+
+def test_a_signal_during_a_fork_is_not_lost():
+    """What a callback of a fork raises, Python prints and forgets."""
+    code = """
+import os, signal, time
+os.register_at_fork(before=lambda: os.kill(os.getpid(), signal.SIGTERM))
+from weightformer_mm_cli.running import _handle_signals
+
+_handle_signals()
+try:
+    if not os.fork():
+        os._exit(0)
+    time.sleep(30)
+except BaseException as error:
+    print(type(error).__name__)
+"""
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.stderr) == ('Termination\n', '')

@@ -34,7 +34,7 @@ def in_strips(
     whole: Tensor | None = None
     height = -(-x.shape[axis] // stride)
     width = -(-x.shape[axis + 1] // stride)
-    rows = max(1, max_tokens // width - 2 * halo)
+    rows = max(1, 2 * halo, max_tokens // width - 2 * halo)  # at most twice the work
     above: Tensor | None = None  # the last rows as they were before the result took their place
     for first in range(0, height, rows):
         count = min(rows, height - first)

@@ -9,8 +9,8 @@ applies the others and undoes them. While COCO annotations are read:
 
 While a hook of mmdet or mmseg draws:
 
-- ``get`` and ``mmcv`` in its module, with which it reads the image by itself; unnecessary once one of its
-  methods does.
+- ``get``, or ``fileio``, and ``mmcv`` in its module, with which it reads the image by itself; unnecessary
+  once one of its methods does.
 
 While a cost is counted, on a copy of the model:
 

@@ -186,17 +186,12 @@ class DrawPredictionsHook(OutputHook):
 
     def before_test(self, runner: Any) -> None:
         super().before_test(runner)
-        self.load = image_reader(runner.test_dataloader.dataset)
+        self.load = loader(innermost(runner.test_dataloader.dataset)[0], 'image') or _read
         evaluate_copies(runner.test_loop.evaluator)
 
     def write(self, runner: Any, sample: Any, path: Path) -> None:
         image = visible(self.load({'img_path': sample.img_path, 'img_id': 0})['img'])
         draw(runner.visualizer, image, sample, path, True, self.score_thr)
-
-
-def image_reader(dataset: Any) -> Callable[[dict], dict]:
-    """What adds ``img`` to an item of a data set, given by its ``img_path``, as the pipeline does."""
-    return loader(innermost(dataset)[0], 'image') or _read
 
 
 def _read(item: dict) -> dict:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mmengine.registry import TRANSFORMS
 
 from tests.helpers.both_ways import checked, config_for
 from tests.helpers.commands import CLASSIFICATION, DETECTION, SEGMENTATION
@@ -41,12 +42,15 @@ def build(cfg, split):
 def test_the_first_is_named_and_the_others_counted(task, folder, root, split):
     cfg = config_for(task, root)
     build(cfg, split)
+    what = 'image' if folder == 'images' else 'label image'
     first, second = sorted((root / folder / split).iterdir())[1:3]
     if folder == 'images':
         second.rename(root / 'kept')
         second.symlink_to(root / 'kept')
     first.unlink()
-    with pytest.raises(UserError, match=f'^cannot read the image {first}: no such file; tools/che'):
+    with pytest.raises(
+        UserError, match=f'^cannot read the {what} {first}: no such file; tools/che'
+    ):
         build(config_for(task, root), split)
     (root / 'kept' if folder == 'images' else second).unlink()
     with pytest.raises(
@@ -64,6 +68,24 @@ def test_what_no_one_needs_to_find_here(task, key, root, split):
     (root / f'images/{split}/000001.png').unlink()
     node = cfg[f'{split}_dataloader'].dataset
     node.pipeline[0][key] = {'backend': 'http'} if key == 'backend_args' else True
+    build(cfg, split)
+
+
+@TRANSFORMS.register_module()
+class PathsElsewhere:
+    """Of a user's own: the items of the data set are not what is read."""
+
+    def __call__(self, results):
+        return results
+
+
+@pytest.mark.parametrize('task', [SEGMENTATION])
+def test_what_another_transform_may_change(task, root, split):
+    cfg = config_for(task, root)
+    (root / f'images/{split}/000001.png').rename(root / 'kept')
+    (root / f'annotations/{split}/000001.png').unlink()
+    cfg[f'{split}_dataloader'].dataset.pipeline.insert(0, dict(type='PathsElsewhere'))
+    (root / f'images/{split}/000001.png').symlink_to(root / 'nowhere')
     build(cfg, split)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from tests.helpers.commands import DETECTION, SEGMENTATION, options
 from weightformer_mm.apis import train
+from weightformer_mm.engine.hooks.drawing import on_loaded_images
 
 SPLITS = ('train', 'val')
 
@@ -32,6 +35,37 @@ def deepen(path):
 
 def darkest_to_brightest(image):
     return (image - image.min()) / (image.max() - image.min())
+
+
+@pytest.mark.parametrize('name', ['get', 'fileio'])
+def test_either_way_in_which_a_hook_reads_files(name, tmp_path):
+    """mmseg's module has imported the function, or the module that holds it."""
+    reads = {'get': 'get', 'fileio': 'fileio.get'}[name]
+    source = {'get': 'from mmengine.fileio import get', 'fileio': 'from mmengine import fileio'}[
+        name
+    ]
+    module = ModuleType('hooks_of_a_library')
+    sys.modules[module.__name__] = module
+    code = f"""
+import mmcv
+{source}
+from mmengine.hooks import Hook
+
+class Drawing(Hook):
+    def after_val_iter(self, path):
+        self.seen = mmcv.imfrombytes({reads}(path), channel_order='rgb')
+"""
+    exec(code, vars(module))
+    hook = on_loaded_images(module.Drawing)()
+    hook._load = lambda item: {
+        'img': np.full((2, 3), 7 if item['img_path'] == 'path' else 0, np.uint8)
+    }
+    hook.after_val_iter('path')
+    assert np.array_equal(hook.seen, np.full((2, 3, 3), 7))
+    hook._load = None
+    with pytest.raises(FileNotFoundError):
+        hook.after_val_iter(str(tmp_path / 'path'))
+    del sys.modules[module.__name__]
 
 
 @pytest.mark.parametrize('change', [turn, deepen])

@@ -119,7 +119,10 @@ def _of_weights(model: nn.Module) -> Iterator[str]:
     for name, module in unwrapped(model).named_modules():
         loss = getattr(module, 'loss_cls', None)
         weights = getattr(loss, 'class_weight', None)
-        if not _is_head(name, module) or type(loss).__name__ != 'CrossEntropyLoss':
+        kind = type(loss)
+        if not _is_head(name, module) or kind.__name__ != 'CrossEntropyLoss':
+            continue
+        if not kind.__module__.startswith('mmdet.'):
             continue
         if isinstance(weights, (list, tuple)) and not loss.use_sigmoid:
             needed = module.num_classes + 1
@@ -170,10 +173,10 @@ def build_unloaded(node: dict) -> Any:
     except TypeError as error:
         if 'lazy_init' in str(error):  # not one of mmengine's data sets
             return DATASETS.build(dict(node))
-        palette = (node.get('metainfo') or {}).get('palette', ())
-        if isinstance(palette, (list, tuple)):
+        given = node.get('metainfo')
+        if not isinstance(given, dict) or given.get('palette', ()) is not None:
             raise
-        text = f'metainfo.palette is {palette!r}; give a colour for each class, or leave it out'
+        text = 'metainfo.palette is None; give a colour for each class, or leave it out'
         raise ArgumentError(text).with_traceback(error.__traceback__) from error
     except (AssertionError, ValueError) as error:
         if 'classes' not in str(error):

@@ -32,14 +32,14 @@ def present_images(report: Report, items: Sequence[dict]) -> list[dict]:
 def missing_files(paths: Iterable[str]) -> list[str]:
     """The paths of this file system at which nothing is; each folder is listed once."""
     files: dict[str, set[str]] = {}
-    missing = []
-    for path in dict.fromkeys(paths):
+    missing: dict[str, None] = {}
+    for path in paths:
         folder, name = os.path.split(path)
         if folder not in files:
             files[folder] = _files(folder or '.')
         if name not in files[folder] and not os.path.exists(path):
-            missing.append(path)
-    return missing
+            missing[path] = None
+    return list(missing)
 
 
 def _files(folder: str) -> set[str]:
@@ -51,20 +51,41 @@ def _files(folder: str) -> set[str]:
         return set()
 
 
-def unread(dataset: Any, items: Sequence[dict]) -> Iterator[str]:
-    """Images and label images, on this file system, that a data set would read but that are missing.
+def unread(dataset: Any) -> Iterator[tuple[str, str]]:
+    """Kind and path of what a data set would read from this file system, but is missing."""
+    for what, kind, key in (
+        ('image', 'image', 'img_path'),
+        ('label image', 'with_seg', 'seg_map_path'),
+    ):
+        step = _reader(dataset, kind)
+        if step is not None and _is_local(dataset) and _is_local(step):
+            paths = (dataset.get_data_info(index).get(key) for index in range(len(dataset)))
+            here = (path for path in paths if isinstance(path, str) and '://' not in path)
+            yield from ((what, path) for path in missing_files(here))
 
-    Only the libraries' own transforms are known to read what an item names.
-    """
-    for kind, key in (('image', 'img_path'), ('with_seg', 'seg_map_path')):
-        step = loader(dataset, kind)
-        step = getattr(step, 'transform', step)
-        is_known = type(step).__module__.startswith(('mmcv.', 'mmdet.', 'mmseg.', 'mmpretrain.'))
-        of_files = kind != 'image' or type(step).__name__.endswith('FromFile')
-        is_needed = is_known and of_files and not getattr(step, 'ignore_empty', False)
-        if is_needed and _is_local(dataset) and _is_local(step):
-            paths = (item.get(key) for item in items)
-            yield from missing_files(p for p in paths if isinstance(p, str) and '://' not in p)
+
+def _reader(dataset: Any, kind: str) -> Any:
+    """The transform that needs the file of an item; None if another may change the item before."""
+    for step in transforms_of(dataset):
+        if not is_of_libraries(step):
+            return None
+        step = _unguarded(step)
+        name = type(step).__name__
+        if name.startswith('LoadImage') if kind == 'image' else getattr(step, kind, False):
+            reads = name.endswith('FromFile') if kind == 'image' else name != 'LoadEmptyAnnotations'
+            return step if reads and not getattr(step, 'ignore_empty', False) else None
+    return None
+
+
+def is_of_libraries(transform: Any) -> bool:
+    """Whether a transform, guarded or not, is mmcv's or of a library on it, which read what an item names."""
+    return type(_unguarded(transform)).__module__.startswith(
+        ('mmcv.', 'mmdet.', 'mmseg.', 'mmpretrain.')
+    )
+
+
+def _unguarded(transform: Any) -> Any:
+    return transform.transform if isinstance(transform, NamedLoading) else transform
 
 
 def _is_local(part: Any) -> bool:

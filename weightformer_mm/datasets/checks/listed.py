@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from .classes import classes_of
@@ -33,14 +33,14 @@ def check_listed(report: Report, dataset: Any, everything: bool) -> None:
     read_images(report, dataset, present, len(items), everything)
 
 
-def class_findings(dataset: Any, items: Sequence[dict]) -> Iterator[Finding]:
-    """Images whose ``gt_label`` is no class; none if a data set has no class names, or no class per image."""
+def class_findings(dataset: Any, items: Iterable[dict]) -> Iterator[Finding]:
+    """Images whose ``gt_label`` is a number, but of no class."""
     classes = len(classes_of(dataset) or ())
-    if classes and _are_numbered(items):
-        for item in items:
-            if not 0 <= item['gt_label'] < classes:
-                what = f'{item["gt_label"]} is no class of {classes}'
-                yield Finding(ERROR, 'classes', what, item.get('img_path') or '')
+    for item in items if classes else ():
+        label = item.get('gt_label')
+        if isinstance(label, int) and not 0 <= label < classes:
+            what = f'{label} is no class of {classes}'
+            yield Finding(ERROR, 'classes', what, item.get('img_path') or '')
 
 
 def _are_numbered(items: Sequence[dict]) -> bool:

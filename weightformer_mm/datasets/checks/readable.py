@@ -47,5 +47,7 @@ def reading_problem(error: Exception, node: dict) -> str | None:
 
 def no_image_of(dataset: Any) -> str:
     """Why one of mmseg's data sets has no image."""
-    where = dataset.ann_file or dataset.data_prefix.get('img_path')
-    return f'no image in {where} ends in {dataset.img_suffix!r} (img_suffix)'
+    if dataset.ann_file:
+        return f'{dataset.ann_file} lists no image that is left to use'
+    folder = dataset.data_prefix.get('img_path')
+    return f'no image in {folder} ends in {dataset.img_suffix!r} (img_suffix)'

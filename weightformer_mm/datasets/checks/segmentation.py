@@ -30,7 +30,7 @@ def check_segmentation(report: Report, dataset: Any, everything: bool) -> None:
     if not present:
         return
     labels = {item['seg_map_path'] for item in present if item.get('seg_map_path') is not None}
-    missing = missing_files(sorted(labels))
+    missing = dict.fromkeys(missing_files(sorted(labels)))
     for path in missing:
         report.error('labels', 'no label image for an image', path)
     pairs = [item for item in present if item.get('seg_map_path') not in missing]

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+from mmengine.dataset import BaseDataset
+
 from ...config.read import innermost_datasets
 from ...errors import UserError
 from ...utils.patches import replaced
@@ -16,6 +18,7 @@ from ..checks.coco import annotation_file
 from ..checks.coco_fields import FILE, OBJECTS, SEGMENTS, field_findings, read_coco
 from ..checks.coco_uses import Evaluation, Reading, is_coco, most_images
 from ..checks.images import is_unlabelled
+from ..checks.listed import class_findings
 from ..checks.report import ERROR, Finding
 from ..checks.wrappers import innermost
 
@@ -109,3 +112,11 @@ def check_categories(dataset: Any) -> None:
                 f'{type(inner).__name__} as categories; set metainfo=dict(classes=...) to the names in '
                 'the file'
             )
+
+
+def check_numbers(dataset: Any) -> None:
+    """Refuse a built data set that lists an image, of a classifier, of a class that it does not have."""
+    for inner in innermost(dataset):
+        if isinstance(inner, BaseDataset) and len(inner) and 'gt_label' in inner.get_data_info(0):
+            items = map(inner.get_data_info, range(len(inner)))
+            refuse_first(class_findings(inner, items), getattr(inner, 'ann_file', ''))

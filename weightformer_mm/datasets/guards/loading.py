@@ -16,7 +16,6 @@ from ..checks.images import NO_FILE, unread
 from ..checks.images import loader as image_loader
 from ..checks.labels import LabelRange
 from ..checks.learning import check_learnable
-from ..checks.listed import class_findings
 from ..checks.named_loading import guard
 from ..checks.pixels import deep_pixels
 from ..checks.readable import reading_problem
@@ -43,7 +42,7 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
             raise
         raise UserError(problem) from error
     check_categories(loader.dataset)
-    _check_items(loader.dataset)
+    _check_files(loader.dataset)
     check_learnable(loader.dataset)
     _check_batches(loader)
     _warn_of_lost_bits(loader.dataset)
@@ -51,21 +50,15 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
     return loader
 
 
-def _check_items(dataset: Any) -> None:
-    """Refuse a data set that lists an image of a class that it does not have, or a file that is not there."""
-    keys = ('img_path', 'seg_map_path', 'gt_label')
+def _check_files(dataset: Any) -> None:
+    """Refuse a data set that lists an image or a label image that is not there."""
     for inner in innermost(dataset):
-        if isinstance(inner, BaseDataset):
-            infos = map(inner.get_data_info, range(len(inner)))
-            items = [{key: info.get(key) for key in keys} for info in infos]
-            refuse_first(class_findings(inner, items), getattr(inner, 'ann_file', ''))
-            missing = [*unread(inner, items)]
-            if missing:
-                more = f', and {len(missing) - 1} more are missing' if len(missing) > 1 else ''
-                raise UserError(
-                    f'cannot read the image {missing[0]}: {NO_FILE}{more}; tools/check_dataset.py lists '
-                    'what is wrong'
-                )
+        missing = [*unread(inner)] if isinstance(inner, BaseDataset) else []
+        if missing:
+            (what, path), *others = missing
+            more = f', and {len(others)} more are missing' if others else ''
+            advice = 'tools/check_dataset.py lists what is wrong'
+            raise UserError(f'cannot read the {what} {path}: {NO_FILE}{more}; {advice}')
 
 
 def _check_batches(loader: Any) -> None:

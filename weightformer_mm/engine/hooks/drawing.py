@@ -9,9 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import mmcv
+from mmengine import fileio
 
+from ...datasets.checks.images import is_of_libraries, loader
+from ...datasets.checks.wrappers import innermost
 from ...utils.patches import replaced
-from ...visualization.drawing import evaluate_copies, image_reader, visible
+from ...visualization.drawing import evaluate_copies, visible
 
 DRAWING_HOOKS = ('DetVisualizationHook', 'SegVisualizationHook')
 
@@ -19,7 +22,8 @@ DRAWING_HOOKS = ('DetVisualizationHook', 'SegVisualizationHook')
 def on_loaded_images(kind: type) -> type:
     """A hook like ``kind``, one of `DRAWING_HOOKS`, that draws on what the pipeline's loader reads.
 
-    Theirs read each file again, turned upright, as three channels of 8 bits.
+    Theirs read each file again, turned upright, as three channels of 8 bits. They still do for a loader that
+    is not the libraries' own: it may need more than a path.
     """
     module = sys.modules[kind.__module__]
 
@@ -33,7 +37,8 @@ def on_loaded_images(kind: type) -> type:
             self._look_at(runner.test_loop)
 
         def _look_at(self, loop: Any) -> None:
-            self._load = image_reader(loop.dataloader.dataset)
+            load = loader(innermost(loop.dataloader.dataset)[0], 'image')
+            self._load = load if load and is_of_libraries(load) else None
             evaluate_copies(loop.evaluator)
 
         def after_val_iter(self, *args: Any, **kwargs: Any) -> None:
@@ -46,8 +51,16 @@ def on_loaded_images(kind: type) -> type:
 
         @contextmanager
         def _loading(self) -> Iterator[None]:
-            names = SimpleNamespace(**{**vars(mmcv), 'imfrombytes': self._read})
-            with replaced(module, get=lambda path, **options: path, mmcv=names):
+            if self._load is None:
+                yield
+                return
+            own = {
+                'mmcv': _with(mmcv, imfrombytes=self._read),
+                'get': _same_path,  # a name of mmdet's module; mmseg's has this or the next one
+                'fileio': _with(fileio, get=_same_path),
+            }
+            known = {name: value for name, value in own.items() if hasattr(module, name)}
+            with replaced(module, **known):
                 yield
 
         def _read(self, path: str, **options: Any) -> Any:
@@ -55,3 +68,12 @@ def on_loaded_images(kind: type) -> type:
 
     Hook.__name__ = Hook.__qualname__ = kind.__name__
     return Hook
+
+
+def _same_path(path: str, **options: Any) -> str:
+    return path
+
+
+def _with(module: Any, **changes: Any) -> SimpleNamespace:
+    """The names of a module, with some changed."""
+    return SimpleNamespace(**{**vars(module), **changes})

@@ -21,7 +21,9 @@ from torch.utils.data import DataLoader
 
 from ...checkpoints.match import unwrapped
 from ...config.read import as_list, metrics_of
+from ...datasets.checks.classes import heads_of
 from ...datasets.checks.learning import check_annotated, check_comparable
+from ...datasets.guards.annotations import check_numbers
 from ...datasets.guards.loading import named_loading
 from ...errors import UserError
 from ...utils.patches import quiet, replaced
@@ -54,6 +56,7 @@ class RehearsalHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         model = unwrapped(runner.model)
+        _check_numbers(runner, model, runner.train_loop, runner.val_loop)
         with _undone(model):
             _build_switched(runner)
         is_sharded = isinstance(runner.model, FullyShardedDataParallel)
@@ -69,6 +72,7 @@ class RehearsalHook(Hook):
         _step_schedules(runner)
 
     def before_test(self, runner: Any) -> None:
+        _check_numbers(runner, runner.model, runner.test_loop)
         with _undone(runner.model), quiet():
             _evaluate(runner, runner.test_loop, 'test')
 
@@ -77,6 +81,13 @@ class RehearsalHook(Hook):
 
     def after_test_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         self.has_begun = True
+
+
+def _check_numbers(runner: Any, model: nn.Module, *loops: Any) -> None:
+    """Refuse classes that no data set has, if heads read them: one that learns by itself ignores them."""
+    if runner.cfg.get('check_classes', True) and any(heads_of(model)):
+        for loop in filter(None, loops):
+            check_numbers(loop.dataloader.dataset)
 
 
 def _build_switched(runner: Any) -> None:

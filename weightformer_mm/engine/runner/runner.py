@@ -77,8 +77,8 @@ class _Checked:
     def register_hook(self, hook: Any, priority: Any = None) -> None:
         name = type_name(hook)
         kind = _OWN_HOOKS.get(name)
-        if name in DRAWING_HOOKS and hook.get('draw'):
-            kind = on_loaded_images(class_of(hook, HOOKS))
+        if name in DRAWING_HOOKS and hook.get('draw') and (found := class_of(hook, HOOKS)):
+            kind = on_loaded_images(found)
         super().register_hook({**hook, 'type': kind} if kind else hook, priority)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
