@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ def check(
     arguments: list[Tensor],
     magnitudes: list[float] | None = None,
     cancelled: float = 1.0,
+    reordered: Sequence[Callable] = (),
 ) -> None:
     """Compare the backends of ``function(*arguments, backend=...)`` with PyTorch in float64.
 
@@ -38,16 +39,21 @@ def check(
         magnitudes: the largest sum of absolute terms behind an element of each result; without it, the
             largest element. Where terms cancel, it is the sum that says how exact a result can be.
         cancelled: what that sum is, without ``magnitudes``, as a multiple of the largest element.
+        reordered: the same as ``function``, but for the order of sums; the error of PyTorch is the largest of
+            all orders. Where it depends much on the order, one alone says little.
     """
     exact = run(lambda *args: function(*args, backend='torch'), [arg.double() for arg in arguments])
-    eager = run(lambda *args: function(*args, backend='torch'), arguments)
+    orders = (function, *reordered)
+    eagers = [run(lambda *args, of=of: of(*args, backend='torch'), arguments) for of in orders]
     kernel = run(lambda *args: function(*args, backend='triton'), arguments)
     largest = [float(result.abs().max()) for result in exact]
     sums = magnitudes or [cancelled * element for element in largest]
-    for index, (result, other, truth) in enumerate(zip(kernel, eager, exact)):
-        assert result.dtype == other.dtype, f'result {index}: {result.dtype}, not {other.dtype}'
+    for index, (result, others, truth) in enumerate(zip(kernel, zip(*eagers), exact)):
+        dtype = others[0].dtype
+        assert result.dtype == dtype, f'result {index}: {result.dtype}, not {dtype}'
         assert result.shape == truth.shape, f'result {index}: {result.shape}, not {truth.shape}'
-        error, allowed = (float((x.double() - truth).abs().max()) for x in (result, other))
+        error, *errors = (float((x.double() - truth).abs().max()) for x in (result, *others))
+        allowed = max(errors)
         floor = torch.finfo(result.dtype).eps / 2 * largest[index]
         floor += 2 * FLOAT32 * sums[index]
         assert error <= 2 * allowed + floor, (

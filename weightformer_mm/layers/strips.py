@@ -34,7 +34,8 @@ def in_strips(
     whole: Tensor | None = None
     height = -(-x.shape[axis] // stride)
     width = -(-x.shape[axis + 1] // stride)
-    rows = max(1, 2 * halo, max_tokens // width - 2 * halo)  # at most twice the work
+    most = max_tokens // width
+    rows = max(1, most // 2, most - 2 * halo)  # a wide halo would repeat most of the work
     above: Tensor | None = None  # the last rows as they were before the result took their place
     for first in range(0, height, rows):
         count = min(rows, height - first)

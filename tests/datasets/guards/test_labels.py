@@ -66,6 +66,16 @@ def test_a_training_needs_a_labelled_pixel(shapes, tmp_path, labelled):
         CheckedRunner.build_dataloader(loader)
 
 
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_a_suffix_that_no_image_has_is_named(shapes, split):
+    loader = load_config(SEGMENTATION, data_root=shapes)[f'{split}_dataloader']
+    init_default_scope('mmseg')
+    loader.dataset.img_suffix = '.jpg'
+    said = rf"BaseSegDataset: no image in \S+/images/{split} ends in '.jpg' \(img_suffix\)"
+    with pytest.raises(UserError, match=said):
+        CheckedRunner.build_dataloader(loader)
+
+
 def test_a_pipe_does_not_hang(shapes, tmp_path):
     root = shutil.copytree(shapes, tmp_path / 'set')
     path = root / 'annotations/train/000001.png'

@@ -25,7 +25,8 @@ def reading_problem(error: Exception, node: dict) -> str | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if 'need at least one array' in str(error):
         datasets = (frame.f_locals.get('self') for frame in frames)
-        if empty := next((x for x in datasets if hasattr(x, 'img_suffix')), None):
+        empty = next((x for x in datasets if hasattr(x, 'img_suffix')), None)
+        if empty is not None:  # to ask whether it is true would load it again
             return f'data set {type_name(node)}: {no_image_of(empty)}'
         return (
             f'no image of {path} is left to use: none is there, or none passes filter_cfg with objects of '
