@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from tests.helpers.commands import DETECTION
 from tests.helpers.uninitialised import Uninitialised
 from weightformer_mm.analysis.complexity import count_operations
 from weightformer_mm.apis.complexity import complexity_of_config, for_counting
@@ -163,3 +164,17 @@ def test_image_too_small(tmp_path):
     config = packaged('mmdet', 'ssd/ssd300_coco.py', tmp_path)
     with pytest.raises(UserError, match=r'SingleStageDetector cannot run at 20x20: \w+'):
         complexity_of_config(config, [(20, 20)])
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('model.neck.in_channels=[8,16,24]', 'does not hold: assert len'),
+        ('model.neck.start_level=9', 'IndexError: '),
+        ('model.rpn_head.anchor_generator.strides=[4,8]', r'\(mmdet/\S+, line \d+\)$'),
+    ],
+)
+def test_parts_that_do_not_fit_are_one_line(option, message):
+    with pytest.raises(UserError, match=f'cannot run at 64x64: .*{message}') as error:
+        complexity_of_config(str(DETECTION), [(64, 64)], options=[option])
+    assert '\n' not in str(error.value)

@@ -21,7 +21,7 @@ from torch import nn
 from ..analysis.complexity import Complexity, measure, render
 from ..config.read import as_list, load_config, require, type_name
 from ..errors import UserError
-from ..utils.blame import nodes
+from ..utils.blame import described, nodes
 from ..utils.translate import explain
 from ..utils.writing import make_folder, refuse_replacing, written_whole
 
@@ -118,9 +118,10 @@ def for_counting(node: Any) -> Any:
 def _measure(model: nn.Module, shape: tuple[int, int], in_channels: int) -> Complexity:
     try:
         return measure(model, shape, in_channels)
-    except RuntimeError as error:
+    except Exception as error:
         if explain(error) is not None:  # such as out of memory
             raise
+        text = error if isinstance(error, RuntimeError) else described(error)
         raise UserError(
-            f'{type(model).__name__} cannot run at {shape[0]}x{shape[1]}: {error}'
+            f'{type(model).__name__} cannot run at {shape[0]}x{shape[1]}: {text}'
         ) from error

@@ -113,6 +113,11 @@ def _explain(error: Exception) -> UserError | None:
             f'model.data_preprocessor needs images of 3 channels, but got {match[1]}: load them as colours '
             "(color_type='color'), or set its bgr_to_rgb, mean and std, and in_channels, to suit them"
         )
+    if text.startswith('The image size in a batch should be the same'):  # mmseg's
+        return UserError(
+            'the images of a batch have different sizes: set batch_size of its data loader to 1, or the type '
+            'of val_cfg to ValLoopByImageSize, of test_cfg to TestLoopByImageSize'
+        )
     if isinstance(error, (KeyError, RuntimeError)) and _UNPACKED.match(text):
         return UserError(UNPACKED)
     if isinstance(error, AttributeError) and (match := _NO_OBJECTS.match(text)):

@@ -76,6 +76,22 @@ def test_a_suffix_that_no_image_has_is_named(shapes, split):
         CheckedRunner.build_dataloader(loader)
 
 
+@pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.parametrize(
+    ('key', 'value', 'said'),
+    [
+        ('timeout', 5, 'timeout=5 is for workers'),
+        ('generator', 3, 'generator=3 is none; set random'),
+    ],
+)
+def test_what_pytorch_looks_at_late_is_refused_at_once(key, value, said, shapes, split):
+    loader = load_config(SEGMENTATION, data_root=shapes)[f'{split}_dataloader']
+    init_default_scope('mmseg')
+    loader.update({'num_workers': 0, 'persistent_workers': False, key: value})
+    with pytest.raises(UserError, match=said):
+        CheckedRunner.build_dataloader(loader)
+
+
 def test_a_pipe_does_not_hang(shapes, tmp_path):
     root = shutil.copytree(shapes, tmp_path / 'set')
     path = root / 'annotations/train/000001.png'

@@ -311,6 +311,17 @@ def test_images_of_two_sizes_in_a_batch_of_an_evaluation(shapes, tmp_path):
         run(SEGMENTATION, data, tmp_path / 'work', *options)
 
 
+def test_images_of_two_sizes_that_come_later(shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(rehearsal, '_LOOKED_AT', 1)
+    data = shutil.copytree(shapes, tmp_path / 'shapes')
+    for folder in ('images', 'annotations'):
+        path = str(data / folder / 'val/000001.png')
+        cv2.imwrite(path, cv2.imread(path, cv2.IMREAD_UNCHANGED)[:64])
+    options = ('val_dataloader.batch_size=2', 'val_cfg.type=ValLoop')
+    with pytest.raises(UserError, match='different sizes: set batch_size .* 1, .* --resume cont'):
+        run(SEGMENTATION, data, tmp_path / 'work', *options)
+
+
 def test_a_rehearsal_leaves_no_trace(shapes, tmp_path, monkeypatch):
     rates = ('model.backbone.drop_path_rate=0.5', 'randomness.seed=3')
     plain = 'exact_resume=False'  # else random numbers depend on the position alone

@@ -146,6 +146,7 @@ CHANGES = {
         'state'
     ][1].pop('exp_avg_sq'),
     'this run ends at 2': lambda c: c['meta'].update(epoch=3),
+    'in the last iteration of epoch 2, before its end': lambda c: c['meta'].update(iter=4),
     'stands inside epoch 2, after 1 of its 2 iterations': lambda c: c['meta'].update(iter=3),
     'its 1 epochs had 8 iterations, and one of this run has 2': lambda c: c['meta'].update(iter=8),
     'group 0: weight_decay is 0.5, and 0.05 in this run': lambda c: c['optimizer']['param_groups'][

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from mmengine.dataset import BaseDataset, DefaultSampler, RepeatDataset
 
 from ...config.read import innermost_datasets
@@ -44,6 +45,7 @@ def build_checked(dataloader: Any, build: Callable[[Any], Any]) -> Any:
     check_categories(loader.dataset)
     _check_files(loader.dataset)
     check_learnable(loader.dataset)
+    _check_arguments(loader)
     _check_batches(loader)
     _warn_of_lost_bits(loader.dataset)
     name_unreadable_images(loader.dataset)
@@ -59,6 +61,14 @@ def _check_files(dataset: Any) -> None:
             more = f', and {len(others)} more are missing' if others else ''
             advice = 'tools/check_dataset.py lists what is wrong'
             raise UserError(f'cannot read the {what} {path}: {NO_FILE}{more}; {advice}')
+
+
+def _check_arguments(loader: Any) -> None:
+    """Refuse arguments that PyTorch looks at when the first batch is made: after an epoch in validation."""
+    if loader.timeout and not loader.num_workers:
+        raise ArgumentError(f'timeout={loader.timeout} is for workers, and num_workers is 0')
+    if not isinstance(loader.generator, (torch.Generator, type(None))):
+        raise ArgumentError(f'generator={loader.generator!r} is none; set randomness.seed instead')
 
 
 def _check_batches(loader: Any) -> None:
