@@ -100,9 +100,9 @@ def _position_problems(epoch: int, iteration: int, length: int) -> Iterator[str]
     if inside == length:
         yield (
             f'it was written in the last iteration of epoch {epoch + 1}, before its end, or an epoch had '
-            f'another length than the {length} iterations of this run; give a checkpoint of the end of an epoch '
-            '(default_hooks.checkpoint.by_epoch=True), or set batch_size, the number of processes and the '
-            'data set as they were'
+            f'another length than the {length} iterations of this run; give a checkpoint of the end of an '
+            'epoch (default_hooks.checkpoint.by_epoch=True), or set batch_size, the number of processes and '
+            'the data set as they were'
         )
     if inside:
         yield (
