@@ -152,6 +152,9 @@ CHANGES = {
     'group 0: weight_decay is 0.5, and 0.05 in this run': lambda c: c['optimizer']['param_groups'][
         0
     ].update(weight_decay=0.5),
+    'group 0: amsgrad is True, and False in this run': lambda c: [
+        group.update(amsgrad=True) for group in c['optimizer']['param_groups']
+    ],
     'group 0: lr is nan': lambda c: c['optimizer']['param_groups'][0].update(lr=float('nan')),
     'MultiStepLR: last_step is -7': lambda c: c['param_schedulers'][0].update(last_step=-7),
     'resumed_keys': lambda c: c['message_hub']['resumed_keys'].update(iter=False),

@@ -26,6 +26,8 @@ from .schedule import Schedule, changes
 
 _MANY = 8  # among this many parameters, none should have state that no other has
 _MISSING = object()
+# options of optimizers that change how a step is computed, not what it is
+_OF_SPEED = ('foreach', 'fused', 'capturable', 'differentiable')
 # what mmengine's CheckpointHook relies on; `KeepingCheckpointHook` looks at the paths
 _INFO = {'best_ckpt': str, 'last_ckpt': str, 'best_score': Number, 'keep_ckpt_ids': list}
 
@@ -156,7 +158,9 @@ def _group_problems(optimizer: Any, saved: list) -> Iterator[str]:
         for key, value in own.items():  # nothing but a schedule changes them
             if f'initial_{key}' in own or (key == 'betas' and 'initial_momentum' in own):
                 continue
-            if _numbers(value) and _numbers(value) != _numbers(group[key]):
+            is_other = _numbers(value) and _numbers(value) != _numbers(group[key])
+            is_flag = isinstance(value, bool) and isinstance(group[key], bool)
+            if is_other or (is_flag and key not in _OF_SPEED and value != group[key]):
                 name = key.removeprefix('initial_')
                 yield f'group {index}: {name} is {_shown(group[key])}, and {_shown(value)} in this run'
 
