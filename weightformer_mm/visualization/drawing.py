@@ -190,8 +190,13 @@ class DrawPredictionsHook(OutputHook):
         evaluate_copies(runner.test_loop.evaluator)
 
     def write(self, runner: Any, sample: Any, path: Path) -> None:
-        image = visible(self.load({'img_path': sample.img_path, 'img_id': 0})['img'])
+        image = loaded(self.load, sample.img_path)
         draw(runner.visualizer, image, sample, path, True, self.score_thr)
+
+
+def loaded(load: Callable[[dict], dict], path: str) -> np.ndarray:
+    """What a transform loads of a file, as `visible` shows it."""
+    return visible(load({'img_path': path, 'img_id': 0})['img'])
 
 
 def _read(item: dict) -> dict:

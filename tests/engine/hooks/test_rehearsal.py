@@ -301,25 +301,25 @@ def test_the_names_of_a_panoptic_metric():
         rehearsal._check_rules(runner, None)
 
 
-def test_images_of_two_sizes_in_a_batch_of_an_evaluation(shapes, tmp_path):
+def evaluate_two_sizes(shapes: Path, tmp_path: Path, lower: int) -> None:
+    """A training whose validation has batches of two, and a lower image of this number."""
     data = shutil.copytree(shapes, tmp_path / 'shapes')
     for folder in ('images', 'annotations'):
-        path = str(data / folder / 'val/000002.png')
+        path = str(data / folder / f'val/00000{lower}.png')
         cv2.imwrite(path, cv2.imread(path, cv2.IMREAD_UNCHANGED)[:64])
     options = ('val_dataloader.batch_size=2', 'val_cfg.type=ValLoop')
+    run(SEGMENTATION, data, tmp_path / 'work', *options)
+
+
+def test_images_of_two_sizes_in_a_batch_of_an_evaluation(shapes, tmp_path):
     with pytest.raises(UserError, match='val_dataloader.batch_size=2: images of different sizes'):
-        run(SEGMENTATION, data, tmp_path / 'work', *options)
+        evaluate_two_sizes(shapes, tmp_path, lower=2)
 
 
 def test_images_of_two_sizes_that_come_later(shapes, tmp_path, monkeypatch):
     monkeypatch.setattr(rehearsal, '_LOOKED_AT', 1)
-    data = shutil.copytree(shapes, tmp_path / 'shapes')
-    for folder in ('images', 'annotations'):
-        path = str(data / folder / 'val/000001.png')
-        cv2.imwrite(path, cv2.imread(path, cv2.IMREAD_UNCHANGED)[:64])
-    options = ('val_dataloader.batch_size=2', 'val_cfg.type=ValLoop')
     with pytest.raises(UserError, match='different sizes: set batch_size .* 1, .* --resume cont'):
-        run(SEGMENTATION, data, tmp_path / 'work', *options)
+        evaluate_two_sizes(shapes, tmp_path, lower=1)
 
 
 def test_a_rehearsal_leaves_no_trace(shapes, tmp_path, monkeypatch):

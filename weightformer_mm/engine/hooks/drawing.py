@@ -14,7 +14,7 @@ from mmengine import fileio
 from ...datasets.checks.images import is_of_libraries, loader
 from ...datasets.checks.wrappers import innermost
 from ...utils.patches import replaced
-from ...visualization.drawing import evaluate_copies, visible
+from ...visualization.drawing import evaluate_copies, loaded
 
 DRAWING_HOOKS = ('DetVisualizationHook', 'SegVisualizationHook')
 
@@ -64,7 +64,7 @@ def on_loaded_images(kind: type) -> type:
                 yield
 
         def _read(self, path: str, **options: Any) -> Any:
-            return visible(self._load({'img_path': path, 'img_id': 0})['img'])
+            return loaded(self._load, path)
 
     Hook.__name__ = Hook.__qualname__ = kind.__name__
     return Hook
